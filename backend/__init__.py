@@ -1,0 +1,1 @@
+"""The raw MariaDB client that the proxy and the agents share."""

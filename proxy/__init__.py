@@ -1,0 +1,1 @@
+"""The MySQL front end: sessions, home server links, dispatch to agents, merging."""

@@ -1,0 +1,1 @@
+"""Running a plan: dispatch core, agent connections, byte budget."""

@@ -1,0 +1,1 @@
+"""The home server seen from the proxy: session links, definitions, metadata, director index."""

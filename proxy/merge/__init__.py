@@ -1,0 +1,1 @@
+"""Merging partial results at the home server."""

@@ -1,0 +1,1 @@
+"""Client connections: protocol, authentication relay, prepared statements."""

@@ -1,0 +1,1 @@
+"""All about sharding, without IO: geometry, catalogue model, planner, wire formats."""

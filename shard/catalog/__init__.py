@@ -1,0 +1,1 @@
+"""What a sharded catalogue is: databases, tables, names, placement."""

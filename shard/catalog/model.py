@@ -1,0 +1,104 @@
+"""What a published catalogue is, as immutable values.
+
+The same structs are read from a catalogue file by ingest, stored as JSON in the metadata at
+home, and read by the planner. They hold no connection and no path.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Kind(StrEnum):
+    """The four kinds of catalogue table."""
+
+    DIRECTOR = "director"
+    DEPENDENT = "dependent"
+    MATCH = "match"
+    REPLICATED = "replicated"
+
+
+class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
+    """The chunk grid of a database: counts, and the overlap in degrees."""
+
+    stripes: int
+    sub_stripes: int
+    overlap_deg: float = 0.0
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """One column: its name and its SQL type as in CREATE TABLE (`DOUBLE NOT NULL`)."""
+
+    name: str
+    sql_type: str
+    unit: str = ""
+    ucd: str = ""
+    description: str = ""
+
+
+class MatchSide(msgspec.Struct, frozen=True, kw_only=True):
+    """One director of a match table and the match table's columns that lead to it."""
+
+    table: str
+    foreign_key: str
+    longitude: str | None = None
+    latitude: str | None = None
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """One table of a database.
+
+    `longitude`/`latitude` name this table's own position columns in degrees (for a dependent: the
+    *director* row's position). `director`, `director_key` are a dependent's. `sides` are a match
+    table's two directors, in order. `ddl` is the full CREATE TABLE of the logical table at home,
+    invisible columns included, without a database name and without an ENGINE clause.
+    """
+
+    name: str
+    kind: Kind
+    columns: tuple[Column, ...] = ()
+    key: str | None = None
+    longitude: str | None = None
+    latitude: str | None = None
+    director: str | None = None
+    director_key: str | None = None
+    sides: tuple[MatchSide, ...] = ()
+    ddl: str = ""
+    rows: int = 0
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the table is split by chunk (all kinds but replicated)."""
+        return self.kind is not Kind.REPLICATED
+
+
+class Database(msgspec.Struct, frozen=True, kw_only=True):
+    """A published database: partitioning, tables, and the chunks that exist anywhere in it."""
+
+    name: str
+    partitioning: Partitioning
+    tables: tuple[Table, ...]
+    version: int = 0
+
+    def table(self, name: str) -> Table | None:
+        """Return the table of that name (case-sensitive, as MariaDB on Linux), or None."""
+        return next((table for table in self.tables if table.name == name), None)
+
+
+class Replica(msgspec.Struct, frozen=True):
+    """One copy of a chunk on a worker."""
+
+    chunk_id: int
+    worker_id: int
+
+
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker as the proxy sees it: its number, its name, and its agent's address."""
+
+    worker_id: int
+    name: str
+    host: str
+    port: int
+    state: str = "active"

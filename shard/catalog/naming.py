@@ -1,0 +1,59 @@
+"""Names of the physical tables behind a logical one (design 2.4), and quoting of names."""
+
+from __future__ import annotations
+
+import re
+
+TEMPLATE_CHUNK = 1234567890
+"""Chunk number of the empty template tables, the one Qserv uses for its dummy chunk."""
+
+CHUNK_COLUMN = "chunkId"
+SUB_CHUNK_COLUMN = "subChunkId"
+OWNER_COLUMN = "skyOwner"
+META_DATABASE = "skyshard_meta"
+INDEX_DATABASE = "skyshard_index"
+SCRATCH_DATABASE = "skyshard_scratch"
+INTERNAL_DATABASES = frozenset({META_DATABASE, INDEX_DATABASE, SCRATCH_DATABASE})
+
+_CHUNK_NAME = re.compile(r"^(?P<table>.+?)(?P<overlap>FullOverlap)?_(?P<chunk>\d+)$")
+
+
+def chunk_table(table: str, chunk_id: int) -> str:
+    """Return the name of one chunk of `table`: ``Object_6630``."""
+    return f"{table}_{chunk_id}"
+
+
+def overlap_table(table: str, chunk_id: int) -> str:
+    """Return the name of a director chunk's overlap table: ``ObjectFullOverlap_6630``."""
+    return f"{table}FullOverlap_{chunk_id}"
+
+
+def split_chunk_name(name: str) -> tuple[str, bool, int] | None:
+    """Return (table, is overlap, chunk) for a name of a chunk table's form, else None."""
+    match = _CHUNK_NAME.match(name)
+    if match is None:
+        return None
+    return match["table"], match["overlap"] is not None, int(match["chunk"])
+
+
+def index_table(database: str, director: str) -> str:
+    """Return the director index's table name in `skyshard_index`: ``sky__Object``."""
+    return f"{database}__{director}"
+
+
+def quote(name: str) -> str:
+    """Return `name` as a MariaDB identifier in backticks."""
+    if "\0" in name:
+        raise ValueError("an identifier cannot contain NUL")
+    return "`" + name.replace("`", "``") + "`"
+
+
+def literal(text: str) -> str:
+    """Return `text` as a MariaDB string literal that is right under every sql_mode.
+
+    Only quotes are doubled when there is no backslash; a text with a backslash becomes a
+    hexadecimal literal with a character set, because NO_BACKSLASH_ESCAPES changes its meaning.
+    """
+    if "\\" in text or "\0" in text:
+        return f"_utf8mb4 0x{text.encode().hex()}" if text else "''"
+    return "'" + text.replace("'", "''") + "'"

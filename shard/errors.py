@@ -1,0 +1,111 @@
+"""The one table of errors that a client may see: errno, SQLSTATE and text.
+
+Every user-visible failure is a `SkyError`. Texts name what is wrong, where and what to do,
+and never a host, a path, another user's SQL or a chunk table. Errors of MariaDB itself
+(syntax, unknown names, missing grants) are relayed with their own errno and are not listed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCode:
+    """One row of the table: name, MySQL errno, SQLSTATE and a `str.format` text."""
+
+    name: str
+    errno: int
+    sqlstate: str
+    text: str
+
+
+_TABLE: dict[str, ErrorCode] = {}
+
+
+def _define(name: str, errno: int, sqlstate: str, text: str) -> ErrorCode:
+    if name in _TABLE:
+        raise ValueError(f"error {name} is defined twice")
+    _TABLE[name] = ErrorCode(name, errno, sqlstate, text)
+    return _TABLE[name]
+
+
+NOT_SUPPORTED = _define(
+    "NOT_SUPPORTED", 1235, "42000", "skyshard doesn't yet support {construct} on sharded tables{advice}"
+)
+READ_ONLY = _define(
+    "READ_ONLY",
+    1290,
+    "HY000",
+    "Table '{table}' is sharded and read-only: {verb} cannot run on it; load data with 'skyshard ingest'",
+)
+UNKNOWN_TABLE = _define("UNKNOWN_TABLE", 1146, "42S02", "Table '{database}.{table}' doesn't exist")
+RADIUS_TOO_WIDE = _define(
+    "RADIUS_TOO_WIDE",
+    1235,
+    "42000",
+    "near-neighbour radius {radius} deg exceeds the overlap of database '{database}' ({overlap} deg); "
+    "use a smaller radius or ingest with a wider overlap",
+)
+BAD_ARGUMENT = _define("BAD_ARGUMENT", 1210, "HY000", "Incorrect arguments to {function}: {reason}")
+WORKER_DOWN = _define(
+    "WORKER_DOWN", 1429, "HY000", "worker {worker} cannot be reached; try again, or ask its operator"
+)
+WORKER_LOST = _define(
+    "WORKER_LOST", 1158, "08S01", "worker {worker} was lost while its rows were being read; run the query again"
+)
+FRAGMENT_FAILED = _define("FRAGMENT_FAILED", 1105, "HY000", "worker {worker} failed: {message}")
+INTERRUPTED = _define("INTERRUPTED", 1317, "70100", "Query execution was interrupted")
+TIMEOUT = _define(
+    "TIMEOUT", 1969, "70100", "Query execution was interrupted (max_statement_time exceeded)"
+)
+NO_SUCH_THREAD = _define("NO_SUCH_THREAD", 1094, "HY000", "Unknown thread id: {id}")
+LIMIT_EXCEEDED = _define("LIMIT_EXCEEDED", 1104, "42000", "{limit} exceeded ({value}); setting {setting}")
+TOO_MANY_CONNECTIONS = _define("TOO_MANY_CONNECTIONS", 1040, "08004", "Too many connections")
+HOME_DOWN = _define("HOME_DOWN", 1429, "HY000", "the home server cannot be reached; try again")
+UNKNOWN_COMMAND = _define("UNKNOWN_COMMAND", 1047, "08S01", "Unknown command")
+CATALOGUE_CHANGED = _define(
+    "CATALOGUE_CHANGED", 1412, "HY000", "database '{database}' is being replaced; run the query again"
+)
+PROTOCOL = _define("PROTOCOL", 1835, "HY000", "Malformed communication packet")
+INTERNAL = _define("INTERNAL", 1105, "HY000", "internal error, query id {query_id}")
+
+
+class SkyError(Exception):
+    """A failure a client may see.
+
+    Parameters
+    ----------
+    code : ErrorCode
+        A row of the table.
+    **facts : object
+        What the row's text names.
+    """
+
+    def __init__(self, code: ErrorCode, **facts: object) -> None:
+        self.code = code
+        self.errno = code.errno
+        self.sqlstate = code.sqlstate
+        self.message = code.text.format(**facts)
+        super().__init__(self.message)
+
+
+class ServerError(SkyError):
+    """An error packet of a MariaDB server, to be relayed with its own errno and SQLSTATE."""
+
+    def __init__(self, errno: int, sqlstate: str, message: str) -> None:
+        self.code = ErrorCode("SERVER", errno, sqlstate, message)
+        self.errno = errno
+        self.sqlstate = sqlstate
+        self.message = message
+        Exception.__init__(self, message)
+
+
+def table() -> tuple[ErrorCode, ...]:
+    """Return the whole table in order of definition."""
+    return tuple(_TABLE.values())
+
+
+def not_supported(construct: str, advice: str = "") -> SkyError:
+    """Return the 1235 error that names `construct` and, if given, a way round."""
+    return SkyError(NOT_SUPPORTED, construct=construct, advice=f"; {advice}" if advice else "")

@@ -1,0 +1,1 @@
+"""Chunk geometry: row to chunk and region to chunks."""

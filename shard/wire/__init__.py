@@ -1,0 +1,1 @@
+"""Bytes in, values out: frames between proxy and agent, MySQL row packets."""

@@ -1,0 +1,307 @@
+"""Frames between proxy and agent: typed headers in msgpack, row blocks as raw bytes.
+
+A frame is ``u32 length | u16 header length | header | body`` (little-endian; `length` counts what
+follows it). The header is one of the structs below, tagged by its name; the body is empty but for
+`Rows` (whole MySQL row packets) and `LoadData` (LOAD DATA text). Events of one connection:
+
+proxy → agent: `Answer` · `Job` … `Cancel` · `Ping` · `LoadBegin` `LoadData`… `LoadEnd` · `Admin`
+agent → proxy: `Challenge` · `Welcome` · `Columns` `Rows`… `BatchEnd`… `JobEnd` | `Failed` · `Pong`
+               · `Loaded` · `AdminDone`
+
+One connection carries one job at a time; after `JobEnd` or `Failed` it is idle again.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Union
+
+import msgspec
+
+VERSION = 1
+MAX_FRAME = 64 << 20
+"""Bytes; a longer frame is a protocol error."""
+BLOCK_BYTES = 256 << 10
+"""Bytes of row packets an agent gathers into one `Rows` frame (a longer single row is sent alone)."""
+
+_PREFIX = struct.Struct("<IH")
+
+
+class Challenge(msgspec.Struct, frozen=True, tag="challenge"):
+    """First frame of a connection, from the agent: prove that you know the secret."""
+
+    version: int
+    nonce: bytes
+
+
+class Answer(msgspec.Struct, frozen=True, tag="answer"):
+    """`proof` = HMAC-SHA256(secret, nonce); `peer` is a name for the agent's log."""
+
+    version: int
+    proof: bytes
+    peer: str = ""
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """The connection is accepted. `boot_id` changes whenever the agent restarts."""
+
+    worker: str
+    boot_id: str
+
+
+class Template(msgspec.Struct, frozen=True):
+    """SQL bytes with holes for the chunk number: ``segments[0] + chunk + segments[1] + …``.
+
+    `parameters` are the statement's ``?`` marks in order, as indices into `Job.parameters`.
+    """
+
+    segments: tuple[bytes, ...]
+    parameters: tuple[int, ...] = ()
+
+    def fill(self, chunk_id: int) -> bytes:
+        """Return the SQL for one chunk."""
+        return str(chunk_id).encode().join(self.segments)
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One parameter of COM_STMT_EXECUTE: type byte, unsigned flag, raw binary value (None: NULL)."""
+
+    type: int
+    unsigned: bool
+    value: bytes | None
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
+    """One query's work on one worker.
+
+    Attributes
+    ----------
+    query_id : int
+        Query id, for logs, metrics and cancellation.
+    database : str
+        Default database on the worker.
+    main : Template
+        The fragment whose rows are returned.
+    setup, teardown : tuple of Template
+        Statements run on the same connection before and after `main`, per chunk; no rows.
+    chunks : list of int
+        Chunks to run, in the order in which their answers are wanted.
+    interactive : bool
+        True: the interactive lane; False: the scan lane.
+    settings : dict
+        Session settings as SQL literals: ``{"time_zone": "'+00:00'"}``; SET before `main`.
+    variables : dict
+        User variables as typed SQL literals, SET on the session.
+    binary : bool
+        True: prepared statement and binary rows; False: text rows.
+    parameters : tuple of Parameter
+        Values for the ``?`` marks of the templates.
+    row_limit : int or None
+        Per job: stop and end the job once that many rows went out.
+    charset_id : int
+        Collation id to connect/SET NAMES with, that the SQL bytes are written in.
+    """
+
+    query_id: int
+    database: str
+    main: Template
+    chunks: list[int]
+    setup: tuple[Template, ...] = ()
+    teardown: tuple[Template, ...] = ()
+    interactive: bool = True
+    settings: dict[str, str] = {}
+    variables: dict[str, str] = {}
+    binary: bool = False
+    parameters: tuple[Parameter, ...] = ()
+    row_limit: int | None = None
+    charset_id: int = 45
+    commit_bytes: int = 16 << 20
+
+
+class ColumnType(msgspec.Struct, frozen=True, array_like=True):
+    """What of a column definition must agree between workers and home."""
+
+    type: int
+    unsigned: bool
+    decimals: int
+    charset: int
+
+
+class Columns(msgspec.Struct, frozen=True, tag="columns"):
+    """Column types of the fragment's answer; sent once a job before the first rows."""
+
+    columns: tuple[ColumnType, ...]
+
+
+class Rows(msgspec.Struct, frozen=True, tag="rows"):
+    """Body: `rows` whole MySQL row packets (headers included, sequence numbers meaningless).
+
+    A row longer than 16 MiB is several packets and still one row. `batch` numbers the batch of
+    chunks that the rows belong to; rows of different batches may interleave only after a batch
+    has passed `commit_bytes`.
+    """
+
+    batch: int
+    rows: int
+
+
+class BatchEnd(msgspec.Struct, frozen=True, tag="batch_end"):
+    """All rows of these chunks have been sent: they may be released."""
+
+    batch: int
+    chunks: tuple[int, ...]
+    rows: int
+    bytes: int
+    warnings: int = 0
+
+
+class JobEnd(msgspec.Struct, frozen=True, tag="job_end"):
+    """The job is done; every chunk had its `BatchEnd`, unless `limited` (row_limit reached)."""
+
+    limited: bool = False
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The job (or load or admin request) failed. `errno` and `sqlstate` are MariaDB's if it was the cause.
+
+    `retry` says that another replica may succeed (table missing, server gone).
+    """
+
+    errno: int
+    sqlstate: str
+    message: str
+    retry: bool = False
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """Stop the running job, kill its statements; answered by `Failed` with 1317, or `JobEnd`."""
+
+
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """Asks for `Pong`, at any time outside a job."""
+
+
+class Pong(msgspec.Struct, frozen=True, tag="pong"):
+    """Health: whether the worker's MariaDB answers, and queue lengths."""
+
+    mariadb_ok: bool
+    running: int
+    queued: int
+
+
+class LoadBegin(msgspec.Struct, frozen=True, kw_only=True, tag="load_begin"):
+    """Begin a LOAD DATA of text that follows in `LoadData` bodies.
+
+    The text is tab-separated, ``\\n``-terminated, backslash-escaped, ``\\N`` for NULL, utf8mb4.
+    `columns` are the columns of the text in order; `expressions` are SET clauses
+    (column → SQL expression over user variables), `columns` may then name ``@x`` variables.
+    """
+
+    database: str
+    table: str
+    columns: tuple[str, ...]
+    expressions: dict[str, str] = {}
+
+
+class LoadData(msgspec.Struct, frozen=True, tag="load_data"):
+    """Body: a piece of the text, cut anywhere."""
+
+
+class LoadEnd(msgspec.Struct, frozen=True, tag="load_end"):
+    """End of the text. `rows` is how many lines were sent."""
+
+    rows: int
+
+
+class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
+    """Records = rows sent and no warnings: checked by the agent, else `Failed`."""
+
+    rows: int
+
+
+class Admin(msgspec.Struct, frozen=True, tag="admin"):
+    """Run statements in order on the worker (DDL of ingest); rows of the last come back as text."""
+
+    statements: tuple[str, ...]
+    database: str = ""
+
+
+class AdminDone(msgspec.Struct, frozen=True, tag="admin_done"):
+    """Rows of the last statement of an `Admin`, as text (None for NULL)."""
+
+    rows: tuple[tuple[str | None, ...], ...] = ()
+
+
+Header = Union[  # noqa: UP007 - msgspec wants a real union object at run time
+    Challenge, Answer, Welcome, Job, Columns, Rows, BatchEnd, JobEnd, Failed, Cancel, Ping, Pong,
+    LoadBegin, LoadData, LoadEnd, Loaded, Admin, AdminDone,
+]  # fmt: skip
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Header] = msgspec.msgpack.Decoder(Header)
+
+
+class FrameError(ValueError):
+    """The bytes are no frame of this version."""
+
+
+def encode(header: Header, body: bytes | bytearray | memoryview = b"") -> list[bytes | bytearray | memoryview]:
+    """Return the pieces of a frame, for `transport.writelines` (the body is not copied)."""
+    head = _encoder.encode(header)
+    if len(head) > 0xFFFF:  # long chunk lists or statements: the header rides in the body's place
+        prefix = _PREFIX.pack(2 + len(head), 0)
+        if body:
+            raise FrameError("a frame with a body needs a header under 64 KiB")
+        return [prefix + head]
+    prefix = _PREFIX.pack(2 + len(head) + len(body), len(head)) + head
+    return [prefix, body] if body else [prefix]
+
+
+class FrameDecoder:
+    """Bytes in by `feed`, frames out by `next`: knows no socket.
+
+    The decoder never holds more than one incomplete frame beyond what it was fed.
+    """
+
+    def __init__(self, max_frame: int = MAX_FRAME) -> None:
+        self._buffer = bytearray()
+        self._offset = 0
+        self._max = max_frame
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Add received bytes."""
+        if self._offset:
+            del self._buffer[: self._offset]
+            self._offset = 0
+        self._buffer += data
+
+    def next(self) -> tuple[Header, bytes] | None:
+        """Return the next whole frame as (header, body), or None when more bytes are needed.
+
+        Raises
+        ------
+        FrameError
+            If the bytes are no frame.
+        """
+        have = len(self._buffer) - self._offset
+        if have < 4:
+            return None
+        length = int.from_bytes(self._buffer[self._offset : self._offset + 4], "little")
+        if not 2 <= length <= self._max:
+            raise FrameError(f"frame of {length} bytes")
+        if have < 4 + length:
+            return None
+        start = self._offset + 6
+        end = self._offset + 4 + length
+        head = int.from_bytes(self._buffer[self._offset + 4 : start], "little")
+        split = start + head if head else end
+        if split > end:
+            raise FrameError("header longer than its frame")
+        try:
+            with memoryview(self._buffer) as view:
+                header = _decoder.decode(view[start:split])
+                body = bytes(view[split:end])
+        except msgspec.MsgspecError as error:
+            raise FrameError(str(error)) from error
+        self._offset = end
+        return header, body

@@ -1,0 +1,1 @@
+"""The skyshard command: local cluster, ingest, sample."""

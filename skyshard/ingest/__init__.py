@@ -1,0 +1,1 @@
+"""Partitioning and loading of catalogue files, client side."""

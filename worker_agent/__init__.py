@@ -1,0 +1,1 @@
+"""The agent beside each worker's MariaDB: runs fragments, schedules scans, loads data."""
