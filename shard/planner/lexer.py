@@ -1,0 +1,187 @@
+"""Splits MariaDB SQL into tokens without changing a byte of it.
+
+The planner must know where literals, names and comments begin and end, under the session's
+sql_mode, before any parser sees the text: literals travel verbatim (their bytes mean what the
+client meant), executable comments count as code, and a packet may hold several statements.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+SERVER_VERSION = 101100
+"""Executable comments up to this version are code (the reference server, 10.11)."""
+
+
+class TokenKind(Enum):
+    """What a token is."""
+
+    WORD = "word"
+    QUOTED = "quoted identifier"
+    STRING = "string"
+    NUMBER = "number"
+    BITS = "hexadecimal or bit literal"
+    PARAMETER = "parameter"
+    VARIABLE = "variable"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token: its kind, its verbatim text, and where it starts (characters)."""
+
+    kind: TokenKind
+    text: str
+    start: int
+
+    @property
+    def upper(self) -> str:
+        """The text in upper case, for words."""
+        return self.text.upper()
+
+
+@dataclass(frozen=True, slots=True)
+class LexerMode:
+    """The parts of sql_mode that change how text is cut into tokens."""
+
+    ansi_quotes: bool = False
+    no_backslash_escapes: bool = False
+
+    @staticmethod
+    def of(sql_mode: str) -> LexerMode:
+        """Return the mode of a session whose @@sql_mode is `sql_mode`."""
+        modes = set(sql_mode.upper().split(","))
+        return LexerMode("ANSI_QUOTES" in modes, "NO_BACKSLASH_ESCAPES" in modes)
+
+
+class LexError(ValueError):
+    """The text ends inside a literal, a quoted name or a comment."""
+
+
+_WORD = r"[A-Za-z_$\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*"
+_PIECES = (
+    ("space", r"\s+"),
+    ("comment", r"(?:#|--(?=\s|\Z))[^\n]*"),
+    ("execute", r"/\*M?!(?P<version>\d{5,6})?"),
+    ("block", r"/\*(?!M?!)(?:(?!\*/).)*\*/"),
+    ("close", r"\*/"),
+    ("bits", r"[xX]'[0-9A-Fa-f]*'|[bB]'[01]*'|0x[0-9A-Fa-f]+(?![A-Za-z0-9_$])|0b[01]+(?![A-Za-z0-9_$])"),
+    ("number", r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![A-Za-z0-9_$\u0080-\U0010ffff])"),
+    ("word", r"(?:" + _WORD + r"|\d+[A-Za-z_$\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*)"),
+    ("quoted", r"`(?:[^`]|``)*`"),
+    ("variable", r"@@?(?:`(?:[^`]|``)*`|[A-Za-z0-9_.$]+|'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\")"),
+    ("parameter", r"\?"),
+    ("operator", r"<=>|:=|->>|->|<<|>>|<>|!=|<=|>=|\|\||&&|[-+*/%=<>!~^&|(),.;{}\[\]:@\\]"),
+)
+_STRINGS = {False: r"'(?:[^'\\]|\\.|'')*'", True: r"'(?:[^']|'')*'"}
+_DOUBLES = {False: r'"(?:[^"\\]|\\.|"")*"', True: r'"(?:[^"]|"")*"'}
+
+
+def _compile(mode: LexerMode) -> re.Pattern[str]:
+    no_escape = mode.no_backslash_escapes
+    double = ("quoted", r'"(?:[^"]|"")*"') if mode.ansi_quotes else ("string", _DOUBLES[no_escape])
+    pieces = [*_PIECES[:5], ("string", _STRINGS[no_escape]), double, *_PIECES[5:]]
+    named: list[str] = []
+    for index, (name, pattern) in enumerate(pieces):
+        named.append(f"(?P<{name}_{index}>{pattern})")
+    return re.compile("|".join(named), re.DOTALL)
+
+
+_patterns = {
+    mode: _compile(mode)
+    for mode in (LexerMode(a, b) for a in (False, True) for b in (False, True))
+}
+_KINDS = {
+    "bits": TokenKind.BITS,
+    "number": TokenKind.NUMBER,
+    "word": TokenKind.WORD,
+    "quoted": TokenKind.QUOTED,
+    "string": TokenKind.STRING,
+    "variable": TokenKind.VARIABLE,
+    "parameter": TokenKind.PARAMETER,
+    "operator": TokenKind.OPERATOR,
+}
+
+
+def tokenize(text: str, mode: LexerMode = LexerMode()) -> list[Token]:  # noqa: B008 - immutable default
+    """Return the tokens of `text`; comments are left out, executable comments are entered.
+
+    Raises
+    ------
+    LexError
+        If a literal, quoted name or comment does not end.
+
+    Examples
+    --------
+    >>> [token.text for token in tokenize("select /* x */ 'it''s' from t -- end")]
+    ['select', "'it''s'", 'from', 't']
+    """
+    pattern = _patterns[mode]
+    tokens: list[Token] = []
+    position, size, depth = 0, len(text), 0
+    while position < size:
+        match = pattern.match(text, position)
+        if match is None or match.lastgroup is None:
+            raise LexError(f"unexpected text at character {position}")
+        name = match.lastgroup.rsplit("_", 1)[0]
+        if name in _KINDS:
+            tokens.append(Token(_KINDS[name], match.group(), position))
+        elif name == "execute" or name == "version":
+            if _is_code(match["version"]):
+                depth += 1
+            else:
+                end = text.find("*/", match.end())
+                if end < 0:
+                    raise LexError("comment does not end")
+                position = end + 2
+                continue
+        elif name == "close":
+            if not depth:
+                tokens.append(Token(TokenKind.OPERATOR, "*", position))
+                tokens.append(Token(TokenKind.OPERATOR, "/", position + 1))
+            else:
+                depth -= 1
+        position = match.end()
+    if depth:
+        raise LexError("comment does not end")
+    return tokens
+
+
+def _is_code(version: str | None) -> bool:
+    """Whether a ``/*!NNNNN`` comment is executed by the reference server (MySQL 5.7+ ones are not)."""
+    if version is None:
+        return True
+    number = int(version)
+    return number <= SERVER_VERSION and not 50700 <= number <= 99999
+
+
+def split_statements(sql: bytes, mode: LexerMode = LexerMode()) -> list[bytes]:  # noqa: B008 - immutable
+    """Return the statements of a packet, verbatim, without their semicolons.
+
+    A packet with one statement comes back unchanged but for a trailing semicolon. Text that does
+    not lex is returned whole, so that the server reports it.
+    """
+    if b";" not in sql:
+        return [sql]
+    text = sql.decode("latin-1")
+    try:
+        cuts = [token.start for token in tokenize(text, mode) if token.text == ";"]
+    except LexError:
+        return [sql]
+    parts, start = [], 0
+    for cut in [*cuts, len(sql)]:
+        part = sql[start:cut]
+        if part.strip() and tokenize(part.decode("latin-1"), mode):
+            parts.append(part)
+        start = cut + 1
+    return parts or [sql]
+
+
+def unquote(token: Token) -> str:
+    """Return the name that a WORD or QUOTED token means."""
+    if token.kind is TokenKind.QUOTED:
+        mark = token.text[0]
+        return token.text[1:-1].replace(mark * 2, mark)
+    return token.text
