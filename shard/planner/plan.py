@@ -1,0 +1,141 @@
+"""What a plan is: the values between planner, EXPLAIN, golden tests and execution.
+
+A plan is made without IO. What it needs from outside comes in two further pure steps: keys to
+look up in director indexes (`Restriction`), and the column types of partial results, from which
+`planner.fragment` writes the final SQL of the workers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from shard.catalog.model import Table
+from shard.geometry.regions import Region
+
+
+class Strategy(StrEnum):
+    """How a statement is answered."""
+
+    ROUTED = "routed"
+    SCATTER = "scatter"
+    SCATTER_MERGE = "scatter+merge"
+
+
+@dataclass(frozen=True, slots=True)
+class Sql:
+    """SQL text and the parameters of its ``?`` marks, in order, by their number in the statement.
+
+    A chunk number is written as `emit.CHUNK_MARK`.
+    """
+
+    text: str
+    parameters: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Everywhere:
+    """No restriction: all chunks that exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class InRegion:
+    """Chunks that touch a region (degrees)."""
+
+    region: Region
+
+
+@dataclass(frozen=True, slots=True)
+class InChunks:
+    """Chunks named by the user's condition on chunkId."""
+
+    chunks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ByKey:
+    """Chunks that the director index gives for these keys (SQL literals) of a director."""
+
+    director: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Intersection."""
+
+    parts: tuple[Restriction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """Union."""
+
+    parts: tuple[Restriction, ...]
+
+
+Restriction: TypeAlias = Everywhere | InRegion | InChunks | ByKey | AllOf | AnyOf
+
+
+@dataclass(frozen=True, slots=True)
+class PartialType:
+    """Type byte and flags of one column of a partial result."""
+
+    type: int
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """How partials become the answer.
+
+    `partial` is the fragment over the logical tables: a temporary table made from it has the
+    partials' exact types, named p0…pn. `statement` reads that table.
+    """
+
+    partial: Sql
+    width: int
+    statement: Sql
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """What a worker runs for one chunk."""
+
+    main: Sql
+    setup: tuple[Sql, ...] = ()
+    teardown: tuple[Sql, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A statement's plan.
+
+    Attributes
+    ----------
+    native : Sql
+        The whole statement with skyshard's functions made native, over the logical tables: checked
+        and executed at home for errors and column definitions.
+    tables : tuple of Table
+        The catalogue tables it reads, sharded and replicated.
+    limit, skip : int or None, int
+        Rows wanted and rows to pass over, for a scatter without a merge.
+    notes : tuple of str
+        Note-level warnings about the choice of strategy.
+    draft : object
+        The planner's own tree of the fragment; `planner.fragment` writes it.
+    """
+
+    strategy: Strategy
+    database: str
+    native: Sql
+    tables: tuple[tuple[str, Table], ...]
+    restriction: Restriction
+    merge: Merge | None
+    limit: int | None
+    skip: int
+    interactive: bool
+    never: bool = False
+    notes: tuple[str, ...] = ()
+    draft: object = field(default=None, repr=False, compare=False)

@@ -1,0 +1,74 @@
+"""Proves that a parsed tree says what the text says.
+
+The tree is written again and both texts are compared token by token, under the few spellings
+that the parser unifies. A statement that does not survive is refused by name: a rewrite that
+cannot be proved right is never run.
+"""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from shard.errors import not_supported
+from shard.planner.emit import emit
+from shard.planner.fence import drop_modifiers
+from shard.planner.lexer import Token, TokenKind, tokenize, unquote
+
+_SAME = {"<>": "!=", "&&": "AND", "||": "OR", "!": "NOT", "MOD": "%", "RLIKE": "REGEXP"}
+_DROPPED = frozenset({"AS", "ASC", "OUTER"})
+
+
+def prove(tokens: list[Token], tree: exp.Expression) -> None:
+    """Raise 1235 unless `tree`, written again, has the tokens of the text.
+
+    Examples
+    --------
+    ``SELECT a b FROM t WHERE x != 1`` and ``SELECT `a` AS `b` FROM `t` WHERE `x` <> 1`` are the same.
+    """
+    before, before_nots = _canonical(drop_modifiers(tokens))
+    after, after_nots = _canonical(tokenize(emit(tree)))
+    if before == after and before_nots == after_nots:
+        return
+    place = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), len(after))
+    near = " ".join(before[max(0, place - 2) : place + 3])
+    raise not_supported(f"this spelling near '{near}'")
+
+
+def _canonical(tokens: list[Token]) -> tuple[list[str], int]:
+    out: list[str] = []
+    nots = 0
+    previous = ""
+    for token in _limits(tokens):
+        text = token.text
+        if token.kind is TokenKind.QUOTED:
+            text = unquote(token)
+            out.append(text.lower())
+            previous = "name"
+            continue
+        if token.kind in (TokenKind.WORD, TokenKind.OPERATOR):
+            text = text.upper()
+            if not (text == "MOD" and previous in ("", ",", "(", "+", "-", "*", "/")):
+                text = _SAME.get(text, text)
+            if text == "NOT":
+                nots += 1
+                continue
+            if text in _DROPPED:
+                continue
+            text = text.lower()
+        elif token.kind is TokenKind.STRING and len(text) > 2:
+            text = text[1:-1].lower()  # an alias may be written as a string
+        elif token.kind is TokenKind.PARAMETER:
+            text = "?"
+        out.append(text)
+        previous = text
+    return out, nots
+
+
+def _limits(tokens: list[Token]) -> list[Token]:
+    """Return the tokens with ``LIMIT a, b`` turned into ``LIMIT b OFFSET a``."""
+    for index in range(len(tokens) - 3):
+        if tokens[index].upper == "LIMIT" and tokens[index + 2].text == ",":
+            offset, count = tokens[index + 1], tokens[index + 3]
+            word = Token(TokenKind.WORD, "OFFSET", offset.start)
+            return [*tokens[: index + 1], count, word, offset, *tokens[index + 4 :]]
+    return tokens
