@@ -54,6 +54,9 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     *director* row's position). `director`, `director_key` are a dependent's. `sides` are a match
     table's two directors, in order. `ddl` is the full CREATE TABLE of the logical table at home,
     invisible columns included, without a database name and without an ENGINE clause.
+    `key_spans_chunks`: some key of this director stands in two chunks, or some row of this dependent in
+    another chunk than its director, so that equality of keys does not mean the same chunk.
+    `wide_pairs`: pairs of this match table whose second partner is outside the first's chunk and overlap.
     """
 
     name: str
@@ -67,6 +70,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     sides: tuple[MatchSide, ...] = ()
     ddl: str = ""
     rows: int = 0
+    key_spans_chunks: bool = False
+    wide_pairs: int = 0
 
     @property
     def is_sharded(self) -> bool:
