@@ -1,0 +1,254 @@
+"""Decides whether all work of a SELECT is chunk-local, and how its tables are laid out in a chunk.
+
+A row that joins another on the director key lies in the same chunk; a pair of a match table is
+stored with both partners' chunks; a neighbour within the overlap lies in the chunk's overlap.
+Anything else is refused here (1235), never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from shard.catalog.model import Kind
+from shard.errors import RADIUS_TOO_WIDE, SkyError, not_supported
+from shard.planner.constants import Value, conjuncts, number
+from shard.planner.scope import Scope, TableRef
+
+_ADVICE = "join them on the director key, through a match table, or by scisql_angSep(...) < radius"
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """A near-neighbour join: `near` is taken from chunk and overlap, within `radius` degrees of `anchor`."""
+
+    anchor: TableRef
+    near: TableRef
+    radius: float
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the tables of FROM lie in one chunk.
+
+    Attributes
+    ----------
+    anchor : TableRef
+        The table whose chunk it is.
+    side : int
+        For a match table: which side's director the chunk belongs to (0 or 1).
+    owners : tuple of TableRef
+        Match tables of which only the owner rows count.
+    partner : TableRef or None
+        Second director of a match join: read from chunk and overlap, in two arms.
+    neighbours : Neighbours or None
+        The near-neighbour join, if there is one.
+    """
+
+    anchor: TableRef
+    side: int = 0
+    owners: tuple[TableRef, ...] = ()
+    partner: TableRef | None = None
+    neighbours: Neighbours | None = None
+
+
+def link_columns(ref: TableRef) -> tuple[tuple[str, str], ...]:
+    """Return (director, lower-case column) pairs by which a table is tied to a director's chunk."""
+    table = ref.table
+    if table.kind is Kind.DIRECTOR and table.key is not None:
+        return ((table.name, table.key.lower()),)
+    if table.kind is Kind.DEPENDENT and table.director is not None and table.director_key is not None:
+        return ((table.director, table.director_key.lower()),)
+    return tuple((side.table, side.foreign_key.lower()) for side in table.sides)
+
+
+def layout(scope: Scope, where: Sequence[exp.Expression], values: Sequence[Value]) -> Layout:
+    """Return the layout of a SELECT, or raise 1235.
+
+    Parameters
+    ----------
+    scope : Scope
+        Its tables.
+    where : sequence of Expression
+        Top-level conjuncts of WHERE.
+    values : sequence
+        Parameter values.
+    """
+    sharded = scope.sharded()
+    solid = [ref for ref in sharded if not ref.nullable]
+    if not solid:
+        raise not_supported(
+            "an outer join that keeps rows of a replicated table beside sharded ones",
+            "put the sharded table on the side that is kept",
+        )
+    inner = [*where, *(part for item in scope.conditions for part in conjuncts(item))]
+    links = _Links(scope, inner)
+    groups = links.groups(sharded)
+    matches = [ref for ref in sharded if ref.table.kind is Kind.MATCH]
+    if len(matches) > 1:
+        raise not_supported("a join of two match tables")
+    if len(groups) == 1:
+        if matches:
+            return _match_layout(matches[0], sharded, links)
+        _no_spanning_keys(sharded)
+        return Layout(anchor=solid[0])
+    if len(groups) == 2 and not matches:
+        return _neighbour_layout(scope, groups, inner, values)
+    names = " and ".join(f"'{group[0].alias}'" for group in groups)
+    raise not_supported(f"a join of the sharded tables {names}", _ADVICE)
+
+
+def _no_spanning_keys(refs: Sequence[TableRef]) -> None:
+    if len(refs) > 1 and any(ref.table.key_spans_chunks for ref in refs):
+        name = next(ref.table.name for ref in refs if ref.table.key_spans_chunks)
+        raise not_supported(f"a join on the director key of '{name}', whose equal keys lie in several chunks")
+
+
+class _Links:
+    """Which link columns are equal, by the conditions that make them so."""
+
+    def __init__(self, scope: Scope, inner: Iterable[exp.Expression]) -> None:
+        self.scope = scope
+        self.parent: dict[tuple[str, str], tuple[str, str]] = {}
+        for item in inner:
+            self._equality(item, None)
+        for ref, items in scope.outer_conditions:
+            for item in items:
+                for part in conjuncts(item):
+                    self._equality(part, ref)
+
+    def find(self, key: tuple[str, str]) -> tuple[str, str]:
+        while key in self.parent:
+            key = self.parent[key]
+        return key
+
+    def _equality(self, item: exp.Expression, only: TableRef | None) -> None:
+        if not isinstance(item, exp.EQ):
+            return
+        left, right = self.scope.owner(item.this), self.scope.owner(item.expression)
+        if left is None or right is None or left is right:
+            return
+        simple = len(self.scope.refs) == 2
+        if only is not None and not simple and only not in (left, right):
+            return
+        a = self.find((left.alias, item.this.name.lower()))
+        b = self.find((right.alias, item.expression.name.lower()))
+        if a != b:
+            self.parent[a] = b
+
+    def joined(self, left: TableRef, right: TableRef) -> tuple[str, ...]:
+        """Return the directors on whose key two tables are joined."""
+        return tuple(
+            director
+            for director, column in link_columns(left)
+            for other, their in link_columns(right)
+            if director == other and self.find((left.alias, column)) == self.find((right.alias, their))
+        )
+
+    def groups(self, refs: Sequence[TableRef]) -> list[list[TableRef]]:
+        """Return the sharded tables in groups that are joined on director keys."""
+        groups: list[list[TableRef]] = []
+        for ref in refs:
+            touching = [group for group in groups if any(self.joined(ref, other) for other in group)]
+            merged = [item for group in touching for item in group]
+            groups = [group for group in groups if group not in touching]
+            groups.append([*merged, ref])
+        return groups
+
+
+def _match_layout(match: TableRef, refs: Sequence[TableRef], links: _Links) -> Layout:
+    first, second = match.table.sides
+    columns = [(match.alias, side.foreign_key.lower()) for side in (first, second)]
+    sides: list[list[TableRef]] = [[], []]
+    for ref in refs:
+        if ref is match:
+            continue
+        on = [
+            index
+            for index, side in enumerate((first, second))
+            for director, column in link_columns(ref)
+            if director == side.table and links.find((ref.alias, column)) == links.find(columns[index])
+        ]
+        if len(on) != 1:
+            raise not_supported(f"this join of '{ref.alias}' with match table '{match.alias}'")
+        sides[on[0]].append(ref)
+    _no_spanning_keys([ref for ref in refs if ref is not match] * 2)
+    if sides[0] and sides[1]:
+        return _pair_layout(match, sides)
+    if sides[1]:
+        if not match.nullable and any(ref.nullable for ref in sides[1]):
+            raise not_supported(f"an outer join that keeps rows of match table '{match.alias}'")
+        return Layout(anchor=next((ref for ref in sides[1] if not ref.nullable), match), side=1)
+    owners = () if match.nullable else (match,)
+    return Layout(anchor=match if not match.nullable else sides[0][0], owners=owners)
+
+
+def _pair_layout(match: TableRef, sides: list[list[TableRef]]) -> Layout:
+    everyone = [match, *sides[0], *sides[1]]
+    if any(ref.nullable for ref in everyone):
+        raise not_supported("an outer join of a match table with both directors")
+    partner = sides[1][0]
+    if len(sides[1]) > 1 or partner.table.kind is not Kind.DIRECTOR:
+        raise not_supported(f"a dependent table of the second director of match table '{match.alias}'")
+    if match.table.wide_pairs:
+        raise not_supported(f"a join of '{match.alias}' with both directors: it has pairs wider than the overlap")
+    return Layout(anchor=sides[0][0], owners=(match,), partner=partner)
+
+
+def _neighbour_layout(
+    scope: Scope, groups: list[list[TableRef]], inner: Sequence[exp.Expression], values: Sequence[Value]
+) -> Layout:
+    refs = [ref for group in groups for ref in group]
+    if any(ref.nullable for ref in refs):
+        raise not_supported("an outer near-neighbour join")
+    for item in inner:
+        pair = neighbour_condition(scope, item, values)
+        if pair is None:
+            continue
+        left, right, radius = pair
+        overlap = scope.database.partitioning.overlap_deg
+        if radius > overlap:
+            raise SkyError(RADIUS_TOO_WIDE, radius=radius, database=scope.database.name, overlap=overlap)
+        for anchor, near in ((left, right), (right, left)):
+            alone = next((group for group in groups if near in group), [])
+            if len(alone) == 1 and not any(anchor in group and near in group for group in groups):
+                _no_spanning_keys([ref for ref in refs if ref is not near])
+                return Layout(anchor=anchor, neighbours=Neighbours(anchor, near, radius))
+    raise not_supported(f"a join of '{groups[0][0].alias}' with '{groups[1][0].alias}'", _ADVICE)
+
+
+def neighbour_condition(
+    scope: Scope, item: exp.Expression, values: Sequence[Value]
+) -> tuple[TableRef, TableRef, float] | None:
+    """Return (table, table, radius in degrees) if `item` is ``angSep(a, b) < r``, else None."""
+    if isinstance(item, (exp.LT, exp.LTE)):
+        call, bound = item.this, item.expression
+    elif isinstance(item, (exp.GT, exp.GTE)):
+        call, bound = item.expression, item.this
+    else:
+        return None
+    if isinstance(call, exp.Paren):
+        call = call.this
+    radius = number(bound, values)
+    if not isinstance(call, exp.Anonymous) or call.name.lower() != "scisql_angsep" or radius is None:
+        return None
+    if len(call.expressions) != 4:
+        return None
+    owners = []
+    for lon, lat in (call.expressions[:2], call.expressions[2:]):
+        ref = position_owner(scope, lon, lat)
+        if ref is None or ref.table.kind is not Kind.DIRECTOR:
+            return None
+        owners.append(ref)
+    return (owners[0], owners[1], radius) if owners[0] is not owners[1] else None
+
+
+def position_owner(scope: Scope, lon: exp.Expression, lat: exp.Expression) -> TableRef | None:
+    """Return the table whose own position columns these are, in order, or None."""
+    ref = scope.owner(lon)
+    if ref is None or ref is not scope.owner(lat) or not ref.table.longitude or not ref.table.latitude:
+        return None
+    same = lon.name.lower() == ref.table.longitude.lower() and lat.name.lower() == ref.table.latitude.lower()
+    return ref if same else None

@@ -1,0 +1,306 @@
+"""Which chunks can hold rows that satisfy a condition: always a superset, never a guess.
+
+Only conditions on a table's own position columns, its director key and chunkId restrict; AND
+intersects, OR unites, everything else (NOT, `= 0`, expressions) restricts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from sqlglot import exp
+
+from shard.catalog.model import Kind
+from shard.errors import not_supported
+from shard.geometry import regions
+from shard.geometry.regions import Region
+from shard.planner.constants import Value, conjuncts, integer, key_literal, number
+from shard.planner.locality import Layout, link_columns, position_owner
+from shard.planner.plan import AllOf, AnyOf, ByKey, Everywhere, InChunks, InRegion, Restriction
+from shard.planner.scope import Scope, TableRef
+
+MARGIN = 1e-5
+"""Degrees by which every region is widened: positions may be stored as FLOAT or rounded DECIMAL."""
+MAX_KEYS = 10_000
+"""More keys than this are not looked up: all chunks are asked."""
+
+_AREA = {
+    "qserv_areaspec_box": "scisql_s2PtInBox",
+    "qserv_areaspec_circle": "scisql_s2PtInCircle",
+    "qserv_areaspec_ellipse": "scisql_s2PtInEllipse",
+    "qserv_areaspec_poly": "scisql_s2PtInCPoly",
+}
+
+
+def expand_area_specs(tree: exp.Expression, scope: Scope) -> bool:
+    """Replace qserv_areaspec_* by point tests on every positioned table, in place.
+
+    Returns whether any was there.
+    """
+    found = False
+    for call in list(tree.find_all(exp.Anonymous)):
+        function = _AREA.get(call.name.lower())
+        if function is None:
+            continue
+        found = True
+        tests: list[exp.Expression] = []
+        for ref in scope.sharded():
+            table = ref.table
+            if ref.nullable or not table.longitude or not table.latitude:
+                continue
+            position = [_column(ref, table.longitude), _column(ref, table.latitude)]
+            arguments = [*position, *(item.copy() for item in call.expressions)]
+            tests.append(exp.Anonymous(this=function, expressions=arguments))
+        if not tests:
+            raise not_supported(f"{call.name} on tables without positions")
+        joined = tests[0]
+        for test in tests[1:]:
+            joined = exp.And(this=joined, expression=test)
+        call.replace(exp.Paren(this=joined) if len(tests) > 1 else joined)
+    return found
+
+
+def _column(ref: TableRef, name: str) -> exp.Column:
+    return exp.Column(this=exp.to_identifier(name, quoted=True), table=exp.to_identifier(ref.alias, quoted=True))
+
+
+def restriction(
+    scope: Scope, layout: Layout, inner: Sequence[exp.Expression], values: Sequence[Value]
+) -> Restriction:
+    """Return the chunk restriction of a SELECT.
+
+    Parameters
+    ----------
+    inner : sequence of Expression
+        Top-level conjuncts of WHERE and of inner joins' ON.
+    """
+    parts = [_simplify(_of(item, scope, layout, values)) for item in inner]
+    wanted = [part for part in parts if not isinstance(part, Everywhere)]
+    if not wanted:
+        return Everywhere()
+    return wanted[0] if len(wanted) == 1 else AllOf(tuple(wanted))
+
+
+def _simplify(part: Restriction) -> Restriction:
+    if isinstance(part, AnyOf) and any(isinstance(item, Everywhere) for item in part.parts):
+        return Everywhere()
+    return part
+
+
+def _of(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction:
+    if isinstance(item, exp.Paren):
+        return _of(item.this, scope, layout, values)
+    if isinstance(item, exp.And):
+        return restriction(scope, layout, conjuncts(item), values)
+    if isinstance(item, exp.Or):
+        sides = [_of(side, scope, layout, values) for side in (item.this, item.expression)]
+        return _simplify(AnyOf(tuple(sides)))
+    for reader in (_spatial, _separation, _band, _key, _chunk):
+        found = reader(item, scope, layout, values)
+        if found is not None:
+            return found
+    return Everywhere()
+
+
+def _region(ref: TableRef, region: Region, layout: Layout) -> Restriction:
+    """Return the chunks of the anchor for rows of `ref` in a region."""
+    margin = MARGIN
+    if layout.partner is ref:
+        margin += _overlap(layout, ref)
+    elif layout.neighbours is not None and layout.neighbours.near is ref:
+        margin += layout.neighbours.radius
+    return InRegion(regions.widen(region, margin))
+
+
+def _overlap(layout: Layout, ref: TableRef) -> float:
+    # A partner may be anywhere in the overlap, whose width the scope's database gives; the widest
+    # allowed one (10 degrees) is always a superset.
+    return 10.0
+
+
+def _truth(item: exp.Expression) -> exp.Expression | None:
+    """Return the call that `item` demands to be true: bare, `= 1` or `1 =`."""
+    if isinstance(item, exp.EQ):
+        for call, one in ((item.this, item.expression), (item.expression, item.this)):
+            if integer(one) == 1:
+                return call.this if isinstance(call, exp.Paren) else call
+        return None
+    return item
+
+
+def _spatial(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction | None:
+    call = _truth(item)
+    if not isinstance(call, exp.Anonymous) or len(call.expressions) < 3:
+        return None
+    name = call.name.lower()
+    if not name.startswith("scisql_s2ptin"):
+        return None
+    ref = position_owner(scope, call.expressions[0], call.expressions[1])
+    if ref is None or ref.table.kind is Kind.MATCH:
+        return None
+    fixed = [number(node, values) for node in call.expressions[2:]]
+    if any(value is None for value in fixed):
+        return None
+    region = _shape(name, [value for value in fixed if value is not None])
+    return None if region is None else _region(ref, region, layout)
+
+
+def _shape(name: str, a: list[float]) -> Region | None:
+    """Return the region of a point test; None where the test is never true or not valid (no restriction)."""
+    if name == "scisql_s2ptincircle" and len(a) == 3 and abs(a[1]) <= 90 and 0 <= a[2] <= 180:
+        return regions.Circle(a[0] % 360.0, a[1], a[2])
+    if name == "scisql_s2ptinbox" and len(a) == 4:
+        return _box(*a)
+    if name == "scisql_s2ptinellipse" and len(a) == 5 and abs(a[1]) <= 90 and 0 <= a[3] <= a[2] <= 36000:
+        return regions.Circle(a[0] % 360.0, a[1], a[2] / 3600 * 1.02)
+    if name == "scisql_s2ptincpoly" and len(a) >= 6 and len(a) % 2 == 0:
+        return regions.Polygon(tuple(zip(a[::2], a[1::2], strict=True)))
+    return None
+
+
+def _box(lon_min: float, lat_min: float, lon_max: float, lat_max: float) -> Region | None:
+    if lat_min > lat_max or (lon_max < lon_min and (lon_max < 0 or lon_min > 360)):
+        return None
+    lat_min, lat_max = max(-90.0, lat_min), min(90.0, lat_max)
+    if lat_min > lat_max:
+        return None
+    if lon_max - lon_min >= 360:
+        return regions.Box(0.0, lat_min, 360.0, lat_max)
+    return regions.Box(lon_min % 360.0, lat_min, lon_max % 360.0, lat_max)
+
+
+def _separation(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction | None:
+    if isinstance(item, (exp.LT, exp.LTE)):
+        call, bound = item.this, item.expression
+    elif isinstance(item, (exp.GT, exp.GTE)):
+        call, bound = item.expression, item.this
+    else:
+        return None
+    call = call.this if isinstance(call, exp.Paren) else call
+    radius = number(bound, values)
+    if not isinstance(call, exp.Anonymous) or call.name.lower() != "scisql_angsep" or radius is None:
+        return None
+    if len(call.expressions) != 4 or not 0 <= radius <= 180:
+        return None
+    pairs = (call.expressions[:2], call.expressions[2:])
+    for (lon, lat), (clon, clat) in (pairs, pairs[::-1]):
+        ref = position_owner(scope, lon, lat)
+        centre = number(clon, values), number(clat, values)
+        if ref is not None and centre[0] is not None and centre[1] is not None and abs(centre[1]) <= 90:
+            return _region(ref, regions.Circle(centre[0] % 360.0, centre[1], radius), layout)
+    return None
+
+
+def _position(node: exp.Expression, scope: Scope) -> tuple[TableRef, bool] | None:
+    """Return (table, is longitude) if `node` is a table's own position column."""
+    ref = scope.owner(node)
+    if ref is None or not ref.table.longitude or not ref.table.latitude:
+        return None
+    name = node.name.lower()
+    if name == ref.table.longitude.lower():
+        return ref, True
+    return (ref, False) if name == ref.table.latitude.lower() else None
+
+
+def _band(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction | None:
+    """Read BETWEEN on a position column, and comparisons on the latitude."""
+    low: float | None = None
+    high: float | None = None
+    if isinstance(item, exp.Between):
+        node = item.this
+        low, high = number(item.args["low"], values), number(item.args["high"], values)
+        if low is None or high is None:
+            return None
+    elif isinstance(item, (exp.LT, exp.LTE, exp.GT, exp.GTE, exp.EQ)):
+        found = _comparison(item, values)
+        if found is None:
+            return None
+        node, low, high = found
+    else:
+        return None
+    position = _position(node, scope)
+    if position is None:
+        return None
+    ref, is_longitude = position
+    if is_longitude:
+        if low is None or high is None or low > high:
+            return None
+        region = _box(low, -90.0, high, 90.0) if high - low < 360 else None
+    else:
+        region = _box(0.0, -90.0 if low is None else low, 360.0, 90.0 if high is None else high)
+    return None if region is None else _region(ref, region, layout)
+
+
+def _comparison(
+    item: exp.Expression, values: Sequence[Value]
+) -> tuple[exp.Expression, float | None, float | None] | None:
+    """Return (column, low, high) of a comparison with a constant."""
+    left, right = number(item.this, values), number(item.expression, values)
+    node, value, flipped = (item.this, right, False) if right is not None else (item.expression, left, True)
+    if value is None:
+        return None
+    if isinstance(item, exp.EQ):
+        return node, value, value
+    below = isinstance(item, (exp.LT, exp.LTE)) != flipped
+    return (node, None, value) if below else (node, value, None)
+
+
+def _key(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction | None:
+    read = partial(_key_director, scope=scope, layout=layout)
+    if isinstance(item, exp.EQ):
+        for column, value in ((item.this, item.expression), (item.expression, item.this)):
+            director = read(column)
+            literal = key_literal(value, values)
+            if director is not None and literal is not None:
+                return ByKey(director, (literal,))
+    elif isinstance(item, exp.In) and item.expressions and len(item.expressions) <= MAX_KEYS:
+        director = read(item.this)
+        literals = [key_literal(node, values) for node in item.expressions]
+        if director is not None and None not in literals:
+            return ByKey(director, tuple(text for text in literals if text is not None))
+    elif isinstance(item, exp.Between):
+        director = read(item.this)
+        low, high = integer(item.args["low"], values), integer(item.args["high"], values)
+        if director is not None and low is not None and high is not None and 0 <= high - low < 1000:
+            return ByKey(director, tuple(str(value) for value in range(low, high + 1))) if _whole(item, scope) else None
+    return None
+
+
+def _whole(item: exp.Expression, scope: Scope) -> bool:
+    """Whether the column of a range is of an integer type, so that the range is a list of values."""
+    ref = scope.owner(item.this)
+    if ref is None:
+        return False
+    name = item.this.name.lower()
+    kind = next((column.sql_type for column in ref.table.columns if column.name.lower() == name), "")
+    return kind.upper().split("(")[0].split()[0] in ("BIGINT", "INT", "INTEGER", "SMALLINT", "TINYINT", "MEDIUMINT")
+
+
+def _key_director(node: exp.Expression, scope: Scope, layout: Layout) -> str | None:
+    """Return the director whose key this column holds for rows of the anchor's chunk, or None."""
+    ref = scope.owner(node)
+    if ref is None or not ref.is_sharded or ref.table.key_spans_chunks and ref.table.kind is not Kind.DIRECTOR:
+        return None
+    if layout.partner is ref or (layout.neighbours is not None and layout.neighbours.near is ref):
+        return None
+    links = link_columns(ref)
+    if ref.table.kind is Kind.MATCH:
+        links = links[layout.side : layout.side + 1]
+    return next((director for director, column in links if column == node.name.lower()), None)
+
+
+def _chunk(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction | None:
+    if isinstance(item, exp.EQ):
+        node, nodes = item.this, [item.expression]
+    elif isinstance(item, exp.In) and item.expressions:
+        node, nodes = item.this, list(item.expressions)
+    else:
+        return None
+    if not isinstance(node, exp.Column) or node.name.lower() != "chunkid":
+        return None
+    ref = scope.owner(node) or (scope.sharded()[0] if len(scope.sharded()) == 1 and not node.table else None)
+    if ref is None or not ref.is_sharded or ref in (layout.partner, layout.neighbours and layout.neighbours.near):
+        return None
+    chunks = [integer(value, values) for value in nodes]
+    return None if None in chunks else InChunks(tuple(value for value in chunks if value is not None))
