@@ -1,0 +1,188 @@
+"""Writes a draft for one chunk: chunk tables in place of logical ones.
+
+The chunk number is written as `CHUNK_MARK`; `template` cuts the text there. Match joins with both
+directors become two arms (partner in the chunk, partner in the overlap); near-neighbour joins get
+their cell grid in temporary tables of the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlglot import exp
+
+from shard.catalog.naming import OWNER_COLUMN, SCRATCH_DATABASE, quote
+from shard.planner import cells
+from shard.planner.constants import conjuncts
+from shard.planner.emit import CHUNK_MARK, Writer
+from shard.planner.locality import Layout
+from shard.planner.plan import Fragment, PartialType, Sql
+from shard.planner.scope import Scope, TableRef
+from shard.planner.split import Draft
+from shard.planner.templates import use
+
+_FLOAT = 4
+_ENUM_OR_SET = 0x100 | 0x800
+
+
+def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
+    """Return the SQL of a draft for one chunk.
+
+    Parameters
+    ----------
+    draft : Draft
+        From `split`.
+    types : sequence of PartialType
+        For a draft that is merged: types of the partial columns. FLOAT travels as DOUBLE (its text has
+        six digits), ENUM and SET as numbers (an ENUM's empty error value cannot be loaded as text).
+    """
+    layout, scope = draft.layout, draft.scope
+    if layout is None or scope is None:
+        raise TypeError("a draft of split() has its layout")
+    select = draft.fragment.copy()
+    for item, kind in zip(select.expressions, types, strict=False):
+        if kind.type == _FLOAT:
+            item.set("this", use("CAST(value AS DOUBLE)", value=item.this))
+        elif kind.flags & _ENUM_OR_SET:
+            item.set("this", use("value + 0", value=item.this))
+    _owner_conditions(select, layout)
+    if layout.partner is not None:
+        return _two_arms(select, scope, layout.partner)
+    if layout.neighbours is not None:
+        return _with_cells(select, scope, layout)
+    _chunk_names(select, scope, {})
+    return Fragment(_sql(select))
+
+
+def template(sql: Sql) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return (text segments between chunk numbers, parameters)."""
+    return tuple(sql.text.split(CHUNK_MARK)), sql.parameters
+
+
+def logical(select: exp.Select) -> Sql:
+    """Return the SQL of a tree over the logical tables."""
+    return _sql(select)
+
+
+def _sql(node: exp.Expression) -> Sql:
+    writer = Writer().write(node)
+    return Sql(writer.text(), tuple(writer.parameters))
+
+
+def _owner_conditions(select: exp.Select, layout: Layout) -> None:
+    for ref in layout.owners:
+        column = exp.column(OWNER_COLUMN, table=ref.alias, quoted=True)
+        _add_condition(select, use("own = 1", own=column))
+
+
+def _add_condition(select: exp.Select, condition: exp.Expression) -> None:
+    where = select.args.get("where")
+    if where is None:
+        select.set("where", exp.Where(this=condition))
+    else:
+        where.set("this", exp.And(this=exp.Paren(this=where.this), expression=condition))
+
+
+def _chunk_names(select: exp.Select, scope: Scope, suffixes: dict[str, str]) -> None:
+    """Put chunk tables into FROM, in place, and drop database names from columns."""
+    by_alias = {ref.alias: ref for ref in scope.refs}
+    for node in select.find_all(exp.Table):
+        ref = by_alias.get(node.alias or node.name)
+        if ref is None or node.args.get("db") is not None and node.args["db"].name == SCRATCH_DATABASE:
+            continue
+        name = ref.table.name
+        if ref.is_sharded:
+            name = f"{name}{suffixes.get(ref.alias, '')}_{CHUNK_MARK}"
+        node.set("this", exp.to_identifier(name, quoted=True))
+        node.set("db", exp.to_identifier(ref.database, quoted=True))
+        node.set("alias", exp.TableAlias(this=exp.to_identifier(ref.alias, quoted=True)))
+    for column in select.find_all(exp.Column):
+        column.set("db", None)
+
+
+def _two_arms(select: exp.Select, scope: Scope, partner: TableRef) -> Fragment:
+    texts, parameters = [], []
+    for suffix in ("", "FullOverlap"):
+        arm = select.copy()
+        _chunk_names(arm, scope, {partner.alias: suffix})
+        sql = _sql(arm)
+        texts.append(f"({sql.text})")
+        parameters += sql.parameters
+    return Fragment(Sql(" UNION ALL ".join(texts), tuple(parameters)))
+
+
+def _with_cells(select: exp.Select, scope: Scope, layout: Layout) -> Fragment:
+    neighbours = layout.neighbours
+    if neighbours is None:
+        raise TypeError("no near-neighbour join here")
+    near = neighbours.near
+    grid = cells.Grid.of(neighbours.radius)
+    setup = (_offsets(), _near_table(select, scope, near, grid))
+    cell, repeats = cells.probe(grid, neighbours.anchor)
+    for node in select.find_all(exp.Table):
+        if (node.alias or node.name) == near.alias:
+            node.replace(cells.near_reference(neighbours))
+    _add_condition(
+        select, use("near = probed", near=exp.column(cells.CELL_COLUMN, table=near.alias, quoted=True), probed=cell)
+    )
+    for repeat in repeats:
+        _add_condition(select, repeat)
+    offsets = exp.Table(
+        this=exp.to_identifier(cells.OFFSET_TABLE, quoted=True),
+        db=exp.to_identifier(SCRATCH_DATABASE, quoted=True),
+        alias=exp.TableAlias(this=exp.to_identifier(cells.OFFSET_ALIAS, quoted=True)),
+    )
+    select.set("joins", [*(select.args.get("joins") or []), exp.Join(this=offsets)])
+    _chunk_names(select, scope, {})
+    scratch = quote(SCRATCH_DATABASE)
+    teardown = tuple(
+        Sql(f"DROP TEMPORARY TABLE IF EXISTS {scratch}.{quote(name)}")
+        for name in (cells.NEAR_TABLE, cells.OFFSET_TABLE)
+    )
+    return Fragment(_sql(select), setup, teardown)
+
+
+def _offsets() -> Sql:
+    name = f"{quote(SCRATCH_DATABASE)}.{quote(cells.OFFSET_TABLE)}"
+    return Sql(f"CREATE OR REPLACE TEMPORARY TABLE {name} ENGINE=MEMORY AS {cells.offsets_select()}")
+
+
+def _near_table(select: exp.Select, scope: Scope, near: TableRef, grid: cells.Grid) -> Sql:
+    """Return the statement that fills the near table from chunk and overlap, with its own filters."""
+    columns = cells.needed_columns(select, near, star=False)
+    own = [
+        item.copy()
+        for item in conjuncts(select.args["where"].this if select.args.get("where") is not None else None)
+        if _only(item, scope, near)
+    ]
+    texts, parameters = [], []
+    for suffix in ("", "FullOverlap"):
+        arm = exp.Select(
+            expressions=[
+                *(exp.column(name, table=near.alias, quoted=True) for name in columns),
+                exp.Alias(
+                    this=cells.own_cell(grid, near), alias=exp.to_identifier(cells.CELL_COLUMN, quoted=True)
+                ),
+            ]
+        )
+        table = exp.Table(
+            this=exp.to_identifier(near.table.name, quoted=True),
+            alias=exp.TableAlias(this=exp.to_identifier(near.alias, quoted=True)),
+        )
+        arm.set("from_", exp.From(this=table))
+        for item in own:
+            _add_condition(arm, exp.Paren(this=item.copy()))
+        _chunk_names(arm, scope, {near.alias: suffix})
+        sql = _sql(arm)
+        texts.append(sql.text)
+        parameters += sql.parameters
+    name = f"{quote(SCRATCH_DATABASE)}.{quote(cells.NEAR_TABLE)}"
+    head = f"CREATE OR REPLACE TEMPORARY TABLE {name} (KEY ({quote(cells.CELL_COLUMN)})) ENGINE=Aria TRANSACTIONAL=0 AS "
+    return Sql(head + " UNION ALL ".join(texts), tuple(parameters))
+
+
+def _only(item: exp.Expression, scope: Scope, ref: TableRef) -> bool:
+    """Whether a condition reads columns of `ref` alone and can be tested before the join."""
+    columns = list(item.find_all(exp.Column))
+    deterministic = not any(call.name.lower() in ("rand", "uuid", "sleep") for call in item.find_all(exp.Anonymous))
+    return bool(columns) and deterministic and all(scope.owner(column) is ref for column in columns)

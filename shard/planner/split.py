@@ -1,0 +1,393 @@
+"""Splits a chunk-local SELECT into a fragment for every chunk and, if needed, a merge of partials.
+
+The fragment and the merge are trees over the *logical* tables; `fragment` puts in chunk tables.
+Partials are columns p0…pn of a temporary table at home, so keys compare there as the server
+compares them (collation, NULLs, types).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+
+from shard.catalog.naming import SCRATCH_DATABASE
+from shard.errors import not_supported
+from shard.planner.constants import Value, integer
+from shard.planner.emit import emit
+from shard.planner.locality import Layout, link_columns
+from shard.planner.scope import Scope, TableRef, column_names
+from shard.planner.templates import fill, use, wrap
+
+MERGE_TABLE = "merge_rows"
+SUPPORTED_AGGREGATES = frozenset({"count", "sum", "min", "max", "avg", "bit_and", "bit_or", "bit_xor"})
+AGGREGATES = SUPPORTED_AGGREGATES | frozenset(
+    "std stddev stddev_pop stddev_samp variance var_pop var_samp group_concat json_arrayagg json_objectagg".split()
+)
+
+
+@dataclass(slots=True)
+class Draft:
+    """The fragment as a tree, the merge as a tree, and what the proxy does itself."""
+
+    fragment: exp.Select
+    merge: exp.Select | None = None
+    width: int = 0
+    limit: int | None = None
+    skip: int = 0
+    layout: Layout | None = None
+    scope: Scope | None = None
+
+
+@dataclass(slots=True)
+class _Partials:
+    """The columns of the partial result, each expression once."""
+
+    expressions: list[exp.Expression] = field(default_factory=list)
+    texts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, node: exp.Expression) -> exp.Expression:
+        """Return the merge table's column for an expression of the fragment."""
+        text = emit(node)
+        index = self.texts.setdefault(text, len(self.expressions))
+        if index == len(self.expressions):
+            self.expressions.append(node.copy())
+        return exp.Column(this=exp.to_identifier(f"p{index}", quoted=True))
+
+    def select(self) -> list[exp.Expression]:
+        return [
+            exp.Alias(this=node, alias=exp.to_identifier(f"p{index}", quoted=True))
+            for index, node in enumerate(self.expressions)
+        ]
+
+
+def is_aggregate(node: exp.Expression) -> bool:
+    """Whether a node is a call of an aggregate function."""
+    return isinstance(node, exp.Anonymous) and node.name.lower() in AGGREGATES
+
+
+def has_aggregate(node: exp.Expression) -> bool:
+    """Whether an expression contains an aggregate."""
+    return any(is_aggregate(item) for item in node.find_all(exp.Anonymous))
+
+
+def split(
+    select: exp.Select, scope: Scope, layout: Layout, values: Sequence[Value], default_limit: int | None
+) -> Draft:
+    """Return the draft of a SELECT whose work is chunk-local.
+
+    Parameters
+    ----------
+    select : Select
+        The statement, with native functions; it is not changed.
+    default_limit : int or None
+        The session's sql_select_limit, for a statement without LIMIT.
+    """
+    return _Splitter(select, scope, layout, values, default_limit).draft()
+
+
+class _Splitter:
+    """One statement's split; the methods are its cases."""
+
+    def __init__(
+        self, select: exp.Select, scope: Scope, layout: Layout, values: Sequence[Value], default_limit: int | None
+    ) -> None:
+        self.select, self.scope, self.layout, self.values = select, scope, layout, values
+        self.items = [item for item in select.expressions]
+        self.limit, self.skip = self._limits(default_limit)
+        order = select.args.get("order")
+        self.order: list[exp.Expression] = list(order.expressions) if order is not None else []
+        group = select.args.get("group")
+        self.rollup = bool(group is not None and group.args.get("rollup"))
+        self.having = select.args["having"].this if select.args.get("having") is not None else None
+        self.distinct = select.args.get("distinct") is not None
+        self.groups = [self._group_item(item) for item in group.expressions] if group is not None else []
+        self.partials = _Partials()
+
+    def _limits(self, default_limit: int | None) -> tuple[int | None, int]:
+        limit, offset = self.select.args.get("limit"), self.select.args.get("offset")
+        count = default_limit if limit is None else integer(limit.expression, self.values)
+        skip = 0 if offset is None else integer(offset.expression, self.values)
+        if (limit is not None and count is None) or skip is None:
+            raise not_supported("LIMIT of anything but numbers")
+        return count, skip
+
+    # names ---------------------------------------------------------------------------------------
+
+    def _aliases(self) -> dict[str, exp.Expression]:
+        return {item.alias.lower(): item.this for item in self.items if isinstance(item, exp.Alias)}
+
+    def _position(self, node: exp.Expression) -> exp.Expression | None:
+        """Return the select item that a bare number stands for."""
+        index = integer(node) if isinstance(node, exp.Literal) else None
+        if index is None:
+            return None
+        if any(_is_star(item) for item in self.items):
+            self.items = self.expand_stars()
+        if not 1 <= index <= len(self.items):
+            raise not_supported(f"position {index} outside of the select list")
+        item = self.items[index - 1]
+        return item.this if isinstance(item, exp.Alias) else item
+
+    def _is_column(self, node: exp.Expression) -> bool:
+        name = node.name.lower()
+        return any(name in column_names(ref.table) for ref in self.scope.refs)
+
+    def _group_item(self, node: exp.Expression) -> exp.Expression:
+        """Return what a GROUP BY item means: a position, a column, else an alias."""
+        at = self._position(node)
+        if at is not None:
+            return at
+        alias = self._bare_alias(node)
+        return alias if alias is not None and not self._is_column(node) else node
+
+    def _bare_alias(self, node: exp.Expression) -> exp.Expression | None:
+        if isinstance(node, exp.Column) and not node.table:
+            return self._aliases().get(node.name.lower())
+        return None
+
+    def _order_item(self, node: exp.Expression) -> exp.Expression:
+        """Return what an ORDER BY item means: a position, an alias, else an expression."""
+        at = self._position(node)
+        if at is not None:
+            return at
+        alias = self._bare_alias(node)
+        return alias if alias is not None else self._inside(node, "ORDER BY")
+
+    def _inside(self, node: exp.Expression, clause: str) -> exp.Expression:
+        """Return an expression with the aliases inside it replaced by what they stand for."""
+        aliases = self._aliases()
+
+        def step(item: exp.Expression) -> exp.Expression:
+            if not isinstance(item, exp.Column) or item.table or item.name.lower() not in aliases:
+                return item
+            meant = aliases[item.name.lower()]
+            if self._is_column(item) and not (isinstance(meant, exp.Column) and meant.name.lower() == item.name.lower()):
+                raise not_supported(f"the name '{item.name}' in {clause}, which is both a column and an alias")
+            return wrap(meant.copy())
+
+        return node.transform(step)
+
+    def expand_stars(self) -> list[exp.Expression]:
+        """Return the select list with every star replaced by the columns it stands for."""
+        out: list[exp.Expression] = []
+        for item in self.items:
+            if not _is_star(item):
+                out.append(item)
+                continue
+            qualifier = item.table if isinstance(item, exp.Column) else ""
+            refs = [ref for ref in self.scope.refs if not qualifier or ref.alias == qualifier]
+            if not qualifier and any(join.args.get("using") for join in self.select.args.get("joins") or ()):
+                raise not_supported("* over JOIN … USING in a statement that is merged", "name the columns")
+            out += [_column(ref, column.name) for ref in refs for column in ref.table.columns]
+        return out
+
+    # cases ---------------------------------------------------------------------------------------
+
+    def draft(self) -> Draft:
+        expressions = [*self.items, *self.order, *([self.having] if self.having is not None else [])]
+        aggregated = bool(self.groups) or any(has_aggregate(item) for item in expressions)
+        for node in (call for item in expressions for call in item.find_all(exp.Anonymous)):
+            if is_aggregate(node) and node.name.lower() not in SUPPORTED_AGGREGATES and not self._local_groups():
+                raise not_supported(f"the aggregate {node.name.upper()} across chunks")
+        if self.having is not None and not aggregated:
+            raise not_supported("HAVING without GROUP BY or aggregates", "use WHERE")
+        if aggregated and not self._local_groups():
+            draft = self._aggregate()
+        elif self.order or (self.distinct and not self._local_distinct()):
+            draft = self._sorted()
+        else:
+            draft = self._plain()
+        draft.layout, draft.scope = self.layout, self.scope
+        return draft
+
+    def _is_chunk_key(self, node: exp.Expression) -> bool:
+        """Whether equal values of an expression lie in one chunk: the anchor's director key."""
+        if isinstance(node, exp.Alias):
+            node = node.this
+        ref = self.scope.owner(node)
+        layout = self.layout
+        if ref is None or not ref.is_sharded or layout.partner is not None or ref.nullable:
+            return False
+        if ref.table.key_spans_chunks or (layout.neighbours is not None and layout.neighbours.near is ref):
+            return False
+        links = link_columns(ref)
+        links = links[layout.side : layout.side + 1] if len(links) > 1 else links
+        return any(column == node.name.lower() for _, column in links)
+
+    def _local_groups(self) -> bool:
+        return bool(self.groups) and not self.rollup and any(self._is_chunk_key(item) for item in self.groups)
+
+    def _local_distinct(self) -> bool:
+        return any(self._is_chunk_key(item) for item in self.items)
+
+    def _reach(self) -> int | None:
+        return None if self.limit is None else self.limit + self.skip
+
+    def _plain(self) -> Draft:
+        """Rows need no merge: they are forwarded as chunks commit."""
+        fragment = self.select.copy()
+        fragment.set("order", None)
+        if self.layout.neighbours is not None and any(_is_star(item) for item in self.items):
+            fragment.set("expressions", [item.copy() for item in self.expand_stars()])
+        _set_limit(fragment, self._reach())
+        return Draft(fragment, limit=self.limit, skip=self.skip)
+
+    def _sorted(self) -> Draft:
+        """Order, or make distinct, rows that are otherwise final."""
+        self.items = self.expand_stars()
+        keys = [(self._order_item(item.this), bool(item.args.get("desc"))) for item in self.order]
+        columns = [self.partials.add(_bare(item)) for item in self.items]
+        visible = len(self.partials.expressions)
+        order = [(self.partials.add(key), descending) for key, descending in keys]
+        if self.distinct and len(self.partials.expressions) > visible and not self._local_distinct():
+            raise not_supported("SELECT DISTINCT with ORDER BY of an expression that is not selected")
+        fragment = self.select.copy()
+        fragment.set("expressions", self.partials.select())
+        fragment.set("limit", None)
+        fragment.set("offset", None)
+        if self.limit is not None and keys:
+            fragment.set("order", exp.Order(expressions=[_ordered(key.copy(), down) for key, down in keys]))
+        else:
+            fragment.set("order", None)
+        _set_limit(fragment, self._reach())
+        merge = self._merge_select(columns, order)
+        if self.distinct and not self._local_distinct():
+            merge.set("distinct", exp.Distinct())
+        return Draft(fragment, merge, len(self.partials.expressions))
+
+    def _aggregate(self) -> Draft:
+        """Groups may span chunks: partial aggregates, merged per group."""
+        if self.distinct and self.order:
+            self._distinct_order_check()
+        self.items = self.expand_stars()
+        keys = [(self._order_item(item.this), bool(item.args.get("desc"))) for item in self.order]
+        groups = [(emit(item), self.partials.add(item)) for item in self.groups]
+        self._group_texts = dict(groups)
+        self._extra_groups: list[exp.Expression] = []
+        self._any_value = False
+        columns = [self._over_partials(_bare(item)) for item in self.items]
+        having = None if self.having is None else self._over_partials(self._having(self.having))
+        order = [(self._over_partials(key), down) for key, down in keys]
+        if not self.partials.expressions:
+            self.partials.add(fill(1))
+        fragment = self.select.copy()
+        for key in ("order", "limit", "offset", "having", "distinct"):
+            fragment.set(key, None)
+        fragment.set("expressions", self.partials.select())
+        grouped = [*self.groups, *self._extra_groups]
+        fragment.set("group", exp.Group(expressions=[item.copy() for item in grouped]) if grouped else None)
+        if not grouped and self._any_value:
+            fragment.set("having", exp.Having(this=use("COUNT(*) > 0")))
+        merge = self._merge_select(columns, order)
+        if groups:
+            merge.set("group", exp.Group(expressions=[column.copy() for _, column in groups], rollup=self._rollup()))
+        if having is not None:
+            merge.set("having", exp.Having(this=having))
+        if self.distinct:
+            merge.set("distinct", exp.Distinct())
+        return Draft(fragment, merge, len(self.partials.expressions))
+
+    def _rollup(self) -> list[exp.Expression] | None:
+        return [exp.Rollup()] if self.rollup else None
+
+    def _distinct_order_check(self) -> None:
+        selected = {emit(_bare(item)) for item in self.items if not _is_star(item)}
+        if any(emit(self._order_item(item.this)) not in selected for item in self.order):
+            raise not_supported("SELECT DISTINCT with ORDER BY of an expression that is not selected")
+
+    def _having(self, node: exp.Expression) -> exp.Expression:
+        return self._inside(node, "HAVING")
+
+    def _over_partials(self, node: exp.Expression) -> exp.Expression:
+        """Return an expression over the merge table that has the value of `node` over all rows."""
+
+        def step(item: exp.Expression) -> exp.Expression:
+            column = self._group_texts.get(emit(item)) if not isinstance(item, exp.Identifier) else None
+            if column is not None:
+                return column.copy()
+            if is_aggregate(item):
+                return self._merged(item)
+            if isinstance(item, exp.Column):
+                self._any_value = True
+                return self.partials.add(item)
+            return item
+
+        return node.copy().transform(step)
+
+    def _merged(self, call: exp.Expression) -> exp.Expression:
+        """Return the merge of one aggregate call's partials."""
+        name = call.name.lower()
+        if len(call.expressions) == 1 and isinstance(call.expressions[0], exp.Distinct):
+            return self._merged_distinct(call, name)
+        if len(call.expressions) != 1 or has_aggregate(call.expressions[0]):
+            raise not_supported(f"these arguments of {name.upper()}")
+        argument = call.expressions[0]
+        if name == "count":
+            return use("CAST(COALESCE(SUM(part), 0) AS SIGNED)", part=self.partials.add(call))
+        if name == "avg":
+            total = self.partials.add(_call("SUM", argument))
+            count = self.partials.add(_call("COUNT", argument))
+            return use("SUM(total) / NULLIF(SUM(number), 0)", total=total, number=count)
+        return use(f"{name.upper()}(part)", part=self.partials.add(call))
+
+    def _merged_distinct(self, call: exp.Expression, name: str) -> exp.Expression:
+        """Ship the distinct keys by grouping finer, or add counts that no chunk shares."""
+        arguments = call.expressions[0].expressions
+        if name == "count" and any(self._is_chunk_key(item) for item in arguments) and not self.rollup:
+            return use("CAST(COALESCE(SUM(part), 0) AS SIGNED)", part=self.partials.add(call))
+        if name in ("min", "max"):
+            return self._merged(_call(name.upper(), arguments[0]))
+        columns = []
+        for item in arguments:
+            columns.append(self.partials.add(item))
+            if emit(item) not in {emit(group) for group in [*self.groups, *self._extra_groups]}:
+                self._extra_groups.append(item)
+        return exp.Anonymous(this=call.name, expressions=[exp.Distinct(expressions=columns)])
+
+    def _merge_select(self, columns: list[exp.Expression], order: list[tuple[exp.Expression, bool]]) -> exp.Select:
+        merge = exp.Select(expressions=columns)
+        table = exp.Table(
+            this=exp.to_identifier(MERGE_TABLE, quoted=True), db=exp.to_identifier(SCRATCH_DATABASE, quoted=True)
+        )
+        merge.set("from_", exp.From(this=table))
+        if order:
+            merge.set("order", exp.Order(expressions=[_ordered(key, down) for key, down in order]))
+        _set_limit(merge, self.limit, self.skip)
+        return merge
+
+
+def _is_star(item: exp.Expression) -> bool:
+    return isinstance(item, exp.Star) or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star))
+
+
+def _bare(item: exp.Expression) -> exp.Expression:
+    inner = item.this if isinstance(item, exp.Alias) else item
+    if not isinstance(inner, exp.Expression):
+        raise TypeError("a select item is an expression")
+    return inner
+
+
+def _column(ref: TableRef, name: str) -> exp.Expression:
+    return exp.Column(this=exp.to_identifier(name, quoted=True), table=exp.to_identifier(ref.alias, quoted=True))
+
+
+def _ordered(node: exp.Expression, descending: bool) -> exp.Expression:
+    return exp.Ordered(this=node, desc=descending)
+
+
+def _call(name: str, argument: exp.Expression) -> exp.Expression:
+    return exp.Anonymous(this=name, expressions=[argument.copy()])
+
+
+def _set_limit(select: exp.Select, limit: int | None, skip: int = 0) -> None:
+    select.set("limit", None)
+    select.set("offset", None)
+    if limit is not None:
+        select.set("limit", exp.Limit(expression=fill(limit)))
+        if skip:
+            select.set("offset", exp.Offset(expression=fill(skip)))
+    elif skip:
+        select.set("limit", exp.Limit(expression=fill(18446744073709551615)))
+        select.set("offset", exp.Offset(expression=fill(skip)))
