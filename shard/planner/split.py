@@ -267,6 +267,7 @@ class _Splitter:
         self._group_texts = dict(groups)
         self._extra_groups: list[exp.Expression] = []
         self._any_value = False
+        self._additive = self._distincts_are_additive([*self.items, *(key for key, _ in keys)])
         columns = [self._over_partials(_bare(item)) for item in self.items]
         having = None if self.having is None else self._over_partials(self._having(self.having))
         order = [(self._over_partials(key), down) for key, down in keys]
@@ -335,7 +336,7 @@ class _Splitter:
     def _merged_distinct(self, call: exp.Expression, name: str) -> exp.Expression:
         """Ship the distinct keys by grouping finer, or add counts that no chunk shares."""
         arguments = call.expressions[0].expressions
-        if name == "count" and any(self._is_chunk_key(item) for item in arguments) and not self.rollup:
+        if name == "count" and self._additive:
             return use("CAST(COALESCE(SUM(part), 0) AS SIGNED)", part=self.partials.add(call))
         if name in ("min", "max"):
             return self._merged(_call(name.upper(), arguments[0]))
@@ -345,6 +346,23 @@ class _Splitter:
             if emit(item) not in {emit(group) for group in [*self.groups, *self._extra_groups]}:
                 self._extra_groups.append(item)
         return exp.Anonymous(this=call.name, expressions=[exp.Distinct(expressions=columns)])
+
+    def _distincts_are_additive(self, expressions: list[exp.Expression]) -> bool:
+        """Whether every COUNT(DISTINCT …) counts keys that no two chunks share, so that counts add up.
+
+        One that is not makes the fragment group finer, and then no count of distinct values adds up.
+        """
+        if self.having is not None:
+            expressions = [*expressions, self.having]
+        calls = [
+            call for item in expressions for call in item.find_all(exp.Anonymous)
+            if is_aggregate(call) and len(call.expressions) == 1 and isinstance(call.expressions[0], exp.Distinct)
+            and call.name.lower() not in ("min", "max")
+        ]  # fmt: skip
+        return not self.rollup and all(
+            call.name.lower() == "count" and any(self._is_chunk_key(item) for item in call.expressions[0].expressions)
+            for call in calls
+        )
 
     def _merge_select(self, columns: list[exp.Expression], order: list[tuple[exp.Expression, bool]]) -> exp.Select:
         merge = exp.Select(expressions=columns)

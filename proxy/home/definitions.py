@@ -1,0 +1,147 @@
+"""Column definitions of distributed statements, as MariaDB itself gives them.
+
+PREPARE and execution differ, so definitions come from executing the statement at home over empty
+temporary InnoDB tables that shadow the logical ones (design 3.2). A shadow connection keeps the
+shadows it has made; they are made again when the catalogue's version changes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from backend.connection import RawConnection
+from backend.pool import Pool
+from shard.catalog.model import Table
+from shard.catalog.naming import quote
+from shard.planner.plan import Sql
+from shard.wire.frames import Parameter
+
+WIDEST_INNODB = 1000
+"""Columns; InnoDB stops at 1,017. Wider tables get an Aria shadow of two rows (not a constant table)."""
+
+FIXED_MODE = "''"
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """One table to be shadowed: database, catalogue entry, catalogue version."""
+
+    database: str
+    table: Table
+    version: int
+
+
+def shadow_ddl(database: str, table: Table) -> list[str]:
+    """Return the statements that make a table's shadow."""
+    name = f"{quote(database)}.{quote(table.name)}"
+    head = f"CREATE TABLE {quote(table.name)}"
+    body = table.ddl[len(head) :] if table.ddl.startswith(head) else table.ddl[table.ddl.index("(") :]
+    wide = len(table.columns) > WIDEST_INNODB
+    engine = "Aria TRANSACTIONAL=0" if wide else "InnoDB"
+    statements = [
+        f"DROP TEMPORARY TABLE IF EXISTS {name}",
+        f"CREATE TEMPORARY TABLE {name} {body.rstrip().rstrip(';')} ENGINE={engine}",
+    ]
+    if wide:
+        statements += [f"INSERT INTO {name} () VALUES ()"] * 2
+    return statements
+
+
+class ShadowPool:
+    """Service connections at home on which shadows stand for logical tables."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._made: OrderedDict[int, dict[tuple[str, str], int]] = OrderedDict()
+
+    @asynccontextmanager
+    async def lease(
+        self, shadows: Sequence[Shadow], settings: Mapping[str, str], database: str | None
+    ) -> AsyncIterator[RawConnection]:
+        """Lend a connection with these shadows and session settings.
+
+        Parameters
+        ----------
+        shadows : sequence of Shadow
+            Tables the statement reads.
+        settings : mapping
+            Session settings as SQL literals.
+        database : str or None
+            Default database, for unqualified names.
+        """
+        async with self._pool.lease() as connection:
+            made = self._made.setdefault(connection.thread_id, {})
+            while len(self._made) > 256:
+                self._made.popitem(last=False)
+            try:
+                await connection.run(f"SET SESSION sql_mode={FIXED_MODE}, innodb_strict_mode=0")
+                for shadow in shadows:
+                    key = (shadow.database, shadow.table.name)
+                    if made.get(key) != shadow.version:
+                        for statement in shadow_ddl(shadow.database, shadow.table):
+                            await connection.run(statement)
+                        made[key] = shadow.version
+                if database is not None:
+                    await connection.run(f"USE {quote(database)}")
+                if settings:
+                    await connection.run(set_statement(settings))
+                yield connection
+            except BaseException:
+                self._made.pop(connection.thread_id, None)
+                await connection.close()
+                raise
+
+
+def set_statement(settings: Mapping[str, str]) -> str:
+    """Return the SET that gives a service session the user's settings."""
+    return "SET " + ", ".join(f"SESSION {quote(name)}={value}" for name, value in settings.items())
+
+
+class Definitions:
+    """Cached column definitions: raw payloads, as the home server sends them."""
+
+    def __init__(self, shadows: ShadowPool, size: int = 2000) -> None:
+        self._shadows = shadows
+        self._size = size
+        self._cache: OrderedDict[tuple[object, ...], tuple[bytes, ...]] = OrderedDict()
+
+    async def of(
+        self,
+        sql: Sql,
+        encoding: tuple[str, str],
+        shadows: Sequence[Shadow],
+        settings: Mapping[str, str],
+        database: str | None,
+        parameters: Sequence[Parameter] = (),
+    ) -> tuple[bytes, ...]:
+        """Return the definitions of a statement's columns.
+
+        Parameters
+        ----------
+        sql : Sql
+            The statement over the logical tables, native functions only.
+        encoding : tuple of str
+            Codec and error handler of the session's text.
+        parameters : sequence of Parameter
+            Those of `sql`, in its order.
+        """
+        key = (
+            sql.text, encoding, tuple(settings.items()), database, tuple((p.type, p.unsigned) for p in parameters),
+            tuple((shadow.database, shadow.table.name, shadow.version) for shadow in shadows),
+        )  # fmt: skip
+        found = self._cache.get(key)
+        if found is not None and "timestamp" not in settings:
+            self._cache.move_to_end(key)
+            return found
+        text = sql.text.encode(*encoding)
+        async with self._shadows.lease(shadows, settings, database) as connection:
+            result = await (connection.execute(text, parameters) if parameters else connection.query(text))
+            columns = result.columns
+            await result.drain()
+        self._cache[key] = columns
+        while len(self._cache) > self._size:
+            self._cache.popitem(last=False)
+        return columns
