@@ -1,0 +1,129 @@
+"""The pure-Python twin of the compiled row-packet scanner, for where no compiler is.
+
+Same functions, same results, same tests as `_rows.pyx`; `shard.wire.rows` chooses.
+"""
+
+from __future__ import annotations
+
+MAX_PAYLOAD = 0xFFFFFF
+
+
+def scan(
+    buffer: bytes | bytearray | memoryview, start: int, end: int, continued: bool
+) -> tuple[int, int, bool, bool]:
+    """Walk whole row packets.
+
+    Parameters
+    ----------
+    buffer : bytes-like
+        Received bytes.
+    start, end : int
+        Where to begin, and where the received bytes end.
+    continued : bool
+        Whether the packet at `start` continues a payload (its first byte then means nothing).
+
+    Returns
+    -------
+    stop, rows, continued, terminator
+        Where the walk stopped (an incomplete packet, or the terminator: 0xFE shorter than 16 MiB - 1, or
+        ERR 0xFF), how many rows ended before it, whether the next packet continues one, and whether
+        the terminator stands at `stop`, whole.
+    """
+    rows = 0
+    while start + 4 <= end:
+        length = buffer[start] | buffer[start + 1] << 8 | buffer[start + 2] << 16
+        if start + 4 + length > end:
+            break
+        if not continued and length and length < MAX_PAYLOAD and buffer[start + 4] >= 0xFE:
+            if buffer[start + 4] == 0xFF or length < MAX_PAYLOAD:
+                return start, rows, False, True
+        continued = length == MAX_PAYLOAD
+        if not continued:
+            rows += 1
+        start += 4 + length
+    return start, rows, continued, False
+
+
+def renumber(block: bytearray, seq: int) -> int:
+    """Rewrite the sequence byte of every packet in place; return the next number."""
+    at, end = 0, len(block)
+    while at + 4 <= end:
+        length = block[at] | block[at + 1] << 8 | block[at + 2] << 16
+        block[at + 3] = seq & 255
+        seq = (seq + 1) & 255
+        at += 4 + length
+    return seq
+
+
+def count(block: bytes | bytearray | memoryview) -> int:
+    """Return the rows in a block of whole packets."""
+    at, end, rows = 0, len(block), 0
+    while at + 4 <= end:
+        length = block[at] | block[at + 1] << 8 | block[at + 2] << 16
+        rows += length != MAX_PAYLOAD
+        at += 4 + length
+    return rows
+
+
+def take(block: bytes | bytearray | memoryview, rows: int) -> int:
+    """Return the offset after the first `rows` rows."""
+    at, end = 0, len(block)
+    while rows > 0 and at + 4 <= end:
+        length = block[at] | block[at + 1] << 8 | block[at + 2] << 16
+        rows -= length != MAX_PAYLOAD
+        at += 4 + length
+    return at
+
+
+def _payloads(block: bytes | bytearray | memoryview) -> list[bytes]:
+    at, end, out, held = 0, len(block), [], b""
+    while at + 4 <= end:
+        length = block[at] | block[at + 1] << 8 | block[at + 2] << 16
+        piece = bytes(block[at + 4 : at + 4 + length])
+        at += 4 + length
+        if length == MAX_PAYLOAD:
+            held += piece
+        else:
+            out.append(held + piece)
+            held = b""
+    return out
+
+
+def split(block: bytes | bytearray | memoryview) -> list[list[bytes | None]]:
+    """Return the fields of text-protocol rows; None is NULL."""
+    rows = []
+    for payload in _payloads(block):
+        at, end, fields = 0, len(payload), []
+        while at < end:
+            first = payload[at]
+            at += 1
+            if first == 0xFB:
+                fields.append(None)
+                continue
+            if first < 0xFB:
+                size = first
+            else:
+                width = {0xFC: 2, 0xFD: 3}.get(first, 8)
+                size = int.from_bytes(payload[at : at + width], "little")
+                at += width
+            if at + size > end:
+                raise ValueError("field runs past its row")
+            fields.append(payload[at : at + size])
+            at += size
+        rows.append(fields)
+    return rows
+
+
+def rows_to_load(block: bytes | bytearray | memoryview) -> bytes:
+    r"""Return text-protocol rows as LOAD DATA text: tabs, newlines, backslash escapes, ``\N``."""
+    lines = []
+    for fields in split(block):
+        parts = []
+        for value in fields:
+            if value is None:
+                parts.append(b"\\N")
+            else:
+                text = value.replace(b"\\", b"\\\\").replace(b"\t", b"\\t").replace(b"\n", b"\\n")
+                parts.append(text.replace(b"\0", b"\\0"))
+        lines.append(b"\t".join(parts) + b"\n")
+    return b"".join(lines)
