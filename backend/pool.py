@@ -1,0 +1,62 @@
+"""A bounded pool of raw connections to one server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from backend.address import Address
+from backend.connection import RawConnection
+
+
+class Pool:
+    """Lends connections; broken ones, and ones with an unread result, are closed and not lent again.
+
+    Parameters
+    ----------
+    address : Address
+        The server.
+    limit : int
+        Most connections lent at once; others wait.
+    """
+
+    def __init__(self, address: Address, limit: int, database: str | None = None) -> None:
+        self.address = address
+        self._database = database
+        self._slots = asyncio.Semaphore(limit)
+        self._idle: list[RawConnection] = []
+        self._closed = False
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[RawConnection]:
+        """Lend a connection for the length of a `with`."""
+        async with self._slots:
+            connection = await self._get()
+            try:
+                yield connection
+            except BaseException:
+                if connection.busy:
+                    connection.abort()
+                raise
+            finally:
+                if connection.busy:
+                    connection.abort()
+                if self._closed or connection.closed:
+                    await connection.close()
+                else:
+                    self._idle.append(connection)
+
+    async def _get(self) -> RawConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                return connection
+            await connection.close()
+        return await RawConnection.open(self.address, self._database)
+
+    async def close(self) -> None:
+        """Close the idle connections; lent ones are closed when they come back."""
+        self._closed = True
+        while self._idle:
+            await self._idle.pop().close()

@@ -1,0 +1,268 @@
+"""One command's reply as events: bytes in, values out, no socket.
+
+The same scanner serves agents and service connections (which want rows) and sessions (which want
+to know where a relayed reply ends). Replies: OK, ERR, LOCAL INFILE request, result sets (with both
+EOF styles), several results, COM_STMT_PREPARE's, COM_FIELD_LIST's and COM_STATISTICS's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from shard.wire import rows
+from shard.wire.packets import MAX_PAYLOAD, STATUS_MORE_RESULTS, Eof, Err, Ok, PacketError, read_lenenc_int
+
+
+class ReplyKind(Enum):
+    """What kind of reply a command has."""
+
+    QUERY = "query"
+    PREPARE = "prepare"
+    FIELD_LIST = "field list"
+    STATISTICS = "statistics"
+    SIMPLE = "simple"
+    FETCH = "fetch"
+
+
+@dataclass(frozen=True, slots=True)
+class OkEvent:
+    """A statement without rows succeeded."""
+
+    ok: Ok
+
+
+@dataclass(frozen=True, slots=True)
+class ErrEvent:
+    """The reply ends with an error."""
+
+    err: Err
+
+
+@dataclass(frozen=True, slots=True)
+class LocalInfile:
+    """The server asks for a file; the reply goes on after it was sent."""
+
+    filename: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnsEvent:
+    """Raw payloads of the column definitions of a result set."""
+
+    definitions: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowsEvent:
+    """Whole row packets."""
+
+    block: bytes
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndEvent:
+    """A result set, or the whole reply, has ended."""
+
+    ok: Ok
+    more_results: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedEvent:
+    """Header of a COM_STMT_PREPARE reply."""
+
+    statement_id: int
+    columns: int
+    parameters: int
+
+
+Event = OkEvent | ErrEvent | LocalInfile | ColumnsEvent | RowsEvent | EndEvent | PreparedEvent
+
+CURSOR_EXISTS = 0x0040
+
+
+class ReplyScanner:
+    """Finds the parts of one command's reply.
+
+    Attributes
+    ----------
+    done : bool
+        The reply has ended; later bytes are not this reply's.
+    consumed : int
+        Bytes of the last `feed` that belong to this reply.
+    """
+
+    def __init__(self, kind: ReplyKind, deprecate_eof: bool) -> None:
+        self.kind = kind
+        self.deprecate_eof = deprecate_eof
+        self.done = False
+        self.consumed = 0
+        self._buffer = bytearray()
+        self._at = 0
+        self._state = {ReplyKind.FIELD_LIST: "fields", ReplyKind.FETCH: "rows"}.get(kind, "head")
+        self._continued = False
+        self._held = b""
+        self._definitions: list[bytes] = []
+        self._wanted = 0
+        self._sections: list[int] = []
+
+    def feed(self, data: bytes | bytearray | memoryview) -> list[Event]:
+        """Add received bytes and return what they complete.
+
+        Raises
+        ------
+        PacketError
+            If the bytes are no reply of this kind.
+        """
+        if self._at:
+            del self._buffer[: self._at]
+            self._at = 0
+        kept = len(self._buffer)
+        self._buffer += data
+        events: list[Event] = []
+        while not self.done:
+            if self._state == "rows":
+                if not self._rows(events):
+                    break
+                continue
+            payload = self._payload()
+            if payload is None:
+                break
+            self._step(payload, events)
+        self.consumed = self._at - kept if self.done else len(data)
+        return events
+
+    def _payload(self) -> bytes | None:
+        while True:
+            if len(self._buffer) - self._at < 4:
+                return None
+            length = int.from_bytes(self._buffer[self._at : self._at + 3], "little")
+            end = self._at + 4 + length
+            if len(self._buffer) < end:
+                return None
+            piece = bytes(self._buffer[self._at + 4 : end])
+            self._at = end
+            if length == MAX_PAYLOAD:
+                self._held += piece
+                continue
+            whole, self._held = self._held + piece, b""
+            return whole
+
+    def _rows(self, events: list[Event]) -> bool:
+        stop, found, self._continued, terminator = rows.scan(
+            self._buffer, self._at, len(self._buffer), self._continued
+        )
+        if stop > self._at:
+            with memoryview(self._buffer) as view:
+                events.append(RowsEvent(bytes(view[self._at : stop]), found))
+            self._at = stop
+        if not terminator:
+            return False
+        payload = self._payload()
+        if payload is None:
+            raise PacketError("terminator cut short")
+        if payload[0] == 0xFF:
+            self._error(payload, events)
+        else:
+            self._end(payload, events)
+        return True
+
+    def _end(self, payload: bytes, events: list[Event]) -> None:
+        if self.deprecate_eof and len(payload) >= 7:
+            ok = Ok.decode(payload)
+        else:
+            eof = Eof.decode(payload)
+            ok = Ok(0, 0, eof.status, eof.warnings)
+        more = bool(ok.status & STATUS_MORE_RESULTS) and self.kind is ReplyKind.QUERY
+        events.append(EndEvent(ok, more))
+        self._state = "head"
+        self.done = not more
+
+    def _error(self, payload: bytes, events: list[Event]) -> None:
+        events.append(ErrEvent(Err.decode(payload)))
+        self.done = True
+
+    def _step(self, payload: bytes, events: list[Event]) -> None:
+        if self._state == "head":
+            self._head(payload, events)
+        elif self._state == "columns":
+            self._column(payload, events)
+        elif self._state == "columns_eof":
+            self._columns_end(payload, events)
+        elif self._state == "sections":
+            self._section(payload, events)
+        elif self._state == "fields":
+            self._field(payload, events)
+        else:
+            raise PacketError(f"unexpected packet in state {self._state}")
+
+    def _head(self, payload: bytes, events: list[Event]) -> None:
+        if self.kind is ReplyKind.STATISTICS:
+            events.append(OkEvent(Ok(info=payload)))
+            self.done = True
+            return
+        if not payload:
+            raise PacketError("empty packet")
+        first = payload[0]
+        if first == 0xFF:
+            self._error(payload, events)
+        elif self.kind is ReplyKind.PREPARE:
+            self._prepared(payload, events)
+        elif first == 0x00:
+            ok = Ok.decode(payload)
+            events.append(OkEvent(ok))
+            self.done = self.kind is not ReplyKind.QUERY or not ok.status & STATUS_MORE_RESULTS
+        elif self.kind is ReplyKind.SIMPLE:
+            if first != 0xFE:
+                raise PacketError("neither OK nor ERR")
+            events.append(EndEvent(Ok(0, 0, 0, 0), more_results=False))
+            self.done = True
+        elif first == 0xFB:
+            events.append(LocalInfile(payload[1:]))
+        else:
+            self._wanted, _ = read_lenenc_int(payload, 0)
+            self._definitions = []
+            self._state = "columns"
+
+    def _column(self, payload: bytes, events: list[Event]) -> None:
+        self._definitions.append(payload)
+        if len(self._definitions) == self._wanted:
+            if self.deprecate_eof:
+                events.append(ColumnsEvent(tuple(self._definitions)))
+                self._state = "rows"
+            else:
+                self._state = "columns_eof"
+
+    def _columns_end(self, payload: bytes, events: list[Event]) -> None:
+        eof = Eof.decode(payload)
+        events.append(ColumnsEvent(tuple(self._definitions)))
+        self._state = "rows"
+        if eof.status & CURSOR_EXISTS:  # rows come by COM_STMT_FETCH
+            events.append(EndEvent(Ok(0, 0, eof.status, eof.warnings), more_results=False))
+            self.done = True
+
+    def _prepared(self, payload: bytes, events: list[Event]) -> None:
+        if len(payload) < 12:
+            raise PacketError("PREPARE reply cut short")
+        columns = int.from_bytes(payload[5:7], "little")
+        parameters = int.from_bytes(payload[7:9], "little")
+        events.append(PreparedEvent(int.from_bytes(payload[1:5], "little"), columns, parameters))
+        eof = 0 if self.deprecate_eof else 1
+        self._sections = [count + eof for count in (parameters, columns) if count]
+        self._state = "sections"
+        self.done = not self._sections
+
+    def _section(self, payload: bytes, events: list[Event]) -> None:
+        self._sections[0] -= 1
+        if self._sections[0] == 0:
+            self._sections.pop(0)
+        self.done = not self._sections
+
+    def _field(self, payload: bytes, events: list[Event]) -> None:
+        if payload[0] == 0xFF:
+            self._error(payload, events)
+        elif payload[0] == 0xFE and len(payload) < 9:
+            self._end(payload, events)
+            self.done = True
