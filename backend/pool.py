@@ -47,6 +47,17 @@ class Pool:
                 else:
                     self._idle.append(connection)
 
+    async def borrow(self) -> RawConnection:
+        """Lend a connection until `put`, beside the limit (the borrower bounds its own number)."""
+        return await self._get()
+
+    async def put(self, connection: RawConnection) -> None:
+        """Take a borrowed connection back."""
+        if self._closed or connection.closed or connection.busy:
+            await connection.close()
+        else:
+            self._idle.append(connection)
+
     async def _get(self) -> RawConnection:
         while self._idle:
             connection = self._idle.pop()

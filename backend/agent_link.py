@@ -1,0 +1,175 @@
+"""Connections to agents: frames over TCP, proved by the shared secret, pooled when idle."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from shard.catalog.model import Worker
+from shard.errors import WORKER_DOWN, ServerError, SkyError
+from shard.wire import frames
+
+
+class LinkLost(Exception):  # noqa: N818 - it is what happened
+    """The agent closed the connection or broke the protocol."""
+
+
+class AgentLink:
+    """One connection to an agent."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._decoder = frames.FrameDecoder()
+        self.idle = True
+
+    async def send(self, header: frames.Header, body: bytes = b"") -> None:
+        """Send one frame."""
+        try:
+            self._writer.writelines(frames.encode(header, body))
+            await self._writer.drain()
+        except (ConnectionError, OSError) as error:
+            raise LinkLost(str(error)) from error
+
+    async def receive(self) -> tuple[frames.Header, bytes]:
+        """Return the next frame; not reading is the backpressure."""
+        try:
+            while (found := self._decoder.next()) is None:
+                data = await self._reader.read(1 << 18)
+                if not data:
+                    raise LinkLost("closed")
+                self._decoder.feed(data)
+        except (ConnectionError, OSError, frames.FrameError) as error:
+            raise LinkLost(str(error)) from error
+        return found
+
+    def abort(self) -> None:
+        """Close at once; the agent cancels what it runs for us."""
+        self._writer.transport.abort()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is closing."""
+        return self._writer.is_closing() or self._reader.at_eof()
+
+
+class AgentPool:
+    """Idle connections per worker.
+
+    Parameters
+    ----------
+    workers : mapping
+        Worker id → worker, looked up at every use, so that it may change.
+    secret : bytes
+        The shared secret.
+    timeout_s : float
+        Seconds for connecting and greeting.
+    """
+
+    def __init__(self, workers: Mapping[int, Worker], secret: bytes, timeout_s: float = 5.0) -> None:
+        self.workers = workers
+        self._secret, self._timeout = secret, timeout_s
+        self._idle: dict[int, list[AgentLink]] = {}
+
+    async def get(self, worker_id: int) -> AgentLink:
+        """Return a connection to a worker's agent.
+
+        Raises
+        ------
+        SkyError
+            WORKER_DOWN, naming the worker.
+        """
+        links = self._idle.get(worker_id, [])
+        while links:
+            link = links.pop()
+            if not link.closed:
+                return link
+            link.abort()
+        worker = self.workers[worker_id]
+        try:
+            async with asyncio.timeout(self._timeout):
+                reader, writer = await asyncio.open_connection(worker.host, worker.port, limit=1 << 20)
+                link = AgentLink(reader, writer)
+                try:
+                    await self._greet(link)
+                except BaseException:
+                    link.abort()
+                    raise
+        except (OSError, TimeoutError, LinkLost) as error:
+            raise SkyError(WORKER_DOWN, worker=worker.name) from error
+        return link
+
+    async def _greet(self, link: AgentLink) -> None:
+        header, _ = await link.receive()
+        if not isinstance(header, frames.Challenge) or header.version != frames.VERSION:
+            raise LinkLost("another version")
+        proof = hmac.new(self._secret, header.nonce, hashlib.sha256).digest()
+        await link.send(frames.Answer(frames.VERSION, proof))
+        header, _ = await link.receive()
+        if not isinstance(header, frames.Welcome):
+            raise LinkLost("not welcome")
+
+    def put(self, worker_id: int, link: AgentLink) -> None:
+        """Keep a connection on which nothing runs."""
+        self._idle.setdefault(worker_id, []).append(link)
+
+    @asynccontextmanager
+    async def lease(self, worker_id: int) -> AsyncIterator[AgentLink]:
+        """Lend a connection; it is kept only if the block ends without an error."""
+        link = await self.get(worker_id)
+        try:
+            yield link
+        except BaseException:
+            link.abort()
+            raise
+        self.put(worker_id, link)
+
+    async def admin(
+        self, worker_id: int, statements: Sequence[str], database: str = ""
+    ) -> tuple[tuple[str | None, ...], ...]:
+        """Run statements on a worker; return the last one's rows."""
+        link = await self.get(worker_id)
+        try:
+            await link.send(frames.Admin(tuple(statements), database))
+            header, _ = await link.receive()
+        except LinkLost as error:
+            raise SkyError(WORKER_DOWN, worker=self.workers[worker_id].name) from error
+        except BaseException:
+            link.abort()
+            raise
+        self.put(worker_id, link)
+        if isinstance(header, frames.Failed):
+            raise ServerError(header.errno, header.sqlstate, header.message)
+        return header.rows if isinstance(header, frames.AdminDone) else ()
+
+    async def load(self, worker_id: int, begin: frames.LoadBegin, pieces: AsyncIterator[bytes], rows: list[int]) -> int:
+        """Load text into a worker's table; `rows[0]` is the number of rows once `pieces` has ended."""
+        link = await self.get(worker_id)
+        try:
+            await link.send(begin)
+            async for piece in pieces:
+                await link.send(frames.LoadData(), piece)
+            await link.send(frames.LoadEnd(rows[0]))
+            header, _ = await link.receive()
+        except LinkLost as error:
+            raise SkyError(WORKER_DOWN, worker=self.workers[worker_id].name) from error
+        except BaseException:
+            link.abort()
+            raise
+        self.put(worker_id, link)
+        if isinstance(header, frames.Failed):
+            raise ServerError(header.errno, header.sqlstate, header.message)
+        if not isinstance(header, frames.Loaded):
+            raise SkyError(WORKER_DOWN, worker=self.workers[worker_id].name)
+        return header.rows
+
+    async def close(self) -> None:
+        """Close the idle connections."""
+        for links in self._idle.values():
+            for link in links:
+                with contextlib.suppress(OSError):
+                    link.abort()
+        self._idle.clear()

@@ -1,0 +1,66 @@
+"""The agent's settings: one typed object, read once at the start; unknown keys are errors."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from backend.address import Address
+
+
+class ConfigError(ValueError):
+    """The configuration file is wrong; the text says where."""
+
+
+class MariaDB(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The worker's MariaDB: a unix socket, or host and port; the password stands in a file."""
+
+    user: str = "skyshard"
+    socket: str | None = None
+    host: str | None = None
+    port: int | None = None
+    password_file: str | None = None
+
+    def address(self) -> Address:
+        """Return the address, with the password read."""
+        password = Path(self.password_file).read_text().strip() if self.password_file else ""
+        return Address(self.user, password, self.socket, self.host, self.port)
+
+
+class AgentConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Settings of one agent; sizes in bytes."""
+
+    worker: str
+    listen: str
+    secret_file: str
+    mariadb: MariaDB
+    http: str | None = None
+    slots: int = max(2, os.cpu_count() or 2)
+    interactive_slots: int = 2
+    spool_dir: str | None = None
+    spool_memory_bytes: int = 64 << 20
+    spool_disk_bytes: int = 10 << 30
+    log_level: str = "INFO"
+
+    @staticmethod
+    def load(path: str | Path) -> AgentConfig:
+        """Read a file.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot be read, or a key is unknown or of the wrong type.
+        """
+        try:
+            return msgspec.convert(yaml.safe_load(Path(path).read_text()), AgentConfig)
+        except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+
+def host_port(text: str) -> tuple[str, int]:
+    """Return (host, port) of ``host:port``."""
+    host, _, port = text.rpartition(":")
+    return host or "127.0.0.1", int(port)

@@ -1,0 +1,71 @@
+"""Loads rows and runs definitions on the worker, for ingest.
+
+LOAD DATA LOCAL implies IGNORE: over-long text is cut and bad values become zero, all as warnings. So
+every load is checked: records = rows sent, no warnings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from backend.connection import ConnectionLost, RawConnection
+from backend.pool import Pool
+from shard.catalog.naming import quote
+from shard.errors import ServerError
+from shard.wire import frames
+
+FIXED_MODE = "SET SESSION sql_mode='', time_zone='+00:00'"
+
+
+def _failed(error: Exception) -> frames.Failed:
+    if isinstance(error, ServerError):
+        return frames.Failed(error.errno, error.sqlstate, error.message)
+    return frames.Failed(2013, "HY000", "the worker's MariaDB server cannot be reached", retry=True)
+
+
+async def load(
+    pool: Pool, begin: frames.LoadBegin, pieces: AsyncIterator[bytes], sent: list[int]
+) -> frames.Loaded | frames.Failed:
+    """Load the text in `pieces`; `sent[0]` is the number of rows, known at their end."""
+    columns = ", ".join(name if name.startswith("@") else quote(name) for name in begin.columns)
+    sql = (
+        f"LOAD DATA LOCAL INFILE 'rows' INTO TABLE {quote(begin.database)}.{quote(begin.table)} "
+        "CHARACTER SET utf8mb4 FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' "
+        f"({columns})"
+    )
+    if begin.expressions:
+        sql += " SET " + ", ".join(f"{quote(name)} = {text}" for name, text in begin.expressions.items())
+    try:
+        async with pool.lease() as connection:
+            await connection.run(FIXED_MODE)
+            ok = await connection.load(sql.encode(), pieces)
+            if ok.warnings or ok.affected_rows != sent[0]:
+                return await _complain(connection, begin.table, ok.affected_rows, sent[0], ok.warnings)
+            return frames.Loaded(ok.affected_rows)
+    except (ServerError, ConnectionLost) as error:
+        return _failed(error)
+
+
+async def _complain(connection: RawConnection, table: str, records: int, sent: int, warnings: int) -> frames.Failed:
+    found = await connection.fetch("SHOW WARNINGS LIMIT 1")
+    text = (found[0][2] or b"").decode("utf-8", "replace") if found else ""
+    return frames.Failed(
+        1366, "22007", f"table '{table}': {sent} rows sent, {records} stored, {warnings} warnings; first: {text}"
+    )
+
+
+async def admin(pool: Pool, request: frames.Admin) -> frames.AdminDone | frames.Failed:
+    """Run statements in order; return the rows of the last."""
+    try:
+        async with pool.lease() as connection:
+            await connection.run(FIXED_MODE)
+            if request.database:
+                await connection.run(f"USE {quote(request.database)}")
+            rows: list[list[bytes | None]] = []
+            for statement in request.statements:
+                rows = await connection.fetch(statement)
+            return frames.AdminDone(
+                tuple(tuple(None if v is None else v.decode("utf-8", "replace") for v in row) for row in rows)
+            )
+    except (ServerError, ConnectionLost) as error:
+        return _failed(error)

@@ -1,0 +1,64 @@
+"""The agent process: configuration in, data port and HTTP port until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+from prometheus_client import generate_latest
+
+from backend.http import Answer, HttpServer
+from worker_agent.config import AgentConfig, ConfigError, host_port
+from worker_agent.metrics import AgentMetrics
+from worker_agent.server import AgentServer
+
+
+async def serve(config: AgentConfig, stop: asyncio.Event) -> None:
+    """Run an agent until `stop` is set."""
+    metrics = AgentMetrics()
+    agent = AgentServer(config, Path(config.secret_file).read_bytes().strip(), metrics)
+    host, port = host_port(config.listen)
+    server = await asyncio.start_server(agent.handle, host, port, limit=1 << 20)
+
+    async def show_metrics() -> Answer:
+        metrics.running.set(agent.scheduler.running)
+        metrics.queued.set(agent.scheduler.queued)
+        metrics.mariadb_up.set(await agent.mariadb_ok())
+        return Answer(200, "text/plain; version=0.0.4", generate_latest(metrics.registry))
+
+    async def health() -> Answer:
+        ok = await agent.mariadb_ok()
+        return Answer(200 if ok else 503, "text/plain", b"ok\n" if ok else b"MariaDB does not answer\n")
+
+    http = HttpServer({"/metrics": show_metrics, "/healthz": health})
+    if config.http is not None:
+        await http.start(*host_port(config.http))
+    try:
+        await stop.wait()
+    finally:
+        server.close()
+        await agent.close()
+        await http.close()
+
+
+def main(config_path: str) -> int:
+    """Run the agent of a configuration file; return the exit code."""
+    try:
+        config = AgentConfig.load(config_path)
+    except ConfigError as error:
+        print(f"skyshard agent: {error}", file=sys.stderr)  # noqa: T201 - a command's message
+        return 1
+    logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await serve(config, stop)
+
+    uvloop.run(run())
+    return 0

@@ -1,0 +1,181 @@
+"""The agent's data port: one job, load or request at a time on a connection.
+
+A `Cancel` frame, or the loss of the connection, cancels the running job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import logging
+import secrets
+from collections.abc import AsyncIterator
+
+from backend.connection import ConnectionLost
+from backend.pool import Pool
+from shard.errors import ServerError
+from shard.wire import frames
+from worker_agent import loader
+from worker_agent.config import AgentConfig
+from worker_agent.metrics import AgentMetrics
+from worker_agent.runner import Floor, JobFailed, JobRun
+from worker_agent.scheduler import Scheduler
+from worker_agent.spool import SpoolSpace
+
+log = logging.getLogger("skyshard.agent")
+
+
+class Gone(Exception):  # noqa: N818 - it is what happened
+    """The peer closed the connection or broke the protocol."""
+
+
+class Peer:
+    """Frames over one TCP connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._decoder = frames.FrameDecoder()
+
+    async def send(self, header: frames.Header, body: bytes = b"") -> None:
+        """Send one frame; waits while the peer does not read."""
+        self._writer.writelines(frames.encode(header, body))
+        await self._writer.drain()
+
+    async def receive(self) -> tuple[frames.Header, bytes]:
+        """Return the next frame."""
+        while (found := self._decoder.next()) is None:
+            data = await self._reader.read(1 << 18)
+            if not data:
+                raise Gone
+            self._decoder.feed(data)
+        return found
+
+
+class AgentServer:
+    """Accepts proxies and ingests."""
+
+    def __init__(self, config: AgentConfig, secret: bytes, metrics: AgentMetrics) -> None:
+        self.config, self._secret, self.metrics = config, secret, metrics
+        self.pool = Pool(config.mariadb.address(), limit=64)
+        self.scheduler = Scheduler(config.slots, config.interactive_slots)
+        space = SpoolSpace(config.spool_memory_bytes, config.spool_disk_bytes, config.spool_dir)
+        self._floor = Floor(self.scheduler, self.pool, space)
+        self._boot = secrets.token_hex(8)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection to its end."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+        peer = Peer(reader, writer)
+        try:
+            async with asyncio.timeout(10):
+                await self._greet(peer)
+            while True:
+                header, body = await peer.receive()
+                await self._serve(peer, header, body)
+        except (Gone, ConnectionError, TimeoutError, frames.FrameError) as error:
+            log.debug("connection ended: %s", error)
+        except asyncio.CancelledError:
+            pass
+        except Exception:
+            log.exception("connection failed")
+        finally:
+            if task is not None:
+                self._tasks.discard(task)
+            writer.close()
+            with contextlib.suppress(ConnectionError, OSError):
+                await writer.wait_closed()
+
+    async def _greet(self, peer: Peer) -> None:
+        nonce = secrets.token_bytes(32)
+        await peer.send(frames.Challenge(frames.VERSION, nonce))
+        header, _ = await peer.receive()
+        proof = hmac.new(self._secret, nonce, hashlib.sha256).digest()
+        if not isinstance(header, frames.Answer) or header.version != frames.VERSION:
+            raise Gone
+        if not hmac.compare_digest(proof, header.proof):
+            log.warning("a peer does not know the secret")
+            await peer.send(frames.Failed(1045, "28000", "the agent refuses this secret"))
+            raise Gone
+        await peer.send(frames.Welcome(self.config.worker, self._boot))
+
+    async def _serve(self, peer: Peer, header: frames.Header, body: bytes) -> None:
+        del body
+        if isinstance(header, frames.Job):
+            await self._job(peer, header)
+        elif isinstance(header, frames.LoadBegin):
+            await self._load(peer, header)
+        elif isinstance(header, frames.Admin):
+            await peer.send(await loader.admin(self.pool, header))
+        elif isinstance(header, frames.Ping):
+            await peer.send(frames.Pong(await self.mariadb_ok(), self.scheduler.running, self.scheduler.queued))
+        elif not isinstance(header, frames.Cancel):  # a late Cancel finds nothing to do
+            raise Gone
+
+    async def mariadb_ok(self) -> bool:
+        """Whether the worker's MariaDB answers."""
+        try:
+            async with asyncio.timeout(3), self.pool.lease() as connection:
+                await connection.run("SELECT 1")
+        except (ConnectionLost, ServerError, TimeoutError, OSError):
+            return False
+        return True
+
+    async def _job(self, peer: Peer, job: frames.Job) -> None:
+        self.metrics.jobs.inc()
+        if not job.chunks:
+            await peer.send(frames.JobEnd())
+            return
+        run = asyncio.ensure_future(JobRun(self._floor, job, peer.send).run())
+        watch = asyncio.ensure_future(peer.receive())
+        try:
+            await asyncio.wait({run, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if not run.done():
+                run.cancel()
+                await asyncio.gather(run, return_exceptions=True)
+                watch.result()  # raises if the connection is gone
+                await peer.send(frames.Failed(1317, "70100", "Query execution was interrupted"))
+                return
+            run.result()
+            self.metrics.chunks.inc(len(job.chunks))
+        except JobFailed as failed:
+            await peer.send(failed.frame)
+        finally:
+            for task in (run, watch):
+                task.cancel()
+            await asyncio.gather(run, watch, return_exceptions=True)
+
+    async def _load(self, peer: Peer, begin: frames.LoadBegin) -> None:
+        sent = [0]
+        ended = False
+
+        async def pieces() -> AsyncIterator[bytes]:
+            nonlocal ended
+            while True:
+                header, body = await peer.receive()
+                if isinstance(header, frames.LoadData):
+                    yield body
+                elif isinstance(header, frames.LoadEnd):
+                    sent[0] = header.rows
+                    ended = True
+                    return
+                else:
+                    raise Gone
+
+        answer = await loader.load(self.pool, begin, pieces(), sent)
+        while not ended:  # the load failed early: read what is still coming
+            header, _ = await peer.receive()
+            ended = isinstance(header, frames.LoadEnd)
+        self.metrics.loaded_rows.inc(sent[0])
+        await peer.send(answer)
+
+    async def close(self) -> None:
+        """End all connections and what runs for them."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.pool.close()
