@@ -1,0 +1,217 @@
+"""The shell around the dispatch core: agents' sockets in, released rows out."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+
+from backend.agent_link import AgentLink, AgentPool, LinkLost
+from backend.connection import RowBlock
+from proxy.execute.budget import ByteBudget
+from proxy.execute.core import Discard, DispatchCore, Fail, Finish, Forward, Instruction, StartJob
+from shard.errors import FRAGMENT_FAILED, INTERNAL, WORKER_DOWN, WORKER_LOST, ServerError, SkyError
+from shard.wire import frames, rows
+
+_CHUNK_NAME = re.compile(r"(?P<table>\w+?)(?:FullOverlap)?_\d+\b")
+_SCRATCH = re.compile(r"[`']?skyshard_scratch[`']?\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One query for the agents.
+
+    Attributes
+    ----------
+    job : frames.Job
+        The job without chunks.
+    placement : mapping
+        Chunk → workers that hold it, best first.
+    limit_rows : int or None
+        Stop after so many rows.
+    on_progress : callable
+        Called with the number of chunks done.
+    """
+
+    query_id: int
+    job: frames.Job
+    placement: Mapping[int, tuple[int, ...]]
+    limit_rows: int | None = None
+    on_progress: Callable[[int], None] = field(default=lambda _: None)
+
+
+class _End:
+    """Ends the queue of released blocks."""
+
+
+class RowStream:
+    """Released rows of one query, as blocks."""
+
+    def __init__(self, work: Work, agents: AgentPool, budget: ByteBudget) -> None:
+        self._work, self._agents, self._budget = work, agents, budget
+        self._core = DispatchCore(work.placement, work.job.commit_bytes)
+        self._queue: asyncio.Queue[RowBlock | _End | BaseException] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._held: dict[int, dict[int, list[RowBlock]]] = {}
+        self._counted = 0
+        self.columns: tuple[frames.ColumnType, ...] | None = None
+        self.warnings = 0
+        self.bytes = 0
+
+    def begin(self) -> None:
+        """Start the jobs."""
+        self._obey(self._core.start())
+
+    def _obey(self, instructions: list[Instruction]) -> None:
+        for item in instructions:
+            if isinstance(item, StartJob):
+                task = asyncio.ensure_future(self._job(item))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            elif isinstance(item, Forward):
+                for block in self._held.get(item.job, {}).pop(item.batch, []):
+                    self._queue.put_nowait(block)
+            elif isinstance(item, Discard):
+                for blocks in self._held.pop(item.job, {}).values():
+                    self._release(sum(len(block.data) for block in blocks))
+            elif isinstance(item, Finish):
+                self._queue.put_nowait(_End())
+            elif isinstance(item, Fail):
+                self._queue.put_nowait(self._error(item))
+
+    def _name(self, worker: int) -> str:
+        found = self._agents.workers.get(worker)
+        return found.name if found is not None else str(worker)
+
+    def _error(self, fail: Fail) -> SkyError:
+        if fail.reason == "protocol":
+            return SkyError(INTERNAL, query_id=self._work.query_id)
+        code = WORKER_LOST if fail.reason == "lost" else WORKER_DOWN
+        return SkyError(code, worker=self._name(fail.worker))
+
+    def _release(self, size: int) -> None:
+        self._counted -= size
+        self._budget.give(size)
+
+    async def _job(self, start: StartJob) -> None:
+        link: AgentLink | None = None
+        try:
+            try:
+                link = await self._agents.get(start.worker)
+                job = msgspec.structs.replace(self._work.job, chunks=list(start.chunks))
+                await link.send(job)
+                if await self._read(start, link):
+                    self._agents.put(start.worker, link)
+                    link = None
+            except (LinkLost, SkyError) as error:
+                if isinstance(error, ServerError) or (isinstance(error, SkyError) and error.code is not WORKER_DOWN):
+                    self._queue.put_nowait(error)
+                else:
+                    self._obey(self._core.job_lost(start.job))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the consumer raises it
+            self._queue.put_nowait(error)
+        finally:
+            if link is not None:
+                link.abort()
+
+    async def _read(self, start: StartJob, link: AgentLink) -> bool:
+        """Read a job's frames to its end; return whether the connection can be used again."""
+        while True:
+            if self._budget.full() and self._queue.qsize():
+                await self._budget.room()
+            header, body = await link.receive()
+            if isinstance(header, frames.Rows):
+                self._rows(start.job, header, body)
+            elif isinstance(header, frames.BatchEnd):
+                self.warnings = min(65535, self.warnings + header.warnings)
+                self._obey(self._core.batch_end(start.job, header.batch, header.chunks))
+                self._work.on_progress(self._core.done)
+            elif isinstance(header, frames.Columns):
+                self._columns(header)
+            elif isinstance(header, frames.JobEnd):
+                if header.limited:
+                    return True
+                self._obey(self._core.job_end(start.job))
+                return True
+            elif isinstance(header, frames.Failed):
+                if header.retry:
+                    raise LinkLost(header.message)
+                raise self._failure(header, start.worker)
+            else:
+                raise LinkLost("unexpected frame")
+
+    def _rows(self, job: int, header: frames.Rows, body: bytes) -> None:
+        size = len(body)
+        self._budget.add(size)
+        self._counted += size
+        self.bytes += size
+        self._held.setdefault(job, {}).setdefault(header.batch, []).append(RowBlock(body, header.rows))
+        crowded = self._budget.full() and not self._queue.qsize()
+        answer = self._core.rows(job, header.batch, size, must_stream=crowded)
+        if isinstance(answer, Forward):
+            self._obey([answer])
+
+    def _columns(self, header: frames.Columns) -> None:
+        if self.columns is None:
+            self.columns = header.columns
+        elif [c.type for c in self.columns] != [c.type for c in header.columns]:
+            raise SkyError(INTERNAL, query_id=self._work.query_id)
+
+    def _failure(self, failed: frames.Failed, worker: int) -> SkyError:
+        text = _SCRATCH.sub("", _CHUNK_NAME.sub(r"\g<table>", failed.message))
+        if failed.errno in (2013, 1429):
+            return SkyError(FRAGMENT_FAILED, worker=self._name(worker), message=text)
+        return ServerError(failed.errno, failed.sqlstate, text)
+
+    def __aiter__(self) -> AsyncIterator[RowBlock]:
+        return self._blocks()
+
+    async def _blocks(self) -> AsyncIterator[RowBlock]:
+        left = self._work.limit_rows
+        if left == 0:
+            return
+        while True:
+            item = await self._queue.get()
+            if isinstance(item, _End):
+                return
+            if isinstance(item, BaseException):
+                raise item
+            self._release(len(item.data))
+            if left is not None and item.rows >= left:
+                yield RowBlock(item.data[: rows.take(item.data, left)], left)
+                return
+            if left is not None:
+                left -= item.rows
+            yield item
+
+    async def close(self) -> None:
+        """Cancel what still runs: closing a connection cancels its job at the agent."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._budget.give(self._counted)
+        self._counted = 0
+
+
+class Dispatcher:
+    """Runs work on agents."""
+
+    def __init__(self, agents: AgentPool, budget: ByteBudget) -> None:
+        self.agents, self.budget = agents, budget
+
+    @asynccontextmanager
+    async def run(self, work: Work) -> AsyncIterator[RowStream]:
+        """Yield the stream of released rows; leaving the block cancels what still runs."""
+        stream = RowStream(work, self.agents, self.budget)
+        stream.begin()
+        try:
+            yield stream
+        finally:
+            await stream.close()
