@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from backend.connection import RawConnection
 from backend.pool import Pool
 from shard.catalog.model import Table
-from shard.catalog.naming import quote
+from shard.catalog.naming import META_DATABASE, quote
 from shard.planner.plan import Sql
 from shard.wire.frames import Parameter
 
@@ -57,6 +57,10 @@ class ShadowPool:
         self._pool = pool
         self._made: OrderedDict[int, dict[tuple[str, str], int]] = OrderedDict()
 
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._pool.close()
+
     @asynccontextmanager
     async def lease(
         self, shadows: Sequence[Shadow], settings: Mapping[str, str], database: str | None
@@ -89,6 +93,8 @@ class ShadowPool:
                 if settings:
                     await connection.run(set_statement(settings))
                 yield connection
+                if database is not None:
+                    await connection.run(f"USE {quote(META_DATABASE)}")
             except BaseException:
                 self._made.pop(connection.thread_id, None)
                 await connection.close()

@@ -14,7 +14,7 @@ from shard.errors import not_supported
 from shard.planner import functions, restrict
 from shard.planner import fragment as writing
 from shard.planner.constants import Value, conjuncts, integer
-from shard.planner.emit import CHUNK_MARK
+from shard.planner.emit import CHUNK_MARK, emit
 from shard.planner.fence import SyntaxProblem, parse
 from shard.planner.lexer import LexerMode, Token, TokenKind, tokenize
 from shard.planner.locality import Layout, layout
@@ -98,6 +98,25 @@ def read(
     _screen(tree)
     prove(tokens, tree)
     return Statement(text, tokens, tree, database, catalogue)
+
+
+def native(text: str, mode: LexerMode) -> str | None:
+    """Return a statement without sharded tables with skyshard's functions made native; None: unchanged."""
+    tokens = tokenize(text, mode)
+    try:
+        tree = parse(tokens)
+    except SyntaxProblem:
+        return None
+    if not uses_functions(tree):
+        return None
+    prove(tokens, tree)
+    if isinstance(tree, exp.Select):
+        headers = select_headers(text, tokens)
+        tree = _as_select(functions.rewrite(tree, ()))
+        _keep_headers(tree, headers)
+    else:
+        tree = functions.rewrite(tree, ())
+    return emit(tree)
 
 
 def _screen(tree: exp.Select) -> None:

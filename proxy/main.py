@@ -1,0 +1,151 @@
+"""The proxy process: configuration in, MySQL port and HTTP port until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+from prometheus_client import generate_latest
+
+from backend.agent_link import AgentPool
+from backend.http import Answer, HttpServer
+from backend.pool import Pool
+from proxy.config import ConfigError, ProxyConfig, host_port
+from proxy.engine import Engine
+from proxy.execute.budget import ByteBudget
+from proxy.execute.dispatcher import Dispatcher
+from proxy.home.link import HomeLink
+from proxy.home.metadata import Catalogue
+from proxy.metrics import Metrics
+from proxy.registry import Registry
+from proxy.session.client import ClientGone, ClientStream
+from proxy.session.session import Session
+from shard.errors import TOO_MANY_CONNECTIONS, SkyError
+from shard.wire.packets import Err, packet
+
+log = logging.getLogger("skyshard.proxy")
+
+
+class Proxy:
+    """Everything of one proxy process."""
+
+    def __init__(self, config: ProxyConfig) -> None:
+        self.config = config
+        self.pool = Pool(config.home.address(), config.service_connections)
+        self.catalogue = Catalogue(self.pool)
+        self.agents = AgentPool(
+            self.catalogue.workers, Path(config.secret_file).read_bytes().strip(), config.agent_timeout_s
+        )
+        self.budget = ByteBudget(config.byte_budget_bytes)
+        self.registry, self.metrics = Registry(), Metrics()
+        dispatcher = Dispatcher(self.agents, self.budget)
+        self.engine = Engine(config, self.pool, self.catalogue, dispatcher, self.registry, self.metrics)
+        self._sessions: set[asyncio.Task[None]] = set()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client to its end."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._sessions.add(task)
+        client = ClientStream(reader, writer)
+        home: HomeLink | None = None
+        self.metrics.sessions.inc()
+        try:
+            if len(self._sessions) > self.config.max_connections:
+                raise SkyError(TOO_MANY_CONNECTIONS)  # noqa: TRY301 - sent by the handler below
+            home = await HomeLink.open(self.config.home.address())
+            await Session(client, home, self.engine, self.registry).run()
+        except SkyError as error:
+            if not client.started:
+                writer.write(packet(Err(error.errno, error.sqlstate, error.message).encode(), 0))
+        except (ClientGone, ConnectionError, TimeoutError):
+            pass
+        except asyncio.CancelledError:
+            pass
+        except Exception:
+            log.exception("session failed")
+        finally:
+            self.metrics.sessions.dec()
+            if task is not None:
+                self._sessions.discard(task)
+            if home is not None:
+                await home.close()
+            await client.close()
+
+    async def health(self) -> Answer:
+        """Whether the home server answers and the catalogue is loaded."""
+        try:
+            async with asyncio.timeout(3):
+                await self.catalogue.refresh()
+        except (Exception, TimeoutError):  # noqa: BLE001 - whatever it is, the proxy is not healthy
+            return Answer(503, "text/plain", b"the home server does not answer\n")
+        return Answer(200, "text/plain", b"ok\n")
+
+    async def show_metrics(self) -> Answer:
+        """Return the figures."""
+        self.metrics.budget.set(self.budget.used)
+        for state in ("active", "draining"):
+            number = sum(worker.state == state for worker in self.catalogue.workers.values())
+            self.metrics.workers.labels(state).set(number)
+        return Answer(200, "text/plain; version=0.0.4", generate_latest(self.metrics.registry))
+
+    async def status_page(self) -> Answer:
+        """Return a small page for people."""
+        lines = [f"skyshard proxy: {len(self._sessions)} sessions, {len(self.registry.queries)} running queries"]
+        for name, database in self.catalogue.databases.items():
+            chunks = len(self.catalogue.replicas(name))
+            lines.append(f"database {name}: {len(database.tables)} tables, {chunks} chunks")
+        lines += [f"worker {worker.name}: {worker.state}" for worker in self.catalogue.workers.values()]
+        return Answer(200, "text/plain; charset=utf-8", ("\n".join(lines) + "\n").encode())
+
+    async def close(self) -> None:
+        """End all sessions and connections."""
+        for task in list(self._sessions):
+            task.cancel()
+        await asyncio.gather(*self._sessions, return_exceptions=True)
+        await self.catalogue.close()
+        await self.agents.close()
+        await self.engine.close()
+        await self.pool.close()
+
+
+async def serve(config: ProxyConfig, stop: asyncio.Event) -> None:
+    """Run a proxy until `stop` is set."""
+    proxy = Proxy(config)
+    await proxy.catalogue.start()
+    host, port = host_port(config.listen)
+    server = await asyncio.start_server(
+        proxy.accept, host, port, limit=1 << 20, reuse_port=config.reuse_port or None, backlog=1024
+    )
+    http = HttpServer({"/metrics": proxy.show_metrics, "/healthz": proxy.health, "/": proxy.status_page})
+    if config.http is not None:
+        await http.start(*host_port(config.http))
+    try:
+        await stop.wait()
+    finally:
+        server.close()
+        await proxy.close()
+        await http.close()
+
+
+def main(config_path: str) -> int:
+    """Run the proxy of a configuration file; return the exit code."""
+    try:
+        config = ProxyConfig.load(config_path)
+    except ConfigError as error:
+        print(f"skyshard proxy: {error}", file=sys.stderr)  # noqa: T201 - a command's message
+        return 1
+    logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await serve(config, stop)
+
+    uvloop.run(run())
+    return 0

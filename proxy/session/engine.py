@@ -1,0 +1,50 @@
+"""The contract between sessions and what answers distributed statements."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from shard.planner.planner import Statement
+from shard.wire.frames import Parameter
+
+if TYPE_CHECKING:
+    from proxy.session.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The home server answers; `sql` replaces the text if it is not None."""
+
+    sql: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Distributed:
+    """Agents answer; `native` is what is prepared at home for COM_STMT_PREPARE."""
+
+    statement: Statement
+    native: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """The proxy answers by itself."""
+
+    answer: Callable[[], Awaitable[None]]
+
+
+Route = Home | Distributed | Local
+
+
+class Engine(Protocol):
+    """Decides about statements and runs distributed ones."""
+
+    async def decide(self, session: Session, sql: bytes) -> Route:
+        """Return who answers a statement; may raise SkyError."""
+
+    async def run(
+        self, session: Session, statement: Distributed, parameters: tuple[Parameter, ...], binary: bool, status: int
+    ) -> None:
+        """Write a distributed statement's whole answer to the client."""

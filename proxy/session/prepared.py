@@ -1,0 +1,97 @@
+"""Prepared distributed statements: COM_STMT_EXECUTE's parameter block as values.
+
+Layout: status flags and types as in the MySQL protocol's COM_STMT_EXECUTE.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from proxy.session.engine import Distributed
+from shard.planner.constants import Value
+from shard.wire.frames import Parameter
+from shard.wire.packets import PacketError, lenenc_bytes, read_lenenc_int
+
+_FIXED = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 8: 8, 9: 4, 13: 2}
+_LENGTH_FIRST = frozenset({7, 10, 11, 12})
+_NULL = 6
+
+
+@dataclass(slots=True)
+class Prepared:
+    """One prepared statement of a session."""
+
+    distributed: Distributed
+    parameters: int
+    types: list[tuple[int, bool]] = field(default_factory=list)
+    long_data: dict[int, bytes] = field(default_factory=dict)
+
+    def bind(self, payload: bytes) -> tuple[Parameter, ...]:
+        """Return the parameters of a COM_STMT_EXECUTE payload.
+
+        Raises
+        ------
+        PacketError
+            If the payload is cut short or of an unknown type.
+        """
+        if not self.parameters:
+            return ()
+        at = 10
+        size = (self.parameters + 7) // 8
+        nulls = payload[at : at + size]
+        at += size
+        if at >= len(payload):
+            raise PacketError("parameters missing")
+        bound, at = payload[at], at + 1
+        if bound:
+            end = at + 2 * self.parameters
+            if end > len(payload):
+                raise PacketError("parameter types missing")
+            self.types = [(payload[i], bool(payload[i + 1] & 0x80)) for i in range(at, end, 2)]
+            at = end
+        if len(self.types) != self.parameters:
+            raise PacketError("parameter types were never sent")
+        out = []
+        for index, (kind, unsigned) in enumerate(self.types):
+            if index in self.long_data:
+                value: bytes | None = lenenc_bytes(self.long_data[index])
+            elif nulls[index // 8] >> (index % 8) & 1 or kind == _NULL:
+                value = None
+            else:
+                end = _value_end(payload, at, kind)
+                if end > len(payload):
+                    raise PacketError("parameter value cut short")
+                value, at = payload[at:end], end
+            out.append(Parameter(kind, unsigned, value))
+        self.long_data.clear()
+        return tuple(out)
+
+
+def _value_end(payload: bytes, at: int, kind: int) -> int:
+    if kind in _FIXED:
+        return at + _FIXED[kind]
+    if kind in _LENGTH_FIRST:
+        if at >= len(payload):
+            raise PacketError("parameter value cut short")
+        return at + 1 + payload[at]
+    length, start = read_lenenc_int(payload, at)
+    return start + length
+
+
+def planner_values(parameters: tuple[Parameter, ...]) -> tuple[Value, ...]:
+    """Return what the planner may know of parameter values: numbers; anything else is unknown."""
+    out: list[Value] = []
+    for parameter in parameters:
+        value = parameter.value
+        if value is None:
+            out.append(None)
+        elif parameter.type in (1, 2, 3, 8, 9, 13):
+            out.append(int.from_bytes(value, "little", signed=not parameter.unsigned))
+        elif parameter.type == 5:
+            out.append(float(struct.unpack("<d", value)[0]))
+        elif parameter.type == 4:
+            out.append(float(struct.unpack("<f", value)[0]))
+        else:
+            out.append(None)
+    return tuple(out)
