@@ -1,0 +1,1 @@
+"""Local clusters: processes on one machine."""

@@ -1,0 +1,1 @@
+"""What skyshard sets up on the home server."""

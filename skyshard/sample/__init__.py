@@ -1,0 +1,1 @@
+"""The bundled sample catalogue and the synthetic generator."""
