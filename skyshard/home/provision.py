@@ -4,24 +4,57 @@ from __future__ import annotations
 
 from backend.connection import RawConnection
 from shard.catalog.metadata import MIGRATIONS, VERSION_TABLE
-from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, SCRATCH_DATABASE, quote
+from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, SCRATCH_DATABASE, literal, quote
+from shard.errors import ServerError
+from skyshard.home.guard import provide_lure
+
+ALREADY_DONE = frozenset({1050, 1060, 1061, 1062})
+"""Table, column, key or row exists: a migration that was cut short had got past this statement."""
+
+LOCK_NAME = "skyshard provision"
+LOCK_WAIT_S = 60
 
 
 async def provision(connection: RawConnection) -> int:
-    """Create what is missing and migrate the metadata; return the version reached."""
-    for name in (META_DATABASE, INDEX_DATABASE, SCRATCH_DATABASE):
-        await connection.run(f"CREATE DATABASE IF NOT EXISTS {quote(name)} CHARACTER SET utf8mb4")
-    await connection.run(f"USE {quote(META_DATABASE)}")
-    await connection.run(VERSION_TABLE)
-    rows = await connection.fetch("SELECT COALESCE(MAX(version), 0) FROM schema_migrations")
-    version = int(rows[0][0] or b"0")
-    for number, statements in enumerate(MIGRATIONS, start=1):
-        if number <= version:
-            continue
-        for statement in statements:
-            await connection.run(statement)
-        await connection.run(f"INSERT INTO schema_migrations (version) VALUES ({number})")
+    """Create what is missing and migrate the metadata; return the version reached.
+
+    Idempotent, and safe when two do it at once: the second waits for the first.
+
+    Raises
+    ------
+    TimeoutError
+        If another provisioning does not end within a minute.
+    GuardBroken
+        If trap tables would not hold on this server.
+    """
+    lock = literal(LOCK_NAME)
+    if (await connection.fetch(f"SELECT GET_LOCK({lock}, {LOCK_WAIT_S})"))[0][0] != b"1":
+        raise TimeoutError("another process is setting up the home server")
+    try:
+        for name in (META_DATABASE, INDEX_DATABASE, SCRATCH_DATABASE):
+            await connection.run(f"CREATE DATABASE IF NOT EXISTS {quote(name)} CHARACTER SET utf8mb4")
+        await connection.run(f"USE {quote(META_DATABASE)}")
+        await connection.run(VERSION_TABLE)
+        rows = await connection.fetch("SELECT COALESCE(MAX(version), 0) FROM schema_migrations")
+        version = int(rows[0][0] or b"0")
+        for number, statements in enumerate(MIGRATIONS, start=1):
+            if number > version:
+                await _migrate(connection, number, statements)
+        await provide_lure(connection)
+    finally:
+        await connection.run(f"DO RELEASE_LOCK({lock})")
     return len(MIGRATIONS)
+
+
+async def _migrate(connection: RawConnection, number: int, statements: tuple[str, ...]) -> None:
+    """Run one migration; DDL commits by itself, so one that was cut short is run over."""
+    for statement in statements:
+        try:
+            await connection.run(statement)
+        except ServerError as error:
+            if error.errno not in ALREADY_DONE:
+                raise
+    await connection.run(f"INSERT INTO schema_migrations (version) VALUES ({number})")
 
 
 async def register_workers(connection: RawConnection, workers: list[tuple[int, str, str, int, int]]) -> None:
