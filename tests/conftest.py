@@ -1,0 +1,53 @@
+"""Servers that suites share, made once a session, and the seconds each suite took."""
+
+import asyncio
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from skyshard.cluster.local import free_port
+from tests.support import handmade, twin
+from tests.support.servers import LocalCluster, PlainMariaDB, skyshard
+
+BUDGET_S = {"shard": 60, "proxy": 30, "backend": 30, "worker_agent": 30, "differential": 180, "skyshard": 90, "": 30}
+_spent: dict[str, float] = defaultdict(float)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    started = time.monotonic()
+    yield
+    parts = Path(item.nodeid.split("::")[0]).parts
+    _spent[parts[1] if len(parts) > 2 else ""] += time.monotonic() - started
+
+
+def pytest_terminal_summary(terminalreporter):
+    for suite, seconds in sorted(_spent.items()):
+        budget = BUDGET_S.get(suite, 60)
+        mark = "  OVER BUDGET" if seconds > budget else ""
+        terminalreporter.write_line(f"suite {suite or 'repository':14} {seconds:6.1f} s of {budget} s{mark}")
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+    server = PlainMariaDB(tmp_path_factory.mktemp("plain") / "server")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory, plain):
+    """Two workers with the sample and the handmade catalogue, and the plain twin with the same rows."""
+    directory = tmp_path_factory.mktemp("cluster")
+    running = LocalCluster(directory / "c", free_port())
+    try:
+        skyshard("sample", "--dir", directory / "sample")
+        running.ingest(directory / "sample" / "CATALOG.yaml")
+        running.ingest(handmade.write(directory / "lab"))
+        for database in ("hip", "lab"):
+            asyncio.run(twin.copy_database(running.directory, database, plain.address))
+        yield running
+    finally:
+        running.stop()

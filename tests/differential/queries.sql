@@ -1,0 +1,232 @@
+-- name: count
+SELECT COUNT(*) FROM hip.Object
+-- name: count where
+SELECT COUNT(*) AS n FROM hip.Object WHERE vmag < 6.5
+-- name: point
+SELECT * FROM hip.Object WHERE objectId = 32349
+-- name: point in
+SELECT objectId, ra, decl, vmag, bv FROM hip.Object WHERE objectId IN (1, 2, 3, 999999999)
+-- name: point text key
+SELECT * FROM lab.Ref WHERE refId = 'R5'
+-- name: point no such
+SELECT * FROM hip.Object WHERE objectId = -1
+-- name: light curve [ordered]
+SELECT detectionId, mjd, band, flux, fluxErr FROM hip.Detection WHERE objectId = 32349 ORDER BY mjd
+-- name: light curves
+SELECT d.objectId, d.mjd, d.flux FROM hip.Detection d WHERE d.objectId IN (1, 2, 3, 4)
+-- name: alias table
+SELECT o.objectId AS id, o.vmag magnitude FROM hip.Object AS o WHERE o.vmag < 1
+-- name: expressions
+SELECT objectId + 1, vmag * 2 - 1, CONCAT('HIP ', objectId), ROUND(ra, 2), -decl FROM hip.Object WHERE vmag < 1
+-- name: null tests
+SELECT objectId, bv FROM hip.Object WHERE bv IS NULL AND objectId < 30000
+-- name: not null and between
+SELECT objectId FROM hip.Object WHERE bv IS NOT NULL AND vmag BETWEEN 1 AND 2.5
+-- name: or and not
+SELECT objectId FROM hip.Object WHERE (vmag < 0.5 OR objectId = 7) AND NOT bv > 1
+-- name: case if coalesce
+SELECT objectId, CASE WHEN bv > 1 THEN 'red' WHEN bv IS NULL THEN 'none' ELSE 'blue' END c, IF(vmag < 1, 1, 0), COALESCE(bv, 9) FROM hip.Object WHERE vmag < 1.5
+-- name: like and regexp
+SELECT starId, name FROM lab.Star WHERE name LIKE 'a%' OR name REGEXP '^x'
+-- name: like escape
+SELECT starId, name FROM lab.Star WHERE name LIKE '%!%%' ESCAPE '!'
+-- name: not in not like
+SELECT starId FROM lab.Star WHERE starId NOT IN (1, 2, 3) AND name NOT LIKE 'a%' AND starId < 30
+-- name: all types
+SELECT * FROM lab.Star
+-- name: all types ordered [ordered]
+SELECT * FROM lab.Star ORDER BY starId
+-- name: invisible columns
+SELECT chunkId, subChunkId, starId FROM lab.Star WHERE starId < 50
+-- name: count by chunk
+SELECT chunkId, COUNT(*) FROM lab.Star GROUP BY chunkId
+-- name: one chunk
+SELECT COUNT(*) FROM hip.Object WHERE chunkId = 330
+-- name: group few
+SELECT kind, COUNT(*), SUM(small), AVG(small), MIN(d), MAX(d) FROM lab.Star GROUP BY kind
+-- name: group collation
+SELECT name, COUNT(*) FROM lab.Star GROUP BY name
+-- name: group latin1
+SELECT code, COUNT(*), MAX(starId) FROM lab.Star GROUP BY code
+-- name: group float
+SELECT f, COUNT(*) FROM lab.Star GROUP BY f
+-- name: group set
+SELECT flags, COUNT(*) FROM lab.Star GROUP BY flags
+-- name: group time [ordered]
+SELECT t, COUNT(*) FROM lab.Star GROUP BY t ORDER BY t
+-- name: group enum order [ordered]
+SELECT kind, COUNT(*) n FROM lab.Star GROUP BY kind ORDER BY kind DESC
+-- name: group expression [ordered]
+SELECT FLOOR(decl / 30) * 30 AS zone, COUNT(*) AS n FROM hip.Object GROUP BY zone ORDER BY zone
+-- name: group position [ordered]
+SELECT YEAR(day), COUNT(*) FROM lab.Star GROUP BY 1 ORDER BY 1
+-- name: group two
+SELECT kind, g, COUNT(*), SUM(d) FROM lab.Star GROUP BY kind, g
+-- name: min max all types
+SELECT MIN(name), MAX(name), MIN(f), MAX(f), MIN(day), MAX(t), MAX(dt), MIN(y), MAX(kind), MIN(big), MAX(big), MIN(b) FROM lab.Star
+-- name: sum avg types [approx]
+SELECT SUM(f), AVG(f), SUM(d), AVG(d), SUM(big), AVG(big), SUM(small), AVG(small) FROM lab.Star
+-- name: sum over nothing
+SELECT SUM(d), COUNT(*), COUNT(d), MIN(d), AVG(d) FROM lab.Star WHERE starId < 0
+-- name: sum where false
+SELECT SUM(d), COUNT(*) FROM lab.Star WHERE FALSE
+-- name: group over nothing
+SELECT kind, COUNT(*) FROM lab.Star WHERE starId < 0 GROUP BY kind
+-- name: arithmetic around [approx]
+SELECT 10 * SUM(small), ROUND(100 * COUNT(d) / COUNT(*), 1), MAX(d) - MIN(d), SUM(f) / COUNT(*), COUNT(*) / 7 FROM lab.Star
+-- name: having
+SELECT g, COUNT(*) AS n FROM lab.Star GROUP BY g HAVING n > 50 AND AVG(small) IS NOT NULL
+-- name: having not selected
+SELECT g FROM lab.Star GROUP BY g HAVING SUM(small) > 0
+-- name: order by aggregate [ordered]
+SELECT name, COUNT(*) FROM lab.Star WHERE name IS NOT NULL GROUP BY name ORDER BY COUNT(*) DESC, MIN(starId) LIMIT 3
+-- name: distinct
+SELECT DISTINCT kind FROM lab.Star
+-- name: distinct two [ordered]
+SELECT DISTINCT kind, g FROM lab.Star ORDER BY kind, g
+-- name: count distinct
+SELECT COUNT(DISTINCT name), COUNT(DISTINCT kind, g), COUNT(DISTINCT starId), SUM(DISTINCT small), AVG(DISTINCT small) FROM lab.Star
+-- name: count distinct key
+SELECT COUNT(DISTINCT objectId) FROM hip.Detection WHERE band = 'g'
+-- name: order limit [ordered]
+SELECT objectId, vmag FROM hip.Object ORDER BY vmag, objectId LIMIT 10
+-- name: order limit offset [ordered]
+SELECT objectId, vmag FROM hip.Object ORDER BY vmag DESC, objectId LIMIT 5, 7
+-- name: order expression [ordered]
+SELECT objectId FROM hip.Object WHERE vmag < 2 ORDER BY ABS(decl), objectId
+-- name: order alias [ordered]
+SELECT objectId, vmag + IFNULL(bv, 0) AS total FROM hip.Object WHERE vmag < 2 ORDER BY total DESC, 1
+-- name: order not selected [ordered]
+SELECT name FROM lab.Star ORDER BY starId LIMIT 20
+-- name: order nulls [ordered]
+SELECT starId, d FROM lab.Star ORDER BY d, starId
+-- name: limit zero
+SELECT * FROM hip.Object LIMIT 0
+-- name: star twice [ordered]
+SELECT *, starId FROM lab.Star ORDER BY starId LIMIT 3
+-- name: dependent join
+SELECT o.objectId, o.vmag, d.mjd, d.flux FROM hip.Object o JOIN hip.Detection d ON o.objectId = d.objectId WHERE o.vmag < 0.1 AND d.band = 'r'
+-- name: dependent join using
+SELECT COUNT(*) FROM hip.Object JOIN hip.Detection USING (objectId) WHERE vmag < 3
+-- name: dependent comma
+SELECT o.objectId, COUNT(*) FROM hip.Object o, hip.Detection d WHERE o.objectId = d.objectId AND o.vmag < 1 GROUP BY o.objectId
+-- name: left join
+SELECT s.starId, v.visitId, v.flux FROM lab.Star s LEFT JOIN lab.Visit v ON s.starId = v.starId WHERE s.starId < 60
+-- name: left join is null
+SELECT COUNT(*) FROM lab.Star s LEFT JOIN lab.Visit v ON s.starId = v.starId WHERE v.visitId IS NULL
+-- name: right join
+SELECT COUNT(*), COUNT(v.visitId) FROM lab.Visit v RIGHT JOIN lab.Star s ON s.starId = v.starId
+-- name: self join key
+SELECT COUNT(*) FROM lab.Visit a JOIN lab.Visit b ON a.starId = b.starId AND a.visitId < b.visitId
+-- name: replicated join [approx]
+SELECT f.name, COUNT(*) n, AVG(d.flux) FROM hip.Detection d JOIN hip.Filter f ON d.band = f.band WHERE d.objectId < 500 GROUP BY f.name
+-- name: replicated left join
+SELECT v.band, b.label, COUNT(*) FROM lab.Visit v LEFT JOIN lab.Band b ON v.band = b.band GROUP BY v.band, b.label
+-- name: two replicated
+SELECT b.label, l.v, COUNT(*) FROM lab.Star s JOIN lab.Visit v ON v.starId = s.starId JOIN lab.Band b ON b.band = v.band JOIN lab.Lut l ON l.n = s.g GROUP BY b.label, l.v
+-- name: replicated alone
+SELECT * FROM hip.Filter ORDER BY band
+-- name: match alone
+SELECT COUNT(*), AVG(dist) FROM lab.StarRef WHERE dist < 0.5
+-- name: match rows
+SELECT * FROM lab.StarRef
+-- name: match first
+SELECT s.starId, s.name, m.dist FROM lab.Star s JOIN lab.StarRef m ON s.starId = m.starId WHERE m.dist < 0.3
+-- name: match second
+SELECT r.refId, r.mag, m.dist FROM lab.Ref r JOIN lab.StarRef m ON r.refId = m.refId WHERE m.dist < 0.3
+-- name: match both
+SELECT s.starId, r.refId, m.dist, s.ra, r.lon FROM lab.Star s JOIN lab.StarRef m ON s.starId = m.starId JOIN lab.Ref r ON r.refId = m.refId
+-- name: match both grouped
+SELECT s.kind, COUNT(*), MAX(r.mag) FROM lab.StarRef m JOIN lab.Star s ON s.starId = m.starId JOIN lab.Ref r ON r.refId = m.refId GROUP BY s.kind
+-- name: match left
+SELECT s.starId, m.refId FROM lab.Star s LEFT JOIN lab.StarRef m ON s.starId = m.starId WHERE s.starId < 100
+-- name: match sample both
+SELECT COUNT(*), SUM(o.objectId), SUM(b.brightId) FROM hip.Object o JOIN hip.ObjectBright m ON o.objectId = m.objectId JOIN hip.Bright b ON b.brightId = m.brightId
+-- name: group by key [ordered]
+SELECT objectId, COUNT(*) AS n, MIN(mjd) FROM hip.Detection WHERE objectId < 400 GROUP BY objectId HAVING n > 15 ORDER BY n DESC, objectId LIMIT 10
+-- name: box by comparisons
+SELECT COUNT(*) FROM hip.Object WHERE ra BETWEEN 10 AND 20 AND decl BETWEEN -5 AND 5
+-- name: latitude comparison
+SELECT COUNT(*) FROM hip.Object WHERE decl > 85 OR decl <= -88
+-- name: circle
+SELECT objectId FROM hip.Object WHERE scisql_s2PtInCircle(ra, decl, 56.75, 24.12, 1) = 1
+-- plain:
+SELECT objectId FROM hip.Object WHERE DEGREES(ACOS(LEAST(1, SIN(RADIANS(decl))*SIN(RADIANS(24.12)) + COS(RADIANS(decl))*COS(RADIANS(24.12))*COS(RADIANS(ra-56.75))))) <= 1
+-- name: circle pole
+SELECT COUNT(*) AS n FROM hip.Object WHERE qserv_areaspec_circle(0, 90, 2)
+-- plain:
+SELECT COUNT(*) AS n FROM hip.Object WHERE decl >= 88
+-- name: circle not
+SELECT COUNT(*) AS n FROM hip.Object WHERE NOT scisql_s2PtInCircle(ra, decl, 0, 90, 2)
+-- plain:
+SELECT COUNT(*) AS n FROM hip.Object WHERE decl < 88
+-- name: circle is zero
+SELECT COUNT(*) AS n FROM hip.Object WHERE scisql_s2PtInCircle(ra, decl, 0, 90, 2) = 0
+-- plain:
+SELECT COUNT(*) AS n FROM hip.Object WHERE decl < 88
+-- name: box wraps
+SELECT COUNT(*) AS n FROM hip.Object WHERE qserv_areaspec_box(350, -10, 10, 10)
+-- plain:
+SELECT COUNT(*) AS n FROM hip.Object WHERE (ra >= 350 OR ra <= 10) AND decl BETWEEN -10 AND 10
+-- name: two boxes
+SELECT COUNT(*) AS n FROM hip.Object WHERE scisql_s2PtInBox(ra, decl, 0, 0, 10, 10) = 1 OR scisql_s2PtInBox(ra, decl, 100, 0, 110, 10) = 1
+-- plain:
+SELECT COUNT(*) AS n FROM hip.Object WHERE (ra BETWEEN 0 AND 10 OR ra BETWEEN 100 AND 110) AND decl BETWEEN 0 AND 10
+-- name: region on other columns
+SELECT COUNT(*) AS n FROM hip.Object WHERE scisql_s2PtInBox(decl + 100, vmag, 50, 0, 150, 5) = 1
+-- plain:
+SELECT COUNT(*) AS n FROM hip.Object WHERE decl + 100 BETWEEN 50 AND 150 AND vmag BETWEEN 0 AND 5
+-- name: area join
+SELECT COUNT(*) AS n FROM hip.Object o JOIN hip.Detection d USING (objectId) WHERE qserv_areaspec_box(40, 0, 42, 2) AND d.band = 'g'
+-- plain:
+SELECT COUNT(*) AS n FROM hip.Object o JOIN hip.Detection d USING (objectId) WHERE o.ra BETWEEN 40 AND 42 AND o.decl BETWEEN 0 AND 2 AND d.band = 'g'
+-- name: cone by separation
+SELECT objectId FROM hip.Object WHERE scisql_angSep(ra, decl, 83.8, -5.4) < 0.5
+-- plain:
+SELECT objectId FROM hip.Object WHERE DEGREES(2*ASIN(SQRT(POW(SIN(RADIANS(decl+5.4)/2),2)+COS(RADIANS(decl))*COS(RADIANS(-5.4))*POW(SIN(RADIANS(ra-83.8)/2),2)))) < 0.5
+-- name: near neighbours
+SELECT a.objectId AS i, b.objectId AS j FROM hip.Object a, hip.Object b WHERE scisql_angSep(a.ra, a.decl, b.ra, b.decl) < 0.05 AND a.objectId < b.objectId AND a.decl > 75
+-- plain:
+SELECT a.objectId AS i, b.objectId AS j FROM hip.Object a, hip.Object b WHERE a.decl > 75 AND b.decl BETWEEN a.decl - 0.05 AND a.decl + 0.05 AND 2*ASIN(SQRT(POW(SIN(RADIANS(b.decl-a.decl)/2),2)+COS(RADIANS(a.decl))*COS(RADIANS(b.decl))*POW(SIN(RADIANS(b.ra-a.ra)/2),2))) < RADIANS(0.05) AND a.objectId < b.objectId
+-- name: near neighbours equator
+SELECT COUNT(*) AS n, SUM(a.objectId) AS s FROM hip.Object a JOIN hip.Object b ON scisql_angSep(a.ra, a.decl, b.ra, b.decl) < 0.1 AND a.objectId <> b.objectId WHERE a.decl BETWEEN -11 AND -9
+-- plain:
+SELECT COUNT(*) AS n, SUM(a.objectId) AS s FROM hip.Object a JOIN hip.Object b ON b.decl BETWEEN a.decl - 0.1 AND a.decl + 0.1 AND 2*ASIN(SQRT(POW(SIN(RADIANS(b.decl-a.decl)/2),2)+COS(RADIANS(a.decl))*COS(RADIANS(b.decl))*POW(SIN(RADIANS(b.ra-a.ra)/2),2))) < RADIANS(0.1) AND a.objectId <> b.objectId WHERE a.decl BETWEEN -11 AND -9
+-- name: near neighbours poles
+SELECT a.starId AS i, b.refId AS j FROM lab.Star a, lab.Ref b WHERE scisql_angSep(b.lon, b.lat, a.ra, a.decl) <= 0.9
+-- plain:
+SELECT a.starId AS i, b.refId AS j FROM lab.Star a, lab.Ref b WHERE 2*ASIN(SQRT(POW(SIN(RADIANS(b.lat-a.decl)/2),2)+COS(RADIANS(a.decl))*COS(RADIANS(b.lat))*POW(SIN(RADIANS(b.lon-a.ra)/2),2))) <= RADIANS(0.9)
+-- name: flux functions [approx]
+SELECT scisql_nanojanskyToAbMag(flux) AS m, scisql_nanojanskyToAbMagSigma(flux, fluxErr) AS s FROM hip.Detection WHERE objectId = 5
+-- plain:
+SELECT -2.5e0*LOG10(flux)+31.4e0 AS m, IF(fluxErr < 0, NULL, 1.0857362047581296e0*fluxErr/flux) AS s FROM hip.Detection WHERE objectId = 5
+-- name: comments and case
+/* lead */ select /*! sql_no_cache */ Count(*) from hip.Object -- tail
+-- name: executable comment
+SELECT /*!40001 SQL_NO_CACHE */ COUNT(*) FROM hip.Object /*!99999 nonsense */
+-- name: quoted names
+SELECT `o`.`objectId` AS `select` FROM `hip`.`Object` AS `o` WHERE `o`.`vmag` < 0
+-- name: string literals
+SELECT 'it''s', "dq", 'a\'b\\c\n', x'4142', 0x43, b'01', _latin1'x', N'y', DATE '2020-01-01' FROM lab.Star WHERE starId = 1
+-- name: dates
+SELECT starId, DATE_FORMAT(dt, '%Y-%m'), dt + INTERVAL 1 DAY, EXTRACT(YEAR FROM day), TIMESTAMPDIFF(DAY, day, dt) FROM lab.Star WHERE starId < 40
+-- name: casts
+SELECT CAST(d AS CHAR), CAST(f AS DECIMAL(10,2)), CONVERT(name USING latin1), CAST(small AS SIGNED), TRIM(LEADING 'a' FROM name) FROM lab.Star WHERE starId < 40
+-- name: nonaggregated column
+SELECT COUNT(*), MAX(day) FROM lab.Star WHERE g = 1 GROUP BY g
+-- name: rollup
+SELECT kind, COUNT(*), SUM(d) FROM lab.Star GROUP BY kind WITH ROLLUP
+-- name: unknown column [errno=1054]
+SELECT nosuch FROM hip.Object
+-- name: unknown table [errno=1146]
+SELECT * FROM hip.Nothing
+-- name: unknown database [errno=1049,1146]
+SELECT * FROM nodb.Object
+-- name: syntax [errno=1064]
+SELECT FROM WHERE hip.Object
+-- name: ambiguous [errno=1052]
+SELECT objectId FROM hip.Object, hip.Detection WHERE hip.Object.objectId = hip.Detection.objectId
+-- name: unknown function [errno=1305]
+SELECT nosuchfunction(ra) FROM hip.Object
+-- name: group misuse [errno=1111]
+SELECT COUNT(*) FROM hip.Object WHERE COUNT(*) > 1

@@ -1,0 +1,65 @@
+"""The same rows in one plain MariaDB, copied from the workers' chunk tables."""
+
+import msgspec
+
+from backend.address import Address
+from backend.connection import RawConnection
+from shard.catalog.model import Kind, Table
+from shard.catalog.naming import quote
+from shard.wire import rows
+from skyshard.cluster import state as states
+from skyshard.cluster.local import home_address
+
+
+async def copy_database(directory, database: str, plain: Address) -> None:
+    """Make `database` in the plain server, with the same DDL (invisible columns included) and rows."""
+    state = states.read(directory)
+    password = (directory / "secrets" / "service").read_text().strip()
+    home = await RawConnection.open(home_address(directory, state))
+    twin = await RawConnection.open(plain)
+    await twin.run("SET SESSION sql_mode=''")
+    await twin.run(f"CREATE DATABASE {quote(database)} CHARACTER SET utf8mb4")
+    tables = [
+        msgspec.json.decode(row[0], type=Table)
+        for row in await home.fetch(
+            "SELECT definition FROM skyshard_meta.`tables` JOIN skyshard_meta.`databases` d USING (db_id) "
+            f"WHERE d.name = '{database}'"
+        )
+    ]
+    workers = [
+        await RawConnection.open(Address("skyshard", password, socket=path))
+        for name, path in state.sockets.items() if name != "home"
+    ]  # fmt: skip
+    for table in tables:
+        head = f"CREATE TABLE {quote(table.name)}"
+        await twin.run(f"CREATE TABLE {quote(database)}.{quote(table.name)}{table.ddl[len(head):]} ENGINE=InnoDB")
+        names = [column.name for column in table.columns]
+        if table.is_sharded:
+            names += ["chunkId", "subChunkId"]
+        listed = ", ".join(map(quote, names))
+        for worker in workers[: 1 if not table.is_sharded else None]:
+            pattern = f"^{table.name}_[0-9]+$" if table.is_sharded else f"^{table.name}$"
+            found = await worker.fetch(
+                f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA='{database}' "
+                f"AND TABLE_NAME REGEXP '{pattern}' AND TABLE_ROWS > 0"
+            )
+
+            async def stream(worker=worker, found=found, table=table, listed=listed):
+                for (name,) in found:
+                    sql = f"SELECT {listed} FROM {quote(database)}.{quote(name.decode())}"
+                    if table.kind is Kind.MATCH:
+                        sql += " WHERE skyOwner = 1"
+                    result = await worker.query(sql.encode())
+                    async for block in result.blocks():
+                        yield rows.rows_to_load(block.data)
+
+            ok = await twin.load(
+                f"LOAD DATA LOCAL INFILE 'x' INTO TABLE {quote(database)}.{quote(table.name)} CHARACTER SET utf8mb4 "
+                f"({listed})".encode(),
+                stream(),
+            )
+            assert ok.warnings == 0, await twin.fetch("SHOW WARNINGS LIMIT 3")
+        count = await twin.fetch(f"SELECT COUNT(*) FROM {quote(database)}.{quote(table.name)}")
+        assert int(count[0][0]) == table.rows, table.name
+    for connection in [home, twin, *workers]:
+        await connection.close()
