@@ -27,7 +27,7 @@ from proxy.session.client import ClientGone
 from proxy.session.engine import Distributed, Home, Local, Route
 from proxy.session.prepared import planner_values
 from proxy.session.session import Session, text_row
-from shard.errors import HOME_DOWN, INTERNAL, READ_ONLY, TIMEOUT, SkyError, not_supported
+from shard.errors import HOME_DOWN, INTERNAL, NOT_SUPPORTED, READ_ONLY, TIMEOUT, SkyError, not_supported
 from shard.planner import explain, planner
 from shard.planner.fence import SyntaxProblem
 from shard.planner.fragment import template
@@ -80,7 +80,12 @@ class Engine:
             raise SkyError(READ_ONLY, verb=target[0], table=target[1])
         verb = classify.first_word(tokens)
         if verb in ("SELECT", "WITH", "VALUES"):
-            return self._select(text, tokens, settings)
+            try:
+                return self._select(text, tokens, settings)
+            except SkyError as error:
+                if error.code is NOT_SUPPORTED and b"scisql_" not in sql and b"qserv_" not in sql:
+                    await session.home.check(sql)  # MariaDB's own error comes first
+                raise
         if verb in ("EXPLAIN", "DESCRIBE", "DESC", "ANALYZE"):
             return self._explain(session, text, tokens, settings)
         if verb in ("INSERT", "REPLACE", "CREATE", "SET", "DO", "UPDATE", "DELETE") and verb != "CREATE":
@@ -91,6 +96,12 @@ class Engine:
             if not is_view and any(classify.sharded_names(tokens, settings.database, catalogue.databases)):
                 raise not_supported("CREATE … SELECT")
         return Home()
+
+    async def refresh(self) -> bool:
+        """Read the catalogue again; return whether it has changed."""
+        before = self._catalogue.version
+        await self._catalogue.refresh()
+        return self._catalogue.version != before
 
     async def _read_settings(self, session: Session) -> SessionSettings:
         if session.settings_dirty or session.id not in self._settings:
@@ -106,9 +117,7 @@ class Engine:
             statement = planner.read(text, settings.database, databases, settings.mode)
         except SyntaxProblem as error:
             if any(classify.sharded_names(tokens, settings.database, databases)):
-                raise SkyError(
-                    not_supported("").code, construct="this statement's syntax", advice="; see docs/sql.md"
-                ) from error
+                raise not_supported("this statement's syntax", "see docs/sql.md") from error
             return Home()
         if statement is not None:
             return Distributed(statement, statement.prepared().encode(*settings.encoding))

@@ -126,6 +126,13 @@ class DispatchCore:
         state.held.pop(batch, None)
         return [Forward(job, batch)]
 
+    def job_limited(self, job: int) -> list[Instruction]:
+        """A job has sent as many rows as the query wants: they may go on, whatever their batch."""
+        state = self._jobs[job]
+        state.over = True
+        held, state.held = list(state.held), {}
+        return [Forward(job, batch) for batch in held]
+
     def job_end(self, job: int) -> list[Instruction]:
         """A job says that it is done."""
         state = self._jobs[job]

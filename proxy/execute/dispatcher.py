@@ -136,6 +136,7 @@ class RowStream:
                 self._columns(header)
             elif isinstance(header, frames.JobEnd):
                 if header.limited:
+                    self._obey(self._core.job_limited(start.job))
                     return True
                 self._obey(self._core.job_end(start.job))
                 return True

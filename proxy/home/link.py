@@ -162,11 +162,13 @@ class HomeLink:
             events = scanner.feed(data)
             seen = [event for event in [*seen, *events] if not isinstance(event, RowsEvent)][-4:]
             trapped = next((e for e in events if isinstance(e, ErrEvent) and e.err.errno in TRAP_ERRNOS), None)
-            if trapped is not None and not client.started and len(events) == 1:
-                client.seq = 1
-                await client.error(trap_error())
-            else:
+            if trapped is None:
                 await client.raw(data)
+            elif not client.started:
+                raise Trapped
+            else:  # the columns are out: the error packet is the last one and keeps its number
+                client.seq = data[-(len(trapped.err.message.encode()) + 10)]
+                await client.error(trap_error())
             for event in events:
                 if isinstance(event, LocalInfile):
                     await self._relay_file(client)
@@ -233,6 +235,10 @@ class HomeLink:
             await self._writer.wait_closed()
         except (ConnectionError, OSError):
             return
+
+
+class Trapped(Exception):  # noqa: N818 - it is what happened
+    """A statement that went home read a sharded table's trap; nothing has been sent to the client."""
 
 
 def trap_error() -> SkyError:

@@ -44,6 +44,9 @@ class Engine(Protocol):
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement; may raise SkyError."""
 
+    async def refresh(self) -> bool:
+        """Read the catalogue again; return whether it has changed."""
+
     async def run(
         self, session: Session, statement: Distributed, parameters: tuple[Parameter, ...], binary: bool, status: int
     ) -> None:

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Coroutine
 
-from proxy.home.link import HomeLink
+from proxy.home.link import HomeLink, Trapped, trap_error
 from proxy.registry import Registry
 from proxy.session.client import ClientGone, ClientStream
 from proxy.session.engine import Distributed, Engine, Home, Local
@@ -128,7 +128,10 @@ class Session:
         routes = [await self._engine.decide(self, part) for part in parts]
         if all(isinstance(route, Home) and route.sql is None for route in routes):
             self.settings_dirty = True
-            await self.home.relay(bytes((COM_QUERY,)) + sql, ReplyKind.QUERY, self.out)
+            try:
+                await self.home.relay(bytes((COM_QUERY,)) + sql, ReplyKind.QUERY, self.out)
+            except Trapped:
+                raise trap_error() from None
             return
         if any(isinstance(route, Home) for route in routes):
             raise not_supported("several statements in one packet that mix", "send them one by one")
@@ -148,7 +151,12 @@ class Session:
         if isinstance(route, Home):
             text = sql if route.sql is None else route.sql
             self.settings_dirty = True
-            await self.home.relay(bytes((COM_QUERY,)) + text, ReplyKind.QUERY, self.out)
+            try:
+                await self.home.relay(bytes((COM_QUERY,)) + text, ReplyKind.QUERY, self.out)
+            except Trapped:
+                if not await self._engine.refresh():
+                    raise trap_error() from None
+                await self._statement(sql, status)  # the table was published a moment ago
         elif isinstance(route, Local):
             await route.answer()
         else:
@@ -197,7 +205,10 @@ class Session:
         prepared = self._prepared.get(int.from_bytes(payload[1:5], "little"))
         if prepared is None:
             self.settings_dirty = True
-            await self.home.relay(payload, ReplyKind.QUERY, self.out)
+            try:
+                await self.home.relay(payload, ReplyKind.QUERY, self.out)
+            except Trapped:
+                raise trap_error() from None
             return
         parameters = prepared.bind(payload)
         route = prepared.distributed

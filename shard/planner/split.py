@@ -245,6 +245,10 @@ class _Splitter:
             raise not_supported("SELECT DISTINCT with ORDER BY of an expression that is not selected")
         fragment = self.select.copy()
         fragment.set("expressions", self.partials.select())
+        if self.groups:  # positions and aliases of the user's select list mean nothing in this one
+            fragment.set("group", exp.Group(expressions=[item.copy() for item in self.groups]))
+        if self.having is not None:
+            fragment.set("having", exp.Having(this=self._having(self.having)))
         fragment.set("limit", None)
         fragment.set("offset", None)
         if self.limit is not None and keys:

@@ -179,7 +179,7 @@ class Ingest:
                 await self._load_replicated(home, table, main)
             else:
                 await self._load_sharded(table, main, overlap)
-                self.counts[table.name] = dict(main.rows)
+                self.counts[table.name].update(main.rows)
         if table.kind is Kind.DIRECTOR:
             await self._load_index(home, table)
         if table.is_sharded:
@@ -313,15 +313,12 @@ class Ingest:
         return [workers[(start + step) % len(workers)] for step in range(self.replicas)]
 
     async def _load_sharded(self, table: Table, main: Spill, overlap: Spill) -> None:
-        director = table.kind is Kind.DIRECTOR
-        if director:
-            self.chunks |= set(main.rows)
-        else:
-            self.chunks |= set(main.rows)
+        # A chunk with nothing but overlap is a chunk too: another director may have rows there.
+        self.chunks |= set(main.rows) | set(overlap.rows)
         jobs: dict[int, list[str]] = {worker: [] for worker in self.workers}
         for worker in self.workers:
             jobs[worker] += self._creates(table, TEMPLATE_CHUNK)
-        self._known_creates(table, jobs, set(main.rows) | (set(overlap.rows) & self.chunks))
+        self._known_creates(table, jobs, set(main.rows) | set(overlap.rows))
         await asyncio.gather(*(self.agents.admin(worker, items) for worker, items in jobs.items()))
         limit = asyncio.Semaphore(PARALLEL_LOADS)
         names = [column.name for column in table.columns] + [CHUNK_COLUMN, SUB_CHUNK_COLUMN]
@@ -330,8 +327,6 @@ class Ingest:
         async with asyncio.TaskGroup() as group:
             for spill, namer in ((main, chunk_table), (overlap, overlap_table)):
                 for chunk in sorted(spill.rows):
-                    if spill is overlap and chunk not in self.chunks:
-                        continue
                     for worker in self.homes(chunk):
                         begin = LoadBegin(database=self.database, table=namer(table.name, chunk), columns=tuple(names))
                         group.create_task(self._load(limit, worker, begin, spill, chunk))
@@ -425,10 +420,7 @@ class Ingest:
         jobs: dict[int, list[str]] = {worker: [] for worker in self.workers}
         for table in self.tables:
             if table.is_sharded:
-                have = set(self.counts[table.name]) | (
-                    set() if table.kind is not Kind.DIRECTOR else set()
-                )
-                for chunk in sorted(self.chunks - have):
+                for chunk in sorted(self.chunks - set(self.counts[table.name])):
                     for worker in self.homes(chunk):
                         jobs[worker] += [
                             item.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1)

@@ -11,6 +11,11 @@ from skyshard.cluster import state as states
 from skyshard.cluster.local import home_address
 
 
+def _exact(table, column):
+    kind = next((c.sql_type for c in table.columns if c.name == column), "")
+    return f"CAST({quote(column)} AS DOUBLE)" if kind.upper().startswith("FLOAT") else quote(column)
+
+
 async def copy_database(directory, database: str, plain: Address) -> None:
     """Make `database` in the plain server, with the same DDL (invisible columns included) and rows."""
     state = states.read(directory)
@@ -44,9 +49,10 @@ async def copy_database(directory, database: str, plain: Address) -> None:
                 f"AND TABLE_NAME REGEXP '{pattern}' AND TABLE_ROWS > 0"
             )
 
-            async def stream(worker=worker, found=found, table=table, listed=listed):
+            async def stream(worker=worker, found=found, table=table, names=names):
                 for (name,) in found:
-                    sql = f"SELECT {listed} FROM {quote(database)}.{quote(name.decode())}"
+                    exact = ", ".join(_exact(table, column) for column in names)  # FLOAT text has six digits
+                    sql = f"SELECT {exact} FROM {quote(database)}.{quote(name.decode())}"
                     if table.kind is Kind.MATCH:
                         sql += " WHERE skyOwner = 1"
                     result = await worker.query(sql.encode())
