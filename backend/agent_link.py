@@ -145,7 +145,9 @@ class AgentPool:
             raise ServerError(header.errno, header.sqlstate, header.message)
         return header.rows if isinstance(header, frames.AdminDone) else ()
 
-    async def load(self, worker_id: int, begin: frames.LoadBegin, pieces: AsyncIterator[bytes], rows: list[int]) -> int:
+    async def load(
+        self, worker_id: int, begin: frames.LoadBegin, pieces: AsyncIterator[bytes], rows: list[int]
+    ) -> int:
         """Load text into a worker's table; `rows[0]` is the number of rows once `pieces` has ended."""
         link = await self.get(worker_id)
         try:

@@ -19,7 +19,16 @@ from shard.wire import rows
 from shard.wire.frames import Parameter
 from shard.wire.packets import Err, Ok, PacketError, packet
 from shard.wire.replies import (
-    ColumnsEvent, EndEvent, ErrEvent, Event, LocalInfile, OkEvent, PreparedEvent, ReplyKind, ReplyScanner, RowsEvent,
+    ColumnsEvent,
+    EndEvent,
+    ErrEvent,
+    Event,
+    LocalInfile,
+    OkEvent,
+    PreparedEvent,
+    ReplyKind,
+    ReplyScanner,
+    RowsEvent,
 )  # fmt: skip
 
 COM_QUIT, COM_QUERY, COM_STMT_PREPARE, COM_STMT_EXECUTE, COM_STMT_CLOSE, COM_RESET = 1, 3, 22, 23, 25, 31
@@ -296,7 +305,7 @@ class RawConnection:
                         sent = True
                         await self._send_file(pieces)
                     elif isinstance(event, ErrEvent):
-                        raise ServerError(event.err.errno, event.err.sqlstate, event.err.message)
+                        raise ServerError(event.err.errno, event.err.sqlstate, event.err.message)  # noqa: TRY301
                     elif isinstance(event, OkEvent):
                         return event.ok
         except ServerError:
@@ -361,5 +370,3 @@ def execute_payload(statement_id: int, parameters: Sequence[Parameter]) -> bytes
         else:
             values += parameter.value
     return head + bytes(nulls) + b"\x01" + bytes(types) + bytes(values)
-
-

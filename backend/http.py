@@ -48,7 +48,8 @@ class HttpServer:
                 reason = {200: "OK", 404: "Not Found", 503: "Service Unavailable"}.get(answer.status, "")
                 writer.write(
                     f"HTTP/1.1 {answer.status} {reason}\r\nContent-Type: {answer.kind}\r\n"
-                    f"Content-Length: {len(answer.body)}\r\nConnection: close\r\n\r\n".encode() + answer.body
+                    f"Content-Length: {len(answer.body)}\r\nConnection: close\r\n\r\n".encode()
+                    + answer.body
                 )
                 await writer.drain()
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):

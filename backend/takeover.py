@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import asyncmy
 from asyncmy.errors import MySQLError
@@ -61,7 +62,8 @@ async def take(address: Address, database: str | None, protocol: asyncio.BasePro
         raise ConnectionLost(str(error)) from error
     except (OSError, TimeoutError) as error:
         raise ConnectionLost(str(error)) from error
-    transport = connection._transport
+    internals: Any = connection
+    transport = internals._transport
     transport.set_protocol(protocol)
     thread_id = connection.thread_id()
-    return Taken(transport, int(thread_id), bool(connection._deprecate_eof), connection)
+    return Taken(transport, int(thread_id), bool(internals._deprecate_eof), connection)

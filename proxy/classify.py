@@ -14,7 +14,20 @@ from shard.catalog.model import Database
 from shard.planner.lexer import Token, TokenKind, unquote
 
 _WRITES = frozenset(
-    "INSERT REPLACE UPDATE DELETE TRUNCATE ALTER DROP RENAME LOAD OPTIMIZE REPAIR HANDLER".split()
+    [
+        "INSERT",
+        "REPLACE",
+        "UPDATE",
+        "DELETE",
+        "TRUNCATE",
+        "ALTER",
+        "DROP",
+        "RENAME",
+        "LOAD",
+        "OPTIMIZE",
+        "REPAIR",
+        "HANDLER",
+    ]
 )
 
 
@@ -53,7 +66,7 @@ def sharded_names(
         name = unquote(token)
         qualified = index >= 2 and tokens[index - 1].text == "."
         database = unquote(tokens[index - 2]) if qualified else default
-        found = databases.get(database).table(name) if database in databases else None  # type: ignore[union-attr]
+        found = databases[database].table(name) if database is not None and database in databases else None
         if found is not None and found.is_sharded:
             yield index, name
 

@@ -105,7 +105,9 @@ class Engine:
 
     async def _read_settings(self, session: Session) -> SessionSettings:
         if session.settings_dirty or session.id not in self._settings:
-            self._settings = {key: value for key, value in self._settings.items() if key in self._registry.sessions}
+            self._settings = {
+                key: value for key, value in self._settings.items() if key in self._registry.sessions
+            }
             self._settings[session.id] = await home_settings.read(session.home)
             session.mode = self._settings[session.id].mode
             session.settings_dirty = False
@@ -154,13 +156,20 @@ class Engine:
         else:
             for step in steps:
                 values = [getattr(step, name) for name in explain.COLUMNS]
-                await out.packet(text_row([None if value is None else str(value).encode() for value in values]))
+                await out.packet(
+                    text_row([None if value is None else str(value).encode() for value in values])
+                )
         await out.end()
 
     # running -------------------------------------------------------------------------------------
 
     async def run(
-        self, session: Session, statement: Distributed, parameters: tuple[frames.Parameter, ...], binary: bool, status: int
+        self,
+        session: Session,
+        statement: Distributed,
+        parameters: tuple[frames.Parameter, ...],
+        binary: bool,
+        status: int,
     ) -> None:
         """Write a distributed statement's whole answer to the client."""
         query = self._registry.queries[session.id]
@@ -200,16 +209,26 @@ class Engine:
         plan = statement.statement.plan(planner_values(parameters), settings.limit)
         query.strategy = plan.strategy.value
         shadows = [
-            Shadow(database, table, self._catalogue.databases[database].version) for database, table in plan.tables
+            Shadow(database, table, self._catalogue.databases[database].version)
+            for database, table in plan.tables
         ]
         columns = await self._definitions.of(
-            plan.native, settings.encoding, shadows, settings.values, settings.database, _pick(plan.native, parameters)
+            plan.native,
+            settings.encoding,
+            shadows,
+            settings.values,
+            settings.database,
+            _pick(plan.native, parameters),
         )
         placement = {} if plan.never else await find_chunks(self._pool, self._catalogue, plan)
         query.chunks_total = len(placement)
         if plan.merge is None:
-            return await self._scatter(session, query, plan, columns, placement, parameters, binary, status, settings)
-        return await self._merge(session, query, plan, columns, placement, parameters, binary, status, settings, shadows)
+            return await self._scatter(
+                session, query, plan, columns, placement, parameters, binary, status, settings
+            )
+        return await self._merge(
+            session, query, plan, columns, placement, parameters, binary, status, settings, shadows
+        )
 
     def _work(
         self, query: RunningQuery, plan: Plan, placement: dict[int, tuple[int, ...]],
@@ -311,7 +330,7 @@ class Engine:
 
 def home_settings_statement(settings: SessionSettings) -> str:
     """Return the SET that gives a service connection the session's settings again."""
-    from proxy.home.definitions import set_statement  # noqa: PLC0415 - beside its other user
+    from proxy.home.definitions import set_statement
 
     return set_statement(settings.values)
 

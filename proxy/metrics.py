@@ -13,7 +13,9 @@ class Metrics:
         self._queries = Counter(
             "skyshard_queries", "Distributed queries", ["strategy", "outcome"], registry=self.registry
         )
-        self._seconds = Histogram("skyshard_query_seconds", "Seconds per query", ["strategy"], registry=self.registry)
+        self._seconds = Histogram(
+            "skyshard_query_seconds", "Seconds per query", ["strategy"], registry=self.registry
+        )
         self._rows = Counter("skyshard_rows", "Rows sent to clients", registry=self.registry)
         self._bytes = Counter("skyshard_bytes", "Bytes of rows read from agents", registry=self.registry)
         self._chunks = Counter("skyshard_chunks", "Chunks answered", registry=self.registry)
@@ -21,7 +23,9 @@ class Metrics:
         self.budget = Gauge("skyshard_budget_bytes", "Bytes of rows in the process", registry=self.registry)
         self.workers = Gauge("skyshard_workers", "Workers by state", ["state"], registry=self.registry)
 
-    def query_done(self, strategy: str, outcome: str, seconds: float, rows: int, size: int, chunks: int) -> None:
+    def query_done(
+        self, strategy: str, outcome: str, seconds: float, rows: int, size: int, chunks: int
+    ) -> None:
         """Count a finished query."""
         self._queries.labels(strategy, outcome).inc()
         self._seconds.labels(strategy).observe(seconds)

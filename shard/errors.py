@@ -52,13 +52,14 @@ WORKER_DOWN = _define(
     "WORKER_DOWN", 1429, "HY000", "worker {worker} cannot be reached; try again, or ask its operator"
 )
 WORKER_LOST = _define(
-    "WORKER_LOST", 1158, "08S01", "worker {worker} was lost while its rows were being read; run the query again"
+    "WORKER_LOST",
+    1158,
+    "08S01",
+    "worker {worker} was lost while its rows were being read; run the query again",
 )
 FRAGMENT_FAILED = _define("FRAGMENT_FAILED", 1105, "HY000", "worker {worker} failed: {message}")
 INTERRUPTED = _define("INTERRUPTED", 1317, "70100", "Query execution was interrupted")
-TIMEOUT = _define(
-    "TIMEOUT", 1969, "70100", "Query execution was interrupted (max_statement_time exceeded)"
-)
+TIMEOUT = _define("TIMEOUT", 1969, "70100", "Query execution was interrupted (max_statement_time exceeded)")
 NO_SUCH_THREAD = _define("NO_SUCH_THREAD", 1094, "HY000", "Unknown thread id: {id}")
 LIMIT_EXCEEDED = _define("LIMIT_EXCEEDED", 1104, "42000", "{limit} exceeded ({value}); setting {setting}")
 TOO_MANY_CONNECTIONS = _define("TOO_MANY_CONNECTIONS", 1040, "08004", "Too many connections")

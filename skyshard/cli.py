@@ -31,7 +31,9 @@ def cluster() -> None:
     """Run a cluster on this machine."""
 
 
-_DIR = click.option("--dir", "directory", type=click.Path(path_type=Path), required=True, help="The cluster's directory.")
+_DIR = click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), required=True, help="The cluster's directory."
+)
 
 
 @cluster.command()
@@ -42,7 +44,7 @@ _DIR = click.option("--dir", "directory", type=click.Path(path_type=Path), requi
 @click.option("--processes", default=1, show_default=True, help="Proxy processes that share the port.")
 def up(directory: Path, workers: int, replicas: int, port: int, processes: int) -> None:
     """Start a cluster, or restart what of it does not run."""
-    from skyshard.cluster import local  # noqa: PLC0415 - --help stays quick
+    from skyshard.cluster import local
 
     state = local.up(directory, workers, replicas, port, processes)
     click.echo(f"The cluster is up. Connect with: mariadb -h 127.0.0.1 -P {state.port} -u root")
@@ -52,7 +54,7 @@ def up(directory: Path, workers: int, replicas: int, port: int, processes: int) 
 @_DIR
 def down(directory: Path) -> None:
     """Stop what `up` started; the data stays."""
-    from skyshard.cluster import local  # noqa: PLC0415
+    from skyshard.cluster import local
 
     local.down(directory)
     click.echo("The cluster is down; its data stays.")
@@ -62,7 +64,7 @@ def down(directory: Path) -> None:
 @_DIR
 def status(directory: Path) -> None:
     """Show one line a process; exit 0 only when all are healthy."""
-    from skyshard.cluster import local  # noqa: PLC0415
+    from skyshard.cluster import local
 
     lines = local.status(directory)
     for name, ok, text in lines:
@@ -71,14 +73,16 @@ def status(directory: Path) -> None:
         sys.exit(1)
 
 
-_CONFIG = click.option("--config", type=click.Path(exists=True, dir_okay=False), required=True, help="YAML file.")
+_CONFIG = click.option(
+    "--config", type=click.Path(exists=True, dir_okay=False), required=True, help="YAML file."
+)
 
 
 @cli.command()
 @_CONFIG
 def proxy(config: str) -> None:
     """Run a proxy until it gets a signal."""
-    from proxy.main import main as run  # noqa: PLC0415
+    from proxy.main import main as run
 
     sys.exit(run(config))
 
@@ -87,14 +91,14 @@ def proxy(config: str) -> None:
 @_CONFIG
 def agent(config: str) -> None:
     """Run an agent until it gets a signal."""
-    from worker_agent.main import main as run  # noqa: PLC0415
+    from worker_agent.main import main as run
 
     sys.exit(run(config))
 
 
 def _register() -> None:
-    from skyshard.ingest.command import ingest_command  # noqa: PLC0415
-    from skyshard.sample.command import sample_command  # noqa: PLC0415
+    from skyshard.ingest.command import ingest_command
+    from skyshard.sample.command import sample_command
 
     cli.add_command(ingest_command, "ingest")
     cli.add_command(sample_command, "sample")

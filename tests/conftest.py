@@ -11,7 +11,15 @@ from skyshard.cluster.local import free_port
 from tests.support import handmade, twin
 from tests.support.servers import LocalCluster, PlainMariaDB, skyshard
 
-BUDGET_S = {"shard": 60, "proxy": 30, "backend": 30, "worker_agent": 30, "differential": 180, "skyshard": 90, "": 30}
+BUDGET_S = {
+    "shard": 60,
+    "proxy": 30,
+    "backend": 30,
+    "worker_agent": 30,
+    "differential": 180,
+    "skyshard": 90,
+    "": 30,
+}
 _spent: dict[str, float] = defaultdict(float)
 
 

@@ -46,11 +46,15 @@ async def load(
         return _failed(error)
 
 
-async def _complain(connection: RawConnection, table: str, records: int, sent: int, warnings: int) -> frames.Failed:
+async def _complain(
+    connection: RawConnection, table: str, records: int, sent: int, warnings: int
+) -> frames.Failed:
     found = await connection.fetch("SHOW WARNINGS LIMIT 1")
     text = (found[0][2] or b"").decode("utf-8", "replace") if found else ""
     return frames.Failed(
-        1366, "22007", f"table '{table}': {sent} rows sent, {records} stored, {warnings} warnings; first: {text}"
+        1366,
+        "22007",
+        f"table '{table}': {sent} rows sent, {records} stored, {warnings} warnings; first: {text}",
     )
 
 

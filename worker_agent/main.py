@@ -17,10 +17,10 @@ from worker_agent.metrics import AgentMetrics
 from worker_agent.server import AgentServer
 
 
-async def serve(config: AgentConfig, stop: asyncio.Event) -> None:
+async def serve(config: AgentConfig, secret: bytes, stop: asyncio.Event) -> None:
     """Run an agent until `stop` is set."""
     metrics = AgentMetrics()
-    agent = AgentServer(config, Path(config.secret_file).read_bytes().strip(), metrics)
+    agent = AgentServer(config, secret, metrics)
     host, port = host_port(config.listen)
     server = await asyncio.start_server(agent.handle, host, port, limit=1 << 20)
 
@@ -49,7 +49,8 @@ def main(config_path: str) -> int:
     """Run the agent of a configuration file; return the exit code."""
     try:
         config = AgentConfig.load(config_path)
-    except ConfigError as error:
+        secret = Path(config.secret_file).read_bytes().strip()
+    except (ConfigError, OSError) as error:
         print(f"skyshard agent: {error}", file=sys.stderr)  # noqa: T201 - a command's message
         return 1
     logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -58,7 +59,7 @@ def main(config_path: str) -> int:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve(config, stop)
+        await serve(config, secret, stop)
 
     uvloop.run(run())
     return 0

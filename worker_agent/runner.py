@@ -192,7 +192,9 @@ class JobRun:
     async def _statement(self, connection: RawConnection, template: frames.Template, chunk: int) -> None:
         sql = template.fill(chunk)
         if template.parameters:
-            result = await connection.execute(sql, [self._job.parameters[index] for index in template.parameters])
+            result = await connection.execute(
+                sql, [self._job.parameters[index] for index in template.parameters]
+            )
             await result.drain()
         else:
             await connection.run(sql)

@@ -112,7 +112,9 @@ class AgentServer:
         elif isinstance(header, frames.Admin):
             await peer.send(await loader.admin(self.pool, header))
         elif isinstance(header, frames.Ping):
-            await peer.send(frames.Pong(await self.mariadb_ok(), self.scheduler.running, self.scheduler.queued))
+            await peer.send(
+                frames.Pong(await self.mariadb_ok(), self.scheduler.running, self.scheduler.queued)
+            )
         elif not isinstance(header, frames.Cancel):  # a late Cancel finds nothing to do
             raise Gone
 

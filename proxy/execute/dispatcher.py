@@ -108,13 +108,15 @@ class RowStream:
                     self._agents.put(start.worker, link)
                     link = None
             except (LinkLost, SkyError) as error:
-                if isinstance(error, ServerError) or (isinstance(error, SkyError) and error.code is not WORKER_DOWN):
+                if isinstance(error, ServerError) or (
+                    isinstance(error, SkyError) and error.code is not WORKER_DOWN
+                ):
                     self._queue.put_nowait(error)
                 else:
                     self._obey(self._core.job_lost(start.job))
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 - the consumer raises it
+        except BaseException as error:
             self._queue.put_nowait(error)
         finally:
             if link is not None:

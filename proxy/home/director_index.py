@@ -21,6 +21,8 @@ async def lookup(pool: Pool, database: str, director: str, keys: Sequence[str]) 
     async with pool.lease() as connection:
         for start in range(0, len(keys), 1000):
             part = ", ".join(keys[start : start + 1000])
-            rows = await connection.fetch(f"SELECT DISTINCT chunkId FROM {name} WHERE directorKey IN ({part})")
+            rows = await connection.fetch(
+                f"SELECT DISTINCT chunkId FROM {name} WHERE directorKey IN ({part})"
+            )
             found |= {int((row[0] or b"0").decode()) for row in rows}
     return found

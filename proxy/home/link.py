@@ -18,7 +18,16 @@ from shard.errors import HOME_DOWN, ServerError, SkyError, not_supported
 from shard.wire import rows
 from shard.wire.packets import Ok, packet
 from shard.wire.replies import (
-    ColumnsEvent, EndEvent, ErrEvent, Event, LocalInfile, OkEvent, PreparedEvent, ReplyKind, ReplyScanner, RowsEvent,
+    ColumnsEvent,
+    EndEvent,
+    ErrEvent,
+    Event,
+    LocalInfile,
+    OkEvent,
+    PreparedEvent,
+    ReplyKind,
+    ReplyScanner,
+    RowsEvent,
 )  # fmt: skip
 
 C = Capabilities
@@ -115,7 +124,11 @@ class HomeLink:
             return None
         client.capabilities = int.from_bytes(response[:4], "little") & int(IMPLEMENTED)
         self.deprecate_eof = client.deprecate_eof
-        await self.send(packet(client.capabilities.to_bytes(4, "little") + response[4:28] + b"\0\0\0\0" + response[32:], seq))
+        await self.send(
+            packet(
+                client.capabilities.to_bytes(4, "little") + response[4:28] + b"\0\0\0\0" + response[32:], seq
+            )
+        )
         accepted = await self.finish_authentication(client)
         return response if accepted else None
 
@@ -149,7 +162,9 @@ class HomeLink:
             raise SkyError(HOME_DOWN)
         return data
 
-    async def relay(self, payload: bytes, kind: ReplyKind, client: ClientStream, more: bool = False) -> list[Event]:
+    async def relay(
+        self, payload: bytes, kind: ReplyKind, client: ClientStream, more: bool = False
+    ) -> list[Event]:
         """Send a command and relay its reply byte for byte; return the last packets' events.
 
         `more` marks a reply that another statement's follows (status flag MORE_RESULTS).
@@ -157,11 +172,15 @@ class HomeLink:
         await self.send(packet(payload, 0))
         scanner = ReplyScanner(kind, self.deprecate_eof)
         seen: list[Event] = []
+        other: list[Event]
         while not scanner.done:
             data = await self._receive()
             events = scanner.feed(data)
-            seen = [event for event in [*seen, *events] if not isinstance(event, RowsEvent)][-4:]
-            trapped = next((e for e in events if isinstance(e, ErrEvent) and e.err.errno in TRAP_ERRNOS), None)
+            other = [event for event in events if not isinstance(event, RowsEvent)]
+            seen = [*seen, *other][-4:]
+            trapped = next(
+                (e for e in events if isinstance(e, ErrEvent) and e.err.errno in TRAP_ERRNOS), None
+            )
             if trapped is None:
                 await client.raw(data)
             elif not client.started:
@@ -246,5 +265,3 @@ def trap_error() -> SkyError:
     return not_supported(
         "a read from a view, routine, trigger, variable assignment or dynamic SQL", "write the SELECT itself"
     )
-
-

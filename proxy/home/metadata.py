@@ -78,7 +78,11 @@ class Catalogue:
     async def _load(self, connection: RawConnection) -> None:
         workers = {
             int(_text(r[0])): Worker(
-                worker_id=int(_text(r[0])), name=_text(r[1]), host=_text(r[2]), port=int(_text(r[3])), state=_text(r[4])
+                worker_id=int(_text(r[0])),
+                name=_text(r[1]),
+                host=_text(r[2]),
+                port=int(_text(r[3])),
+                state=_text(r[4]),
             )
             for r in await connection.fetch(
                 f"SELECT worker_id, name, host, port, state FROM {_META}.workers WHERE state <> 'removed'"
@@ -91,7 +95,9 @@ class Catalogue:
             f"SELECT db_id, name, stripes, sub_stripes, overlap_deg, version FROM {_META}.`databases` "
             "WHERE state = 'published'"
         )
-        for row in await connection.fetch(f"SELECT db_id, definition, row_count FROM {_META}.`tables` ORDER BY table_id"):
+        for row in await connection.fetch(
+            f"SELECT db_id, definition, row_count FROM {_META}.`tables` ORDER BY table_id"
+        ):
             table = msgspec.json.decode(row[1] or b"", type=Table)
             tables.setdefault(int(_text(row[0])), []).append(table)
         replicas: dict[str, dict[int, tuple[int, ...]]] = {}
@@ -101,7 +107,9 @@ class Catalogue:
                 stripes=int(_text(row[2])), sub_stripes=int(_text(row[3])), overlap_deg=float(_text(row[4]))
             )
             mine = tuple(tables.get(number, ()))
-            databases[name] = Database(name=name, partitioning=partitioning, tables=mine, version=int(_text(row[5])))
+            databases[name] = Database(
+                name=name, partitioning=partitioning, tables=mine, version=int(_text(row[5]))
+            )
             rows.update({(name, table.name): table.rows for table in mine})
             held: dict[int, list[int]] = {}
             for chunk, worker in await connection.fetch(

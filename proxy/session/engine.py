@@ -48,6 +48,11 @@ class Engine(Protocol):
         """Read the catalogue again; return whether it has changed."""
 
     async def run(
-        self, session: Session, statement: Distributed, parameters: tuple[Parameter, ...], binary: bool, status: int
+        self,
+        session: Session,
+        statement: Distributed,
+        parameters: tuple[Parameter, ...],
+        binary: bool,
+        status: int,
     ) -> None:
         """Write a distributed statement's whole answer to the client."""

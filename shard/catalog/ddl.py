@@ -29,7 +29,9 @@ def create(name: str, columns: Sequence[Column], kind: Kind, keys: Sequence[str]
     lines = []
     for column in columns:
         text = comment(column)
-        lines.append(f"{quote(column.name)} {column.sql_type}" + (f" COMMENT {literal(text)}" if text else ""))
+        lines.append(
+            f"{quote(column.name)} {column.sql_type}" + (f" COMMENT {literal(text)}" if text else "")
+        )
     if kind is not Kind.REPLICATED:
         lines += [f"{quote(n)} INT NOT NULL DEFAULT 0 INVISIBLE" for n in (CHUNK_COLUMN, SUB_CHUNK_COLUMN)]
     if kind is Kind.MATCH:

@@ -206,4 +206,3 @@ class ChunkGrid:
             reached = first + step <= last
             rows.append(index[reached])
             found.append(self._chunk(k[reached], (first[reached] + step) % around[reached]))
-

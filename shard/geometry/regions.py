@@ -63,7 +63,9 @@ def widen(region: Region, degrees: float) -> Region:
         lon, lat = box.getLon(), box.getLat()
         if lon.isFull():
             return Box(0.0, lat.getA().asDegrees(), 360.0, lat.getB().asDegrees())
-        return Box(lon.getA().asDegrees(), lat.getA().asDegrees(), lon.getB().asDegrees(), lat.getB().asDegrees())
+        return Box(
+            lon.getA().asDegrees(), lat.getA().asDegrees(), lon.getB().asDegrees(), lat.getB().asDegrees()
+        )
     return region
 
 
@@ -89,9 +91,11 @@ def _shape(region: Region) -> sphgeom.Region:
         hull = sphgeom.ConvexPolygon([_vector(lon, lat) for lon, lat in region.vertices])
         if not region.margin:
             return hull
-        return hull.getBoundingCircle().dilatedBy(sphgeom.Angle.fromDegrees(region.margin)) if (
-            region.margin > 0.1
-        ) else _dilated_hull(hull, region.margin)
+        return (
+            hull.getBoundingCircle().dilatedBy(sphgeom.Angle.fromDegrees(region.margin))
+            if (region.margin > 0.1)
+            else _dilated_hull(hull, region.margin)
+        )
     return sphgeom.Circle.full()
 
 

@@ -60,8 +60,10 @@ def _cell_number(grid: Grid, axes: list[exp.Expression]) -> exp.Expression:
     half = grid.cells // 2
     return use(
         f"((ix + {half}) * {grid.cells} + iy + {half}) * {grid.cells} + iz + {half}",
-        ix=axes[0], iy=axes[1], iz=axes[2],
-    )  # fmt: skip
+        ix=axes[0],
+        iy=axes[1],
+        iz=axes[2],
+    )
 
 
 def own_cell(grid: Grid, ref: TableRef) -> exp.Expression:
@@ -72,7 +74,9 @@ def own_cell(grid: Grid, ref: TableRef) -> exp.Expression:
     )
 
 
-def probe(grid: Grid, ref: TableRef, offset: str = OFFSET_ALIAS) -> tuple[exp.Expression, list[exp.Expression]]:
+def probe(
+    grid: Grid, ref: TableRef, offset: str = OFFSET_ALIAS
+) -> tuple[exp.Expression, list[exp.Expression]]:
     """Return (cell probed by a row of the anchor at an offset, conditions that leave out repeats)."""
     holes = position(ref)
     axes, conditions = [], []
@@ -81,14 +85,20 @@ def probe(grid: Grid, ref: TableRef, offset: str = OFFSET_ALIAS) -> tuple[exp.Ex
         axes.append(
             use(
                 f"CAST(FLOOR(({axis} + (2 * step - 1) * reach) / side) AS SIGNED)",
-                **holes, step=step, reach=grid.reach, side=grid.side,
-            )  # fmt: skip
+                **holes,
+                step=step,
+                reach=grid.reach,
+                side=grid.side,
+            )
         )
         conditions.append(
             use(
                 f"step = 0 OR FLOOR(({axis} + reach) / side) > FLOOR(({axis} - reach) / side)",
-                **holes, step=step, reach=grid.reach, side=grid.side,
-            )  # fmt: skip
+                **holes,
+                step=step,
+                reach=grid.reach,
+                side=grid.side,
+            )
         )
     return _cell_number(grid, axes), conditions
 

@@ -175,7 +175,9 @@ def _predicate(w: Writer, node: exp.Expression, negation: str = "") -> None:
     if isinstance(node, exp.Not):  # the parser puts NOT inside of ESCAPE
         _predicate(w, node.this, "" if negation else "NOT ")
         return
-    if isinstance(node, exp.In) and (node.args.get("query") is not None or node.args.get("unnest") is not None):
+    if isinstance(node, exp.In) and (
+        node.args.get("query") is not None or node.args.get("unnest") is not None
+    ):
         raise not_supported("IN (subquery)", "join the tables instead")
     if node.args.get("negate"):
         negation = "NOT "
@@ -248,7 +250,12 @@ def _ordered(w: Writer, node: exp.Expression) -> None:
 
 def _join(w: Writer, node: exp.Expression) -> None:
     words = [str(node.args[key]) for key in ("method", "side", "kind") if node.args.get(key)]
-    if not words and node.args.get("on") is None and not node.args.get("using") and not node.meta.get("plain"):
+    if (
+        not words
+        and node.args.get("on") is None
+        and not node.args.get("using")
+        and not node.meta.get("plain")
+    ):
         w.parts.append(", ")
     elif words == ["STRAIGHT"] or words == ["STRAIGHT_JOIN"]:
         w.parts.append(" STRAIGHT_JOIN ")
@@ -276,7 +283,21 @@ def _union(w: Writer, node: exp.Expression) -> None:
 
 
 _SELECT_KEYS = frozenset(
-    "expressions from_ from joins where group having order limit offset distinct kind hint".split()
+    [
+        "expressions",
+        "from_",
+        "from",
+        "joins",
+        "where",
+        "group",
+        "having",
+        "order",
+        "limit",
+        "offset",
+        "distinct",
+        "kind",
+        "hint",
+    ]
 )
 
 

@@ -23,10 +23,66 @@ MAX_NESTING = 200
 
 # Words before "(" that are not function names.
 _SYNTAX = frozenset(
-    "IN AND OR NOT WHERE ON USING SELECT FROM JOIN EXISTS BETWEEN WHEN THEN ELSE CASE HAVING BY AS LIKE "
-    "XOR DIV IS ANY ALL SOME DISTINCT UNION EXCEPT INTERSECT LIMIT OFFSET OVER PARTITION INTERVAL BINARY "
-    "REGEXP RLIKE STRAIGHT_JOIN CROSS INNER OUTER ESCAPE WITH RECURSIVE VALUES VALUE ROLLUP RETURN COLLATE "
-    "EXPLAIN ROWS RANGE INDEX KEY FORCE IGNORE USE".split()
+    [
+        "IN",
+        "AND",
+        "OR",
+        "NOT",
+        "WHERE",
+        "ON",
+        "USING",
+        "SELECT",
+        "FROM",
+        "JOIN",
+        "EXISTS",
+        "BETWEEN",
+        "WHEN",
+        "THEN",
+        "ELSE",
+        "CASE",
+        "HAVING",
+        "BY",
+        "AS",
+        "LIKE",
+        "XOR",
+        "DIV",
+        "IS",
+        "ANY",
+        "ALL",
+        "SOME",
+        "DISTINCT",
+        "UNION",
+        "EXCEPT",
+        "INTERSECT",
+        "LIMIT",
+        "OFFSET",
+        "OVER",
+        "PARTITION",
+        "INTERVAL",
+        "BINARY",
+        "REGEXP",
+        "RLIKE",
+        "STRAIGHT_JOIN",
+        "CROSS",
+        "INNER",
+        "OUTER",
+        "ESCAPE",
+        "WITH",
+        "RECURSIVE",
+        "VALUES",
+        "VALUE",
+        "ROLLUP",
+        "RETURN",
+        "COLLATE",
+        "EXPLAIN",
+        "ROWS",
+        "RANGE",
+        "INDEX",
+        "KEY",
+        "FORCE",
+        "IGNORE",
+        "USE",
+    ]
 )
 # Functions whose arguments are separated by words at depth one.
 _WORD_SEPARATED = {
@@ -41,17 +97,54 @@ _WORD_SEPARATED = {
 }
 _VERBATIM_AFTER = {"CAST": "AS", "CONVERT": "USING"}
 _UNITS = frozenset(
-    "MICROSECOND SECOND MINUTE HOUR DAY WEEK MONTH QUARTER YEAR SECOND_MICROSECOND MINUTE_MICROSECOND "
-    "MINUTE_SECOND HOUR_MICROSECOND HOUR_SECOND HOUR_MINUTE DAY_MICROSECOND DAY_SECOND DAY_MINUTE DAY_HOUR "
-    "YEAR_MONTH".split()
+    [
+        "MICROSECOND",
+        "SECOND",
+        "MINUTE",
+        "HOUR",
+        "DAY",
+        "WEEK",
+        "MONTH",
+        "QUARTER",
+        "YEAR",
+        "SECOND_MICROSECOND",
+        "MINUTE_MICROSECOND",
+        "MINUTE_SECOND",
+        "HOUR_MICROSECOND",
+        "HOUR_SECOND",
+        "HOUR_MINUTE",
+        "DAY_MICROSECOND",
+        "DAY_SECOND",
+        "DAY_MINUTE",
+        "DAY_HOUR",
+        "YEAR_MONTH",
+    ]
 )
 # Niladic functions that are written without parentheses.
 _BARE_FUNCTIONS = frozenset(
-    "CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP CURRENT_USER CURRENT_ROLE LOCALTIME LOCALTIMESTAMP "
-    "UTC_DATE UTC_TIME UTC_TIMESTAMP".split()
+    [
+        "CURRENT_DATE",
+        "CURRENT_TIME",
+        "CURRENT_TIMESTAMP",
+        "CURRENT_USER",
+        "CURRENT_ROLE",
+        "LOCALTIME",
+        "LOCALTIMESTAMP",
+        "UTC_DATE",
+        "UTC_TIME",
+        "UTC_TIMESTAMP",
+    ]
 )
 _ADVICE = frozenset(
-    "SQL_NO_CACHE SQL_CACHE HIGH_PRIORITY SQL_BUFFER_RESULT SQL_SMALL_RESULT SQL_BIG_RESULT ALL".split()
+    [
+        "SQL_NO_CACHE",
+        "SQL_CACHE",
+        "HIGH_PRIORITY",
+        "SQL_BUFFER_RESULT",
+        "SQL_SMALL_RESULT",
+        "SQL_BIG_RESULT",
+        "ALL",
+    ]
 )
 _TYPED_LITERAL = frozenset({"DATE", "TIME", "TIMESTAMP"})
 
@@ -177,7 +270,11 @@ class Fence:
         self.out.append("(")
         upper = name.upper()
         start = opening + 1
-        if upper == "TRIM" and start < closing and self.tokens[start].upper in ("BOTH", "LEADING", "TRAILING"):
+        if (
+            upper == "TRIM"
+            and start < closing
+            and self.tokens[start].upper in ("BOTH", "LEADING", "TRAILING")
+        ):
             call.prefix = self.tokens[start].text
             start += 1
         if upper in ("TIMESTAMPADD", "TIMESTAMPDIFF") and start < closing:
@@ -287,7 +384,7 @@ def drop_modifiers(tokens: list[Token]) -> list[Token]:
     return out
 
 
-class SyntaxProblem(ValueError):
+class SyntaxProblem(ValueError):  # noqa: N818 - MariaDB decides whether it is an error
     """The text did not parse here; MariaDB decides whether it is an error."""
 
 

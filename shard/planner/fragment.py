@@ -88,7 +88,7 @@ def _chunk_names(select: exp.Select, scope: Scope, suffixes: dict[str, str]) -> 
     by_alias = {ref.alias: ref for ref in scope.refs}
     for node in select.find_all(exp.Table):
         ref = by_alias.get(node.alias or node.name)
-        if ref is None or node.args.get("db") is not None and node.args["db"].name == SCRATCH_DATABASE:
+        if ref is None or (node.args.get("db") is not None and node.args["db"].name == SCRATCH_DATABASE):
             continue
         name = ref.table.name
         if ref.is_sharded:
@@ -101,7 +101,8 @@ def _chunk_names(select: exp.Select, scope: Scope, suffixes: dict[str, str]) -> 
 
 
 def _two_arms(select: exp.Select, scope: Scope, partner: TableRef) -> Fragment:
-    texts, parameters = [], []
+    texts: list[str] = []
+    parameters: list[int] = []
     for suffix in ("", "FullOverlap"):
         arm = select.copy()
         _chunk_names(arm, scope, {partner.alias: suffix})
@@ -123,7 +124,8 @@ def _with_cells(select: exp.Select, scope: Scope, layout: Layout) -> Fragment:
         if (node.alias or node.name) == near.alias:
             node.replace(cells.near_reference(neighbours))
     _add_condition(
-        select, use("near = probed", near=exp.column(cells.CELL_COLUMN, table=near.alias, quoted=True), probed=cell)
+        select,
+        use("near = probed", near=exp.column(cells.CELL_COLUMN, table=near.alias, quoted=True), probed=cell),
     )
     for repeat in repeats:
         _add_condition(select, repeat)
@@ -155,7 +157,8 @@ def _near_table(select: exp.Select, scope: Scope, near: TableRef, grid: cells.Gr
         for item in conjuncts(select.args["where"].this if select.args.get("where") is not None else None)
         if _only(item, scope, near)
     ]
-    texts, parameters = [], []
+    texts: list[str] = []
+    parameters: list[int] = []
     for suffix in ("", "FullOverlap"):
         arm = exp.Select(
             expressions=[
@@ -184,5 +187,7 @@ def _near_table(select: exp.Select, scope: Scope, near: TableRef, grid: cells.Gr
 def _only(item: exp.Expression, scope: Scope, ref: TableRef) -> bool:
     """Whether a condition reads columns of `ref` alone and can be tested before the join."""
     columns = list(item.find_all(exp.Column))
-    deterministic = not any(call.name.lower() in ("rand", "uuid", "sleep") for call in item.find_all(exp.Anonymous))
+    deterministic = not any(
+        call.name.lower() in ("rand", "uuid", "sleep") for call in item.find_all(exp.Anonymous)
+    )
     return bool(columns) and deterministic and all(scope.owner(column) is ref for column in columns)

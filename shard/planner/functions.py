@@ -76,7 +76,9 @@ def _angular_separation(call: Call) -> exp.Expression:
     return use(_SEPARATION, **dict(zip(names, call.arguments, strict=True)))
 
 
-def circle_filter(lon: exp.Expression, lat: exp.Expression, centre: tuple[float, float], radius: float) -> exp.Expression:
+def circle_filter(
+    lon: exp.Expression, lat: exp.Expression, centre: tuple[float, float], radius: float
+) -> exp.Expression:
     """Return the fast test (band first, NULL for false) of a constant circle, degrees."""
     clon, clat = centre
     band = use(
@@ -201,7 +203,7 @@ def _htm_id(call: Call) -> exp.Expression:
         raise not_supported("scisql_s2HtmId of columns", "only constants can be given an HTM id")
     if abs(lat) > 90 or not 0 <= level <= 24 or level != int(level):
         return exp.Paren(this=exp.Null())
-    from shard.geometry.regions import htm_id  # noqa: PLC0415 - loads the spherical geometry library
+    from shard.geometry.regions import htm_id
 
     return fill(int(htm_id(lon, lat, int(level))))
 
@@ -229,7 +231,9 @@ _FLUX_NJY = "POW(10e0, -0.4e0 * (m - 31.4e0))"
 _MAG_SIGMA = f"IF(s < 0, NULL, {_MAG_FACTOR} * s / f)"
 
 
-def _composed(template: str, names: tuple[str, ...], **inner: tuple[str, tuple[str, ...]]) -> Callable[[Call], exp.Expression]:
+def _composed(
+    template: str, names: tuple[str, ...], **inner: tuple[str, tuple[str, ...]]
+) -> Callable[[Call], exp.Expression]:
     """Return a builder whose template holds other templates."""
 
     def build(call: Call) -> exp.Expression:
@@ -294,7 +298,9 @@ TABLE: dict[str, tuple[tuple[int, ...], Builder]] = {
 """Name in lower case → (numbers of arguments allowed, builder)."""
 
 
-def rewrite(tree: exp.Expression, values: Sequence[Value], filters: frozenset[int] = frozenset()) -> exp.Expression:
+def rewrite(
+    tree: exp.Expression, values: Sequence[Value], filters: frozenset[int] = frozenset()
+) -> exp.Expression:
     """Replace skyshard's functions in a tree, in place, and return it.
 
     Parameters
@@ -326,6 +332,6 @@ def rewrite(tree: exp.Expression, values: Sequence[Value], filters: frozenset[in
         if len(arguments) not in counts:
             raise SkyError(BAD_ARGUMENT, function=node.name, reason=f"{len(arguments)} arguments given")
         node.replace(builder(Call(node.name, arguments, values, id(node) in filters)))
-    result = holder.this
+    result: exp.Expression = holder.this
     result.pop()
     return result

@@ -89,10 +89,7 @@ def _compile(mode: LexerMode) -> re.Pattern[str]:
     return re.compile("|".join(named), re.DOTALL)
 
 
-_patterns = {
-    mode: _compile(mode)
-    for mode in (LexerMode(a, b) for a in (False, True) for b in (False, True))
-}
+_patterns = {mode: _compile(mode) for mode in (LexerMode(a, b) for a in (False, True) for b in (False, True))}
 _KINDS = {
     "bits": TokenKind.BITS,
     "number": TokenKind.NUMBER,
@@ -105,7 +102,7 @@ _KINDS = {
 }
 
 
-def tokenize(text: str, mode: LexerMode = LexerMode()) -> list[Token]:  # noqa: B008 - immutable default
+def tokenize(text: str, mode: LexerMode = LexerMode()) -> list[Token]:
     """Return the tokens of `text`; comments are left out, executable comments are entered.
 
     Raises
@@ -157,7 +154,7 @@ def _is_code(version: str | None) -> bool:
     return number <= SERVER_VERSION and not 50700 <= number <= 99999
 
 
-def split_statements(sql: bytes, mode: LexerMode = LexerMode()) -> list[bytes]:  # noqa: B008 - immutable
+def split_statements(sql: bytes, mode: LexerMode = LexerMode()) -> list[bytes]:
     """Return the statements of a packet, verbatim, without their semicolons.
 
     A packet with one statement comes back unchanged but for a trailing semicolon. Text that does

@@ -193,7 +193,9 @@ def _pair_layout(match: TableRef, sides: list[list[TableRef]]) -> Layout:
     if len(sides[1]) > 1 or partner.table.kind is not Kind.DIRECTOR:
         raise not_supported(f"a dependent table of the second director of match table '{match.alias}'")
     if match.table.wide_pairs:
-        raise not_supported(f"a join of '{match.alias}' with both directors: it has pairs wider than the overlap")
+        raise not_supported(
+            f"a join of '{match.alias}' with both directors: it has pairs wider than the overlap"
+        )
     return Layout(anchor=sides[0][0], owners=(match,), partner=partner)
 
 

@@ -11,23 +11,59 @@ from sqlglot import exp
 
 from shard.catalog.model import Database
 from shard.errors import not_supported
-from shard.planner import functions, restrict
 from shard.planner import fragment as writing
+from shard.planner import functions, restrict
 from shard.planner.constants import Value, conjuncts, integer
 from shard.planner.emit import CHUNK_MARK, emit
 from shard.planner.fence import SyntaxProblem, parse
 from shard.planner.lexer import LexerMode, Token, TokenKind, tokenize
 from shard.planner.locality import Layout, layout
-from shard.planner.plan import AllOf, AnyOf, ByKey, Fragment, InChunks, Merge, PartialType, Plan, Restriction, Sql, Strategy
+from shard.planner.plan import (
+    AllOf,
+    AnyOf,
+    ByKey,
+    Fragment,
+    InChunks,
+    Merge,
+    PartialType,
+    Plan,
+    Restriction,
+    Sql,
+    Strategy,
+)
 from shard.planner.roundtrip import prove
 from shard.planner.scope import Scope, lookup, read_scope, tables_in
 from shard.planner.split import Draft, split
 
 # Functions whose value belongs to the session or the query, not to a worker.
 _PER_SESSION = frozenset(
-    "user current_user session_user system_user current_role database schema connection_id found_rows row_count "
-    "last_insert_id uuid_short get_lock release_lock is_free_lock is_used_lock release_all_locks sleep benchmark "
-    "load_file nextval lastval setval master_pos_wait version".split()
+    [
+        "user",
+        "current_user",
+        "session_user",
+        "system_user",
+        "current_role",
+        "database",
+        "schema",
+        "connection_id",
+        "found_rows",
+        "row_count",
+        "last_insert_id",
+        "uuid_short",
+        "get_lock",
+        "release_lock",
+        "is_free_lock",
+        "is_used_lock",
+        "release_all_locks",
+        "sleep",
+        "benchmark",
+        "load_file",
+        "nextval",
+        "lastval",
+        "setval",
+        "master_pos_wait",
+        "version",
+    ]
 )
 
 
@@ -35,7 +71,12 @@ class Statement:
     """A parsed SELECT on sharded tables: its tree is made once, its plan when parameters are known."""
 
     def __init__(
-        self, text: str, tokens: list[Token], tree: exp.Select, database: str | None, catalogue: Mapping[str, Database]
+        self,
+        text: str,
+        tokens: list[Token],
+        tree: exp.Select,
+        database: str | None,
+        catalogue: Mapping[str, Database],
     ) -> None:
         self.text, self.tokens, self.tree = text, tokens, tree
         self.database, self.catalogue = database, catalogue
@@ -164,16 +205,21 @@ def plan_select(statement: Statement, values: Sequence[Value], default_limit: in
 
 
 def _plan(
-    statement: Statement, tree: exp.Select, scope: Scope, draft: Draft, restriction: Restriction, rewritten: bool
+    statement: Statement,
+    tree: exp.Select,
+    scope: Scope,
+    draft: Draft,
+    restriction: Restriction,
+    rewritten: bool,
 ) -> Plan:
-    native = (
-        writing.logical(tree) if rewritten else Sql(statement.text, tuple(range(statement.parameters)))
-    )
+    native = writing.logical(tree) if rewritten else Sql(statement.text, tuple(range(statement.parameters)))
     merge = None
     if draft.merge is not None:
         merge = Merge(_partial(draft.fragment), draft.width, writing.logical(draft.merge))
     routed = _routes(restriction)
-    strategy = Strategy.SCATTER_MERGE if merge is not None else Strategy.ROUTED if routed else Strategy.SCATTER
+    strategy = (
+        Strategy.SCATTER_MERGE if merge is not None else Strategy.ROUTED if routed else Strategy.SCATTER
+    )
     return Plan(
         strategy=strategy,
         database=scope.database.name,
@@ -212,7 +258,7 @@ def _as_select(tree: exp.Expression) -> exp.Select:
 
 def _same_layout(place: Layout, scope: Scope) -> Layout:
     """Return the layout with the tables of a scope that was read again."""
-    from dataclasses import replace  # noqa: PLC0415 - only here
+    from dataclasses import replace
 
     by = {ref.alias: ref for ref in scope.refs}
     neighbours = place.neighbours
@@ -250,8 +296,8 @@ def _routes(restriction: Restriction) -> bool:
 
 
 def _is_small(restriction: Restriction) -> bool:
-    from shard.geometry.regions import Circle  # noqa: PLC0415 - loads the spherical geometry library
-    from shard.planner.plan import InRegion  # noqa: PLC0415
+    from shard.geometry.regions import Circle
+    from shard.planner.plan import InRegion
 
     if isinstance(restriction, AllOf):
         return any(_is_small(part) for part in restriction.parts)
@@ -288,7 +334,9 @@ def _keep_headers(tree: exp.Select, headers: list[str | None]) -> None:
         if isinstance(item, exp.Paren) and header and "scisql_" in header.lower():
             name = exp.to_identifier(header[:255], quoted=True)
             items.append(exp.Alias(this=item, alias=name))
-        elif header and "scisql_" in header.lower() and not isinstance(item, (exp.Alias, exp.Column, exp.Star)):
+        elif (
+            header and "scisql_" in header.lower() and not isinstance(item, (exp.Alias, exp.Column, exp.Star))
+        ):
             items.append(exp.Alias(this=item, alias=exp.to_identifier(header[:255], quoted=True)))
         else:
             items.append(item)

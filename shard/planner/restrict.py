@@ -62,7 +62,9 @@ def expand_area_specs(tree: exp.Expression, scope: Scope) -> bool:
 
 
 def _column(ref: TableRef, name: str) -> exp.Column:
-    return exp.Column(this=exp.to_identifier(name, quoted=True), table=exp.to_identifier(ref.alias, quoted=True))
+    return exp.Column(
+        this=exp.to_identifier(name, quoted=True), table=exp.to_identifier(ref.alias, quoted=True)
+    )
 
 
 def restriction(
@@ -124,12 +126,15 @@ def _truth(item: exp.Expression) -> exp.Expression | None:
     if isinstance(item, exp.EQ):
         for call, one in ((item.this, item.expression), (item.expression, item.this)):
             if integer(one) == 1:
-                return call.this if isinstance(call, exp.Paren) else call
+                inner: exp.Expression = call.this if isinstance(call, exp.Paren) else call
+                return inner
         return None
     return item
 
 
-def _spatial(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction | None:
+def _spatial(
+    item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]
+) -> Restriction | None:
     call = _truth(item)
     if not isinstance(call, exp.Anonymous) or len(call.expressions) < 3:
         return None
@@ -170,7 +175,9 @@ def _box(lon_min: float, lat_min: float, lon_max: float, lat_max: float) -> Regi
     return regions.Box(lon_min % 360.0, lat_min, lon_max % 360.0, lat_max)
 
 
-def _separation(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction | None:
+def _separation(
+    item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]
+) -> Restriction | None:
     if isinstance(item, (exp.LT, exp.LTE)):
         call, bound = item.this, item.expression
     elif isinstance(item, (exp.GT, exp.GTE)):
@@ -263,7 +270,11 @@ def _key(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Va
         director = read(item.this)
         low, high = integer(item.args["low"], values), integer(item.args["high"], values)
         if director is not None and low is not None and high is not None and 0 <= high - low < 1000:
-            return ByKey(director, tuple(str(value) for value in range(low, high + 1))) if _whole(item, scope) else None
+            return (
+                ByKey(director, tuple(str(value) for value in range(low, high + 1)))
+                if _whole(item, scope)
+                else None
+            )
     return None
 
 
@@ -274,13 +285,24 @@ def _whole(item: exp.Expression, scope: Scope) -> bool:
         return False
     name = item.this.name.lower()
     kind = next((column.sql_type for column in ref.table.columns if column.name.lower() == name), "")
-    return kind.upper().split("(")[0].split()[0] in ("BIGINT", "INT", "INTEGER", "SMALLINT", "TINYINT", "MEDIUMINT")
+    return kind.upper().split("(")[0].split()[0] in (
+        "BIGINT",
+        "INT",
+        "INTEGER",
+        "SMALLINT",
+        "TINYINT",
+        "MEDIUMINT",
+    )
 
 
 def _key_director(node: exp.Expression, scope: Scope, layout: Layout) -> str | None:
     """Return the director whose key this column holds for rows of the anchor's chunk, or None."""
     ref = scope.owner(node)
-    if ref is None or not ref.is_sharded or ref.table.key_spans_chunks and ref.table.kind is not Kind.DIRECTOR:
+    if (
+        ref is None
+        or not ref.is_sharded
+        or (ref.table.key_spans_chunks and ref.table.kind is not Kind.DIRECTOR)
+    ):
         return None
     if layout.partner is ref or (layout.neighbours is not None and layout.neighbours.near is ref):
         return None
@@ -300,7 +322,11 @@ def _chunk(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[
     if not isinstance(node, exp.Column) or node.name.lower() != "chunkid":
         return None
     ref = scope.owner(node) or (scope.sharded()[0] if len(scope.sharded()) == 1 and not node.table else None)
-    if ref is None or not ref.is_sharded or ref in (layout.partner, layout.neighbours and layout.neighbours.near):
+    if (
+        ref is None
+        or not ref.is_sharded
+        or ref in (layout.partner, layout.neighbours and layout.neighbours.near)
+    ):
         return None
     chunks = [integer(value, values) for value in nodes]
     return None if None in chunks else InChunks(tuple(value for value in chunks if value is not None))

@@ -72,7 +72,9 @@ def tables_in(tree: exp.Expression) -> list[exp.Table]:
     return list(tree.find_all(exp.Table))
 
 
-def lookup(node: exp.Table, default: str | None, catalogue: Mapping[str, Database]) -> tuple[Database, Table] | None:
+def lookup(
+    node: exp.Table, default: str | None, catalogue: Mapping[str, Database]
+) -> tuple[Database, Table] | None:
     """Return a table node's catalogue entry, or None if it is no catalogue table."""
     name = node.args["db"].name if node.args.get("db") is not None else default
     database = catalogue.get(name) if name is not None else None
@@ -89,9 +91,12 @@ def read_scope(select: exp.Select, default: str | None, catalogue: Mapping[str, 
         1235 for FROM items that cannot be distributed yet.
     """
     source = select.args.get("from_") or select.args.get("from")
-    first = source.this if source is not None else None
+    first: exp.Expression = source.this if source is not None else exp.Null()
     joins = select.args.get("joins") or []
-    items: list[tuple[exp.Expression, exp.Join | None]] = [(first, None), *((join.this, join) for join in joins)]
+    items: list[tuple[exp.Expression, exp.Join | None]] = [
+        (first, None),
+        *((join.this, join) for join in joins),
+    ]
     nullable = _nullable(joins)
     refs: list[TableRef] = []
     databases: dict[str, Database] = {}
@@ -100,7 +105,9 @@ def read_scope(select: exp.Select, default: str | None, catalogue: Mapping[str, 
             raise not_supported("a derived table (subquery in FROM)")
         found = lookup(node, default, catalogue)
         if found is None:
-            raise not_supported(f"a join of sharded tables with table '{node.name}'", "copy the rows you need first")
+            raise not_supported(
+                f"a join of sharded tables with table '{node.name}'", "copy the rows you need first"
+            )
         database, table = found
         databases[database.name] = database
         alias = node.alias or node.name
@@ -147,7 +154,9 @@ def _conditions(
 def _using_equality(name: exp.Expression, index: int, refs: list[TableRef]) -> exp.Expression:
     left = next((ref for ref in refs[:index] if name.name.lower() in column_names(ref.table)), refs[0])
     columns = [
-        exp.Column(this=exp.to_identifier(name.name, quoted=True), table=exp.to_identifier(ref.alias, quoted=True))
+        exp.Column(
+            this=exp.to_identifier(name.name, quoted=True), table=exp.to_identifier(ref.alias, quoted=True)
+        )
         for ref in (left, refs[index])
     ]
     return exp.EQ(this=columns[0], expression=columns[1])

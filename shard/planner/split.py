@@ -23,7 +23,18 @@ from shard.planner.templates import fill, use, wrap
 MERGE_TABLE = "merge_rows"
 SUPPORTED_AGGREGATES = frozenset({"count", "sum", "min", "max", "avg", "bit_and", "bit_or", "bit_xor"})
 AGGREGATES = SUPPORTED_AGGREGATES | frozenset(
-    "std stddev stddev_pop stddev_samp variance var_pop var_samp group_concat json_arrayagg json_objectagg".split()
+    [
+        "std",
+        "stddev",
+        "stddev_pop",
+        "stddev_samp",
+        "variance",
+        "var_pop",
+        "var_samp",
+        "group_concat",
+        "json_arrayagg",
+        "json_objectagg",
+    ]
 )
 
 
@@ -91,10 +102,15 @@ class _Splitter:
     """One statement's split; the methods are its cases."""
 
     def __init__(
-        self, select: exp.Select, scope: Scope, layout: Layout, values: Sequence[Value], default_limit: int | None
+        self,
+        select: exp.Select,
+        scope: Scope,
+        layout: Layout,
+        values: Sequence[Value],
+        default_limit: int | None,
     ) -> None:
         self.select, self.scope, self.layout, self.values = select, scope, layout, values
-        self.items = [item for item in select.expressions]
+        self.items = list(select.expressions)
         self.limit, self.skip = self._limits(default_limit)
         order = select.args.get("order")
         self.order: list[exp.Expression] = list(order.expressions) if order is not None else []
@@ -128,7 +144,7 @@ class _Splitter:
         if not 1 <= index <= len(self.items):
             raise not_supported(f"position {index} outside of the select list")
         item = self.items[index - 1]
-        return item.this if isinstance(item, exp.Alias) else item
+        return _bare(item)
 
     def _is_column(self, node: exp.Expression) -> bool:
         name = node.name.lower()
@@ -163,8 +179,12 @@ class _Splitter:
             if not isinstance(item, exp.Column) or item.table or item.name.lower() not in aliases:
                 return item
             meant = aliases[item.name.lower()]
-            if self._is_column(item) and not (isinstance(meant, exp.Column) and meant.name.lower() == item.name.lower()):
-                raise not_supported(f"the name '{item.name}' in {clause}, which is both a column and an alias")
+            if self._is_column(item) and not (
+                isinstance(meant, exp.Column) and meant.name.lower() == item.name.lower()
+            ):
+                raise not_supported(
+                    f"the name '{item.name}' in {clause}, which is both a column and an alias"
+                )
             return wrap(meant.copy())
 
         return node.transform(step)
@@ -189,7 +209,11 @@ class _Splitter:
         expressions = [*self.items, *self.order, *([self.having] if self.having is not None else [])]
         aggregated = bool(self.groups) or any(has_aggregate(item) for item in expressions)
         for node in (call for item in expressions for call in item.find_all(exp.Anonymous)):
-            if is_aggregate(node) and node.name.lower() not in SUPPORTED_AGGREGATES and not self._local_groups():
+            if (
+                is_aggregate(node)
+                and node.name.lower() not in SUPPORTED_AGGREGATES
+                and not self._local_groups()
+            ):
                 raise not_supported(f"the aggregate {node.name.upper()} across chunks")
         if self.having is not None and not aggregated:
             raise not_supported("HAVING without GROUP BY or aggregates", "use WHERE")
@@ -287,7 +311,9 @@ class _Splitter:
             fragment.set("having", exp.Having(this=use("COUNT(*) > 0")))
         merge = self._merge_select(columns, order)
         if groups:
-            merge.set("group", exp.Group(expressions=[column.copy() for _, column in groups], rollup=self._rollup()))
+            merge.set(
+                "group", exp.Group(expressions=[column.copy() for _, column in groups], rollup=self._rollup())
+            )
         if having is not None:
             merge.set("having", exp.Having(this=having))
         if self.distinct:
@@ -364,14 +390,18 @@ class _Splitter:
             and call.name.lower() not in ("min", "max")
         ]  # fmt: skip
         return not self.rollup and all(
-            call.name.lower() == "count" and any(self._is_chunk_key(item) for item in call.expressions[0].expressions)
+            call.name.lower() == "count"
+            and any(self._is_chunk_key(item) for item in call.expressions[0].expressions)
             for call in calls
         )
 
-    def _merge_select(self, columns: list[exp.Expression], order: list[tuple[exp.Expression, bool]]) -> exp.Select:
+    def _merge_select(
+        self, columns: list[exp.Expression], order: list[tuple[exp.Expression, bool]]
+    ) -> exp.Select:
         merge = exp.Select(expressions=columns)
         table = exp.Table(
-            this=exp.to_identifier(MERGE_TABLE, quoted=True), db=exp.to_identifier(SCRATCH_DATABASE, quoted=True)
+            this=exp.to_identifier(MERGE_TABLE, quoted=True),
+            db=exp.to_identifier(SCRATCH_DATABASE, quoted=True),
         )
         merge.set("from_", exp.From(this=table))
         if order:
@@ -392,7 +422,9 @@ def _bare(item: exp.Expression) -> exp.Expression:
 
 
 def _column(ref: TableRef, name: str) -> exp.Expression:
-    return exp.Column(this=exp.to_identifier(name, quoted=True), table=exp.to_identifier(ref.alias, quoted=True))
+    return exp.Column(
+        this=exp.to_identifier(name, quoted=True), table=exp.to_identifier(ref.alias, quoted=True)
+    )
 
 
 def _ordered(node: exp.Expression, descending: bool) -> exp.Expression:

@@ -34,9 +34,8 @@ def scan(
         length = buffer[start] | buffer[start + 1] << 8 | buffer[start + 2] << 16
         if start + 4 + length > end:
             break
-        if not continued and length and length < MAX_PAYLOAD and buffer[start + 4] >= 0xFE:
-            if buffer[start + 4] == 0xFF or length < MAX_PAYLOAD:
-                return start, rows, False, True
+        if not continued and 0 < length < MAX_PAYLOAD and buffer[start + 4] >= 0xFE:
+            return start, rows, False, True
         continued = length == MAX_PAYLOAD
         if not continued:
             rows += 1
@@ -91,9 +90,10 @@ def _payloads(block: bytes | bytearray | memoryview) -> list[bytes]:
 
 def split(block: bytes | bytearray | memoryview) -> list[list[bytes | None]]:
     """Return the fields of text-protocol rows; None is NULL."""
-    rows = []
+    rows: list[list[bytes | None]] = []
     for payload in _payloads(block):
-        at, end, fields = 0, len(payload), []
+        at, end = 0, len(payload)
+        fields: list[bytes | None] = []
         while at < end:
             first = payload[at]
             at += 1

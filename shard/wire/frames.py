@@ -245,7 +245,9 @@ class FrameError(ValueError):
     """The bytes are no frame of this version."""
 
 
-def encode(header: Header, body: bytes | bytearray | memoryview = b"") -> list[bytes | bytearray | memoryview]:
+def encode(
+    header: Header, body: bytes | bytearray | memoryview = b""
+) -> list[bytes | bytearray | memoryview]:
     """Return the pieces of a frame, for `transport.writelines` (the body is not copied)."""
     head = _encoder.encode(header)
     if len(head) > 0xFFFF:  # long chunk lists or statements: the header rides in the body's place

@@ -109,8 +109,14 @@ class ColumnDefinition:
         _, at = read_lenenc_int(payload, at)
         if at + 10 > len(payload):
             raise PacketError("column definition cut short")
+        catalog, schema, table, org_table, name, org_name = texts
         return ColumnDefinition(
-            *texts,
+            catalog,
+            schema,
+            table,
+            org_table,
+            name,
+            org_name,
             charset=int.from_bytes(payload[at : at + 2], "little"),
             length=int.from_bytes(payload[at + 2 : at + 6], "little"),
             type=payload[at + 6],
@@ -204,4 +210,6 @@ class Err:
 
     def encode(self) -> bytes:
         """Return the payload."""
-        return b"\xff" + self.errno.to_bytes(2, "little") + b"#" + self.sqlstate.encode() + self.message.encode()
+        return (
+            b"\xff" + self.errno.to_bytes(2, "little") + b"#" + self.sqlstate.encode() + self.message.encode()
+        )

@@ -25,8 +25,12 @@ def from_dir(directory: Path) -> ClusterAddress:
     directory = directory.resolve()
     state = states.read(directory)
     if state is None:
-        raise UserError(f"there is no cluster in {directory}; start one with 'skyshard cluster up --dir {directory}'")
-    return ClusterAddress(home_address(directory, state), (directory / "secrets" / "agents").read_bytes().strip())
+        raise UserError(
+            f"there is no cluster in {directory}; start one with 'skyshard cluster up --dir {directory}'"
+        )
+    return ClusterAddress(
+        home_address(directory, state), (directory / "secrets" / "agents").read_bytes().strip()
+    )
 
 
 def from_url(url: str, secret_file: Path) -> ClusterAddress:
@@ -35,6 +39,9 @@ def from_url(url: str, secret_file: Path) -> ClusterAddress:
     if parts.scheme not in ("mysql", "mariadb") or not parts.hostname:
         raise UserError(f"--home {url}: expected mysql://user@host:port/")
     address = Address(
-        unquote(parts.username or "skyshard"), unquote(parts.password or ""), host=parts.hostname, port=parts.port or 3306
+        unquote(parts.username or "skyshard"),
+        unquote(parts.password or ""),
+        host=parts.hostname,
+        port=parts.port or 3306,
     )
     return ClusterAddress(address, secret_file.read_bytes().strip())

@@ -71,7 +71,9 @@ def _socket_path(directory: Path, name: str) -> str:
     path = directory / "run" / f"{name}.sock"
     if len(str(path)) <= _LONGEST_SOCKET:
         return str(path)
-    short = Path(tempfile.gettempdir()) / ("skyshard-" + hashlib.sha256(str(directory).encode()).hexdigest()[:12])
+    short = Path(tempfile.gettempdir()) / (
+        "skyshard-" + hashlib.sha256(str(directory).encode()).hexdigest()[:12]
+    )
     short.mkdir(mode=0o700, exist_ok=True)
     return str(short / f"{name}.sock")
 
@@ -98,7 +100,9 @@ def _plan(directory: Path, workers: int, replicas: int, port: int, processes: in
             f"mariadb: {{socket: {sockets[name]}, password_file: {directory / 'secrets' / 'service'}}}\n"
         )
         listed.append(
-            states.Process(name=f"agent-{name}", kind="agent", argv=[*skyshard, "agent", "--config", str(config)])
+            states.Process(
+                name=f"agent-{name}", kind="agent", argv=[*skyshard, "agent", "--config", str(config)]
+            )
         )
     for number in range(1, processes + 1):
         name = f"proxy{number}"
@@ -109,7 +113,9 @@ def _plan(directory: Path, workers: int, replicas: int, port: int, processes: in
             f"secret_file: {directory / 'secrets' / 'agents'}\nreuse_port: {str(processes > 1).lower()}\n"
             f"home: {{socket: {sockets['home']}, password_file: {directory / 'secrets' / 'service'}}}\n"
         )
-        listed.append(states.Process(name=name, kind="proxy", argv=[*skyshard, "proxy", "--config", str(config)]))
+        listed.append(
+            states.Process(name=name, kind="proxy", argv=[*skyshard, "proxy", "--config", str(config)])
+        )
     return states.ClusterState(
         port=port, workers=workers, replicas=replicas, sockets=sockets, ports=ports, processes=listed
     )
@@ -150,7 +156,9 @@ def up(directory: Path, workers: int, replicas: int, port: int, processes: int) 
                     [sys.executable, "-m", "skyshard.cluster.supervisor", str(directory)],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=directory,
                 )  # fmt: skip
-            (directory / "run" / "supervisor.pid").write_text(f"{child.pid} {psutil.Process(child.pid).create_time()}")
+            (directory / "run" / "supervisor.pid").write_text(
+                f"{child.pid} {psutil.Process(child.pid).create_time()}"
+            )
             asyncio.run(_provision(directory, state))
         _wait_until(lambda: healthy(directory, state), directory)
         return state
@@ -188,13 +196,17 @@ async def _provision(directory: Path, state: states.ClusterState) -> None:
             await asyncio.sleep(0.05)
     try:
         await provision(connection)
-        await connection.run(
-            f"REPLACE INTO skyshard_meta.cluster VALUES ('replicas', '{state.replicas}')"
-        )
+        await connection.run(f"REPLACE INTO skyshard_meta.cluster VALUES ('replicas', '{state.replicas}')")
         await register_workers(
             connection,
             [
-                (number, f"worker{number}", "127.0.0.1", state.ports[f"worker{number}"], state.ports[f"worker{number}-http"])
+                (
+                    number,
+                    f"worker{number}",
+                    "127.0.0.1",
+                    state.ports[f"worker{number}"],
+                    state.ports[f"worker{number}-http"],
+                )
                 for number in range(1, state.workers + 1)
             ],
         )
@@ -249,7 +261,9 @@ def status(directory: Path) -> list[tuple[str, bool, str]]:
     directory = directory.resolve()
     state = states.read(directory)
     if state is None:
-        raise UserError(f"there is no cluster in {directory}; start one with 'skyshard cluster up --dir {directory}'")
+        raise UserError(
+            f"there is no cluster in {directory}; start one with 'skyshard cluster up --dir {directory}'"
+        )
     boss = supervisor_of(directory)
     out = [("supervisor", boss is not None, f"pid {boss.pid}" if boss is not None else "not running")]
     for process in state.processes:

@@ -17,14 +17,16 @@ from skyshard.errors import UserError
 @click.argument("catalog", type=click.Path(path_type=Path))
 @click.option("--dir", "directory", type=click.Path(path_type=Path), help="A local cluster's directory.")
 @click.option("--home", help="A home server: mysql://user:password@host:port/.")
-@click.option("--secret-file", type=click.Path(path_type=Path, exists=True), help="The agents' secret, with --home.")
+@click.option(
+    "--secret-file", type=click.Path(path_type=Path, exists=True), help="The agents' secret, with --home."
+)
 @click.option("--replace", is_flag=True, help="Swap a published database for these files.")
 def ingest_command(
     catalog: Path, directory: Path | None, home: str | None, secret_file: Path | None, replace: bool
 ) -> None:
     """Load the catalogue that CATALOG (a YAML file) describes, and publish it."""
-    from skyshard.cluster.connect import from_dir, from_url  # noqa: PLC0415 - --help stays quick
-    from skyshard.ingest.ingest import Ingest  # noqa: PLC0415
+    from skyshard.cluster.connect import from_dir, from_url
+    from skyshard.ingest.ingest import Ingest
 
     if directory is not None:
         address = from_dir(directory)

@@ -58,9 +58,17 @@ def inferred(spec: TableSpec, path: Path) -> list[Column]:
             continue
         kind = described.type or _sql_type(entry.type)
         if kind is None:
-            raise UserError(f"{path}: column '{entry.name}' of type {entry.type} has no SQL type; give it one in 'columns'")
+            raise UserError(
+                f"{path}: column '{entry.name}' of type {entry.type} has no SQL type; give it one in 'columns'"
+            )
         out.append(
-            Column(name=renamed, sql_type=kind, unit=described.unit, ucd=described.ucd, description=described.description)
+            Column(
+                name=renamed,
+                sql_type=kind,
+                unit=described.unit,
+                ucd=described.ucd,
+                description=described.description,
+            )
         )
     return out
 
@@ -125,7 +133,7 @@ def _place(message: str, spec: TableSpec) -> str:
 def _csv(spec: TableSpec, path: Path, columns: list[Column], sources: list[str]) -> Iterator[pa.Table]:
     form = spec.format
     types = {source: arrow_type(column.sql_type) for source, column in zip(sources, columns, strict=True)}
-    opened: Any = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    opened: Any = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
     with opened as stream:
         reader = pyarrow.csv.open_csv(
             stream,

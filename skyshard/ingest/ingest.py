@@ -22,8 +22,17 @@ from shard.catalog import ddl
 from shard.catalog.catalog_file import CatalogFile, TableSpec
 from shard.catalog.model import Column, Kind, Table, Worker
 from shard.catalog.naming import (
-    CHUNK_COLUMN, INDEX_DATABASE, META_DATABASE, OWNER_COLUMN, SUB_CHUNK_COLUMN, TEMPLATE_CHUNK, chunk_table,
-    index_table, literal, overlap_table, quote,
+    CHUNK_COLUMN,
+    INDEX_DATABASE,
+    META_DATABASE,
+    OWNER_COLUMN,
+    SUB_CHUNK_COLUMN,
+    TEMPLATE_CHUNK,
+    chunk_table,
+    index_table,
+    literal,
+    overlap_table,
+    quote,
 )  # fmt: skip
 from shard.geometry.chunker import ChunkGrid, PositionError
 from shard.wire.frames import LoadBegin
@@ -73,7 +82,12 @@ class Ingest:
     """One run of `skyshard ingest`."""
 
     def __init__(
-        self, file: CatalogFile, base: Path, address: ClusterAddress, replace: bool, say: Callable[[str], None]
+        self,
+        file: CatalogFile,
+        base: Path,
+        address: ClusterAddress,
+        replace: bool,
+        say: Callable[[str], None],
     ) -> None:
         self.file, self.base, self.address, self.replace, self.say = file, base, address, replace, say
         try:
@@ -108,7 +122,9 @@ class Ingest:
     # preparation ---------------------------------------------------------------------------------
 
     async def _prepare(self, home: RawConnection) -> None:
-        for row in await home.fetch(f"SELECT worker_id, name, host, port FROM {_META}.workers WHERE state = 'active'"):
+        for row in await home.fetch(
+            f"SELECT worker_id, name, host, port FROM {_META}.workers WHERE state = 'active'"
+        ):
             number, name, host, port = (value.decode() if value else "" for value in row)
             self.workers[int(number)] = Worker(worker_id=int(number), name=name, host=host, port=int(port))
         if not self.workers:
@@ -118,9 +134,13 @@ class Ingest:
         got = await home.fetch(f"SELECT GET_LOCK({literal('skyshard ingest ' + self.database)}, 0)")
         if got[0][0] != b"1":
             raise UserError(f"another ingest of database '{self.database}' is running")
-        state = await home.fetch(f"SELECT state FROM {_META}.`databases` WHERE name = {literal(self.database)}")
+        state = await home.fetch(
+            f"SELECT state FROM {_META}.`databases` WHERE name = {literal(self.database)}"
+        )
         if state and state[0][0] == b"published" and not self.replace:
-            raise UserError(f"database '{self.database}' is published; use --replace to swap it for these files")
+            raise UserError(
+                f"database '{self.database}' is published; use --replace to swap it for these files"
+            )
         known = await home.fetch(
             f"SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {literal(self.database)}"
         )
@@ -201,9 +221,13 @@ class Ingest:
                 raise UserError(f"table '{spec.name}': there is no column '{name}'")
         for name in (CHUNK_COLUMN, SUB_CHUNK_COLUMN, OWNER_COLUMN):
             if any(name.lower() == other.lower() for other in names) and spec.kind is not Kind.REPLICATED:
-                raise UserError(f"table '{spec.name}': column '{name}' is made by skyshard; omit or rename it")
+                raise UserError(
+                    f"table '{spec.name}': column '{name}' is made by skyshard; omit or rename it"
+                )
 
-    def _partition(self, spec: TableSpec, columns: list[Column], main: Spill, overlap: Spill) -> dict[str, object]:
+    def _partition(
+        self, spec: TableSpec, columns: list[Column], main: Spill, overlap: Spill
+    ) -> dict[str, object]:
         """Read all files of a table and sort their lines by chunk; return what was learnt."""
         total = 0
         spans, wide = False, 0
@@ -230,7 +254,9 @@ class Ingest:
                 done += batch.num_rows
             total += done
         if spec.kind is Kind.DIRECTOR:
-            keys = self.keys.setdefault(spec.name, _Keys([np.empty(0)], [np.empty(0, np.int32)], [np.empty(0, np.int32)]))
+            keys = self.keys.setdefault(
+                spec.name, _Keys([np.empty(0)], [np.empty(0, np.int32)], [np.empty(0, np.int32)])
+            )
             keys.finish()
             spans = keys.spans
         return {"rows": total, "key_spans_chunks": spans, "wide_pairs": wide}
@@ -277,7 +303,9 @@ class Ingest:
             found, chunk, sub = self.keys[side.table].find(key)
             if not found.all():
                 row = int(np.argmin(found))
-                raise UserError(f"table '{spec.name}': {side.foreign_key} = {key[row]} is no key of '{side.table}'")
+                raise UserError(
+                    f"table '{spec.name}': {side.foreign_key} = {key[row]} is no key of '{side.table}'"
+                )
             places.append((key, chunk, sub))
         (_, first, first_sub), (second_key, second, second_sub) = places
         ones = np.ones(len(first), dtype=np.int8)
@@ -298,7 +326,9 @@ class Ingest:
         all_keys, all_chunks = np.concatenate(known.overlap_keys), np.concatenate(known.overlap_chunks)
         near = np.isin(all_keys, keys)
         pairs = set(zip(all_keys[near].tolist(), all_chunks[near].tolist(), strict=True))
-        return sum((key, chunk) not in pairs for key, chunk in zip(keys.tolist(), chunks.tolist(), strict=True))
+        return sum(
+            (key, chunk) not in pairs for key, chunk in zip(keys.tolist(), chunks.tolist(), strict=True)
+        )
 
     def _spread(self, spill: Spill, body: pa.LargeBinaryArray, order: np.ndarray, chunks: np.ndarray) -> None:
         for chunk, (data, rows) in text.pieces(body, order, chunks).items():
@@ -328,7 +358,9 @@ class Ingest:
             for spill, namer in ((main, chunk_table), (overlap, overlap_table)):
                 for chunk in sorted(spill.rows):
                     for worker in self.homes(chunk):
-                        begin = LoadBegin(database=self.database, table=namer(table.name, chunk), columns=tuple(names))
+                        begin = LoadBegin(
+                            database=self.database, table=namer(table.name, chunk), columns=tuple(names)
+                        )
                         group.create_task(self._load(limit, worker, begin, spill, chunk))
 
     def _creates(self, table: Table, chunk: int) -> list[str]:
@@ -343,7 +375,9 @@ class Ingest:
                 jobs[worker] += self._creates(table, chunk)
         self.counts.setdefault(table.name, {}).update(dict.fromkeys(chunks, 0))
 
-    async def _load(self, limit: asyncio.Semaphore, worker: int, begin: LoadBegin, spill: Spill, chunk: int) -> None:
+    async def _load(
+        self, limit: asyncio.Semaphore, worker: int, begin: LoadBegin, spill: Spill, chunk: int
+    ) -> None:
         async def stream() -> AsyncIterator[bytes]:
             for piece in spill.read(chunk):
                 yield piece
@@ -381,7 +415,9 @@ class Ingest:
                 batch = pa.table({"k": pa.array(keys[cut])})
                 yield b"".join(text.lines(batch, [chunks[cut], subs[cut]]).to_pylist())
 
-        await _load_home(home, INDEX_DATABASE, name, ("directorKey", "chunkId", "subChunkId"), parts(), len(keys))
+        await _load_home(
+            home, INDEX_DATABASE, name, ("directorKey", "chunkId", "subChunkId"), parts(), len(keys)
+        )
 
     # publishing ----------------------------------------------------------------------------------
 
@@ -390,7 +426,9 @@ class Ingest:
         await self._check_counts()
         meta = _META
         await home.run("START TRANSACTION")
-        found = await home.fetch(f"SELECT db_id FROM {meta}.`databases` WHERE name = {literal(self.database)}")
+        found = await home.fetch(
+            f"SELECT db_id FROM {meta}.`databases` WHERE name = {literal(self.database)}"
+        )
         db_id = int(found[0][0] or b"0")
         for table in self.tables:
             definition = msgspec.json.encode(table).hex()
@@ -446,7 +484,9 @@ class Ingest:
                 stored += int(rows[0][0] or "0")
             expected = sum(self.counts[table.name].values()) * self.replicas
             if stored != expected:
-                raise UserError(f"table '{table.name}': {expected} rows were sent, {stored} are stored; run it again")
+                raise UserError(
+                    f"table '{table.name}': {expected} rows were sent, {stored} are stored; run it again"
+                )
 
 
 async def _insert(home: RawConnection, into: str, values: list[str]) -> None:
@@ -472,17 +512,19 @@ async def _load_home(
     if ok.affected_rows != rows or ok.warnings:
         found = await home.fetch("SHOW WARNINGS LIMIT 1")
         first = (found[0][2] or b"").decode() if found else ""
-        raise UserError(f"table '{table}': {rows} rows sent, {ok.affected_rows} stored, {ok.warnings} warnings; {first}")
+        raise UserError(
+            f"table '{table}': {rows} rows sent, {ok.affected_rows} stored, {ok.warnings} warnings; {first}"
+        )
 
 
 def _floats(batch: pa.Table, name: str | None) -> np.ndarray:
     column = batch.column(name or "").combine_chunks()
-    return column.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64, copy=True)
+    return np.array(column.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def _keys(batch: pa.Table, name: str | None, table: str) -> np.ndarray:
     column = batch.column(name or "")
     if column.null_count:
         raise UserError(f"table '{table}': column '{name}' has NULLs, but it is a key")
-    values = column.to_numpy()
+    values = np.asarray(column.to_numpy())
     return values.astype(str) if values.dtype == object else values

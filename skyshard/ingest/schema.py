@@ -24,7 +24,11 @@ async def columns_of(home: RawConnection, spec: TableSpec, base: Path) -> list[C
     if spec.schema is not None:
         found = await _from_schema(home, spec, base)
     elif spec.columns and all(spec.column(name).type for name in spec.columns if not spec.column(name).omit):
-        found = [_described(spec, name, spec.column(name).type or "") for name in spec.columns if not spec.column(name).omit]
+        found = [
+            _described(spec, name, spec.column(name).type or "")
+            for name in spec.columns
+            if not spec.column(name).omit
+        ]
     else:
         first = files.paths(spec, base)[0]
         if not files.is_parquet(spec, first):
@@ -35,7 +39,9 @@ async def columns_of(home: RawConnection, spec: TableSpec, base: Path) -> list[C
 
 def _described(spec: TableSpec, name: str, sql_type: str) -> Column:
     said = spec.column(name)
-    return Column(name=name, sql_type=said.type or sql_type, unit=said.unit, ucd=said.ucd, description=said.description)
+    return Column(
+        name=name, sql_type=said.type or sql_type, unit=said.unit, ucd=said.ucd, description=said.description
+    )
 
 
 async def _from_schema(home: RawConnection, spec: TableSpec, base: Path) -> list[Column]:

@@ -43,14 +43,20 @@ def lines(table: pa.Table, extra: list[np.ndarray]) -> pa.LargeBinaryArray:
         Further columns: chunk, sub-chunk, owner.
     """
     columns = [_texts(column) for column in table.columns]
-    columns += [pa.chunked_array([pa.array(values)]).cast(pa.string()).cast(pa.large_binary()) for values in extra]
+    columns += [
+        pa.chunked_array([pa.array(values)]).cast(pa.string()).cast(pa.large_binary()) for values in extra
+    ]
     tab = pa.scalar(b"\t", pa.large_binary())
     joined = pc.binary_join_element_wise(*columns, tab)
-    ended = pc.binary_join_element_wise(joined, pa.scalar(b"\n", pa.large_binary()), pa.scalar(b"", pa.large_binary()))
+    ended = pc.binary_join_element_wise(
+        joined, pa.scalar(b"\n", pa.large_binary()), pa.scalar(b"", pa.large_binary())
+    )
     return ended.combine_chunks() if isinstance(ended, pa.ChunkedArray) else ended
 
 
-def pieces(joined: pa.LargeBinaryArray, order: np.ndarray, groups: np.ndarray) -> dict[int, tuple[bytes, int]]:
+def pieces(
+    joined: pa.LargeBinaryArray, order: np.ndarray, groups: np.ndarray
+) -> dict[int, tuple[bytes, int]]:
     """Return group → (its lines as one text, how many), cut from the sorted buffer without a row loop.
 
     Parameters

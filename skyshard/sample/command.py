@@ -130,7 +130,8 @@ def _hipparcos(data: Path, rng: np.random.Generator) -> None:
     )
     separation = np.hypot(step[0], step[1]) * 3600.0
     pyarrow.parquet.write_table(
-        pa.table({"objectId": keys[bright], "brightId": ids, "sep_arcsec": separation}), data / "object_bright.parquet"
+        pa.table({"objectId": keys[bright], "brightId": ids, "sep_arcsec": separation}),
+        data / "object_bright.parquet",
     )
     pyarrow.csv.write_csv(
         pa.table(
@@ -159,7 +160,9 @@ def _light_curves(
             "raObject": ra[index],
             "declObject": decl[index],
             "mjd": 60000 + rng.uniform(0, 365, n),
-            "band": pa.DictionaryArray.from_arrays(pa.array(rng.integers(0, 6, n, dtype=np.int8)), pa.array(_BANDS)),
+            "band": pa.DictionaryArray.from_arrays(
+                pa.array(rng.integers(0, 6, n, dtype=np.int8)), pa.array(_BANDS)
+            ),
             "flux": flux,
             "fluxErr": np.abs(flux * 0.05).astype(np.float32),
             "flags": rng.integers(0, 16, n, dtype=np.int32),

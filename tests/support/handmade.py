@@ -43,7 +43,12 @@ def write(directory: Path, stars: int = 400, seed: int = 3) -> Path:
     """Write the catalogue and its files; return the catalogue file."""
     rng = random.Random(seed)
     names = ["Ångström", "angstrom", "ANGSTROM", "a b ", "a b", "x%y_z", "tab\\\\t", "quote'", "", None]
-    rows, visits, refs, pairs = [], ["visitId,starId,flux,band,n"], ["refId,lon,lat,mag"], ["starId,refId,dist"]
+    rows, visits, refs, pairs = (
+        [],
+        ["visitId,starId,flux,band,n"],
+        ["refId,lon,lat,mag"],
+        ["starId,refId,dist"],
+    )
 
     def text(value):
         return "\\N" if value is None else str(value)
@@ -74,7 +79,9 @@ def write(directory: Path, stars: int = 400, seed: int = 3) -> Path:
         )  # fmt: skip
         for _ in range(rng.randint(0, 4)):
             visit += 1
-            visits.append(f"{visit},{number},{rng.choice(['', repr(rng.gauss(0, 1e6))])},{rng.choice('ugrXy')},{rng.randint(0, 4294967295)}")
+            visits.append(
+                f"{visit},{number},{rng.choice(['', repr(rng.gauss(0, 1e6))])},{rng.choice('ugrXy')},{rng.randint(0, 4294967295)}"
+            )
         if rng.random() < 0.6:
             lat = max(-90.0, min(90.0, decl + rng.uniform(-0.4, 0.4)))
             refs.append(f"R{number},{ra!r},{lat!r},{rng.choice(['1.5', '2.25', ''])}")

@@ -37,7 +37,9 @@ async def copy_database(directory, database: str, plain: Address) -> None:
     ]  # fmt: skip
     for table in tables:
         head = f"CREATE TABLE {quote(table.name)}"
-        await twin.run(f"CREATE TABLE {quote(database)}.{quote(table.name)}{table.ddl[len(head):]} ENGINE=InnoDB")
+        await twin.run(
+            f"CREATE TABLE {quote(database)}.{quote(table.name)}{table.ddl[len(head) :]} ENGINE=InnoDB"
+        )
         names = [column.name for column in table.columns]
         if table.is_sharded:
             names += ["chunkId", "subChunkId"]
