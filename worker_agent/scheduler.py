@@ -84,10 +84,14 @@ class Scheduler:
 
     def _fill(self) -> list[Start]:
         out: list[Start] = []
-        while self._quick and self._running_quick + self._running_scans < self.slots + self.interactive_slots:
+        while self._quick and self.running < self.slots + self.interactive_slots:
             out.append(self._quick.popleft())
             self._running_quick += 1
-        while self._scans and self._running_scans < self.slots:
+        while (
+            self._scans
+            and self._running_scans < self.slots
+            and self.running < self.slots + self.interactive_slots
+        ):
             if self._head not in self._scans:
                 later = [chunk for chunk in self._scans if chunk > self._head]
                 self._head = min(later) if later else min(self._scans)

@@ -185,13 +185,13 @@ SELECT objectId FROM hip.Object WHERE scisql_angSep(ra, decl, 83.8, -5.4) < 0.5
 -- plain:
 SELECT objectId FROM hip.Object WHERE DEGREES(2*ASIN(SQRT(POW(SIN(RADIANS(decl+5.4)/2),2)+COS(RADIANS(decl))*COS(RADIANS(-5.4))*POW(SIN(RADIANS(ra-83.8)/2),2)))) < 0.5
 -- name: near neighbours
-SELECT a.objectId AS i, b.objectId AS j FROM hip.Object a, hip.Object b WHERE scisql_angSep(a.ra, a.decl, b.ra, b.decl) < 0.05 AND a.objectId < b.objectId AND a.decl > 75
+SELECT a.objectId AS i, b.objectId AS j FROM hip.Object a, hip.Object b WHERE scisql_angSep(a.ra, a.decl, b.ra, b.decl) < 0.05 AND a.objectId < b.objectId AND a.decl > 86
 -- plain:
-SELECT a.objectId AS i, b.objectId AS j FROM hip.Object a, hip.Object b WHERE a.decl > 75 AND b.decl BETWEEN a.decl - 0.05 AND a.decl + 0.05 AND 2*ASIN(SQRT(POW(SIN(RADIANS(b.decl-a.decl)/2),2)+COS(RADIANS(a.decl))*COS(RADIANS(b.decl))*POW(SIN(RADIANS(b.ra-a.ra)/2),2))) < RADIANS(0.05) AND a.objectId < b.objectId
+SELECT a.objectId AS i, b.objectId AS j FROM hip.Object a, hip.Object b WHERE a.decl > 86 AND b.decl BETWEEN a.decl - 0.05 AND a.decl + 0.05 AND 2*ASIN(SQRT(POW(SIN(RADIANS(b.decl-a.decl)/2),2)+COS(RADIANS(a.decl))*COS(RADIANS(b.decl))*POW(SIN(RADIANS(b.ra-a.ra)/2),2))) < RADIANS(0.05) AND a.objectId < b.objectId
 -- name: near neighbours equator
-SELECT COUNT(*) AS n, SUM(a.objectId) AS s FROM hip.Object a JOIN hip.Object b ON scisql_angSep(a.ra, a.decl, b.ra, b.decl) < 0.1 AND a.objectId <> b.objectId WHERE a.decl BETWEEN -11 AND -9
+SELECT COUNT(*) AS n, SUM(a.objectId) AS s FROM hip.Object a JOIN hip.Object b ON scisql_angSep(a.ra, a.decl, b.ra, b.decl) < 0.1 AND a.objectId <> b.objectId WHERE a.decl BETWEEN -10.04 AND -9.96
 -- plain:
-SELECT COUNT(*) AS n, SUM(a.objectId) AS s FROM hip.Object a JOIN hip.Object b ON b.decl BETWEEN a.decl - 0.1 AND a.decl + 0.1 AND 2*ASIN(SQRT(POW(SIN(RADIANS(b.decl-a.decl)/2),2)+COS(RADIANS(a.decl))*COS(RADIANS(b.decl))*POW(SIN(RADIANS(b.ra-a.ra)/2),2))) < RADIANS(0.1) AND a.objectId <> b.objectId WHERE a.decl BETWEEN -11 AND -9
+SELECT COUNT(*) AS n, SUM(a.objectId) AS s FROM hip.Object a JOIN hip.Object b ON b.decl BETWEEN a.decl - 0.1 AND a.decl + 0.1 AND 2*ASIN(SQRT(POW(SIN(RADIANS(b.decl-a.decl)/2),2)+COS(RADIANS(a.decl))*COS(RADIANS(b.decl))*POW(SIN(RADIANS(b.ra-a.ra)/2),2))) < RADIANS(0.1) AND a.objectId <> b.objectId WHERE a.decl BETWEEN -10.04 AND -9.96
 -- name: near neighbours poles
 SELECT a.starId AS i, b.refId AS j FROM lab.Star a, lab.Ref b WHERE scisql_angSep(b.lon, b.lat, a.ra, a.decl) <= 0.9
 -- plain:

@@ -1,0 +1,80 @@
+"""The compiled scanner and its twin: same answers on whole, cut and malformed input."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shard.wire import _rows_py, rows
+from shard.wire.packets import (
+    MAX_PAYLOAD,
+    ColumnDefinition,
+    Eof,
+    Err,
+    Ok,
+    lenenc_bytes,
+    packet,
+    read_lenenc_int,
+)
+
+fields = st.one_of(
+    st.none(), st.binary(max_size=40), st.sampled_from([b"", b"\t\n\\\0", b"x" * 300, b"y" * 70000])
+)
+tables = st.lists(st.lists(fields, min_size=1, max_size=4), max_size=6)
+
+
+def encode(table):
+    payloads = [b"".join(b"\xfb" if v is None else lenenc_bytes(v) for v in row) for row in table]
+    return b"".join(packet(payload, 1) for payload in payloads)
+
+
+def test_the_compiled_module_is_built_here():
+    assert rows.COMPILED
+
+
+@given(tables)
+def test_twins_agree(table):
+    block = encode(table)
+    assert rows.split(block) == _rows_py.split(block) == table
+    assert rows.rows_to_load(block) == _rows_py.rows_to_load(block)
+    assert rows.count(block) == _rows_py.count(block) == len(table)
+    for n in range(len(table) + 1):
+        assert rows.take(block, n) == _rows_py.take(block, n) == len(encode(table[:n]))
+    one, two = bytearray(block), bytearray(block)
+    assert rows.renumber(one, 250) == _rows_py.renumber(two, 250)
+    assert one == two
+
+
+@given(tables, st.sampled_from([b"\x00", b"\x07"]), st.data())
+def test_scan_stops_at_the_terminator_wherever_it_is_cut(table, status, data):
+    whole = encode(table) + packet(Ok(status=2).encode(0xFE), 9) + b"trailing"
+    end = data.draw(st.integers(0, len(whole)))
+    assert rows.scan(whole, 0, end, False) == _rows_py.scan(whole, 0, end, False)
+    stop, found, continued, terminator = rows.scan(whole, 0, len(whole), False)
+    assert (stop, found, continued, terminator) == (len(encode(table)), len(table), False, True)
+
+
+@pytest.mark.parametrize("scan", [rows.scan, _rows_py.scan])
+def test_a_continuation_may_begin_with_any_byte(scan):
+    payload = lenenc_bytes(b"a" * (MAX_PAYLOAD - 4)) + b"\xfe\xff"
+    block = packet(payload, 0)
+    stop, found, continued, terminator = scan(block, 0, len(block), False)
+    assert (stop, found, continued, terminator) == (len(block), 1, False, False)
+    cut = scan(block, 0, MAX_PAYLOAD + 4, False)
+    assert cut == (MAX_PAYLOAD + 4, 0, True, False)
+    assert scan(block, MAX_PAYLOAD + 4, len(block), True) == (len(block), 1, False, False)
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_length_encoded_integers(value):
+    from shard.wire.packets import lenenc_int
+
+    data = lenenc_int(value)
+    assert read_lenenc_int(data + b"rest", 0) == (value, len(data))
+
+
+def test_packets_survive_encoding():
+    column = ColumnDefinition(b"def", b"s", b"t", b"ot", b"n", b"on", 45, 80, 253, 1, 31)
+    assert ColumnDefinition.decode(column.encode()) == column
+    assert Ok.decode(Ok(300, 7, 2, 4, b"x").encode()) == Ok(300, 7, 2, 4, b"x")
+    assert Eof.decode(Eof(3, 34).encode()) == Eof(3, 34)
+    assert Err.decode(Err(1146, "42S02", "none").encode()) == Err(1146, "42S02", "none")

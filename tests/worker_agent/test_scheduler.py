@@ -1,0 +1,48 @@
+"""The agent's scheduler: lanes, bounds, and scans of one chunk together."""
+
+import random
+
+from worker_agent.scheduler import Scheduler, Start
+
+
+def test_scans_of_one_chunk_run_together():
+    scheduler = Scheduler(slots=2, interactive_slots=1)
+    assert scheduler.submit(1, [5, 6], interactive=False) == [Start(1, 5), Start(1, 6)]
+    assert scheduler.submit(2, [6, 5], interactive=False) == []
+    assert scheduler.submit(3, [5], interactive=False) == []
+    assert scheduler.finished(1) == [Start(2, 6)]
+    assert scheduler.finished(1) == [Start(2, 5)]
+    assert scheduler.finished(2) == [Start(3, 5)]
+
+
+def test_interactive_jobs_have_slots_of_their_own():
+    scheduler = Scheduler(slots=1, interactive_slots=1)
+    scheduler.submit(1, [1, 2, 3], interactive=False)
+    assert scheduler.submit(2, [9], interactive=True) == [Start(2, 9)]
+
+
+def test_removed_jobs_do_not_start():
+    scheduler = Scheduler(1, 0)
+    scheduler.submit(1, [1, 2, 3], interactive=False)
+    scheduler.remove(1)
+    assert scheduler.finished(1) == []
+    assert scheduler.queued == scheduler.running == 0
+
+
+def test_everything_runs_once_and_never_too_much_at_once():
+    rng = random.Random(4)
+    scheduler, waiting, ran = Scheduler(3, 2), [], []
+    for job in range(40):
+        chunks = rng.sample(range(20), rng.randint(1, 8))
+        waiting += scheduler.submit(job, chunks, interactive=rng.random() < 0.3)
+        assert scheduler.running <= 5
+        while waiting and rng.random() < 0.6:
+            done = waiting.pop(rng.randrange(len(waiting)))
+            ran.append(done)
+            waiting += scheduler.finished(done.job)
+    while waiting:
+        done = waiting.pop()
+        ran.append(done)
+        waiting += scheduler.finished(done.job)
+    assert len(set(ran)) == len(ran)
+    assert scheduler.queued == scheduler.running == 0
