@@ -1,0 +1,9 @@
+# The proxy.
+FROM debian:bookworm
+RUN apt-get update && apt-get install -y --no-install-recommends mariadb-client python3 python3-venv gcc libc6-dev python3-dev \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /skyshard
+COPY . .
+RUN python3 -m venv /venv && /venv/bin/pip install --quiet -c constraints.txt setuptools wheel cython \
+    && /venv/bin/pip install --quiet --no-build-isolation -c constraints.txt .
+CMD ["/venv/bin/skyshard", "proxy", "--config", "conf/proxy.yaml"]

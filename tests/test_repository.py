@@ -1,0 +1,88 @@
+"""Rules of the repository: who imports whom, what every file opens with, configuration that loads."""
+
+import ast
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from proxy.config import ProxyConfig
+from shard.catalog.catalog_file import CatalogFileError, parse
+from worker_agent.config import AgentConfig
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("proxy", "shard", "worker_agent", "backend", "skyshard")
+FILES = [path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))]
+FORBIDDEN = {
+    "shard": {"proxy", "worker_agent", "backend", "skyshard"},
+    "backend": {"proxy", "worker_agent", "skyshard"},
+    "proxy": {"worker_agent", "skyshard", "pyarrow"},
+    "worker_agent": {"proxy", "skyshard", "pyarrow"},
+}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_file(path):
+    relative = path.relative_to(ROOT)
+    names = {name.split(".")[0] for name in imports(path)}
+    assert not names & FORBIDDEN.get(relative.parts[0], set())
+    if relative.parts[:2] in (("shard", "planner"), ("shard", "geometry")):
+        assert "asyncio" not in names
+    if relative.parts[:2] != ("shard", "planner"):
+        assert "sqlglot" not in names
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree)
+    assert len(path.read_text().splitlines()) <= 600
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno - node.lineno < 70, node.name
+
+
+def test_no_path_of_a_machine_is_committed():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for name in listed:
+        path = ROOT / name
+        if path.suffix not in (".parquet",) and path.is_file():
+            assert not re.search(r"/(opt/dev|work/main|home/\w+/)", path.read_text(errors="replace")), name
+
+
+def test_example_configuration_loads():
+    assert ProxyConfig.load(ROOT / "conf/proxy.yaml").listen.endswith(":4040")
+    assert AgentConfig.load(ROOT / "conf/agent.yaml").worker == "worker1"
+    assert len(parse((ROOT / "conf/catalogue.example.yaml").read_text(), "example").tables) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "key"),
+    [
+        (("kind: replicated", "kind: replicate"), 44, "replicate"),
+        (("    key: sourceId", "    keys: sourceId"), 23, "keys"),
+        (("stripes: 85", "stripes: many"), 3, "stripes"),
+        (("    director: Object", "    director: Nobody"), 21, "director"),
+    ],
+)
+def test_mistakes_in_a_catalogue_file_name_line_and_key(change, line, key):
+    text = (ROOT / "conf/catalogue.example.yaml").read_text()
+    assert change[0] in text
+    with pytest.raises(CatalogFileError) as caught:
+        parse(text.replace(*change), "c.yaml")
+    assert key in str(caught.value)
+    found = int(str(caught.value).split(":")[1])
+    assert abs(found - line) <= 4, str(caught.value)
+
+
+def test_compose_file_is_valid():
+    program = shutil.which("docker-compose")
+    assert program, "scripts/setup.sh installs docker-compose"
+    done = subprocess.run([program, "-f", ROOT / "compose.yaml", "config", "-q"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
