@@ -63,22 +63,23 @@ def test_example_configuration_loads():
 
 
 @pytest.mark.parametrize(
-    ("change", "line", "key"),
+    ("change", "key"),
     [
-        (("kind: replicated", "kind: replicate"), 44, "replicate"),
-        (("    key: sourceId", "    keys: sourceId"), 23, "keys"),
-        (("stripes: 85", "stripes: many"), 3, "stripes"),
-        (("    director: Object", "    director: Nobody"), 21, "director"),
+        (("kind: replicated", "kind: replicate"), "replicate"),
+        (("    key: sourceId", "    keys: sourceId"), "keys"),
+        (("stripes: 85", "stripes: many"), "stripes"),
+        (("    director: Object", "    director: Nobody"), "director"),
     ],
 )
-def test_mistakes_in_a_catalogue_file_name_line_and_key(change, line, key):
+def test_mistakes_in_a_catalogue_file_name_line_and_key(change, key):
     text = (ROOT / "conf/catalogue.example.yaml").read_text()
     assert change[0] in text
     with pytest.raises(CatalogFileError) as caught:
         parse(text.replace(*change), "c.yaml")
     assert key in str(caught.value)
     found = int(str(caught.value).split(":")[1])
-    assert abs(found - line) <= 4, str(caught.value)
+    line = text[: text.index(change[0])].count("\n") + 1
+    assert 0 <= line - found <= 2, str(caught.value)
 
 
 def test_compose_file_is_valid():
