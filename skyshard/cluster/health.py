@@ -71,7 +71,10 @@ async def mariadb_answers(address: Address) -> bool:
 
 def greets(port: int) -> bool:
     """Whether a MySQL server greets on a port of loopback (protocol version 10)."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=PROBE_S) as probe:
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), timeout=PROBE_S) as probe,
+    ):
         head = b""
         while len(head) < 5 and (more := probe.recv(5 - len(head))):
             head += more
@@ -81,7 +84,10 @@ def greets(port: int) -> bool:
 
 def http_ok(port: int) -> bool:
     """Whether /healthz on a port of loopback says 200."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=PROBE_S) as probe:
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), timeout=PROBE_S) as probe,
+    ):
         probe.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
         head = b""
         while b"\r\n" not in head and (more := probe.recv(256)):

@@ -32,7 +32,9 @@ def find(program: str) -> str:
         found = shutil.which(program, path=place)
         if found:
             return found
-    raise UserError(f"{program} was not found; install MariaDB's server (Debian: apt-get install mariadb-server)")
+    raise UserError(
+        f"{program} was not found; install MariaDB's server (Debian: apt-get install mariadb-server)"
+    )
 
 
 def initialise(data: Path, init_sql: str) -> None:
@@ -98,6 +100,7 @@ def account_sql(password: str) -> str:
             "DELETE FROM global_priv WHERE User='';",
             "DELETE FROM global_priv WHERE User='root' AND Host NOT IN ('localhost','127.0.0.1','::1');",
             "DELETE FROM db WHERE User='';",
+            "DELETE FROM proxies_priv WHERE Host NOT IN ('localhost','127.0.0.1','::1');",
             "FLUSH PRIVILEGES;",
             f"CREATE USER skyshard@localhost IDENTIFIED BY '{password}';",
             "GRANT ALL ON *.* TO skyshard@localhost WITH GRANT OPTION;",
@@ -127,24 +130,27 @@ def command(data: Path, socket: str, run: Path, name: str, home: bool) -> list[s
     files = MOST_FILES if allowed == resource.RLIM_INFINITY else min(allowed, MOST_FILES)
     tables = max(1000, min(20_000, (files - 6000) // 2))  # a MyISAM table in the cache takes two files
     shared = [
-        find("mariadbd"), "--no-defaults", f"--datadir={data}", f"--socket={socket}", f"--pid-file={run / name}.pid",
-        f"--tmpdir={data.parent / 'tmp'}", f"--secure-file-priv={data.parent / 'files'}", "--skip-symbolic-links",
-        f"--user={getpass.getuser()}", "--skip-networking", "--skip-name-resolve", "--local-infile=1",
-        "--skip-log-bin", "--performance-schema=OFF", "--character-set-server=utf8mb4",
-        f"--open-files-limit={files}", f"--table-open-cache={tables}", f"--table-definition-cache={tables}",
-        "--max-allowed-packet=1G", "--max-heap-table-size=256M", "--tmp-table-size=256M",
+        find("mariadbd"), "--no-defaults", f"--datadir={data}", f"--socket={socket}",
+        f"--pid-file={run / name}.pid", f"--user={getpass.getuser()}", f"--tmpdir={data.parent / 'tmp'}",
+        f"--secure-file-priv={data.parent / 'files'}", "--skip-symbolic-links", "--skip-networking",
+        "--skip-name-resolve", "--local-infile=1", "--skip-log-bin", "--log-warnings=1",
+        "--performance-schema=OFF", "--character-set-server=utf8mb4", f"--open-files-limit={files}",
+        f"--table-open-cache={tables}", f"--table-definition-cache={tables}", "--max-allowed-packet=1G",
+        "--max-heap-table-size=256M", "--tmp-table-size=256M",
         # A slow client makes readers pause for long; it must not cost them their connection.
         "--net-read-timeout=3600", "--net-write-timeout=3600",
         "--key-buffer-size=128M", "--aria-pagecache-buffer-size=128M", "--innodb-buffer-pool-size=128M",
-        LOG_FILE_SIZE, "--bulk-insert-buffer-size=64M", "--myisam-sort-buffer-size=64M", "--read-rnd-buffer-size=1M",
+        LOG_FILE_SIZE, "--bulk-insert-buffer-size=64M", "--myisam-sort-buffer-size=64M",
+        "--read-rnd-buffer-size=1M",
     ]  # fmt: skip
-    return shared + (_home_options() if home else ["--max-connections=1000", "--innodb-flush-log-at-trx-commit=2"])
+    worker = ["--max-connections=1000", "--innodb-flush-log-at-trx-commit=2"]
+    return [*shared, *(_home_options() if home else worker)]
 
 
 def _home_options() -> list[str]:
     return [
         "--max-connections=4600", "--back-log=1024", "--innodb-flush-log-at-trx-commit=1",
         "--thread-handling=pool-of-threads", f"--thread-pool-size={max(8, 2 * (os.cpu_count() or 1))}",
-        "--thread-pool-stall-limit=20",  # ms; a long query holds up the sessions of its group no longer than that
+        "--thread-pool-stall-limit=20",  # ms; so long may a long query hold up the sessions of its group
         "--proxy-protocol-networks=localhost,127.0.0.1,::1",  # `localhost` means the unix socket
     ]  # fmt: skip

@@ -18,8 +18,11 @@ from pathlib import Path
 
 import psutil
 
+from backend.connection import RawConnection
+from shard.catalog.naming import META_DATABASE, quote
 from skyshard.cluster import health
 from skyshard.cluster import state as states
+from skyshard.home.provision import provision, register_workers
 
 log = logging.getLogger("skyshard.supervisor")
 
@@ -50,9 +53,16 @@ class Supervisor:
         self._directory = directory
         self._state = states.require(directory)
         self._stop = {kind: asyncio.Event() for kind in STOP_S}
+        self._prepared = asyncio.Event()
 
-    async def run(self) -> None:
-        """Start everything and keep it up until SIGTERM; then stop proxies, agents, servers, in this order."""
+    async def run(self) -> int:
+        """Start everything and keep it up until SIGTERM; then stop proxies, agents, servers, in this order.
+
+        Returns
+        -------
+        int
+            The exit code: 1 if the home server could not be set up.
+        """
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -61,6 +71,7 @@ class Supervisor:
         keepers: dict[str, list[asyncio.Task[None]]] = {kind: [] for kind in STOP_S}
         for process in self._state.processes:
             keepers[process.kind].append(asyncio.create_task(self._keep(process), name=process.name))
+        failed = await self._prepare(stopping)
         await stopping.wait()
         log.info("stopping")
         for kind, tasks in keepers.items():
@@ -69,6 +80,39 @@ class Supervisor:
                 if isinstance(result, BaseException):
                     log.error("a keeper failed", exc_info=result)
         log.info("stopped")
+        return int(failed)
+
+    async def _prepare(self, stopping: asyncio.Event) -> bool:
+        """Set the home server up; proxies wait for it. Return whether it failed."""
+        address = health.server_address(self._directory, self._state)
+        while not stopping.is_set() and not await health.mariadb_answers(address):
+            await _first(asyncio.sleep(0.05), stopping)
+        if stopping.is_set():
+            return False
+        try:
+            connection = await RawConnection.open(address)
+            try:
+                await self._provision(connection)
+            finally:
+                await connection.close()
+        except Exception:
+            log.exception("the home server cannot be set up")
+            stopping.set()
+            return True
+        self._prepared.set()
+        return False
+
+    async def _provision(self, connection: RawConnection) -> None:
+        ports = self._state.ports
+        await provision(connection)
+        await connection.run(
+            f"REPLACE INTO {quote(META_DATABASE)}.cluster VALUES ('replicas', '{self._state.replicas}')"
+        )
+        workers = [(number, f"worker{number}") for number in range(1, self._state.workers + 1)]
+        await register_workers(
+            connection,
+            [(number, name, "127.0.0.1", ports[name], ports[f"{name}-http"]) for number, name in workers],
+        )
 
     async def _keep(self, process: states.Process) -> None:
         """Run one process, again and again, until its kind is to stop."""
@@ -84,7 +128,9 @@ class Supervisor:
             failures = failures + 1 if time.monotonic() - began < STEADY_S else 1
             self._note(process, 0)
             pause = backoff(failures)
-            log.warning("%s ended with code %s; it is started again in %.1f s", process.name, child.returncode, pause)
+            log.warning(
+                "%s ended with code %s; it is started again in %.1f s", process.name, child.returncode, pause
+            )
             process.restarts += 1
             await _first(asyncio.sleep(pause), stop)
 
@@ -95,6 +141,8 @@ class Supervisor:
             if await health.mariadb_answers(health.server_address(self._directory, self._state, name)):
                 break
             await _first(asyncio.sleep(0.1), stop)
+        if process.kind == "proxy":
+            await _first(self._prepared.wait(), stop)
         return not stop.is_set()
 
     async def _start(self, process: states.Process) -> asyncio.subprocess.Process:
@@ -142,11 +190,11 @@ async def _end(child: asyncio.subprocess.Process, patience_s: float) -> None:
         await child.wait()
 
 
-def main(directory: Path) -> None:
-    """Run the supervisor of the cluster in a directory."""
+def main(directory: Path) -> int:
+    """Run the supervisor of the cluster in a directory; return the exit code."""
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(Supervisor(directory).run())
+    return asyncio.run(Supervisor(directory).run())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(main(Path(sys.argv[1])))
