@@ -49,7 +49,9 @@ def test_file(path):
 
 
 def test_no_path_of_a_machine_is_committed():
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
     for name in listed:
         path = ROOT / name
         if path.suffix not in (".parquet",) and path.is_file():
@@ -85,5 +87,7 @@ def test_mistakes_in_a_catalogue_file_name_line_and_key(change, key):
 def test_compose_file_is_valid():
     program = shutil.which("docker-compose")
     assert program, "scripts/setup.sh installs docker-compose"
-    done = subprocess.run([program, "-f", ROOT / "compose.yaml", "config", "-q"], capture_output=True, text=True)
+    done = subprocess.run(
+        [program, "-f", ROOT / "compose.yaml", "config", "-q"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr

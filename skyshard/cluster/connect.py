@@ -7,9 +7,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from backend.address import Address
+from skyshard.cluster import health, layout
 from skyshard.cluster import state as states
-from skyshard.cluster.local import home_address
 from skyshard.errors import UserError
+
+_EXPECTED = "expected mysql://user:password@host:port/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,27 +23,38 @@ class ClusterAddress:
 
 
 def from_dir(directory: Path) -> ClusterAddress:
-    """Return the address of a local cluster."""
-    directory = directory.resolve()
-    state = states.read(directory)
-    if state is None:
-        raise UserError(
-            f"there is no cluster in {directory}; start one with 'skyshard cluster up --dir {directory}'"
-        )
+    """Return the address of a local cluster.
+
+    Raises
+    ------
+    UserError
+        If there is none in the directory.
+    """
+    directory = directory.absolute()
+    state = states.require(directory)
     return ClusterAddress(
-        home_address(directory, state), (directory / "secrets" / "agents").read_bytes().strip()
+        health.server_address(directory, state), layout.secret(directory, "agents").encode()
     )
 
 
 def from_url(url: str, secret_file: Path) -> ClusterAddress:
-    """Return the address in ``mysql://user:password@host:port/``."""
+    """Return the address in ``mysql://user:password@host:port/``; the user is `skyshard` if none is given.
+
+    Raises
+    ------
+    UserError
+        If the URL is not of that form or the secret cannot be read.
+    """
     parts = urlsplit(url)
+    try:
+        port = parts.port or 3306
+    except ValueError as error:
+        raise UserError(f"--home: the port is not a number; {_EXPECTED}") from error
     if parts.scheme not in ("mysql", "mariadb") or not parts.hostname:
-        raise UserError(f"--home {url}: expected mysql://user@host:port/")
-    address = Address(
-        unquote(parts.username or "skyshard"),
-        unquote(parts.password or ""),
-        host=parts.hostname,
-        port=parts.port or 3306,
-    )
-    return ClusterAddress(address, secret_file.read_bytes().strip())
+        raise UserError(f"--home: {_EXPECTED}")
+    try:
+        secret = secret_file.read_bytes().strip()
+    except OSError as error:
+        raise UserError(f"cannot read the secret file {secret_file}: {error.strerror}") from error
+    user, password = unquote(parts.username or "skyshard"), unquote(parts.password or "")
+    return ClusterAddress(Address(user, password, host=parts.hostname, port=port), secret)

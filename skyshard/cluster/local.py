@@ -4,308 +4,244 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
 import os
-import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from backend.address import Address
-from backend.connection import ConnectionLost, RawConnection
-from shard.errors import ServerError
-from skyshard.cluster import mariadb, supervisor
+from skyshard.cluster import health, layout
 from skyshard.cluster import state as states
+from skyshard.cluster.layout import free_port
 from skyshard.errors import UserError
-from skyshard.home.provision import provision, register_workers
 
-WAIT_S = 60.0
-_LONGEST_SOCKET = 100
+__all__ = ["Wish", "down", "free_port", "home_address", "status", "up"]
+
+START_S = 90.0
+"""Seconds until every process must be healthy after a start."""
+
+STOP_S = 120.0
+LOCK_S = 120.0
+DEFAULT_PORT, DEFAULT_WORKERS = 4040, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user asks for; None means: as it is, or the default for a new cluster."""
+
+    workers: int | None = None
+    replicas: int | None = None
+    port: int | None = None
+    proxies: int | None = None
+
+
+def home_address(directory: Path, state: states.ClusterState) -> Address:
+    """Return the home server's address for the service account."""
+    return health.server_address(directory, state)
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def _locked(directory: Path) -> Iterator[None]:
     """Hold the directory's lock, so that two commands do not work on one cluster at once."""
     with (directory / "lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another command works on {directory}; wait for it") from error
+        deadline = time.monotonic() + LOCK_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise UserError(
+                        f"another command works on {directory}; try again when it has ended"
+                    ) from error
+                time.sleep(0.1)
         yield
 
 
-def free_port() -> int:
-    """Return a TCP port that is free on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def up(directory: Path, wish: Wish, say: Callable[[str], None] = lambda _: None) -> states.ClusterState:
+    """Start a cluster, or what of it does not run; return when every process is healthy.
 
-
-def _check_port(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise UserError(f"port {port} is in use; choose another with --port") from error
-
-
-def _secret(path: Path) -> str:
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "w") as handle:
-            handle.write(secrets.token_hex(24))
-    return path.read_text().strip()
-
-
-def _socket_path(directory: Path, name: str) -> str:
-    path = directory / "run" / f"{name}.sock"
-    if len(str(path)) <= _LONGEST_SOCKET:
-        return str(path)
-    short = Path(tempfile.gettempdir()) / (
-        "skyshard-" + hashlib.sha256(str(directory).encode()).hexdigest()[:12]
-    )
-    short.mkdir(mode=0o700, exist_ok=True)
-    return str(short / f"{name}.sock")
-
-
-def _plan(directory: Path, workers: int, replicas: int, port: int, processes: int) -> states.ClusterState:
-    """Lay out the processes, their sockets, ports and configuration files."""
-    names = ["home", *(f"worker{number}" for number in range(1, workers + 1))]
-    sockets = {name: _socket_path(directory, name) for name in names}
-    ports: dict[str, int] = {}
-    listed = [
-        states.Process(
-            name=name, kind="mariadb",
-            argv=mariadb.command(directory / name / "data", sockets[name], directory / "run", name, name == "home"),
-        )
-        for name in names
-    ]  # fmt: skip
-    skyshard = [sys.executable, "-m", "skyshard.cli"]
-    for name in names[1:]:
-        ports[name], ports[f"{name}-http"] = free_port(), free_port()
-        config = directory / "run" / f"{name}.yaml"
-        config.write_text(
-            f"worker: {name}\nlisten: 127.0.0.1:{ports[name]}\nhttp: 127.0.0.1:{ports[f'{name}-http']}\n"
-            f"secret_file: {directory / 'secrets' / 'agents'}\nspool_dir: {directory / 'run'}\n"
-            f"mariadb: {{socket: {sockets[name]}, password_file: {directory / 'secrets' / 'service'}}}\n"
-        )
-        listed.append(
-            states.Process(
-                name=f"agent-{name}", kind="agent", argv=[*skyshard, "agent", "--config", str(config)]
-            )
-        )
-    for number in range(1, processes + 1):
-        name = f"proxy{number}"
-        ports[f"{name}-http"] = free_port()
-        config = directory / "run" / f"{name}.yaml"
-        config.write_text(
-            f"listen: 127.0.0.1:{port}\nhttp: 127.0.0.1:{ports[f'{name}-http']}\n"
-            f"secret_file: {directory / 'secrets' / 'agents'}\nreuse_port: {str(processes > 1).lower()}\n"
-            f"home: {{socket: {sockets['home']}, password_file: {directory / 'secrets' / 'service'}}}\n"
-        )
-        listed.append(
-            states.Process(name=name, kind="proxy", argv=[*skyshard, "proxy", "--config", str(config)])
-        )
-    return states.ClusterState(
-        port=port, workers=workers, replicas=replicas, sockets=sockets, ports=ports, processes=listed
-    )
-
-
-def up(directory: Path, workers: int, replicas: int, port: int, processes: int) -> states.ClusterState:
-    """Start a cluster, or what of it does not run; return when the proxy answers.
+    Parameters
+    ----------
+    directory : Path
+        Where everything of the cluster is.
+    wish : Wish
+        What is asked for.
+    say : callable
+        Takes one line of progress.
 
     Raises
     ------
     UserError
         What is wrong and what to do.
     """
-    directory = directory.resolve()
-    try:
-        for name in ("", "run", "logs", "secrets"):
-            (directory / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise UserError(f"cannot write to {directory}: {error.strerror}") from error
-    if not 1 <= replicas <= workers:
-        raise UserError("--replicas must be between 1 and the number of workers")
-    with locked(directory):
+    directory = directory.absolute()
+    layout.make_directories(directory)
+    with _locked(directory):
         state = states.read(directory)
-        if state is not None and supervisor_of(directory) is not None:
-            if healthy(directory, state):
-                return state
-        else:
-            if state is not None and state.workers != workers:
-                workers = state.workers
-            _check_port(port)
-            password = _secret(directory / "secrets" / "service")
-            _secret(directory / "secrets" / "agents")
-            state = _plan(directory, workers, replicas, port, processes)
-            _initialise(directory, state, password)
-            states.write(directory, state)
-            with (directory / "logs" / "supervisor.log").open("ab") as log:
-                child = subprocess.Popen(
-                    [sys.executable, "-m", "skyshard.cluster.supervisor", str(directory)],
-                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=directory,
-                )  # fmt: skip
-            (directory / "run" / "supervisor.pid").write_text(
-                f"{child.pid} {psutil.Process(child.pid).create_time()}"
-            )
-            asyncio.run(_provision(directory, state))
-        _wait_until(lambda: healthy(directory, state), directory)
-        return state
-
-
-def _initialise(directory: Path, state: states.ClusterState, password: str) -> None:
-    """Make one data directory and copy it for the others."""
-    names = list(state.sockets)
-    template = directory / "home" / "data"
-    (directory / "home").mkdir(exist_ok=True)
-    mariadb.initialise(template, mariadb.account_sql(password))
-    for name in names[1:]:
-        target = directory / name / "data"
-        if not target.exists():
-            partial = directory / name / "partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            if any((template / other).exists() for other in ("skyshard_meta",)):
-                (directory / name).mkdir(exist_ok=True)
-                mariadb.initialise(target, mariadb.account_sql(password))
-                continue
-            shutil.copytree(template, partial)
-            partial.rename(target)
-
-
-async def _provision(directory: Path, state: states.ClusterState) -> None:
-    deadline = time.monotonic() + WAIT_S
-    address = home_address(directory, state)
-    while True:
+        boss = health.supervisor_of(directory)
+        if state is not None and boss is not None:
+            _refuse_changes(directory, state, wish)
+            _wait(directory, state, boss.is_running, say)
+            return states.require(directory)
+        if state is not None:
+            _end_leftovers(directory, state)
+        state = _planned(directory, state, wish)
+        layout.make_data(directory, state, say)
+        states.write(directory, state)
+        child = _launch(directory)
         try:
-            connection = await RawConnection.open(address)
-            break
-        except (ConnectionLost, ServerError, OSError) as error:
-            if time.monotonic() > deadline:
-                raise UserError(f"the home server does not start; see {directory}/logs/home.log") from error
-            await asyncio.sleep(0.05)
-    try:
-        await provision(connection)
-        await connection.run(f"REPLACE INTO skyshard_meta.cluster VALUES ('replicas', '{state.replicas}')")
-        await register_workers(
-            connection,
-            [
-                (
-                    number,
-                    f"worker{number}",
-                    "127.0.0.1",
-                    state.ports[f"worker{number}"],
-                    state.ports[f"worker{number}-http"],
-                )
-                for number in range(1, state.workers + 1)
-            ],
-        )
-    finally:
-        await connection.close()
+            _wait(directory, state, lambda: child.poll() is None, say)
+        except BaseException:
+            child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(STOP_S)
+            raise
+        return states.require(directory)
 
 
-def home_address(directory: Path, state: states.ClusterState) -> Address:
-    """Return the home server's address for the service account."""
-    password = (directory / "secrets" / "service").read_text().strip()
-    return Address("skyshard", password, socket=state.sockets["home"])
+def _refuse_changes(directory: Path, state: states.ClusterState, wish: Wish) -> None:
+    asked = {
+        "--port": (wish.port, state.port),
+        "--workers": (wish.workers, state.workers),
+        "--replicas": (wish.replicas, state.replicas),
+        "--processes": (wish.proxies, state.proxies),
+    }
+    for option, (wanted, has) in asked.items():
+        if wanted is not None and wanted != has:
+            raise UserError(
+                f"the cluster in {directory} runs with {option} {has}; to change it, first run "
+                f"'skyshard cluster down --dir {directory}'"
+            )
 
 
-def supervisor_of(directory: Path) -> psutil.Process | None:
-    """Return the running supervisor, known by pid and start time."""
-    path = directory / "run" / "supervisor.pid"
-    if not path.exists():
-        return None
-    pid, start = path.read_text().split()
-    try:
-        process = psutil.Process(int(pid))
-        if abs(process.create_time() - float(start)) < 1 and process.status() != psutil.STATUS_ZOMBIE:
-            return process
-    except psutil.NoSuchProcess:
-        return None
-    return None
-
-
-def answers(port: int) -> bool:
-    """Whether a MySQL server greets on a port."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=2) as probe:
-            probe.settimeout(2)
-            head = probe.recv(5)
-            return len(head) == 5 and head[4] == 10
-    except OSError:
-        return False
-
-
-def _http_ok(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=4) as probe:
-            probe.settimeout(4)
-            probe.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
-            return b" 200 " in probe.recv(64)
-    except OSError:
-        return False
-
-
-def status(directory: Path) -> list[tuple[str, bool, str]]:
-    """Return (process, healthy, what it says) for every process."""
-    directory = directory.resolve()
-    state = states.read(directory)
-    if state is None:
+def _planned(directory: Path, old: states.ClusterState | None, wish: Wish) -> states.ClusterState:
+    """Return the layout for a start: what is asked for, else what the cluster had, else the defaults."""
+    had = old or states.ClusterState(
+        port=DEFAULT_PORT, workers=DEFAULT_WORKERS, replicas=1, proxies=1, sockets={}, ports={}
+    )
+    workers = had.workers if wish.workers is None else wish.workers
+    replicas = had.replicas if wish.replicas is None else wish.replicas
+    port = had.port if wish.port is None else wish.port
+    proxies = had.proxies if wish.proxies is None else wish.proxies
+    if old is not None and workers < old.workers:
         raise UserError(
-            f"there is no cluster in {directory}; start one with 'skyshard cluster up --dir {directory}'"
+            f"the cluster in {directory} has {old.workers} workers; they hold data and cannot be fewer"
         )
-    boss = supervisor_of(directory)
-    out = [("supervisor", boss is not None, f"pid {boss.pid}" if boss is not None else "not running")]
-    for process in state.processes:
-        running = supervisor.alive(process.pid)
-        ok = running
-        if running and process.kind == "mariadb":
-            ok = Path(state.sockets[process.name]).exists()
-        elif running and process.kind == "agent":
-            ok = _http_ok(state.ports[process.name.removeprefix("agent-") + "-http"])
-        elif running:
-            ok = answers(state.port)
-        text = "not running" if not running else f"pid {process.pid}" + ("" if ok else ", does not answer")
-        out.append((process.name, ok, text))
-    return out
+    if not 1 <= replicas <= workers:
+        raise UserError(
+            f"--replicas {replicas}: every copy of a chunk needs its own worker, and there are {workers}"
+        )
+    if not layout.is_free(port):
+        raise UserError(f"port {port} is in use on 127.0.0.1; choose another with --port")
+    for name in ("service", "agents"):
+        layout.secret(directory, name)
+    return layout.plan(directory, workers, replicas, port, proxies)
 
 
-def healthy(directory: Path, state: states.ClusterState) -> bool:
-    """Whether every process is healthy."""
-    del state
-    return all(ok for _, ok, _ in status(directory))
+def _launch(directory: Path) -> subprocess.Popen[bytes]:
+    """Start the supervisor in a session of its own, with this installation's packages."""
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    with (directory / "logs" / "supervisor.log").open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "skyshard.cluster.supervisor", str(directory)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=directory,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            umask=0o077,
+        )
+    (directory / "run" / "supervisor.pid").write_text(
+        f"{child.pid} {psutil.Process(child.pid).create_time()}"
+    )
+    return child
 
 
-def _wait_until(test: object, directory: Path) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not (callable(test) and test()):
+def _wait(
+    directory: Path, state: states.ClusterState, alive: Callable[[], bool], say: Callable[[str], None]
+) -> None:
+    """Wait until every process is healthy.
+
+    Raises
+    ------
+    UserError
+        If that takes too long or the supervisor ends; the text names the log to read and quotes its end.
+    """
+    deadline = time.monotonic() + START_S
+    said = ""
+    while True:
+        ill = [found.name for found in asyncio.run(health.check(directory, states.read(directory) or state))
+               if not found.healthy]  # fmt: skip
+        if not ill:
+            return
+        text = "waiting for " + ", ".join(ill)
+        if text != said:
+            say(text)
+            said = text
+        if not alive():
+            raise UserError(f"the cluster did not start. {_last_words(directory, 'supervisor')}")
         if time.monotonic() > deadline:
-            raise UserError(f"the cluster did not become healthy in {WAIT_S:.0f} s; see {directory}/logs")
+            name = ill[0]
+            raise UserError(
+                f"{name} did not become healthy in {START_S:.0f} s. {_last_words(directory, name)}"
+            )
         time.sleep(0.1)
 
 
-def down(directory: Path) -> None:
-    """Stop what `up` started; the data stays."""
-    directory = directory.resolve()
-    if states.read(directory) is None:
-        raise UserError(f"there is no cluster in {directory}")
-    with locked(directory):
-        boss = supervisor_of(directory)
-        if boss is None:
-            return
-        boss.send_signal(signal.SIGTERM)
-        try:
-            boss.wait(90)
-        except psutil.TimeoutExpired as error:
-            raise UserError("the supervisor does not stop; see its log") from error
+def _last_words(directory: Path, name: str) -> str:
+    path = directory / "logs" / f"{name}.log"
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = path.read_text(errors="replace").splitlines()[-5:]
+    return f"The end of {path}:\n" + "\n".join(lines)
+
+
+def _end_leftovers(directory: Path, state: states.ClusterState) -> None:
+    """End processes of a cluster whose supervisor was killed, each known by its pid and start time."""
+    left = [found for process in state.processes if (found := health.process_of(process.pid, process.start))]
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGTERM)
+    _, stubborn = psutil.wait_procs(left, timeout=STOP_S)
+    for process in stubborn:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    _, left = psutil.wait_procs(stubborn, timeout=10)
+    if left:
+        raise UserError(f"processes of the cluster in {directory} cannot be ended: {[p.pid for p in left]}")
+
+
+def status(directory: Path) -> list[health.Health]:
+    """Return the health of every process of a cluster."""
+    directory = directory.absolute()
+    return asyncio.run(health.check(directory, states.require(directory)))
+
+
+def down(directory: Path) -> bool:
+    """Stop what `up` started; the data stays. Return whether anything ran."""
+    directory = directory.absolute()
+    state = states.require(directory)
+    with _locked(directory):
+        boss = health.supervisor_of(directory)
+        running = boss is not None or any(health.process_of(item.pid, item.start) for item in state.processes)
+        if boss is not None:
+            with suppress(psutil.NoSuchProcess):
+                boss.send_signal(signal.SIGTERM)
+            try:
+                boss.wait(STOP_S)
+            except psutil.TimeoutExpired as error:
+                text = _last_words(directory, "supervisor")
+                raise UserError(f"the supervisor (pid {boss.pid}) does not stop. {text}") from error
+        _end_leftovers(directory, states.require(directory))
         (directory / "run" / "supervisor.pid").unlink(missing_ok=True)
+    return running

@@ -1,13 +1,23 @@
-"""MariaDB servers of a local cluster: data directories and command lines."""
+"""MariaDB servers of a local cluster: data directories and command lines.
+
+A server of a cluster reads no option file of the machine, listens on a unix socket alone, and reads and
+writes files for SQL clients only in a directory of its own.
+"""
 
 from __future__ import annotations
 
 import getpass
+import os
+import resource
 import shutil
 import subprocess
 from pathlib import Path
 
 from skyshard.errors import UserError
+
+LOG_FILE_SIZE = "--innodb-log-file-size=32M"
+MOST_FILES = 262_144
+"""Open files a server is given at most, if the machine allows so many."""
 
 
 def find(program: str) -> str:
@@ -28,23 +38,57 @@ def find(program: str) -> str:
 
 
 def initialise(data: Path, init_sql: str) -> None:
-    """Make a data directory: root without a password on the machine itself, no anonymous account."""
+    """Make a data directory, whole or not at all.
+
+    Root has no password and logs in from the machine itself only; there is no anonymous account and no
+    test database.
+
+    Parameters
+    ----------
+    data : Path
+        The directory to make; nothing is done if it is there.
+    init_sql : str
+        One statement a line, run with the grant tables not yet loaded.
+
+    Raises
+    ------
+    UserError
+        If a MariaDB program is missing or fails.
+    """
     if (data / "mysql").exists():
         return
+    data.parent.mkdir(parents=True, exist_ok=True)
     partial = data.with_name(data.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    command = [
-        find("mariadb-install-db"), "--no-defaults", f"--datadir={partial}", f"--user={getpass.getuser()}",
-        "--skip-test-db", "--auth-root-authentication-method=normal", "--skip-name-resolve",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    user = f"--user={getpass.getuser()}"
+    _run(
+        [
+            find("mariadb-install-db"), "--no-defaults", f"--datadir={partial}", user, "--skip-test-db",
+            "--auth-root-authentication-method=normal", "--skip-name-resolve", LOG_FILE_SIZE,
+        ]
+    )  # fmt: skip
+    _run(
+        [find("mariadbd"), "--no-defaults", "--bootstrap", f"--datadir={partial}", "--silent-startup", user,
+         LOG_FILE_SIZE],
+        init_sql,
+    )  # fmt: skip
+    partial.rename(data)
+
+
+def _run(command: list[str], text: str | None = None) -> None:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"mariadb-install-db failed: {done.stderr.strip()[-500:]}")
-    bootstrap = [find("mariadbd"), "--no-defaults", "--bootstrap", f"--datadir={partial}", "--silent-startup",
-                 f"--user={getpass.getuser()}"]  # fmt: skip
-    done = subprocess.run(bootstrap, input=init_sql, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"mariadbd --bootstrap failed: {done.stderr.strip()[-500:]}")
+        raise UserError(f"{Path(command[0]).name} failed: {(done.stderr or done.stdout).strip()[-500:]}")
+
+
+def copy(template: Path, data: Path) -> None:
+    """Copy a data directory of a server that never ran as a whole or not at all."""
+    if (data / "mysql").exists():
+        return
+    data.parent.mkdir(parents=True, exist_ok=True)
+    partial = data.with_name(data.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(template, partial)
     partial.rename(data)
 
 
@@ -56,6 +100,7 @@ def account_sql(password: str) -> str:
             "DELETE FROM global_priv WHERE User='';",
             "DELETE FROM global_priv WHERE User='root' AND Host NOT IN ('localhost','127.0.0.1','::1');",
             "DELETE FROM db WHERE User='';",
+            "DELETE FROM proxies_priv WHERE Host NOT IN ('localhost','127.0.0.1','::1');",
             "FLUSH PRIVILEGES;",
             f"CREATE USER skyshard@localhost IDENTIFIED BY '{password}';",
             "GRANT ALL ON *.* TO skyshard@localhost WITH GRANT OPTION;",
@@ -66,15 +111,46 @@ def account_sql(password: str) -> str:
 
 
 def command(data: Path, socket: str, run: Path, name: str, home: bool) -> list[str]:
-    """Return mariadbd's command line, tuned for scans and many tables."""
-    return [
-        find("mariadbd"), "--no-defaults", f"--datadir={data}", f"--socket={socket}", f"--pid-file={run / name}.pid",
-        f"--user={getpass.getuser()}", "--skip-networking", "--skip-name-resolve", "--local-infile=1",
-        "--skip-log-bin", "--performance-schema=OFF", "--character-set-server=utf8mb4",
-        "--table-open-cache=20000", "--table-definition-cache=20000", "--open-files-limit=65535",
-        "--max-allowed-packet=1G", "--thread-handling=pool-of-threads", "--max-connections=4600",
+    """Return mariadbd's command line, tuned for scans and many tables; makes the directories it names.
+
+    Parameters
+    ----------
+    data : Path
+        The data directory; temporary files and files of SQL clients go beside it.
+    socket : str
+        The unix socket.
+    run : Path
+        Where the file with the process id goes.
+    home : bool
+        Whether it is the home server: thousands of mostly idle sessions, and users' own data.
+    """
+    for place in ("tmp", "files"):
+        (data.parent / place).mkdir(mode=0o700, parents=True, exist_ok=True)
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    files = MOST_FILES if allowed == resource.RLIM_INFINITY else min(allowed, MOST_FILES)
+    tables = max(1000, min(20_000, (files - 6000) // 2))  # a MyISAM table in the cache takes two files
+    shared = [
+        find("mariadbd"), "--no-defaults", f"--datadir={data}", f"--socket={socket}",
+        f"--pid-file={run / name}.pid", f"--user={getpass.getuser()}", f"--tmpdir={data.parent / 'tmp'}",
+        f"--secure-file-priv={data.parent / 'files'}", "--skip-symbolic-links", "--skip-networking",
+        "--skip-name-resolve", "--local-infile=1", "--skip-log-bin", "--log-warnings=1",
+        "--performance-schema=OFF", "--character-set-server=utf8mb4", f"--open-files-limit={files}",
+        f"--table-open-cache={tables}", f"--table-definition-cache={tables}", "--max-allowed-packet=1G",
+        "--max-heap-table-size=256M", "--tmp-table-size=256M",
+        # A slow client makes readers pause for long; it must not cost them their connection.
+        "--net-read-timeout=3600", "--net-write-timeout=3600",
         "--key-buffer-size=128M", "--aria-pagecache-buffer-size=128M", "--innodb-buffer-pool-size=128M",
-        "--innodb-flush-log-at-trx-commit=1" if home else "--innodb-flush-log-at-trx-commit=2",
-        "--bulk-insert-buffer-size=64M", "--myisam-sort-buffer-size=64M", "--read-rnd-buffer-size=1M",
-        "--max-heap-table-size=256M", "--tmp-table-size=256M", "--thread-pool-size=8",
+        LOG_FILE_SIZE, "--bulk-insert-buffer-size=64M", "--myisam-sort-buffer-size=64M",
+        "--read-rnd-buffer-size=1M",
+    ]  # fmt: skip
+    worker = ["--max-connections=1000", "--innodb-flush-log-at-trx-commit=2"]
+    return [*shared, *(_home_options() if home else worker)]
+
+
+def _home_options() -> list[str]:
+    return [
+        "--max-connections=4600", "--back-log=1024", "--innodb-flush-log-at-trx-commit=1",
+        "--thread-handling=pool-of-threads", f"--thread-pool-size={max(8, 2 * (os.cpu_count() or 1))}",
+        "--thread-pool-stall-limit=20",  # ms; so long may a long query hold up the sessions of its group
+        "--proxy-protocol-networks=localhost,127.0.0.1,::1",  # `localhost` means the unix socket
     ]  # fmt: skip

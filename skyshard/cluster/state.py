@@ -6,24 +6,32 @@ from pathlib import Path
 
 import msgspec
 
+from skyshard.errors import UserError
+
 
 class Process(msgspec.Struct, kw_only=True):
-    """One process: its command, its log, and its pid with start time while it runs."""
+    """One process: its command, its pid and start (seconds since 1970) while it runs, and its restarts."""
 
     name: str
     kind: str
     argv: list[str]
     pid: int = 0
     start: float = 0.0
+    restarts: int = 0
 
 
 class ClusterState(msgspec.Struct, kw_only=True):
-    """Ports, sockets and processes."""
+    """Ports, sockets and processes.
+
+    `sockets` are the MariaDB servers' by name; `ports` are the agents' data ports by worker name, and the
+    HTTP ports by process (``worker1-http``, ``proxy1-http``).
+    """
 
     version: int = 1
     port: int
     workers: int
     replicas: int
+    proxies: int = 1
     sockets: dict[str, str]
     ports: dict[str, int]
     processes: list[Process] = []
@@ -35,9 +43,37 @@ def path_of(directory: Path) -> Path:
 
 
 def read(directory: Path) -> ClusterState | None:
-    """Return the state of a cluster, or None if there is none in the directory."""
-    path = path_of(directory)
-    return msgspec.json.decode(path.read_bytes(), type=ClusterState) if path.exists() else None
+    """Return the state of a cluster, or None if there is none in the directory.
+
+    Raises
+    ------
+    UserError
+        If the file is there but is not a cluster's.
+    """
+    try:
+        return msgspec.json.decode(path_of(directory).read_bytes(), type=ClusterState)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"cannot read {path_of(directory)}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise UserError(f"{path_of(directory)} is not a cluster's state: {error}") from error
+
+
+def require(directory: Path) -> ClusterState:
+    """Return the state of the cluster in a directory.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    state = read(directory)
+    if state is None:
+        raise UserError(
+            f"there is no cluster in {directory}; start one with 'skyshard cluster up --dir {directory}'"
+        )
+    return state
 
 
 def write(directory: Path, state: ClusterState) -> None:

@@ -1,22 +1,49 @@
 """Owns the processes of a local cluster: starts them, restarts what dies, stops all at the end.
 
-`cluster up` starts it in a session of its own; `cluster down` ends it with SIGTERM.
+`cluster up` starts it in a session of its own; `cluster down` ends it with SIGTERM. Its children get SIGTERM
+from the kernel if it is killed itself, so that nothing is left without an owner.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
+import logging
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import psutil
 
+from backend.connection import RawConnection
+from shard.catalog.naming import META_DATABASE, quote
+from skyshard.cluster import health
 from skyshard.cluster import state as states
+from skyshard.home.provision import provision, register_workers
 
-_ORDER = {"mariadb": 0, "agent": 1, "proxy": 2}
-_BACKOFF_S = 1.0
+log = logging.getLogger("skyshard.supervisor")
+
+STOP_S = {"proxy": 15.0, "agent": 15.0, "mariadb": 90.0}
+"""Seconds a process of each kind has for a clean end; in the order in which they are stopped."""
+
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S, STEADY_S = 0.5, 30.0, 60.0
+_PR_SET_PDEATHSIG = 1
+
+
+def backoff(failures: int) -> float:
+    """Return the pause in seconds before a start after so many quick failures in a row (at least 1)."""
+    return min(FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 10), LONGEST_BACKOFF_S)
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """Return what a child runs before its program starts, so that it ends with its parent (Linux)."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None)
+    return lambda: libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 class Supervisor:
@@ -24,75 +51,150 @@ class Supervisor:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        found = states.read(directory)
-        if found is None:
-            raise FileNotFoundError(directory)
-        self._state = found
-        self._running: dict[str, asyncio.subprocess.Process] = {}
-        self._stopping = asyncio.Event()
+        self._state = states.require(directory)
+        self._stop = {kind: asyncio.Event() for kind in STOP_S}
+        self._prepared = asyncio.Event()
 
-    async def run(self) -> None:
-        """Start everything and keep it up until SIGTERM."""
+    async def run(self) -> int:
+        """Start everything and keep it up until SIGTERM; then stop proxies, agents, servers, in this order.
+
+        Returns
+        -------
+        int
+            The exit code: 1 if the home server could not be set up.
+        """
+        stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+            loop.add_signal_handler(number, stopping.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
-        keepers = []
-        for process in sorted(self._state.processes, key=lambda item: _ORDER[item.kind]):
-            keepers.append(asyncio.create_task(self._keep(process), name=process.name))
-        await self._stopping.wait()
-        for kind in ("proxy", "agent", "mariadb"):
-            await self._stop(kind)
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
+        keepers: dict[str, list[asyncio.Task[None]]] = {kind: [] for kind in STOP_S}
         for process in self._state.processes:
-            process.pid = 0
-        states.write(self._directory, self._state)
+            keepers[process.kind].append(asyncio.create_task(self._keep(process), name=process.name))
+        failed = await self._prepare(stopping)
+        await stopping.wait()
+        log.info("stopping")
+        for kind, tasks in keepers.items():
+            self._stop[kind].set()
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    log.error("a keeper failed", exc_info=result)
+        log.info("stopped")
+        return int(failed)
+
+    async def _prepare(self, stopping: asyncio.Event) -> bool:
+        """Set the home server up; proxies wait for it. Return whether it failed."""
+        address = health.server_address(self._directory, self._state)
+        while not stopping.is_set() and not await health.mariadb_answers(address):
+            await _first(asyncio.sleep(0.05), stopping)
+        if stopping.is_set():
+            return False
+        try:
+            connection = await RawConnection.open(address)
+            try:
+                await self._provision(connection)
+            finally:
+                await connection.close()
+        except Exception:
+            log.exception("the home server cannot be set up")
+            stopping.set()
+            return True
+        self._prepared.set()
+        return False
+
+    async def _provision(self, connection: RawConnection) -> None:
+        ports = self._state.ports
+        await provision(connection)
+        await connection.run(
+            f"REPLACE INTO {quote(META_DATABASE)}.cluster VALUES ('replicas', '{self._state.replicas}')"
+        )
+        workers = [(number, f"worker{number}") for number in range(1, self._state.workers + 1)]
+        await register_workers(
+            connection,
+            [(number, name, "127.0.0.1", ports[name], ports[f"{name}-http"]) for number, name in workers],
+        )
 
     async def _keep(self, process: states.Process) -> None:
-        while not self._stopping.is_set():
-            if process.kind != "mariadb":
-                await self._wait_for_sockets()
-            with (self._directory / "logs" / f"{process.name}.log").open("ab") as log:
-                child = await asyncio.create_subprocess_exec(
-                    *process.argv, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
-                )
-            self._running[process.name] = child
-            process.pid, process.start = child.pid, time.time()
-            states.write(self._directory, self._state)
-            await child.wait()
-            if not self._stopping.is_set():
-                await asyncio.sleep(_BACKOFF_S)
+        """Run one process, again and again, until its kind is to stop."""
+        stop = self._stop[process.kind]
+        failures = 0
+        while await self._ready(process, stop):
+            began = time.monotonic()
+            child = await self._start(process)
+            if await _first(child.wait(), stop):
+                await _end(child, STOP_S[process.kind])
+                self._note(process, 0)
+                return
+            failures = failures + 1 if time.monotonic() - began < STEADY_S else 1
+            self._note(process, 0)
+            pause = backoff(failures)
+            log.warning(
+                "%s ended with code %s; it is started again in %.1f s", process.name, child.returncode, pause
+            )
+            process.restarts += 1
+            await _first(asyncio.sleep(pause), stop)
 
-    async def _wait_for_sockets(self) -> None:
-        while not all(Path(path).exists() for path in self._state.sockets.values()):  # noqa: ASYNC240 - local stat
-            await asyncio.sleep(0.05)
+    async def _ready(self, process: states.Process, stop: asyncio.Event) -> bool:
+        """Wait until the MariaDB server that a process needs answers; False when it is to stop."""
+        name = {"agent": process.name.removeprefix("agent-"), "proxy": "home"}.get(process.kind)
+        while name is not None and not stop.is_set():
+            if await health.mariadb_answers(health.server_address(self._directory, self._state, name)):
+                break
+            await _first(asyncio.sleep(0.1), stop)
+        if process.kind == "proxy":
+            await _first(self._prepared.wait(), stop)
+        return not stop.is_set()
 
-    async def _stop(self, kind: str) -> None:
-        children = [
-            (process, self._running[process.name])
-            for process in self._state.processes
-            if process.kind == kind and process.name in self._running
-        ]
-        for _, child in children:
-            if child.returncode is None:
-                child.terminate()
-        for _, child in children:
-            try:
-                await asyncio.wait_for(child.wait(), 60 if kind == "mariadb" else 10)
-            except TimeoutError:
-                child.kill()
-                await child.wait()
+    async def _start(self, process: states.Process) -> asyncio.subprocess.Process:
+        with (self._directory / "logs" / f"{process.name}.log").open("ab") as sink:
+            child = await asyncio.create_subprocess_exec(
+                *process.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                preexec_fn=_die_with_parent(),
+            )
+        self._note(process, child.pid)
+        log.info("%s started, pid %d", process.name, child.pid)
+        return child
+
+    def _note(self, process: states.Process, pid: int) -> None:
+        process.pid, process.start = pid, 0.0
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.start = psutil.Process(pid).create_time() if pid else 0.0
+        states.write(self._directory, self._state)
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs (a zombie does not)."""
+async def _first(work: Awaitable[object], stop: asyncio.Event) -> bool:
+    """Wait for `work` or for `stop`; return whether it is to stop."""
+    waiting = [asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())]
     try:
-        return bool(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    return stop.is_set()
+
+
+async def _end(child: asyncio.subprocess.Process, patience_s: float) -> None:
+    """End a child: SIGTERM, and SIGKILL when it takes too long."""
+    with contextlib.suppress(ProcessLookupError):
+        child.terminate()
+    try:
+        await asyncio.wait_for(child.wait(), patience_s)
+    except TimeoutError:
+        log.exception("pid %d does not stop in %.0f s and is killed", child.pid, patience_s)
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
+
+
+def main(directory: Path) -> int:
+    """Run the supervisor of the cluster in a directory; return the exit code."""
+    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    return asyncio.run(Supervisor(directory).run())
 
 
 if __name__ == "__main__":
-    asyncio.run(Supervisor(Path(sys.argv[1])).run())
+    sys.exit(main(Path(sys.argv[1])))
