@@ -89,20 +89,18 @@ def up(directory: Path, wish: Wish, say: Callable[[str], None] = lambda _: None)
         boss = health.supervisor_of(directory)
         if state is not None and boss is not None:
             _refuse_changes(directory, state, wish)
-            _wait(directory, state, boss.is_running, say)
+            _wait(directory, state, say)
             return states.require(directory)
         if state is not None:
             _end_leftovers(directory, state)
         state = _planned(directory, state, wish)
         layout.make_data(directory, state, say)
         states.write(directory, state)
-        child = _launch(directory)
+        _launch(directory)
         try:
-            _wait(directory, state, lambda: child.poll() is None, say)
+            _wait(directory, state, say)
         except BaseException:
-            child.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(STOP_S)
+            _stop_supervisor(directory)
             raise
         return states.require(directory)
 
@@ -146,12 +144,12 @@ def _planned(directory: Path, old: states.ClusterState | None, wish: Wish) -> st
     return layout.plan(directory, workers, replicas, port, proxies)
 
 
-def _launch(directory: Path) -> subprocess.Popen[bytes]:
-    """Start the supervisor in a session of its own, with this installation's packages."""
+def _launch(directory: Path) -> None:
+    """Start the supervisor, detached, with this installation's packages."""
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     with (directory / "logs" / "supervisor.log").open("ab") as log:
-        child = subprocess.Popen(
+        done = subprocess.run(
             [sys.executable, "-m", "skyshard.cluster.supervisor", str(directory)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -160,16 +158,33 @@ def _launch(directory: Path) -> subprocess.Popen[bytes]:
             cwd=directory,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             umask=0o077,
+            check=False,
         )
-    (directory / "run" / "supervisor.pid").write_text(
-        f"{child.pid} {psutil.Process(child.pid).create_time()}"
-    )
-    return child
+    if done.returncode:
+        raise UserError(f"the cluster did not start. {_last_words(directory, 'supervisor')}")
 
 
-def _wait(
-    directory: Path, state: states.ClusterState, alive: Callable[[], bool], say: Callable[[str], None]
-) -> None:
+def _stop_supervisor(directory: Path) -> None:
+    """End the supervisor and wait until it is gone.
+
+    Raises
+    ------
+    UserError
+        If it does not stop.
+    """
+    boss = health.supervisor_of(directory)
+    if boss is not None:
+        with suppress(psutil.NoSuchProcess):
+            boss.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    while health.supervisor_of(directory) is not None:
+        if time.monotonic() > deadline:
+            raise UserError(f"the supervisor does not stop. {_last_words(directory, 'supervisor')}")
+        time.sleep(0.05)
+    (directory / "run" / "supervisor.pid").unlink(missing_ok=True)
+
+
+def _wait(directory: Path, state: states.ClusterState, say: Callable[[str], None]) -> None:
     """Wait until every process is healthy.
 
     Raises
@@ -188,7 +203,7 @@ def _wait(
         if text != said:
             say(text)
             said = text
-        if not alive():
+        if health.supervisor_of(directory) is None:
             raise UserError(f"the cluster did not start. {_last_words(directory, 'supervisor')}")
         if time.monotonic() > deadline:
             name = ill[0]
@@ -234,14 +249,6 @@ def down(directory: Path) -> bool:
     with _locked(directory):
         boss = health.supervisor_of(directory)
         running = boss is not None or any(health.process_of(item.pid, item.start) for item in state.processes)
-        if boss is not None:
-            with suppress(psutil.NoSuchProcess):
-                boss.send_signal(signal.SIGTERM)
-            try:
-                boss.wait(STOP_S)
-            except psutil.TimeoutExpired as error:
-                text = _last_words(directory, "supervisor")
-                raise UserError(f"the supervisor (pid {boss.pid}) does not stop. {text}") from error
+        _stop_supervisor(directory)
         _end_leftovers(directory, states.require(directory))
-        (directory / "run" / "supervisor.pid").unlink(missing_ok=True)
     return running

@@ -1,7 +1,7 @@
 """Owns the processes of a local cluster: starts them, restarts what dies, stops all at the end.
 
-`cluster up` starts it in a session of its own; `cluster down` ends it with SIGTERM. Its children get SIGTERM
-from the kernel if it is killed itself, so that nothing is left without an owner.
+`cluster up` starts it detached, in a session of its own; `cluster down` ends it with SIGTERM. Its children
+get SIGTERM from the kernel if it is killed itself, so that nothing is left without an owner.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import os
 import signal
 import sys
 import time
@@ -191,7 +192,16 @@ async def _end(child: asyncio.subprocess.Process, patience_s: float) -> None:
 
 
 def main(directory: Path) -> int:
-    """Run the supervisor of the cluster in a directory; return the exit code."""
+    """Run the supervisor of the cluster in a directory; return the exit code.
+
+    This process only forks, records who the supervisor is and ends, so that the supervisor is nobody's
+    child: whoever called `up` need not wait for it and sees no zombie.
+    """
+    pid = os.fork()
+    if pid:
+        start = psutil.Process(pid).create_time()
+        (directory / "run" / "supervisor.pid").write_text(f"{pid} {start}")
+        os._exit(0)
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s %(message)s")
     return asyncio.run(Supervisor(directory).run())
 
