@@ -9,11 +9,17 @@ docs/decisions/wide-trap-tables.md, the tests in tests/skyshard/home/test_guard.
 
 from __future__ import annotations
 
+import logging
 import secrets
+
+import msgspec
 
 from backend.connection import RawConnection
 from shard.catalog.model import Kind, Table
 from shard.catalog.naming import META_DATABASE, literal, quote
+from shard.errors import ServerError
+
+log = logging.getLogger("skyshard.guard")
 
 WIDEST = 1017
 """Columns of an InnoDB table at most, invisible ones included."""
@@ -129,6 +135,35 @@ async def provide_lure(connection: RawConnection) -> None:
     if rows != LURE_ROWS:
         raise GuardBroken(f"table {lure} shows {rows} rows and not {LURE_ROWS}: wide traps would not hold")
     await _provide_server(connection, lure)
+
+
+async def mend_traps(connection: RawConnection) -> list[str]:
+    """Make the traps of published tables again that are gone or can be read; return their names.
+
+    A TRUNCATE at home, by dynamic SQL for one, turns an InnoDB trap into an empty table that answers.
+    """
+    meta = quote(META_DATABASE)
+    found = await connection.fetch(
+        f"SELECT d.name, t.definition FROM {meta}.`tables` t JOIN {meta}.`databases` d USING (db_id) "
+        "WHERE d.state = 'published'"
+    )
+    mended = []
+    for database, definition in found:
+        name, table = (database or b"").decode(), msgspec.json.decode(definition or b"", type=Table)
+        if table.is_sharded and not await _holds(connection, name, table.name):
+            for statement in trap_statements(name, table):
+                await connection.run(statement)
+            mended.append(f"{name}.{table.name}")
+            log.warning("the trap of table %s.%s was gone and is made again", name, table.name)
+    return mended
+
+
+async def _holds(connection: RawConnection, database: str, table: str) -> bool:
+    try:
+        await connection.fetch(f"SELECT 1 FROM {quote(database)}.{quote(table)} LIMIT 1")
+    except ServerError as error:
+        return is_trap_error(error.errno, error.message)
+    return False
 
 
 async def _lure_rows(connection: RawConnection) -> int | None:

@@ -6,7 +6,7 @@ from backend.connection import RawConnection
 from shard.catalog.metadata import MIGRATIONS, VERSION_TABLE
 from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, SCRATCH_DATABASE, literal, quote
 from shard.errors import ServerError
-from skyshard.home.guard import provide_lure
+from skyshard.home.guard import mend_traps, provide_lure
 
 ALREADY_DONE = frozenset({1050, 1060, 1061, 1062})
 """Table, column, key or row exists: a migration that was cut short had got past this statement."""
@@ -41,6 +41,7 @@ async def provision(connection: RawConnection) -> int:
             if number > version:
                 await _migrate(connection, number, statements)
         await provide_lure(connection)
+        await mend_traps(connection)
     finally:
         await connection.run(f"DO RELEASE_LOCK({lock})")
     return len(MIGRATIONS)

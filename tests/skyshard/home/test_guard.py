@@ -6,13 +6,14 @@ import contextlib
 import itertools
 import signal
 
+import msgspec
 import pytest
 
 from backend.connection import RawConnection
 from shard.catalog.model import Column, Kind, Table
 from shard.errors import ServerError
 from shard.wire.packets import ColumnDefinition
-from skyshard.home.guard import WIDEST, TooWide, is_trap_error, is_wide, trap_statements
+from skyshard.home.guard import WIDEST, TooWide, is_trap_error, is_wide, mend_traps, trap_statements
 from skyshard.home.provision import provision
 
 
@@ -195,6 +196,26 @@ async def test_provisioning_mends_an_emptied_lure(home: RawConnection) -> None:
     await provision(home)
     await home.run("FLUSH TABLES")
     await must_fail(home, "SELECT COUNT(*) FROM sky.Survey WHERE id = 1")
+
+
+async def test_provisioning_mends_traps_that_are_gone(home: RawConnection) -> None:
+    await lay(home)
+    await home.run("DELETE FROM skyshard_meta.`databases`")
+    await home.run("INSERT INTO skyshard_meta.`databases` VALUES (1, 'sky', 18, 10, 0, 'published', 1, NULL)")
+    for trap in (NARROW, EDGE, SURVEY):
+        definition = msgspec.json.encode(trap).hex()
+        await home.run(
+            "INSERT INTO skyshard_meta.`tables` (db_id, name, kind, definition) "
+            f"VALUES (1, '{trap.name}', 'director', 0x{definition})"
+        )
+    assert await mend_traps(home) == []
+    await home.run("TRUNCATE TABLE sky.Narrow")
+    await home.run("DROP TABLE sky.Survey")
+    assert await mend_traps(home) == ["sky.Narrow", "sky.Survey"]
+    for name in ("Narrow", "Survey"):
+        await must_fail(home, f"SELECT COUNT(*) FROM sky.{name}")
+    await home.run("DELETE FROM skyshard_meta.`tables`")
+    await home.run("DELETE FROM skyshard_meta.`databases`")
 
 
 def test_which_guard() -> None:
