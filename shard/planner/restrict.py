@@ -20,7 +20,7 @@ from shard.planner.locality import Layout, link_columns, position_owner
 from shard.planner.plan import AllOf, AnyOf, ByKey, Everywhere, InChunks, InRegion, Restriction
 from shard.planner.scope import Scope, TableRef
 
-MARGIN = 1e-5
+MARGIN = 1e-4
 """Degrees by which every region is widened: positions may be stored as FLOAT or rounded DECIMAL."""
 MAX_KEYS = 10_000
 """More keys than this are not looked up: all chunks are asked."""

@@ -8,6 +8,7 @@ of the same command clears away.
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,8 +66,11 @@ class _Keys:
         keys, chunks, subs = (np.concatenate(part) for part in (self.keys, self.chunks, self.sub_chunks))
         order = np.argsort(keys, kind="stable")
         self.keys, self.chunks, self.sub_chunks = [keys[order]], [chunks[order]], [subs[order]]
-        same = self.keys[0][1:] == self.keys[0][:-1]
-        self.spans = bool((same & (self.chunks[0][1:] != self.chunks[0][:-1])).any())
+        folded = _folded(self.keys[0])
+        again = np.argsort(folded, kind="stable")
+        folded, ordered = folded[again], self.chunks[0][again]
+        same = folded[1:] == folded[:-1]
+        self.spans = bool((same & (ordered[1:] != ordered[:-1])).any())
 
     def find(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (found, chunk, sub-chunk) of keys."""
@@ -515,6 +519,14 @@ async def _load_home(
         raise UserError(
             f"table '{table}': {rows} rows sent, {ok.affected_rows} stored, {ok.warnings} warnings; {first}"
         )
+
+
+def _folded(keys: np.ndarray) -> np.ndarray:
+    """Return keys that are equal wherever a collation of MariaDB's may hold them equal (case, accents, padding)."""
+    if keys.dtype.kind not in "US":
+        return keys
+    plain = (unicodedata.normalize("NFKD", str(key)).casefold().rstrip() for key in keys)
+    return np.array(["".join(c for c in text if not unicodedata.combining(c)) for text in plain])
 
 
 def _floats(batch: pa.Table, name: str | None) -> np.ndarray:

@@ -1,0 +1,191 @@
+"""A real client against a real cluster: logins, prepared statements, traps, kills, own tables, faults."""
+
+import socket
+import threading
+
+import pymysql
+import pytest
+
+from backend.connection import RawConnection
+from shard.errors import ServerError
+from shard.wire import rows
+from shard.wire.frames import Parameter
+
+
+@pytest.fixture
+def client(cluster):
+    connection = pymysql.connect(
+        host="127.0.0.1", port=cluster.port, user="root", database="hip", autocommit=True
+    )
+    yield connection
+    connection.close()
+
+
+def ask(client, sql, *arguments):
+    with client.cursor() as cursor:
+        cursor.execute(sql, *arguments)
+        return cursor.fetchall()
+
+
+def errno(client, sql):
+    with pytest.raises(pymysql.MySQLError) as caught:
+        ask(client, sql)
+    return caught.value.args[0]
+
+
+def test_a_wrong_password_closes_the_connection(cluster):
+    with pytest.raises(pymysql.OperationalError) as caught:
+        pymysql.connect(host="127.0.0.1", port=cluster.port, user="root", password="wrong")
+    assert caught.value.args[0] == 1045
+
+
+def test_the_greeting_is_the_home_servers(client):
+    assert client.server_version.startswith("5.5.5-10.11")
+    assert ask(client, "SELECT CONNECTION_ID()") == ((client.thread_id(),),)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT COUNT(*) FROM own.v",
+        "SELECT * FROM own.v LIMIT 1",
+        "EXECUTE IMMEDIATE CONCAT('SELECT COUNT(*) FROM hip.Ob', 'ject')",
+        "SET @x = (SELECT COUNT(*) FROM hip.Object)",
+        "DO (SELECT COUNT(*) FROM hip.Object)",
+        "SELECT own.f()",
+    ],
+)
+def test_nothing_that_slips_past_reads_nothing(client, sql):
+    ask(client, "CREATE DATABASE IF NOT EXISTS own")
+    ask(client, "CREATE OR REPLACE VIEW own.v AS SELECT * FROM hip.Object")
+    ask(
+        client,
+        "CREATE OR REPLACE FUNCTION own.f() RETURNS BIGINT READS SQL DATA RETURN (SELECT COUNT(*) FROM hip.Object)",
+    )
+    assert errno(client, sql) == 1235
+    assert ask(client, "SELECT 1") == ((1,),)
+
+
+@pytest.mark.parametrize(
+    ("sql", "number"),
+    [
+        ("INSERT INTO Object (objectId) VALUES (1)", 1290),
+        ("UPDATE hip.Object SET vmag = 1", 1290),
+        ("DELETE FROM Object WHERE objectId = 1", 1290),
+        ("ALTER TABLE Object ADD COLUMN x INT", 1290),
+        ("DROP TABLE Object", 1290),
+        ("TRUNCATE TABLE Object", 1290),
+        ("SELECT * FROM Object_330", 1146),
+        ("SELECT * FROM Object WHERE objectId IN (SELECT 1)", 1235),
+        ("SELECT STD(vmag) FROM Object", 1235),
+        ("SELECT * FROM Object a, Object b WHERE scisql_angSep(a.ra, a.decl, b.ra, b.decl) < 1", 1235),
+        ("SELECT scisql_s2PtInBox(ra, decl, 1) FROM Object", 1210),
+        ("KILL QUERY 999999", 1094),
+    ],
+)
+def test_refusals(client, sql, number):
+    assert errno(client, sql) == number
+
+
+def test_own_tables_are_mariadb(client):
+    ask(client, "CREATE DATABASE IF NOT EXISTS own")
+    ask(client, "CREATE OR REPLACE TABLE own.t (a INT PRIMARY KEY, b TEXT)")
+    ask(client, "INSERT INTO own.t VALUES (1, %s), (2, NULL)", ("x" * 17_000_000,))
+    assert ask(client, "SELECT a, LENGTH(b) FROM own.t ORDER BY a") == ((1, 17_000_000), (2, None))
+    assert len(ask(client, "SELECT b FROM own.t WHERE a = 1")[0][0]) == 17_000_000
+    assert ask(client, "SELECT scisql_angSep(0, 0, 0, a) FROM own.t WHERE a = 1")[0][0] == pytest.approx(
+        1, rel=1e-14
+    )
+
+
+def number(value):
+    return Parameter(8, False, value.to_bytes(8, "little", signed=True))
+
+
+async def test_prepared_statements_with_parameters(cluster):
+    connection = await RawConnection.open(cluster.address, "hip")
+    for sql, parameters, expected in [
+        (b"SELECT objectId FROM Object WHERE objectId = ?", [number(32349)], 1),
+        (b"SELECT objectId FROM Object WHERE objectId IN (?, ?)", [number(1), number(2)], 2),
+        (
+            b"SELECT objectId FROM Object WHERE objectId > ? AND objectId <= ?",
+            [number(100), number(110)],
+            None,
+        ),
+        (
+            b"SELECT objectId FROM Object WHERE scisql_s2PtInCircle(ra, decl, ?, ?, ?) = 1",
+            [number(84), number(-5), number(1)],
+            None,
+        ),
+    ]:
+        result = await connection.execute(sql, parameters)
+        got = sum([block.rows async for block in result.blocks()])
+        text = sql.decode()
+        for parameter in parameters:
+            text = text.replace("?", str(int.from_bytes(parameter.value, "little", signed=True)), 1)
+        want = len(await connection.fetch(text))
+        assert got == want
+        assert want > 0
+        assert expected in (None, got)
+    with pytest.raises(ServerError) as caught:
+        await connection.execute(b"SELECT nosuch FROM Object WHERE objectId = ?", [number(1)])
+    assert caught.value.errno == 1054
+    await connection.close()
+
+
+SLOW = "SELECT COUNT(*) FROM Detection a JOIN Detection b ON a.objectId = b.objectId WHERE SIN(a.flux * b.flux) + SIN(a.mjd * b.mjd) > 3"
+
+
+def test_kill_query_from_another_connection(cluster, client):
+    victim, seen = client.thread_id(), []
+
+    def run():
+        seen.append(errno(client, SLOW))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    other = pymysql.connect(host="127.0.0.1", port=cluster.port, user="root")
+    try:
+        while not any(row[0] == victim and "chunks" in str(row[6]) for row in ask(other, "SHOW PROCESSLIST")):
+            assert thread.is_alive()
+        ask(other, f"KILL QUERY {victim}")
+        thread.join(10)
+    finally:
+        other.close()
+    assert seen == [1317]
+    assert ask(client, "SELECT 1") == ((1,),)
+
+
+def test_a_limit_on_time(client):
+    ask(client, "SET max_statement_time = 0.2")
+    assert errno(client, SLOW) == 1969
+
+
+def test_limits_and_settings_apply_once(client):
+    ask(client, "SET sql_select_limit = 7")
+    assert len(ask(client, "SELECT objectId FROM Object")) == 7
+    assert ask(client, "SELECT COUNT(*) FROM Object") == ((118216,),)
+
+
+def test_explain(client):
+    steps = ask(client, "EXPLAIN SELECT band, COUNT(*) FROM Detection WHERE objectId = 5 GROUP BY band")
+    assert [step[1:5] for step in steps] == [
+        ("fragment", "scatter+merge", "1", "1"),
+        ("merge", "scatter+merge", None, None),
+    ]
+    assert "skyshard" in ask(client, "EXPLAIN FORMAT=JSON SELECT * FROM Object")[0][0]
+
+
+def test_the_connection_is_cut_by_nonsense(cluster):
+    with socket.create_connection(("127.0.0.1", cluster.port), timeout=5) as raw:
+        raw.recv(4096)
+        raw.sendall(b"\x05\x00\x00\x01hello")
+        assert raw.recv(4096) == b""
+
+
+def test_rows_are_text(client):
+    assert rows.COMPILED
+    assert ask(client, "SELECT objectId, bv FROM Object WHERE objectId IN (1, 2) ORDER BY 1") == (
+        (1, 0.482),
+        (2, 0.999),
+    )
