@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from shard.catalog.model import Database
 from shard.planner.lexer import Token, TokenKind, unquote
 
+CHANGES = re.compile(rb"(?i)\b(truncate|alter|drop|rename|import|insert|update|delete|replace|load)\b")
+"""Words in dynamic SQL that could change a sharded table's trap."""
 _WRITES = frozenset(
     [
         "INSERT",

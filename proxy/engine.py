@@ -79,6 +79,8 @@ class Engine:
         if target is not None:
             raise SkyError(READ_ONLY, verb=target[0], table=target[1])
         verb = classify.first_word(tokens)
+        if verb in ("PREPARE", "EXECUTE") and classify.CHANGES.search(sql):
+            raise SkyError(READ_ONLY, verb=f"{verb} of a change", table="…")
         if verb in ("SELECT", "WITH", "VALUES"):
             try:
                 return self._select(text, tokens, settings)
@@ -92,8 +94,8 @@ class Engine:
             if any(classify.sharded_names(tokens, settings.database, catalogue.databases)):
                 raise not_supported(f"{verb} that reads")
         elif verb == "CREATE" and any(token.upper == "SELECT" for token in tokens):
-            is_view = any(token.upper == "VIEW" for token in tokens[:12])
-            if not is_view and any(classify.sharded_names(tokens, settings.database, catalogue.databases)):
+            makes_table = any(token.upper == "TABLE" for token in tokens[:5])
+            if makes_table and any(classify.sharded_names(tokens, settings.database, catalogue.databases)):
                 raise not_supported("CREATE … SELECT")
         return Home()
 

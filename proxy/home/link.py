@@ -14,6 +14,7 @@ from mysql_mimic.types import Capabilities
 
 from backend.address import Address
 from proxy.session.client import ClientStream
+from shard.catalog.traps import is_trap_error
 from shard.errors import HOME_DOWN, ServerError, SkyError, not_supported
 from shard.wire import rows
 from shard.wire.packets import Ok, packet
@@ -40,7 +41,6 @@ IMPLEMENTED = (
 """0x80 LOCAL_FILES, 0x400 INTERACTIVE, 0x2000 TRANSACTIONS, 0x10000 MULTI_STATEMENTS, 0x20000
 MULTI_RESULTS, 0x40000 PS_MULTI_RESULTS, 0x10 NO_SCHEMA, 0x100 IGNORE_SPACE: flags that the library lacks
 or that only the home server heeds."""
-TRAP_ERRNOS = frozenset({1814, 1813, 1030})
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,8 @@ class HomeLink:
             other = [event for event in events if not isinstance(event, RowsEvent)]
             seen = [*seen, *other][-4:]
             trapped = next(
-                (e for e in events if isinstance(e, ErrEvent) and e.err.errno in TRAP_ERRNOS), None
+                (e for e in events if isinstance(e, ErrEvent) and is_trap_error(e.err.errno, e.err.message)),
+                None,
             )
             if trapped is None:
                 await client.raw(data)

@@ -17,9 +17,21 @@ import msgspec
 from backend.connection import RawConnection
 from shard.catalog.model import Kind, Table
 from shard.catalog.naming import META_DATABASE, literal, quote
+from shard.catalog.traps import TRAP_ERRNOS, is_trap_error
 from shard.errors import ServerError
 
 log = logging.getLogger("skyshard.guard")
+
+__all__ = [
+    "TRAP_ERRNOS",
+    "GuardBroken",
+    "TooWide",
+    "is_trap_error",
+    "is_wide",
+    "mend_traps",
+    "provide_lure",
+    "trap_statements",
+]
 
 WIDEST = 1017
 """Columns of an InnoDB table at most, invisible ones included."""
@@ -35,9 +47,6 @@ LURE_COLUMN = "this table is sharded and cannot be read here"
 LURE_ROWS = 1000
 """Rows the lure shows. They must not be 0: then the optimizer answers index conditions without reading."""
 
-TRAP_ERRNOS: frozenset[int] = frozenset({1814, 1296, 1430, 1429, 1030})
-"""What reading a trap fails with; 1030 only with `is_trap_error`, because other engines use it too."""
-
 
 class TooWide(ValueError):  # noqa: N818 - it is what happened
     """The table has more columns than any MariaDB table can have."""
@@ -45,21 +54,6 @@ class TooWide(ValueError):  # noqa: N818 - it is what happened
 
 class GuardBroken(RuntimeError):  # noqa: N818 - it is what happened
     """The wide traps would not hold on this server; the text says why."""
-
-
-def is_trap_error(errno: int, message: str) -> bool:
-    """Whether an error of the home server comes from reading a trap table.
-
-    Parameters
-    ----------
-    errno : int
-        The error's number.
-    message : str
-        The error's text.
-    """
-    if errno == 1030:
-        return "FEDERATED" in message
-    return errno in TRAP_ERRNOS
 
 
 def column_count(table: Table) -> int:

@@ -89,7 +89,7 @@ def test_refusals(client, sql, number):
 
 def test_own_tables_are_mariadb(client):
     ask(client, "CREATE DATABASE IF NOT EXISTS own")
-    ask(client, "CREATE OR REPLACE TABLE own.t (a INT PRIMARY KEY, b TEXT)")
+    ask(client, "CREATE OR REPLACE TABLE own.t (a INT PRIMARY KEY, b LONGTEXT)")
     ask(client, "INSERT INTO own.t VALUES (1, %s), (2, NULL)", ("x" * 17_000_000,))
     assert ask(client, "SELECT a, LENGTH(b) FROM own.t ORDER BY a") == ((1, 17_000_000), (2, None))
     assert len(ask(client, "SELECT b FROM own.t WHERE a = 1")[0][0]) == 17_000_000
