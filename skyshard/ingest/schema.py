@@ -22,19 +22,14 @@ async def columns_of(home: RawConnection, spec: TableSpec, base: Path) -> list[C
         If they are not known, or the schema file is wrong.
     """
     if spec.schema is not None:
-        found = await _from_schema(home, spec, base)
-    elif spec.columns and all(spec.column(name).type for name in spec.columns if not spec.column(name).omit):
-        found = [
-            _described(spec, name, spec.column(name).type or "")
-            for name in spec.columns
-            if not spec.column(name).omit
-        ]
-    else:
-        first = files.paths(spec, base)[0]
-        if not files.is_parquet(spec, first):
-            raise UserError(f"table '{spec.name}': give 'schema' or the type of every column in 'columns'")
-        found = files.inferred(spec, first)
-    return found
+        return await _from_schema(home, spec, base)
+    first = files.paths(spec, base)[0]
+    if files.is_parquet(spec, first):
+        return files.inferred(spec, first)
+    named = [name for name in spec.columns if not spec.column(name).omit]
+    if not named or not all(spec.column(name).type for name in named):
+        raise UserError(f"table '{spec.name}': give 'schema' or the type of every column in 'columns'")
+    return [_described(spec, name, spec.column(name).type or "") for name in named]
 
 
 def _described(spec: TableSpec, name: str, sql_type: str) -> Column:

@@ -16,7 +16,7 @@ def _exact(table, column):
     return f"CAST({quote(column)} AS DOUBLE)" if kind.upper().startswith("FLOAT") else quote(column)
 
 
-async def copy_database(directory, database: str, plain: Address) -> None:
+async def copy_database(directory, database: str, plain: Address, engine: str = "InnoDB") -> None:
     """Make `database` in the plain server, with the same DDL (invisible columns included) and rows."""
     state = states.read(directory)
     password = (directory / "secrets" / "service").read_text().strip()
@@ -38,7 +38,7 @@ async def copy_database(directory, database: str, plain: Address) -> None:
     for table in tables:
         head = f"CREATE TABLE {quote(table.name)}"
         await twin.run(
-            f"CREATE TABLE {quote(database)}.{quote(table.name)}{table.ddl[len(head) :]} ENGINE=InnoDB"
+            f"CREATE TABLE {quote(database)}.{quote(table.name)}{table.ddl[len(head) :]} ENGINE={engine}"
         )
         names = [column.name for column in table.columns]
         if table.is_sharded:
