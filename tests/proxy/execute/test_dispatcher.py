@@ -23,8 +23,13 @@ def pool(port):
 
 
 async def ask(port):
-    async with Dispatcher(pool(port), ByteBudget(1 << 20)).run(Work(1, JOB, {3: (7,)})) as stream:
-        return [block.rows async for block in stream]
+    agents = pool(port)
+    try:
+        async with Dispatcher(agents, ByteBudget(1 << 20)).run(Work(1, JOB, {3: (7,)})) as stream:
+            return [block.rows async for block in stream]
+    finally:
+        await agents.close()
+        await asyncio.sleep(0)  # lets the transports close
 
 
 async def test_a_worker_that_is_down_is_named_within_seconds():
