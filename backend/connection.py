@@ -6,15 +6,15 @@ packets. Reading pauses when nobody takes the blocks, so memory stays bounded wh
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from backend.address import Address
-from backend.takeover import ConnectionLost, Taken, take
-from shard.errors import ServerError
+from backend.takeover import Taken, take
+from backend.wire import ConnectionLost, Wire
+from shard.errors import ServerError, not_supported
 from shard.wire import rows
 from shard.wire.frames import Parameter
 from shard.wire.packets import Err, Ok, PacketError, packet
@@ -32,9 +32,11 @@ from shard.wire.replies import (
 )  # fmt: skip
 
 COM_QUIT, COM_QUERY, COM_STMT_PREPARE, COM_STMT_EXECUTE, COM_STMT_CLOSE, COM_RESET = 1, 3, 22, 23, 25, 31
-HIGH_WATER = 1 << 20
-"""Bytes received and not yet taken, past which reading pauses."""
 BLOCK_BYTES = 256 << 10
+"""A block is handed out past this size, or when the server pauses."""
+_PATIENCE_S = 0.002
+_FILE_PIECE = 1 << 20
+_SETTINGS = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, SESSION autocommit=1"
 
 __all__ = ["Address", "ConnectionLost", "RawConnection", "Result", "RowBlock"]
 
@@ -47,78 +49,18 @@ class RowBlock:
     rows: int
 
 
-class _Wire(asyncio.Protocol):
-    """The receiving side: bytes pile up here until the current reply's reader takes them."""
-
-    def __init__(self) -> None:
-        self.pieces: deque[bytes] = deque()
-        self.size = 0
-        self.lost: str | None = None
-        self.transport: asyncio.Transport | None = None
-        self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
-        self._paused = False
-        self._full = False
-
-    def data_received(self, data: bytes) -> None:
-        self.pieces.append(data)
-        self.size += len(data)
-        if self.size > HIGH_WATER and not self._paused and self.transport is not None:
-            self._paused = True
-            self.transport.pause_reading()
-        self._wake()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = str(exc) if exc else "closed by the server"
-        self._wake()
-        self.resume_writing()
-
-    def eof_received(self) -> bool:
-        self.lost = "closed by the server"
-        self._wake()
-        return False
-
-    def pause_writing(self) -> None:
-        self._full = True
-
-    def resume_writing(self) -> None:
-        self._full = False
-        if self._writer is not None and not self._writer.done():
-            self._writer.set_result(None)
-
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
-
-    async def take(self) -> bytes:
-        """Return what has been received, waiting for the first byte."""
-        while not self.pieces:
-            if self.lost is not None:
-                raise ConnectionLost(self.lost)
-            self._reader = asyncio.get_running_loop().create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-        data = self.pieces.popleft() if len(self.pieces) == 1 else b"".join(self.pieces)
-        self.pieces.clear()
-        self.size = 0
-        if self._paused and self.transport is not None and self.lost is None:
-            self._paused = False
-            self.transport.resume_reading()
-        return data
-
-    async def drain(self) -> None:
-        """Wait until the transport takes more bytes."""
-        while self._full and self.lost is None:
-            self._writer = asyncio.get_running_loop().create_future()
-            await self._writer
-        if self.lost is not None:
-            raise ConnectionLost(self.lost)
-
-
 class Result:
-    """One statement's answer: `columns` and blocks, or `ok`."""
+    """One statement's answer: `columns` and blocks, or `ok`.
+
+    Attributes
+    ----------
+    columns : tuple of bytes
+        Payloads of the column definitions; empty when there are no rows.
+    ok : Ok or None
+        The answer of a statement without rows.
+    end : Ok or None
+        How the answer ended, once all of it has been read.
+    """
 
     def __init__(self, connection: RawConnection, scanner: ReplyScanner, prepared: int | None = None) -> None:
         self._connection = connection
@@ -129,97 +71,133 @@ class Result:
         self.ok: Ok | None = None
         self.end: Ok | None = None
 
-    async def _next(self) -> Event | None:
+    async def _next(self) -> Event:
         while not self._events:
             if self._scanner.done:
-                return None
-            self._events.extend(self._scanner.feed(await self._connection.wire.take()))
+                raise self._connection.desynchronised("reply without an end")
+            self._events.extend(await self._connection.receive(self._scanner))
         return self._events.popleft()
 
     async def open(self) -> Result:
         """Read up to the columns or the OK."""
-        event = await self._next()
-        if isinstance(event, OkEvent):
-            self.ok = self.end = event.ok
-            await self._finish()
-        elif isinstance(event, ColumnsEvent):
-            self.columns = event.definitions
-        elif isinstance(event, ErrEvent):
-            await self._fail(event.err)
-        else:
-            raise ConnectionLost("unexpected reply")
-        return self
+        while True:
+            event = await self._next()
+            if isinstance(event, OkEvent):
+                if self._scanner.done and not self._events:
+                    self.ok = self.end = event.ok
+                    self._finish()
+                    return self
+            elif isinstance(event, EndEvent):  # COM_SET_OPTION and its like
+                self.ok = self.end = event.ok
+                self._finish()
+                return self
+            elif isinstance(event, ColumnsEvent):
+                self.columns = event.definitions
+                return self
+            elif isinstance(event, ErrEvent):
+                raise self._failed(event.err)
+            else:
+                raise self._connection.desynchronised("unexpected reply")
 
-    async def _finish(self) -> None:
-        self._connection.finished(self)
+    def _finish(self) -> None:
+        self._connection.finished()
         if self._prepared is not None:
             self._connection.close_statement(self._prepared)
 
-    async def _fail(self, err: Err) -> None:
-        await self._finish()
-        raise ServerError(err.errno, err.sqlstate, err.message)
+    def _failed(self, err: Err) -> ServerError:
+        self._finish()
+        return ServerError(err.errno, err.sqlstate, err.message)
 
     async def blocks(self) -> AsyncIterator[RowBlock]:
-        """Yield the rows; after the last block `end` is set.
+        """Yield the rows, each block ending where a row ends; after the last block `end` is set.
 
         Raises
         ------
         ServerError
             If the statement fails in the middle.
+        SkyError
+            If the statement has a second result set.
         ConnectionLost
             If the server goes away.
         """
         held: list[bytes] = []
         size = count = 0
+        whole = True
         while self.end is None:
-            if not self._events and size and (size >= BLOCK_BYTES or not self._connection.wire.pieces):
-                yield RowBlock(b"".join(held), count)
+            ready = size and whole and not self._events
+            if ready and (size >= BLOCK_BYTES or not await self._connection.wire.wait(_PATIENCE_S)):
+                yield RowBlock(held[0] if len(held) == 1 else b"".join(held), count)
                 held, size, count = [], 0, 0
             event = await self._next()
             if isinstance(event, RowsEvent):
                 held.append(event.block)
                 size += len(event.block)
                 count += event.rows
+                whole = event.whole
             elif isinstance(event, EndEvent):
-                self.end = event.ok
-                await self._finish()
+                self.end = event.ok if not event.more_results else await self._last()
+                self._finish()
             elif isinstance(event, ErrEvent):
-                await self._fail(event.err)
+                raise self._failed(event.err)
             else:
-                raise ConnectionLost("unexpected packet among rows")
+                raise self._connection.desynchronised("unexpected packet among rows")
         if size:
-            yield RowBlock(b"".join(held), count)
+            yield RowBlock(held[0] if len(held) == 1 else b"".join(held), count)
+
+    async def _last(self) -> Ok:
+        """Read what follows the rows of a CALL: OKs, but no more rows."""
+        while True:
+            event = await self._next()
+            if isinstance(event, ErrEvent):
+                raise self._failed(event.err)
+            if not isinstance(event, OkEvent):
+                self._connection.abort()
+                raise not_supported("a statement with several result sets")
+            if self._scanner.done and not self._events:
+                return event.ok
 
     async def drain(self) -> Ok:
-        """Read and forget what is left."""
+        """Read and forget what is left; return how the answer ended."""
         async for _ in self.blocks():
             pass
         if self.end is None:
-            raise ConnectionLost("reply did not end")
+            raise self._connection.desynchronised("reply without an end")
         return self.end
 
 
 class RawConnection:
-    """One connection; one statement at a time."""
+    """One connection; one statement at a time.
 
-    def __init__(self, taken: Taken, wire: _Wire) -> None:
+    A statement whose reply was not read to its end leaves the connection `busy`: it can only be closed.
+    """
+
+    def __init__(self, taken: Taken, wire: Wire) -> None:
         self.wire = wire
         self._taken = taken
         self._transport = taken.transport
         self.thread_id = taken.thread_id
-        self._open: Result | None = None
+        self._busy = False
         self._closed = False
 
     @staticmethod
-    async def open(
-        address: Address, database: str | None = None, charset_id: int = 45, flags: int = 0
-    ) -> RawConnection:
-        """Connect; utf8mb4, autocommit as the server has it."""
-        del charset_id, flags  # text is utf8mb4 until SET NAMES says otherwise
-        wire = _Wire()
-        taken = await take(address, database, wire)
-        wire.transport = taken.transport
-        return RawConnection(taken, wire)
+    async def open(address: Address, database: str | None = None) -> RawConnection:
+        """Connect and log in: utf8mb4 and autocommit, whatever the server's defaults are.
+
+        Raises
+        ------
+        ConnectionLost
+            If the server cannot be reached, or does not answer in time.
+        ServerError
+            If it refuses the account or the database.
+        """
+        wire = Wire()
+        connection = RawConnection(await take(address, database, wire), wire)
+        try:
+            await connection.run(_SETTINGS)
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
 
     @property
     def closed(self) -> bool:
@@ -228,30 +206,54 @@ class RawConnection:
 
     @property
     def busy(self) -> bool:
-        """Whether a result is unread."""
-        return self._open is not None
+        """Whether a reply has not been read to its end."""
+        return self._busy
 
-    def finished(self, result: Result) -> None:
-        """Note that a result has been read to its end."""
-        if self._open is result:
-            self._open = None
+    def finished(self) -> None:
+        """Note that a reply has been read to its end."""
+        self._busy = False
 
-    def _send(self, payload: bytes) -> None:
+    def desynchronised(self, reason: str) -> ConnectionLost:
+        """Close the connection, whose bytes can no longer be told apart; return the error to raise."""
+        self.abort()
+        return ConnectionLost(reason)
+
+    def _begin(self, payload: bytes) -> None:
         if self.closed:
             raise ConnectionLost(self.wire.lost or "closed")
-        if self._open is not None:
-            raise ConnectionLost("the last result was not read")
+        if self._busy:
+            raise RuntimeError("the last reply was not read to its end")
+        if self.wire.size:  # what nobody asked for: the server says goodbye
+            raise self.desynchronised("closed by the server")
+        self._busy = True
         self._transport.write(packet(payload, 0))
 
-    async def query(self, sql: bytes) -> Result:
-        """Run a statement of text protocol and return its result."""
-        self._send(bytes((COM_QUERY,)) + sql)
-        return await self._result(ReplyKind.QUERY)
+    async def receive(self, scanner: ReplyScanner) -> list[Event]:
+        """Wait for bytes and return what they complete of a reply."""
+        data = await self.wire.take()
+        try:
+            events = scanner.feed(data)
+        except PacketError as error:
+            raise self.desynchronised("malformed reply") from error
+        if scanner.consumed != len(data):
+            raise self.desynchronised("bytes after a reply")
+        return events
 
-    async def _result(self, kind: ReplyKind, prepared: int | None = None) -> Result:
-        result = Result(self, ReplyScanner(kind, self._taken.deprecate_eof), prepared)
-        self._open = result
-        return await result.open()
+    def _scanner(self, kind: ReplyKind) -> ReplyScanner:
+        return ReplyScanner(kind, self._taken.deprecate_eof)
+
+    async def query(self, sql: bytes) -> Result:
+        """Run a statement of text protocol and return its result.
+
+        Raises
+        ------
+        ServerError
+            If the server refuses it.
+        ConnectionLost
+            If the server goes away.
+        """
+        self._begin(bytes((COM_QUERY,)) + sql)
+        return await Result(self, self._scanner(ReplyKind.QUERY)).open()
 
     async def run(self, sql: str | bytes) -> Ok:
         """Run a statement and forget its rows."""
@@ -267,23 +269,29 @@ class RawConnection:
         return out
 
     async def execute(self, sql: bytes, parameters: Sequence[Parameter]) -> Result:
-        """Prepare, execute and close a statement: binary rows."""
-        self._send(bytes((COM_STMT_PREPARE,)) + sql)
-        scanner = ReplyScanner(ReplyKind.PREPARE, self._taken.deprecate_eof)
-        header: PreparedEvent | None = None
+        """Prepare, execute and close a statement: binary rows.
+
+        Raises
+        ------
+        PacketError
+            If the statement wants another number of parameters.
+        """
+        self._begin(bytes((COM_STMT_PREPARE,)) + sql)
+        scanner = self._scanner(ReplyKind.PREPARE)
+        events: list[Event] = []
         while not scanner.done:
-            for event in scanner.feed(await self.wire.take()):
-                if isinstance(event, ErrEvent):
-                    raise ServerError(event.err.errno, event.err.sqlstate, event.err.message)
-                if isinstance(event, PreparedEvent):
-                    header = event
-        if header is None:
-            raise ConnectionLost("no PREPARE reply")
-        if header.parameters != len(parameters):
-            self.close_statement(header.statement_id)
-            raise PacketError(f"{header.parameters} parameters wanted, {len(parameters)} given")
-        self._send(execute_payload(header.statement_id, parameters))
-        return await self._result(ReplyKind.QUERY, header.statement_id)
+            events += await self.receive(scanner)
+        self.finished()
+        first = events[0]
+        if isinstance(first, ErrEvent):
+            raise ServerError(first.err.errno, first.err.sqlstate, first.err.message)
+        if not isinstance(first, PreparedEvent):
+            raise self.desynchronised("no PREPARE reply")
+        if first.parameters != len(parameters):
+            self.close_statement(first.statement_id)
+            raise PacketError(f"{first.parameters} parameters wanted, {len(parameters)} given")
+        self._begin(execute_payload(first.statement_id, parameters))
+        return await Result(self, self._scanner(ReplyKind.QUERY), first.statement_id).open()
 
     def close_statement(self, statement_id: int) -> None:
         """Send COM_STMT_CLOSE, which has no reply."""
@@ -291,35 +299,42 @@ class RawConnection:
             self._transport.write(packet(bytes((COM_STMT_CLOSE,)) + statement_id.to_bytes(4, "little"), 0))
 
     async def load(self, sql: bytes, pieces: AsyncIterator[bytes]) -> Ok:
-        """Run LOAD DATA LOCAL with its text from memory.
+        """Run LOAD DATA LOCAL with its text from memory, cut anywhere.
 
-        If `pieces` fails, the connection is closed, because a cut file would be loaded.
+        If `pieces` fails or the task is cancelled, the connection is closed: the server would load a
+        text that was cut short, or take the next statement for its end.
+
+        Raises
+        ------
+        ServerError
+            If the server refuses the statement or the text.
+        ConnectionLost
+            If the server goes away.
         """
-        self._send(bytes((COM_QUERY,)) + sql)
-        scanner = ReplyScanner(ReplyKind.QUERY, self._taken.deprecate_eof)
-        sent = False
+        self._begin(bytes((COM_QUERY,)) + sql)
+        scanner = self._scanner(ReplyKind.QUERY)
+        last: Event | None = None
         try:
             while not scanner.done:
-                for event in scanner.feed(await self.wire.take()):
-                    if isinstance(event, LocalInfile) and not sent:
-                        sent = True
+                for event in await self.receive(scanner):
+                    last = event
+                    if isinstance(event, LocalInfile):
                         await self._send_file(pieces)
-                    elif isinstance(event, ErrEvent):
-                        raise ServerError(event.err.errno, event.err.sqlstate, event.err.message)  # noqa: TRY301
-                    elif isinstance(event, OkEvent):
-                        return event.ok
-        except ServerError:
-            raise
         except BaseException:
             self.abort()
             raise
-        raise ConnectionLost("LOAD DATA was not answered")
+        self.finished()
+        if isinstance(last, ErrEvent):
+            raise ServerError(last.err.errno, last.err.sqlstate, last.err.message)
+        if isinstance(last, OkEvent):
+            return last.ok
+        raise ValueError("load was given a statement with rows")
 
     async def _send_file(self, pieces: AsyncIterator[bytes]) -> None:
         seq = 2
         async for piece in pieces:
-            for start in range(0, len(piece), 1 << 20):
-                part = piece[start : start + (1 << 20)]
+            for start in range(0, len(piece), _FILE_PIECE):
+                part = piece[start : start + _FILE_PIECE]
                 self._transport.writelines([len(part).to_bytes(3, "little") + bytes((seq & 255,)), part])
                 seq += 1
                 await self.wire.drain()
@@ -335,11 +350,13 @@ class RawConnection:
             await other.close()
 
     async def reset(self) -> None:
-        """Send COM_RESET_CONNECTION: variables, temporary tables and settings go."""
-        self._send(bytes((COM_RESET,)))
-        result = await self._result(ReplyKind.SIMPLE)
-        if result.ok is None:
-            raise ConnectionLost("reset was not answered")
+        """Send COM_RESET_CONNECTION: variables, temporary tables and settings go; the database stays.
+
+        The server would go on with its own default character set, so ours is set again.
+        """
+        self._begin(bytes((COM_RESET,)))
+        await Result(self, self._scanner(ReplyKind.SIMPLE)).open()
+        await self.run(_SETTINGS)
 
     def abort(self) -> None:
         """Close at once."""
@@ -348,7 +365,7 @@ class RawConnection:
 
     async def close(self) -> None:
         """Say goodbye and close."""
-        if not self.closed and self._open is None:
+        if not self.closed and not self._busy:
             self._transport.write(packet(bytes((COM_QUIT,)), 0))
             self._transport.close()
         else:

@@ -5,7 +5,7 @@ The pure-Python twin is `_rows_py`; both have the same tests.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 DEF MAX_PAYLOAD = 0xFFFFFF
@@ -37,17 +37,23 @@ def scan(const unsigned char[::1] buffer, Py_ssize_t start, Py_ssize_t end, bint
     return start, rows, bool(continued), False
 
 
+cdef _cut():
+    raise ValueError("block ends within a packet or a row")
+
+
 def renumber(unsigned char[::1] block, int seq):
     """See `_rows_py.renumber`."""
     cdef Py_ssize_t at = 0, end = block.shape[0]
     cdef unsigned char* p
-    if end < 4:
+    if end == 0:
         return seq
     p = &block[0]
     while at + 4 <= end:
         p[at + 3] = seq & 255
         seq = (seq + 1) & 255
         at += 4 + _length(p + at)
+    if at != end:
+        _cut()
     return seq
 
 
@@ -55,13 +61,15 @@ def count(const unsigned char[::1] block):
     """See `_rows_py.count`."""
     cdef Py_ssize_t at = 0, end = block.shape[0], rows = 0, length
     cdef const unsigned char* p
-    if end < 4:
+    if end == 0:
         return 0
     p = &block[0]
     while at + 4 <= end:
         length = _length(p + at)
         rows += length != MAX_PAYLOAD
         at += 4 + length
+    if at != end:
+        _cut()
     return rows
 
 
@@ -69,141 +77,149 @@ def take(const unsigned char[::1] block, Py_ssize_t rows):
     """See `_rows_py.take`."""
     cdef Py_ssize_t at = 0, end = block.shape[0], length
     cdef const unsigned char* p
-    if end < 4:
+    if end == 0:
         return 0
     p = &block[0]
     while rows > 0 and at + 4 <= end:
         length = _length(p + at)
         rows -= length != MAX_PAYLOAD
         at += 4 + length
+    if at > end or (rows > 0 and at != end):
+        _cut()
     return at
 
 
+cdef inline Py_ssize_t _field(const unsigned char* p, Py_ssize_t end, Py_ssize_t* at) except -2:
+    """Return a field's length in bytes, -1 for NULL, and move `at` to its first byte."""
+    cdef unsigned char first = p[at[0]]
+    cdef Py_ssize_t width, i, size
+    at[0] += 1
+    if first < 0xFB:
+        size = first
+    elif first == 0xFB:
+        return -1
+    else:
+        if first == 0xFF:
+            raise ValueError("no field begins with 0xFF")
+        width = 2 if first == 0xFC else (3 if first == 0xFD else 8)
+        if width > end - at[0]:
+            raise ValueError("field runs past its row")
+        size = 0
+        for i in range(width):
+            size |= (<Py_ssize_t>p[at[0] + i]) << (8 * i)
+        at[0] += width
+    if size < 0 or size > end - at[0]:
+        raise ValueError("field runs past its row")
+    return size
+
+
 cdef list _fields(const unsigned char* p, Py_ssize_t end):
-    cdef Py_ssize_t at = 0, size, width, i
-    cdef unsigned char first
+    cdef Py_ssize_t at = 0, size
     cdef list fields = []
     while at < end:
-        first = p[at]
-        at += 1
-        if first == 0xFB:
+        size = _field(p, end, &at)
+        if size < 0:
             fields.append(None)
-            continue
-        if first < 0xFB:
-            size = first
         else:
-            width = 2 if first == 0xFC else (3 if first == 0xFD else 8)
-            if at + width > end:
-                raise ValueError("field runs past its row")
-            size = 0
-            for i in range(width):
-                size |= (<Py_ssize_t>p[at + i]) << (8 * i)
-            at += width
-        if size < 0 or at + size > end:
-            raise ValueError("field runs past its row")
-        fields.append(PyBytes_FromStringAndSize(<const char*>p + at, size))
-        at += size
+            fields.append(PyBytes_FromStringAndSize(<const char*>p + at, size))
+            at += size
     return fields
 
 
-cdef list _payloads(const unsigned char[::1] block):
-    """Payloads of a block that has rows of several packets."""
-    cdef Py_ssize_t at = 0, end = block.shape[0], length
-    cdef bytes held = b""
-    cdef list out = []
-    while at + 4 <= end:
-        length = _length(&block[at])
-        piece = PyBytes_FromStringAndSize(<const char*>&block[at] + 4, length)
-        at += 4 + length
-        if length == MAX_PAYLOAD:
-            held += piece
-        else:
-            out.append(held + piece)
-            held = b""
-    return out
+cdef Py_ssize_t _whole(const unsigned char* p, Py_ssize_t at, Py_ssize_t end) except -1:
+    """Return the length in bytes of the payload of the packet at `at`, which must be whole."""
+    if end - at < 4 or _length(p + at) > end - at - 4:
+        _cut()
+    return _length(p + at)
+
+
+cdef bytes _long_payload(const unsigned char* p, Py_ssize_t end, Py_ssize_t* at):
+    """Return the payload of the row of several packets at `at`, and move `at` behind it."""
+    cdef Py_ssize_t length = MAX_PAYLOAD
+    cdef list pieces = []
+    while length == MAX_PAYLOAD:
+        length = _whole(p, at[0], end)
+        pieces.append(PyBytes_FromStringAndSize(<const char*>p + at[0] + 4, length))
+        at[0] += 4 + length
+    return b"".join(pieces)
 
 
 def split(const unsigned char[::1] block):
     """See `_rows_py.split`."""
+    cdef Py_ssize_t at = 0, end = block.shape[0], length
+    cdef const unsigned char* p
     cdef bytes payload
     cdef list rows = []
-    if block.shape[0] < 4:
+    if end == 0:
         return rows
-    for payload in _payloads(block):
-        rows.append(_fields(<const unsigned char*>(<char*>payload), len(payload)))
+    p = &block[0]
+    while at < end:
+        length = _whole(p, at, end)
+        if length == MAX_PAYLOAD:
+            payload = _long_payload(p, end, &at)
+            rows.append(_fields(<const unsigned char*>(<char*>payload), len(payload)))
+        else:
+            rows.append(_fields(p + at + 4, length))
+            at += 4 + length
     return rows
 
 
 cdef Py_ssize_t _convert(const unsigned char* p, Py_ssize_t end, unsigned char* out) except -1:
-    """Write one row's fields as a line; `out` has room for twice the row and its separators."""
-    cdef Py_ssize_t at = 0, o = 0, size, width, i
-    cdef unsigned char first, c
+    """Write one row's fields as a line; `out` has room for three times the row and eight bytes."""
+    cdef Py_ssize_t at = 0, o = 0, size, i, run
+    cdef unsigned char c
     cdef bint started = False
     while at < end:
-        first = p[at]
-        at += 1
+        size = _field(p, end, &at)
         if started:
             out[o] = b'\t'
             o += 1
         started = True
-        if first == 0xFB:
+        if size < 0:
             out[o] = b'\\'
             out[o + 1] = b'N'
             o += 2
             continue
-        if first < 0xFB:
-            size = first
-        else:
-            width = 2 if first == 0xFC else (3 if first == 0xFD else 8)
-            if at + width > end:
-                raise ValueError("field runs past its row")
-            size = 0
-            for i in range(width):
-                size |= (<Py_ssize_t>p[at + i]) << (8 * i)
-            at += width
-        if size < 0 or at + size > end:
-            raise ValueError("field runs past its row")
-        for i in range(size):
-            c = p[at + i]
+        run = at
+        for i in range(at, at + size):
+            c = p[i]
+            if c > b'\\' or (c > b'\n' and c != b'\\'):  # nearly every byte
+                continue
             if c == b'\\' or c == b'\t' or c == b'\n' or c == 0:
+                memcpy(out + o, p + run, i - run)
+                o += i - run
                 out[o] = b'\\'
-                o += 1
-                if c == b'\t':
-                    c = b't'
-                elif c == b'\n':
-                    c = b'n'
-                elif c == 0:
-                    c = b'0'
-            out[o] = c
-            o += 1
+                out[o + 1] = b't' if c == b'\t' else (b'n' if c == b'\n' else (b'0' if c == 0 else c))
+                o += 2
+                run = i + 1
         at += size
+        memcpy(out + o, p + run, at - run)
+        o += at - run
     out[o] = b'\n'
     return o + 1
 
 
 def rows_to_load(const unsigned char[::1] block):
     """See `_rows_py.rows_to_load`."""
-    cdef Py_ssize_t at = 0, end = block.shape[0], length, used = 0, room
+    cdef Py_ssize_t at = 0, end = block.shape[0], length, used = 0
     cdef unsigned char* out
     cdef const unsigned char* p
     cdef bytes payload
-    if end < 4:
+    if end == 0:
         return b""
-    room = 3 * end + 64  # a NULL byte becomes three characters, an escaped one two
-    out = <unsigned char*>malloc(room)
+    out = <unsigned char*>malloc(3 * end + 64)  # a NULL becomes three characters, an escaped byte two
     if out == NULL:
         raise MemoryError
     try:
         p = &block[0]
-        while at + 4 <= end:
-            length = _length(p + at)
+        while at < end:
+            length = _whole(p, at, end)
             if length == MAX_PAYLOAD:
-                used = 0
-                for payload in _payloads(block):
-                    used += _convert(<const unsigned char*>(<char*>payload), len(payload), out + used)
-                break
-            used += _convert(p + at + 4, length, out + used)
-            at += 4 + length
+                payload = _long_payload(p, end, &at)
+                used += _convert(<const unsigned char*>(<char*>payload), len(payload), out + used)
+            else:
+                used += _convert(p + at + 4, length, out + used)
+                at += 4 + length
         return PyBytes_FromStringAndSize(<const char*>out, used)
     finally:
         free(out)

@@ -43,79 +43,128 @@ def scan(
     return start, rows, continued, False
 
 
+_CUT = "block ends within a packet or a row"
+
+
 def renumber(block: bytearray, seq: int) -> int:
-    """Rewrite the sequence byte of every packet in place; return the next number."""
+    """Rewrite the sequence byte of every packet in place; return the next number.
+
+    Raises
+    ------
+    ValueError
+        If the block ends within a packet.
+    """
     at, end = 0, len(block)
     while at + 4 <= end:
         length = block[at] | block[at + 1] << 8 | block[at + 2] << 16
         block[at + 3] = seq & 255
         seq = (seq + 1) & 255
         at += 4 + length
+    if at != end:
+        raise ValueError(_CUT)
     return seq
 
 
 def count(block: bytes | bytearray | memoryview) -> int:
-    """Return the rows in a block of whole packets."""
+    """Return how many rows end in a block of whole packets.
+
+    Raises
+    ------
+    ValueError
+        If the block ends within a packet.
+    """
     at, end, rows = 0, len(block), 0
     while at + 4 <= end:
         length = block[at] | block[at + 1] << 8 | block[at + 2] << 16
         rows += length != MAX_PAYLOAD
         at += 4 + length
+    if at != end:
+        raise ValueError(_CUT)
     return rows
 
 
 def take(block: bytes | bytearray | memoryview, rows: int) -> int:
-    """Return the offset after the first `rows` rows."""
+    """Return the offset in bytes after the first `rows` rows, or the block's end if it has fewer.
+
+    Raises
+    ------
+    ValueError
+        If the block ends within a packet.
+    """
     at, end = 0, len(block)
     while rows > 0 and at + 4 <= end:
         length = block[at] | block[at + 1] << 8 | block[at + 2] << 16
         rows -= length != MAX_PAYLOAD
         at += 4 + length
+    if at > end or (rows > 0 and at != end):
+        raise ValueError(_CUT)
     return at
 
 
 def _payloads(block: bytes | bytearray | memoryview) -> list[bytes]:
-    at, end, out, held = 0, len(block), [], b""
-    while at + 4 <= end:
-        length = block[at] | block[at + 1] << 8 | block[at + 2] << 16
-        piece = bytes(block[at + 4 : at + 4 + length])
+    at, end, out = 0, len(block), []
+    held: list[bytes] = []
+    while at < end:
+        length = block[at] | block[at + 1] << 8 | block[at + 2] << 16 if at + 4 <= end else end
+        if at + 4 + length > end:
+            raise ValueError(_CUT)
+        held.append(bytes(block[at + 4 : at + 4 + length]))
         at += 4 + length
-        if length == MAX_PAYLOAD:
-            held += piece
-        else:
-            out.append(held + piece)
-            held = b""
+        if length != MAX_PAYLOAD:
+            out.append(b"".join(held))
+            held = []
+    if held:
+        raise ValueError(_CUT)
     return out
 
 
-def split(block: bytes | bytearray | memoryview) -> list[list[bytes | None]]:
-    """Return the fields of text-protocol rows; None is NULL."""
-    rows: list[list[bytes | None]] = []
-    for payload in _payloads(block):
-        at, end = 0, len(payload)
-        fields: list[bytes | None] = []
-        while at < end:
-            first = payload[at]
-            at += 1
-            if first == 0xFB:
-                fields.append(None)
-                continue
-            if first < 0xFB:
-                size = first
-            else:
-                width = {0xFC: 2, 0xFD: 3}.get(first, 8)
-                size = int.from_bytes(payload[at : at + width], "little")
-                at += width
-            if at + size > end:
+_WIDTHS = {0xFC: 2, 0xFD: 3, 0xFE: 8}
+
+
+def _fields(payload: bytes) -> list[bytes | None]:
+    at, end = 0, len(payload)
+    fields: list[bytes | None] = []
+    while at < end:
+        first = payload[at]
+        at += 1
+        if first == 0xFB:
+            fields.append(None)
+            continue
+        if first == 0xFF:
+            raise ValueError("no field begins with 0xFF")
+        size = first
+        if first > 0xFB:
+            width = _WIDTHS[first]
+            if at + width > end:
                 raise ValueError("field runs past its row")
-            fields.append(payload[at : at + size])
-            at += size
-        rows.append(fields)
-    return rows
+            size = int.from_bytes(payload[at : at + width], "little")
+            at += width
+        if at + size > end:
+            raise ValueError("field runs past its row")
+        fields.append(payload[at : at + size])
+        at += size
+    return fields
+
+
+def split(block: bytes | bytearray | memoryview) -> list[list[bytes | None]]:
+    """Return the fields of text-protocol rows; None is NULL.
+
+    Raises
+    ------
+    ValueError
+        If the block does not end where a row ends, or a field runs past its row.
+    """
+    return [_fields(payload) for payload in _payloads(block)]
 
 
 def rows_to_load(block: bytes | bytearray | memoryview) -> bytes:
-    r"""Return text-protocol rows as LOAD DATA text: tabs, newlines, backslash escapes, ``\N``."""
+    r"""Return text-protocol rows as LOAD DATA text: tabs, newlines, backslash escapes, ``\N``.
+
+    Raises
+    ------
+    ValueError
+        If the block does not end where a row ends, or a field runs past its row.
+    """
     lines = []
     for fields in split(block):
         parts = []

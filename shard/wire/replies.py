@@ -55,10 +55,21 @@ class ColumnsEvent:
 
 @dataclass(frozen=True, slots=True)
 class RowsEvent:
-    """Whole row packets."""
+    """Whole row packets.
+
+    Attributes
+    ----------
+    block : bytes
+        The packets, headers included.
+    rows : int
+        How many rows end in it.
+    whole : bool
+        It ends where a row ends; False only within a row longer than 16 MiB.
+    """
 
     block: bytes
     rows: int
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +114,7 @@ class ReplyScanner:
         self._at = 0
         self._state = {ReplyKind.FIELD_LIST: "fields", ReplyKind.FETCH: "rows"}.get(kind, "head")
         self._continued = False
-        self._held = b""
+        self._held: list[bytes] = []
         self._definitions: list[bytes] = []
         self._wanted = 0
         self._sections: list[int] = []
@@ -116,6 +127,9 @@ class ReplyScanner:
         PacketError
             If the bytes are no reply of this kind.
         """
+        if self.done:
+            self.consumed = 0
+            return []
         if self._at:
             del self._buffer[: self._at]
             self._at = 0
@@ -145,10 +159,11 @@ class ReplyScanner:
             piece = bytes(self._buffer[self._at + 4 : end])
             self._at = end
             if length == MAX_PAYLOAD:
-                self._held += piece
+                self._held.append(piece)
                 continue
-            whole, self._held = self._held + piece, b""
-            return whole
+            if self._held:
+                piece, self._held = b"".join([*self._held, piece]), []
+            return piece
 
     def _rows(self, events: list[Event]) -> bool:
         stop, found, self._continued, terminator = rows.scan(
@@ -156,7 +171,7 @@ class ReplyScanner:
         )
         if stop > self._at:
             with memoryview(self._buffer) as view:
-                events.append(RowsEvent(bytes(view[self._at : stop]), found))
+                events.append(RowsEvent(bytes(view[self._at : stop]), found, not self._continued))
             self._at = stop
         if not terminator:
             return False
@@ -185,6 +200,8 @@ class ReplyScanner:
         self.done = True
 
     def _step(self, payload: bytes, events: list[Event]) -> None:
+        if not payload and self.kind is not ReplyKind.STATISTICS:
+            raise PacketError("empty packet")
         if self._state == "head":
             self._head(payload, events)
         elif self._state == "columns":
@@ -203,8 +220,6 @@ class ReplyScanner:
             events.append(OkEvent(Ok(info=payload)))
             self.done = True
             return
-        if not payload:
-            raise PacketError("empty packet")
         first = payload[0]
         if first == 0xFF:
             self._error(payload, events)
@@ -217,16 +232,20 @@ class ReplyScanner:
         elif self.kind is ReplyKind.SIMPLE:
             if first != 0xFE:
                 raise PacketError("neither OK nor ERR")
-            events.append(EndEvent(Ok(0, 0, 0, 0), more_results=False))
-            self.done = True
+            self._end(payload, events)  # COM_SET_OPTION and COM_DEBUG are answered by EOF
         elif first == 0xFB:
             events.append(LocalInfile(payload[1:]))
         else:
-            self._wanted, _ = read_lenenc_int(payload, 0)
+            self._wanted, end = read_lenenc_int(payload, 0)
+            if end != len(payload):  # MariaDB's metadata caching would add a byte; it is not negotiated
+                raise PacketError("bytes after the column count")
             self._definitions = []
             self._state = "columns"
 
     def _column(self, payload: bytes, events: list[Event]) -> None:
+        if payload[0] == 0xFF:  # no definition begins so; a server that gives up does
+            self._error(payload, events)
+            return
         self._definitions.append(payload)
         if len(self._definitions) == self._wanted:
             if self.deprecate_eof:
@@ -236,6 +255,8 @@ class ReplyScanner:
                 self._state = "columns_eof"
 
     def _columns_end(self, payload: bytes, events: list[Event]) -> None:
+        if payload[0] != 0xFE:
+            raise PacketError("definitions without their EOF")
         eof = Eof.decode(payload)
         events.append(ColumnsEvent(tuple(self._definitions)))
         self._state = "rows"

@@ -1,0 +1,121 @@
+"""The socket's edge of a MariaDB connection: bytes in with backpressure, waiting for room to write.
+
+It knows no packets. Reading pauses when nobody takes what was received, and a lost link is one
+exception, `ConnectionLost`, whatever the event loop calls it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+HIGH_WATER = 1 << 20
+"""Bytes received and not yet taken, past which reading pauses."""
+
+
+class ConnectionLost(Exception):  # noqa: N818 - it is what happened
+    """The server closed the connection, or it could not be made."""
+
+
+class Wire(asyncio.Protocol):
+    """Bytes received pile up here until the reader of the current reply takes them.
+
+    Attributes
+    ----------
+    size : int
+        Bytes received and not yet taken.
+    lost : str or None
+        Why nothing more will come.
+    transport : asyncio.Transport
+        Set by whoever puts this protocol on a transport.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: deque[bytes] = deque()
+        self.size = 0
+        self.lost: str | None = None
+        self.transport: asyncio.Transport | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._paused = False
+        self._full = False
+
+    def data_received(self, data: bytes) -> None:
+        """Keep received bytes; pause the transport past HIGH_WATER."""
+        self.pieces.append(data)
+        self.size += len(data)
+        if self.size > HIGH_WATER and not self._paused and self.transport is not None:
+            self._paused = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end, and wake whoever waits."""
+        self.lost = str(exc) if exc else "closed by the server"
+        self._wake()
+        self.resume_writing()
+
+    def eof_received(self) -> bool:
+        """Note that nothing more comes; the transport closes."""
+        self.lost = "closed by the server"
+        self._wake()
+        return False
+
+    def pause_writing(self) -> None:
+        """Note that the transport is full."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """Note that the transport has room again."""
+        self._full = False
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait that long for a byte; return whether there is something to take or to fail with."""
+        if not self.pieces and self.lost is None:
+            loop = asyncio.get_running_loop()
+            reader = self._reader = loop.create_future()
+            timer = loop.call_later(seconds, self._wake)
+            try:
+                await reader
+            finally:
+                timer.cancel()
+                self._reader = None
+        return bool(self.pieces) or self.lost is not None
+
+    async def take(self) -> bytes:
+        """Return what has been received, waiting for the first byte.
+
+        Raises
+        ------
+        ConnectionLost
+            If nothing is there and nothing will come.
+        """
+        while not self.pieces:
+            if self.lost is not None:
+                raise ConnectionLost(self.lost)
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        data = self.pieces.popleft() if len(self.pieces) == 1 else b"".join(self.pieces)
+        self.pieces.clear()
+        self.size = 0
+        if self._paused and self.transport is not None and self.lost is None:
+            self._paused = False
+            self.transport.resume_reading()
+        return data
+
+    async def drain(self) -> None:
+        """Wait until the transport takes more bytes."""
+        while self._full and self.lost is None:
+            self._writer = asyncio.get_running_loop().create_future()
+            await self._writer
+        if self.lost is not None:
+            raise ConnectionLost(self.lost)
