@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import click
 
 from backend.connection import ConnectionLost
-from shard.catalog.catalog_file import CatalogFileError, parse
+from shard.catalog.catalog_file import CatalogFile, CatalogFileError, Places, parse
 from shard.errors import SkyError
 from skyshard.errors import UserError
 
@@ -21,13 +22,27 @@ from skyshard.errors import UserError
     "--secret-file", type=click.Path(path_type=Path, exists=True), help="The agents' secret, with --home."
 )
 @click.option("--replace", is_flag=True, help="Swap a published database for these files.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    default=lambda: os.cpu_count() or 1,
+    show_default="processors",
+    help="Pieces of files that are partitioned at once.",
+)
 def ingest_command(
-    catalog: Path, directory: Path | None, home: str | None, secret_file: Path | None, replace: bool
+    catalog: Path,
+    directory: Path | None,
+    home: str | None,
+    secret_file: Path | None,
+    replace: bool,
+    processes: int,
 ) -> None:
     """Load the catalogue that CATALOG (a YAML file) describes, and publish it."""
     from skyshard.cluster.connect import from_dir, from_url
     from skyshard.ingest.ingest import Ingest
+    from skyshard.ingest.progress import Bars
 
+    file, places = _read(catalog)
     if directory is not None:
         address = from_dir(directory)
     elif home is not None and secret_file is not None:
@@ -35,20 +50,33 @@ def ingest_command(
     else:
         raise UserError("say where the cluster is: --dir DIR, or --home URL with --secret-file FILE")
     try:
-        file = parse(catalog.read_text(), str(catalog))
+        with Bars() as bars:
+            run = Ingest(
+                file, places, catalog.parent, address, replace=replace, jobs=processes, bars=bars
+            ).run()
+            asyncio.run(run)
+    except (ConnectionLost, ExceptionGroup) as error:
+        raise _mistake(error) from error
+    click.echo(f"Database '{file.database}' is published.")
+
+
+def _read(catalog: Path) -> tuple[CatalogFile, Places]:
+    try:
+        text = catalog.read_text()
+        return parse(text, str(catalog)), Places(text, str(catalog))
     except OSError as error:
         raise UserError(f"{catalog}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{catalog}: it is no UTF-8 text") from error
     except CatalogFileError as error:
         raise UserError(str(error)) from error
-    try:
-        asyncio.run(Ingest(file, catalog.parent, address, replace, click.echo).run())
-    except SkyError as error:
-        raise UserError(error.message) from error
-    except ConnectionLost as error:
-        raise UserError("the home server cannot be reached") from error
-    except BaseExceptionGroup as group:
-        first = group.exceptions[0]
-        if isinstance(first, (SkyError, UserError)):
-            raise UserError(str(first)) from group
-        raise
-    click.echo(f"Database '{file.database}' is published.")
+
+
+def _mistake(error: Exception) -> Exception:
+    """Return the first error of a group that says what is wrong; others are bugs and stay as they are."""
+    if isinstance(error, ConnectionLost):
+        return UserError("the home server cannot be reached")
+    if isinstance(error, ExceptionGroup):
+        found = (_mistake(inner) for inner in error.exceptions)
+        return next((one for one in found if isinstance(one, (UserError, SkyError))), error)
+    return error

@@ -1,153 +1,192 @@
-"""Reads the data files of a table as Arrow batches of bounded size."""
+"""Reads the data files of a table in pieces of bounded size, which are parsed where they are used.
+
+A piece knows where its rows come from, so that an error can name file and line (delimited text) or file and
+row (Parquet).
+"""
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 
-from shard.catalog.catalog_file import TableSpec
-from shard.catalog.model import Column
+from shard.catalog.catalog_file import Format, Places, TableSpec
+from shard.catalog.naming import TEMPLATE_CHUNK
 from skyshard.errors import UserError
+from skyshard.ingest import delimited
+from skyshard.ingest.layout import Layout
 
 BATCH_ROWS = 200_000
-_SQL_OF_ARROW = {
-    "int8": "TINYINT", "int16": "SMALLINT", "int32": "INT", "int64": "BIGINT", "uint8": "TINYINT UNSIGNED",
-    "uint16": "SMALLINT UNSIGNED", "uint32": "INT UNSIGNED", "uint64": "BIGINT UNSIGNED", "float": "FLOAT",
-    "double": "DOUBLE", "bool": "TINYINT", "string": "VARCHAR(255)", "large_string": "VARCHAR(255)",
-    "string_view": "VARCHAR(255)", "binary": "BLOB", "large_binary": "LONGBLOB", "date32[day]": "DATE",
-}  # fmt: skip
-_INTS = ("TINYINT", "SMALLINT", "MEDIUMINT", "INT", "INTEGER", "BIGINT")
+BATCH_VALUES = 4_000_000
+"""Rows and values of a piece of a Parquet file at most: a table may have a thousand columns."""
 
 
-def paths(spec: TableSpec, base: Path) -> list[Path]:
-    """Return the files of a table; a pattern that matches nothing is an error."""
-    out: list[Path] = []
-    for pattern in spec.files:
-        found = sorted(base.glob(pattern)) if any(c in pattern for c in "*?[") else [base / pattern]
-        missing = next((path for path in found if not path.is_file()), None)
-        if not found or missing is not None:
-            raise UserError(f"table '{spec.name}': file {missing or pattern} does not exist")
-        out += found
-    return out
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A file to read; `chunk` and `is_overlap` are set by the name of an already partitioned one."""
+
+    path: Path
+    chunk: int | None = None
+    is_overlap: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some rows of a file.
+
+    Attributes
+    ----------
+    content : Table or Block
+        Rows of a Parquet file, or lines of a delimited one that are yet to be parsed.
+    names : tuple of str
+        All columns of a delimited file.
+    first_row : int
+        Number of the first row of a Parquet piece, from 0.
+    """
+
+    file: DataFile
+    form: Format
+    layout: Layout
+    content: pa.Table | delimited.Block
+    names: tuple[str, ...] = ()
+    first_row: int = 0
+
+    def table(self) -> pa.Table:
+        """Return the rows, columns in order and under their SQL names.
+
+        Raises
+        ------
+        UserError
+            For a line that cannot be split, with file and line.
+        """
+        wanted = [field.source for field in self.layout.fields]
+        if isinstance(self.content, delimited.Block):
+            try:
+                found = delimited.columns(self.content, self.form, list(self.names), wanted)
+            except delimited.BadLine as error:
+                raise UserError(f"{self.place(error.row)}: {error}") from error
+        else:
+            found = self.content
+        return found.rename_columns([field.column.name for field in self.layout.fields])
+
+    def place(self, row: int) -> str:
+        """Return where a row stands: ``file:line``, or ``file: row number`` from 1."""
+        if isinstance(self.content, delimited.Block):
+            return f"{self.file.path}:{delimited.line_of(self.content, self.form, row)}"
+        return f"{self.file.path}: row {self.first_row + row + 1}"
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        if isinstance(self.content, delimited.Block):
+            return len(self.content.data)
+        return int(self.content.nbytes)
+
+
+def find(spec: TableSpec, place: tuple[str | int, ...], places: Places, base: Path) -> list[DataFile]:
+    """Return the files of a table; a pattern that matches nothing is an error.
+
+    Parameters
+    ----------
+    place : tuple
+        Where the table stands in the catalogue file.
+    base : Path
+        The catalogue file's directory.
+    """
+    key = "chunk_files" if spec.chunk_files else "files"
+    out: dict[Path, DataFile] = {}
+    for index, pattern in enumerate(spec.chunk_files or spec.files):
+        where = f"{places.of(*place, key, index)}: table '{spec.name}': {key}"
+        paths = _matching(base, pattern)
+        missing = next((path for path in paths if not path.is_file()), None)
+        if not paths or missing is not None:
+            raise UserError(f"{where}: file {missing or base / pattern} does not exist")
+        for path in paths:
+            out[path] = DataFile(path) if key == "files" else _partitioned(path, where)
+    return list(out.values())
+
+
+def _matching(base: Path, pattern: str) -> list[Path]:
+    path = base / pattern
+    if not any(char in pattern for char in "*?["):
+        return [path]
+    root = Path(path.anchor)
+    return sorted(found for found in root.glob(str(path.relative_to(root))) if found.is_file())
+
+
+def _partitioned(path: Path, where: str) -> DataFile:
+    """Read chunk and role from a name as Qserv's partitioner writes it.
+
+    Examples
+    --------
+    ``chunk_6630.txt``, ``chunk_6630_overlap.txt``, ``chunk_6630_full_overlap.txt``.
+    """
+    parts = path.name.split(".")[0].split("_")
+    if len(parts) >= 2 and parts[0] == "chunk" and parts[1].isdigit() and int(parts[1]) < TEMPLATE_CHUNK:
+        role = "_".join(parts[2:])
+        if role in ("", "overlap", "full_overlap", "self_overlap"):
+            return DataFile(path, int(parts[1]), bool(role))
+    raise UserError(
+        f"{where}: {path.name}: the name is not of the form chunk_<number>.txt, chunk_<number>_overlap.txt "
+        "or chunk_<number>_full_overlap.txt"
+    )
 
 
 def is_parquet(spec: TableSpec, path: Path) -> bool:
     """Whether a file is read as Parquet: by `format.type`, else by its name."""
-    return spec.format.type == "parquet" or (spec.format.type is None and path.suffix == ".parquet")
+    return spec.format.type == "parquet" or (
+        spec.format.type is None and path.suffix in (".parquet", ".parq")
+    )
 
 
-def inferred(spec: TableSpec, path: Path) -> list[Column]:
-    """Return the columns of a Parquet file as SQL types.
-
-    Raises
-    ------
-    UserError
-        For a type without an SQL type, by name.
-    """
-    out = []
-    for entry in pyarrow.parquet.read_schema(path):
-        renamed = next((name for name in spec.columns if spec.column(name).source == entry.name), entry.name)
-        described = spec.column(renamed)
-        if described.omit:
-            continue
-        kind = described.type or _sql_type(entry.type)
-        if kind is None:
-            raise UserError(
-                f"{path}: column '{entry.name}' of type {entry.type} has no SQL type; give it one in 'columns'"
-            )
-        out.append(
-            Column(
-                name=renamed,
-                sql_type=kind,
-                unit=described.unit,
-                ucd=described.ucd,
-                description=described.description,
-            )
-        )
-    return out
-
-
-def _sql_type(kind: pa.DataType) -> str | None:
-    if pa.types.is_decimal(kind):
-        return f"DECIMAL({kind.precision},{kind.scale})"
-    if pa.types.is_timestamp(kind):
-        return "DATETIME(6)"
-    if pa.types.is_dictionary(kind):
-        return _sql_type(kind.value_type)
-    return _SQL_OF_ARROW.get(str(kind))
-
-
-def arrow_type(sql_type: str) -> pa.DataType:
-    """Return the Arrow type that a CSV column of an SQL type is read as."""
-    words = sql_type.upper().split("(")[0].split()
-    if words[0] in _INTS:
-        return pa.uint64() if "UNSIGNED" in sql_type.upper() else pa.int64()
-    if words[0] in ("DOUBLE", "REAL"):
-        return pa.float64()
-    if words[0] == "FLOAT":
-        return pa.float32()
-    if words[0].endswith(("BLOB", "BINARY")):
-        return pa.binary()
-    return pa.string()
-
-
-def batches(spec: TableSpec, path: Path, columns: list[Column]) -> Iterator[pa.Table]:
-    """Yield the rows of one file, columns in order and under their SQL names.
+def pieces(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piece]:
+    """Yield a file in pieces.
 
     Raises
     ------
     UserError
-        For a row that cannot be read, with file and line; for a missing column.
+        For a file that cannot be read, and for a missing column.
     """
-    sources = [spec.column(column.name).source or column.name for column in columns]
     try:
-        if is_parquet(spec, path):
-            file = pyarrow.parquet.ParquetFile(path)
-            missing = set(sources) - set(file.schema_arrow.names)
-            if missing:
-                raise UserError(f"{path}: column '{sorted(missing)[0]}' is missing")
-            for batch in file.iter_batches(BATCH_ROWS, columns=sources):
-                yield pa.Table.from_batches([batch]).select(sources).rename_columns([c.name for c in columns])
-            return
-        yield from _csv(spec, path, columns, sources)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{path}: {_place(str(error), spec)}") from error
+        yield from (_parquet if is_parquet(spec, file.path) else _delimited)(spec, file, layout)
+    except (pa.ArrowInvalid, OSError, EOFError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UserError(f"{file.path}: {reason}") from error
+    except delimited.BadLine as error:
+        raise UserError(f"{file.path}: {error}") from error
 
 
-def _place(message: str, spec: TableSpec) -> str:
-    """Turn Arrow's row number into a line number."""
-    marker = "Row #"
-    if marker in message:
-        number = message.split(marker, 1)[1].split(":")[0]
-        if number.isdigit():
-            return f"line {number}: {message.split(': ', 1)[1]}"
-    return message
+def _parquet(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piece]:
+    wanted = [field.source for field in layout.fields]
+    with pyarrow.parquet.ParquetFile(file.path) as opened:
+        _check_names(file, wanted, opened.schema_arrow.names)
+        size = max(1000, min(BATCH_ROWS, BATCH_VALUES // max(1, len(wanted))))
+        row = 0
+        for batch in opened.iter_batches(size, columns=wanted):
+            table = pa.Table.from_batches([batch]).select(wanted)
+            yield Piece(file, spec.format, layout, table, first_row=row)
+            row += batch.num_rows
 
 
-def _csv(spec: TableSpec, path: Path, columns: list[Column], sources: list[str]) -> Iterator[pa.Table]:
-    form = spec.format
-    types = {source: arrow_type(column.sql_type) for source, column in zip(sources, columns, strict=True)}
-    opened: Any = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
-    with opened as stream:
-        reader = pyarrow.csv.open_csv(
-            stream,
-            read_options=pyarrow.csv.ReadOptions(
-                use_threads=False, block_size=8 << 20, column_names=None if form.header else sources
-            ),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=form.delimiter, quote_char=form.quote or False, escape_char=form.escape or False
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=types, null_values=[form.null, ""] if form.null != "" else [""],
-                strings_can_be_null=True, quoted_strings_can_be_null=False, include_columns=sources,
-            ),
-        )  # fmt: skip
-        for batch in reader:
-            if batch.num_rows:
-                yield pa.Table.from_batches([batch]).rename_columns([column.name for column in columns])
+def _delimited(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piece]:
+    names = list(layout.file_columns)
+    if spec.format.header:
+        with delimited.open_text(file.path) as stream:
+            names = delimited.header(stream, spec.format)
+        _check_names(file, [field.source for field in layout.fields], names)
+    with delimited.open_text(file.path) as stream:
+        for number, block in enumerate(delimited.blocks(stream, spec.format)):
+            lines = (
+                delimited.without_header(block, spec.format) if spec.format.header and not number else block
+            )
+            if lines.data:
+                yield Piece(file, spec.format, layout, lines, tuple(names))
+
+
+def _check_names(file: DataFile, wanted: list[str], names: list[str]) -> None:
+    missing = next((name for name in wanted if name not in names), None)
+    if missing is not None:
+        raise UserError(f"{file.path}: column '{missing}' is missing; it has {', '.join(names[:20])}")

@@ -1,0 +1,310 @@
+"""The columns of a table: from a CREATE TABLE file, from `columns`, or from a Parquet file's own schema.
+
+All types are read by MariaDB itself: the columns are made in a scratch table at home, and what
+information_schema says of them is what the catalogue's tables get.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from backend.connection import RawConnection
+from shard.catalog import types
+from shard.catalog.catalog_file import Places, TableSpec
+from shard.catalog.ddl import Key
+from shard.catalog.model import Column
+from shard.catalog.naming import SCRATCH_DATABASE, literal, quote
+from shard.errors import ServerError
+from skyshard.errors import UserError
+
+_CREATE = re.compile(r"\bCREATE\s+(?:OR\s+REPLACE\s+)?TABLE\b", re.I)
+_ENGINE = re.compile(r"\bENGINE\s*=?\s*\w+", re.I)
+_SKIPPED = re.compile(
+    r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|`[^`]*`|--[ \t][^\n]*|#[^\n]*|/\*.*?\*/", re.S
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A column of the table, the name it has in the files, and what its type says."""
+
+    column: Column
+    source: str
+    kind: types.SqlType
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns of a table.
+
+    Attributes
+    ----------
+    fields : tuple of Field
+        The table's columns, in order.
+    file_columns : tuple of str
+        All columns of a file without header, in order, those that are left out too.
+    keys : tuple of Key
+        Indexes that the CREATE TABLE file asks for.
+    """
+
+    fields: tuple[Field, ...]
+    file_columns: tuple[str, ...]
+    keys: tuple[Key, ...] = ()
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The table's columns."""
+        return tuple(field.column for field in self.fields)
+
+    def kind(self, name: str) -> types.SqlType:
+        """Return what a column's type says."""
+        return next(field.kind for field in self.fields if field.column.name == name)
+
+
+async def layout_of(
+    home: RawConnection,
+    spec: TableSpec,
+    place: tuple[str | int, ...],
+    places: Places,
+    base: Path,
+    parquet: list[Path],
+) -> Layout:
+    """Return a table's columns.
+
+    Parameters
+    ----------
+    place : tuple
+        Where the table stands in the catalogue file.
+    base : Path
+        The catalogue file's directory.
+    parquet : list of Path
+        The table's files, if they are Parquet files.
+
+    Raises
+    ------
+    UserError
+        If they are not known, or a type is wrong; with file, line and key.
+    """
+    where = _Where(places, place, spec.name)
+    if spec.schema is not None:
+        return await _from_schema(home, spec, where, base / spec.schema)
+    if parquet:
+        return await _described(home, spec, where, _inferred(spec, where, parquet))
+    listed = {name: spec.column(name).type for name in spec.columns}
+    untyped = next((name for name, kind in listed.items() if not kind and not spec.column(name).omit), None)
+    if untyped is not None:
+        raise where.error(f"columns.{untyped}: 'type' is missing", "columns", untyped)
+    if not listed:
+        raise where.error("give 'schema' or 'columns'")
+    found = [(name, spec.column(name).source or name, kind or "") for name, kind in listed.items()]
+    return await _described(home, spec, where, found)
+
+
+class _Where:
+    """Makes errors that say where the table's key stands."""
+
+    def __init__(self, places: Places, place: tuple[str | int, ...], name: str) -> None:
+        self._places, self._place, self._name = places, place, name
+
+    def error(self, message: str, *path: str | int) -> UserError:
+        return UserError(f"{self._places.of(*self._place, *path)}: table '{self._name}': {message}")
+
+
+_Found = list[tuple[str, str, str]]
+"""(name, name in the files, SQL type) of all columns in order, those that are left out too."""
+
+
+async def _described(home: RawConnection, spec: TableSpec, where: _Where, found: _Found) -> Layout:
+    """Let MariaDB read the types, and add what the catalogue file says."""
+    kept = [(name, source, kind) for name, source, kind in found if not spec.column(name).omit]
+    if not kept:
+        raise where.error("it has no column")
+    read = await _scratch(
+        home, [f"{quote(name)} {kind}" for name, _, kind in kept], where, [n for n, *_ in kept]
+    )
+    if [name for name, _ in read] != [name for name, *_ in kept]:
+        raise where.error("a type in 'columns' is more than a type", "columns")
+    fields = []
+    for (name, source, _), (_, kind) in zip(kept, read, strict=True):
+        said = spec.column(name)
+        column = Column(name=name, sql_type=kind, unit=said.unit, ucd=said.ucd, description=said.description)
+        fields.append(Field(column, source, types.sql_type(kind)))
+    return Layout(tuple(fields), tuple(source for _, source, _ in found))
+
+
+async def _scratch(
+    home: RawConnection, definitions: list[str], where: _Where, names: list[str]
+) -> list[tuple[str, str]]:
+    """Return (name, type) of columns as MariaDB understands their definitions."""
+    table = f"{quote(SCRATCH_DATABASE)}.{quote(name := 'columns_' + secrets.token_hex(6))}"
+    try:
+        try:
+            await home.run(
+                f"CREATE TABLE {table} ({', '.join(definitions)}) ENGINE=MyISAM DEFAULT CHARSET=utf8mb4"
+            )
+        except ServerError as error:
+            for column, text in zip(names, definitions, strict=True):
+                await _alone(home, column, text, where)
+            raise where.error(error.message, "columns") from error
+        return await _columns(home, name)
+    finally:
+        await home.run(f"DROP TABLE IF EXISTS {table}")
+
+
+async def _alone(home: RawConnection, name: str, definition: str, where: _Where) -> None:
+    table = f"{quote(SCRATCH_DATABASE)}.{quote('columns_' + secrets.token_hex(6))}"
+    try:
+        await home.run(f"CREATE TABLE {table} ({definition}) ENGINE=MyISAM DEFAULT CHARSET=utf8mb4")
+        await home.run(f"DROP TABLE {table}")
+    except ServerError as error:
+        raise where.error(f"columns.{name}: {error.message}", "columns", name) from error
+
+
+async def _columns(home: RawConnection, table: str) -> list[tuple[str, str]]:
+    rows = await home.fetch(
+        "SELECT COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, CHARACTER_SET_NAME, COLLATION_NAME FROM "
+        f"information_schema.COLUMNS WHERE TABLE_SCHEMA = {literal(SCRATCH_DATABASE)} "
+        f"AND TABLE_NAME = {literal(table)} ORDER BY ORDINAL_POSITION"
+    )
+    out = []
+    for row in rows:
+        name, kind, nullable, charset, collation = ((value or b"").decode() for value in row)
+        text = kind + (f" CHARACTER SET {charset} COLLATE {collation}" if charset else "")
+        out.append((name, text + ("" if nullable == "YES" else " NOT NULL")))
+    return out
+
+
+async def _from_schema(home: RawConnection, spec: TableSpec, where: _Where, path: Path) -> Layout:
+    """Let MariaDB read the CREATE TABLE of a file."""
+    body = _body(path, where)
+    name = f"schema_{secrets.token_hex(6)}"
+    try:
+        await home.run(f"CREATE TABLE {quote(SCRATCH_DATABASE)}.{quote(name)} {body}")
+        found, keys = await _columns(home, name), await _keys(home, name)
+    except ServerError as error:
+        raise where.error(f"schema: {path}: {error.message}", "schema") from error
+    finally:
+        await home.run(f"DROP TABLE IF EXISTS {quote(SCRATCH_DATABASE)}.{quote(name)}")
+    names = {column for column, _ in found}
+    renamed = {spec.column(new).source: new for new in spec.columns if new not in names}
+    for new in spec.columns:
+        if new not in names and spec.column(new).source not in names:
+            raise where.error(f"columns.{new}: {path} has no such column", "columns", new)
+    listed = []
+    for column, kind in found:
+        new = renamed.get(column, column)
+        said = spec.column(new)
+        listed.append((new, said.source or column, said.type or kind))
+    layout = await _described(home, spec, where, listed)
+    kept = {field.column.name for field in layout.fields}
+    moved = [Key(tuple((renamed.get(n, n), length) for n, length in key.columns)) for key in keys]
+    return Layout(
+        layout.fields,
+        layout.file_columns,
+        tuple(key for key in moved if all(column in kept for column, _ in key.columns)),
+    )
+
+
+def _body(path: Path, where: _Where) -> str:
+    try:
+        found = definition(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise where.error(f"schema: {path}: {reason}", "schema") from error
+    if found is None:
+        raise where.error(f"schema: {path}: there is no CREATE TABLE with columns in parentheses", "schema")
+    return found
+
+
+async def _keys(home: RawConnection, table: str) -> list[Key]:
+    """Return a table's ordinary indexes, its primary key and unique keys among them."""
+    rows = await home.fetch(
+        "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS "
+        f"WHERE TABLE_SCHEMA = {literal(SCRATCH_DATABASE)} AND TABLE_NAME = {literal(table)} "
+        "AND INDEX_TYPE = 'BTREE' AND COLUMN_NAME IS NOT NULL ORDER BY INDEX_NAME, SEQ_IN_INDEX"
+    )
+    found: dict[bytes, list[tuple[str, int | None]]] = {}
+    for index, column, part in rows:
+        found.setdefault(index or b"", []).append(((column or b"").decode(), int(part) if part else None))
+    return [Key(tuple(columns)) for columns in found.values()]
+
+
+def definition(sql: str) -> str | None:
+    """Return what follows the name in the first CREATE TABLE of a file: columns and options, no engine.
+
+    Examples
+    --------
+    >>> definition("CREATE TABLE `a`.b (x INT) ENGINE=InnoDB COMMENT='c'; DROP TABLE b")
+    "(x INT)  COMMENT='c'"
+    """
+    blank = _SKIPPED.sub(lambda found: " " * len(found[0]), sql)
+    found = _CREATE.search(blank)
+    start = blank.find("(", found.end()) if found else -1
+    end = blank.find(";", start) if start >= 0 else -1
+    if found is None or start < 0 or 0 <= blank.find(";", found.end()) < start:
+        return None
+    stop = len(sql) if end < 0 else end
+    text = sql[start:stop].strip()
+    close = _closing(blank[start:stop])
+    return text[:close] + _ENGINE.sub("", text[close:])
+
+
+def _closing(blank: str) -> int:
+    depth = 0
+    for at, char in enumerate(blank):
+        depth += (char == "(") - (char == ")")
+        if depth == 0:
+            return at + 1
+    return len(blank)
+
+
+def _inferred(spec: TableSpec, where: _Where, paths: list[Path]) -> _Found:
+    """Return the columns of Parquet files as SQL types."""
+    try:
+        schema = pyarrow.parquet.read_schema(paths[0])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{paths[0]}: {error}") from error
+    by_source = {spec.column(name).source: name for name in spec.columns if spec.column(name).source}
+    for name in spec.columns:
+        source = spec.column(name).source or name
+        if source not in schema.names:
+            raise where.error(f"columns.{name}: {paths[0]} has no column '{source}'", "columns", name)
+    out = []
+    for entry in schema:
+        name = by_source.get(entry.name, entry.name)
+        said = spec.column(name)
+        if said.omit:
+            out.append((name, entry.name, ""))
+            continue
+        longest = _longest(paths, entry.name) if said.type is None and types.is_text(entry.type) else 0
+        kind = said.type or types.inferred(entry.type, longest)
+        if kind is None:
+            raise where.error(
+                f"{paths[0]}: column '{entry.name}' of type {entry.type} has no SQL type; "
+                "give it one in 'columns', or omit it",
+                "columns",
+            )
+        out.append((name, entry.name, kind))
+    return out
+
+
+def _longest(paths: list[Path], column: str) -> int:
+    """Return the characters of the longest text in a column of Parquet files."""
+    longest = 1
+    for path in paths:
+        try:
+            for batch in pyarrow.parquet.ParquetFile(path).iter_batches(columns=[column]):
+                values = batch.column(0)
+                if pa.types.is_dictionary(values.type):
+                    values = values.cast(values.type.value_type)
+                longest = max(longest, pc.max(pc.utf8_length(values.cast(pa.large_string()))).as_py() or 0)
+        except (pa.ArrowInvalid, OSError, IndexError) as error:
+            raise UserError(f"{path}: column '{column}' cannot be read: {error}") from error
+    return longest

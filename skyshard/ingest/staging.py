@@ -1,0 +1,345 @@
+"""How a loaded catalogue comes into being: staged beside what is published, then swapped by renaming.
+
+An ingest loads everything into databases ``skyshard_stage_<number>`` and writes its metadata under that name;
+nobody sees it. Publishing is a list of steps that can be repeated from any point, so that a run that was
+killed while it published is finished by the next one:
+
+1. the ingest is 'publishing'; what is published under the name is 'swapping', and proxies drop it;
+2. on every worker the old tables move to ``skyshard_old_<number>``, then the staged ones take their place;
+3. at home the traps are made, replicated tables and director indexes take their place;
+4. the metadata takes the real name, 'published', in one transaction that bumps the catalogue's version;
+5. what was put aside is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from backend.agent_link import AgentPool
+from backend.connection import RawConnection
+from shard.catalog.model import Kind, Partitioning, Table
+from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, index_table, literal, quote
+from skyshard.errors import UserError
+from skyshard.home.guard import TooWide, trap_statements
+from skyshard.home.provision import bump
+
+GRACE_S = 2.0
+"""Seconds that proxies get to notice that a database is being swapped; they look every half second."""
+
+RENAMES = 200
+"""Tables moved by one RENAME TABLE."""
+
+_META = quote(META_DATABASE)
+_MOVED = "moved_out"
+"""Table in the database of old tables that says that all of them are there."""
+
+
+def stage_name(number: int) -> str:
+    """Return the database that ingest `number` loads into."""
+    return f"skyshard_stage_{number}"
+
+
+def old_name(number: int) -> str:
+    """Return the database that holds what ingest `number` replaces, until it is dropped."""
+    return f"skyshard_old_{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows of a table per chunk, and of its overlap."""
+
+    rows: Mapping[int, int]
+    overlap: Mapping[int, int]
+
+
+class Staging:
+    """The metadata and the databases of ingests of one catalogue.
+
+    Parameters
+    ----------
+    home : RawConnection
+        A connection to the home server, which holds the catalogue's lock.
+    agents : AgentPool
+        The workers' agents.
+    workers : sequence of int
+        The active workers.
+    database : str
+        The catalogue's name.
+    """
+
+    def __init__(self, home: RawConnection, agents: AgentPool, workers: Sequence[int], database: str) -> None:
+        self._home, self._agents, self._workers, self._database = home, agents, workers, database
+
+    async def lock(self) -> None:
+        """Keep other ingests of this catalogue out, as long as the connection lives.
+
+        Raises
+        ------
+        UserError
+            If another one runs.
+        """
+        got = await self._home.fetch(
+            f"SELECT GET_LOCK({literal(f'skyshard ingest {self._database}'[:64])}, 0)"
+        )
+        if got[0][0] != b"1":
+            raise UserError(f"another ingest of database '{self._database}' is running")
+
+    async def recover(self) -> None:
+        """Finish or clear away what earlier runs left."""
+        rows = await self._home.fetch(
+            f"SELECT ingest_id, state FROM {_META}.ingests WHERE db_name = {literal(self._database)} "
+            "AND finished_at IS NULL ORDER BY ingest_id"
+        )
+        for number, state in rows:
+            ingest = int(number or b"0")
+            if state == b"publishing":
+                await self.publish(ingest)
+            elif state == b"published":
+                await self._tidy(ingest)
+            else:
+                await self.abandon(ingest, "abandoned")
+
+    async def check_free(self, replace: bool) -> None:
+        """Refuse to touch what is published (without `replace`) or is no catalogue.
+
+        Raises
+        ------
+        UserError
+            With the reason.
+        """
+        name = literal(self._database)
+        found = await self._home.fetch(f"SELECT state FROM {_META}.`databases` WHERE name = {name}")
+        if found and found[0][0] == b"published" and not replace:
+            raise UserError(
+                f"database '{self._database}' is published; use --replace to swap it for these files"
+            )
+        known = await self._home.fetch(
+            f"SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = {name} LIMIT 1"
+        )
+        if known and not found:
+            raise UserError(f"a database '{self._database}' that is no catalogue exists; choose another name")
+
+    async def begin(self, owner: str, detail: str, partitioning: Partitioning) -> int:
+        """Register an ingest and make its databases; return its number."""
+        await self._home.run(
+            f"INSERT INTO {_META}.ingests (db_name, state, owner, detail) VALUES "
+            f"({literal(self._database)}, 'running', {literal(owner[:255])}, {literal(detail)})"
+        )
+        number = int((await self._home.fetch("SELECT LAST_INSERT_ID()"))[0][0] or b"0")
+        stage = literal(stage_name(number))
+        await self._home.run(
+            f"INSERT INTO {_META}.`databases` (name, stripes, sub_stripes, overlap_deg, state, version) VALUES "
+            f"({stage}, {partitioning.stripes}, {partitioning.sub_stripes}, {partitioning.overlap_deg!r}, "
+            f"'building', {number})"
+        )
+        create = [_drop(stage_name(number)), _create(stage_name(number))]
+        for statement in create:
+            await self._home.run(statement)
+        await self._everywhere(create)
+        return number
+
+    async def abandon(self, number: int, state: str) -> None:
+        """Remove everything of an ingest that was not published; `state` is 'failed' or 'abandoned'."""
+        stage = stage_name(number)
+        await self._forget(stage)
+        await self._drop_indexes(stage, ())
+        await self._home.run(_drop(stage))
+        await self._everywhere([_drop(stage)])
+        await self._home.run(
+            f"UPDATE {_META}.ingests SET state = {literal(state)}, finished_at = NOW() WHERE ingest_id = {number}"
+        )
+
+    async def _forget(self, name: str) -> None:
+        """Remove a database's metadata."""
+        found = await self._home.fetch(f"SELECT db_id FROM {_META}.`databases` WHERE name = {literal(name)}")
+        for (number,) in found:
+            db_id = int(number or b"0")
+            await self._home.run(
+                f"DELETE FROM {_META}.chunk_rows WHERE table_id IN "
+                f"(SELECT table_id FROM {_META}.`tables` WHERE db_id = {db_id})"
+            )
+            for table in ("`tables`", "chunk_replicas", "`databases`"):
+                await self._home.run(f"DELETE FROM {_META}.{table} WHERE db_id = {db_id}")
+
+    async def write(
+        self,
+        number: int,
+        tables: Sequence[Table],
+        counts: Mapping[str, Counts],
+        replicas: Mapping[int, Sequence[int]],
+    ) -> None:
+        """Write the metadata of a loaded catalogue, still under its staged name."""
+        home = self._home
+        await home.run("START TRANSACTION")
+        db_id = await self._db_id(stage_name(number))
+        for table in tables:
+            definition = msgspec.json.encode(table).hex()
+            await home.run(
+                f"INSERT INTO {_META}.`tables` (db_id, name, kind, definition, row_count) VALUES "
+                f"({db_id}, {literal(table.name)}, '{table.kind.value}', 0x{definition}, {table.rows})"
+            )
+            table_id = int((await home.fetch("SELECT LAST_INSERT_ID()"))[0][0] or b"0")
+            if table.name in counts:
+                found = counts[table.name]
+                await self._insert(
+                    "chunk_rows (table_id, chunk_id, row_count, overlap_rows)",
+                    [
+                        f"({table_id}, {chunk}, {found.rows.get(chunk, 0)}, {found.overlap.get(chunk, 0)})"
+                        for chunk in sorted({*found.rows, *found.overlap})
+                    ],
+                )
+        await self._insert(
+            "chunk_replicas (db_id, chunk_id, worker_id)",
+            [f"({db_id}, {chunk}, {worker})" for chunk, ids in sorted(replicas.items()) for worker in ids],
+        )
+        await home.run("COMMIT")
+
+    async def _insert(self, into: str, rows: list[str]) -> None:
+        for start in range(0, len(rows), 1000):
+            await self._home.run(
+                f"INSERT INTO {_META}.{into} VALUES " + ", ".join(rows[start : start + 1000])
+            )
+
+    async def _db_id(self, name: str) -> int:
+        found = await self._home.fetch(f"SELECT db_id FROM {_META}.`databases` WHERE name = {literal(name)}")
+        return int(found[0][0] or b"0")
+
+    async def publish(self, number: int) -> None:
+        """Put a loaded catalogue in the place of what is published; may be repeated after a failure."""
+        home, name = self._home, literal(self._database)
+        tables = await self._tables(stage_name(number))
+        await home.run("START TRANSACTION")
+        await home.run(f"UPDATE {_META}.ingests SET state = 'publishing' WHERE ingest_id = {number}")
+        swapped = await home.run(f"UPDATE {_META}.`databases` SET state = 'swapping' WHERE name = {name}")
+        await bump(home)
+        await home.run("COMMIT")
+        before = await self._tables(self._database)
+        if swapped.affected_rows:
+            await asyncio.sleep(GRACE_S)
+        async with asyncio.TaskGroup() as group:
+            for worker in self._workers:
+                group.create_task(self._swap_worker(worker, number))
+        await self._swap_home(number, tables, before)
+        await home.run("START TRANSACTION")
+        await self._forget(self._database)
+        await home.run(
+            f"UPDATE {_META}.`databases` SET name = {name}, state = 'published', version = {number}, "
+            f"published_at = NOW() WHERE name = {literal(stage_name(number))}"
+        )
+        await home.run(f"UPDATE {_META}.ingests SET state = 'published' WHERE ingest_id = {number}")
+        await bump(home)
+        await home.run("COMMIT")
+        await self._tidy(number)
+
+    async def _tables(self, name: str) -> list[Table]:
+        rows = await self._home.fetch(
+            f"SELECT t.definition FROM {_META}.`tables` t JOIN {_META}.`databases` d USING (db_id) "
+            f"WHERE d.name = {literal(name)} ORDER BY t.table_id"
+        )
+        return [msgspec.json.decode(row[0] or b"", type=Table) for row in rows]
+
+    async def _swap_worker(self, worker: int, number: int) -> None:
+        stage, old, name = stage_name(number), old_name(number), self._database
+        await self._agents.admin(worker, [_create(name), _create(old), _create(stage)])
+        if _MOVED not in await self._listed(worker, old):
+            await self._move(worker, name, old)
+            await self._agents.admin(
+                worker, [f"CREATE TABLE {quote(old)}.{quote(_MOVED)} (x INT) ENGINE=MyISAM"]
+            )
+        await self._move(worker, stage, name)
+
+    async def _move(self, worker: int, source: str, target: str) -> None:
+        names = await self._listed(worker, source)
+        for start in range(0, len(names), RENAMES):
+            pairs = (
+                f"{quote(source)}.{quote(n)} TO {quote(target)}.{quote(n)}"
+                for n in names[start : start + RENAMES]
+            )
+            await self._agents.admin(worker, ["RENAME TABLE " + ", ".join(pairs)])
+
+    async def _listed(self, worker: int, database: str) -> list[str]:
+        rows = await self._agents.admin(
+            worker,
+            [f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(database)}"],
+        )
+        return sorted(row[0] or "" for row in rows)
+
+    async def _swap_home(self, number: int, tables: Sequence[Table], before: Sequence[Table]) -> None:
+        home, stage = self._home, stage_name(number)
+        await home.run(_create(self._database))
+        for table in tables:
+            target = f"{quote(self._database)}.{quote(table.name)}"
+            if table.is_sharded:
+                for statement in traps(self._database, table):
+                    await home.run(statement)
+            elif await self._exists(stage, table.name):
+                await home.run(f"DROP TABLE IF EXISTS {target}")
+                await home.run(f"RENAME TABLE {quote(stage)}.{quote(table.name)} TO {target}")
+            if table.kind is Kind.DIRECTOR:
+                staged, real = index_table(stage, table.name), index_table(self._database, table.name)
+                if await self._exists(INDEX_DATABASE, staged):
+                    prefix = quote(INDEX_DATABASE)
+                    await home.run(f"DROP TABLE IF EXISTS {prefix}.{quote(real)}")
+                    await home.run(f"RENAME TABLE {prefix}.{quote(staged)} TO {prefix}.{quote(real)}")
+        kept = {table.name for table in tables}
+        for table in before:
+            if table.name not in kept:
+                await home.run(f"DROP TABLE IF EXISTS {quote(self._database)}.{quote(table.name)}")
+        await self._drop_indexes(self._database, [t.name for t in tables if t.kind is Kind.DIRECTOR])
+
+    async def _exists(self, database: str, table: str) -> bool:
+        found = await self._home.fetch(
+            f"SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(database)} "
+            f"AND TABLE_NAME = {literal(table)}"
+        )
+        return bool(found)
+
+    async def _drop_indexes(self, database: str, directors: Sequence[str]) -> None:
+        """Drop the director indexes of a database but those of `directors`."""
+        prefix = index_table(database, "")
+        kept = {index_table(database, name) for name in directors}
+        rows = await self._home.fetch(
+            f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(INDEX_DATABASE)} "
+            f"AND LEFT(TABLE_NAME, {len(prefix)}) = {literal(prefix)}"
+        )
+        for (name,) in rows:
+            table = (name or b"").decode()
+            if table not in kept:
+                await self._home.run(f"DROP TABLE {quote(INDEX_DATABASE)}.{quote(table)}")
+
+    async def _tidy(self, number: int) -> None:
+        drops = [_drop(stage_name(number)), _drop(old_name(number))]
+        await self._everywhere(drops)
+        await self._home.run(drops[0])
+        await self._home.run(f"UPDATE {_META}.ingests SET finished_at = NOW() WHERE ingest_id = {number}")
+
+    async def _everywhere(self, statements: Sequence[str]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for worker in self._workers:
+                group.create_task(self._agents.admin(worker, statements))
+
+
+def traps(database: str, table: Table) -> tuple[str, ...]:
+    """Return the statements that make a sharded table's trap.
+
+    Raises
+    ------
+    UserError
+        If it has more columns than MariaDB can have.
+    """
+    try:
+        return trap_statements(database, table)
+    except TooWide as error:
+        raise UserError(str(error)) from error
+
+
+def _create(name: str) -> str:
+    return f"CREATE DATABASE IF NOT EXISTS {quote(name)} CHARACTER SET utf8mb4"
+
+
+def _drop(name: str) -> str:
+    return f"DROP DATABASE IF EXISTS {quote(name)}"
