@@ -127,8 +127,10 @@ class Ingest:
             placement = await self._cluster(home)
             stage = staging.Staging(home, self._agents, placement.workers, self._file.database)
             await stage.lock()
-            await stage.recover()
-            await stage.check_free(self._replace)
+            # A run that was killed while it published is finished first; this one then replaces it, as it
+            # would have if that had been killed earlier.
+            finished = await stage.recover()
+            await stage.check_free(self._replace or finished, [spec.name for spec in self._file.tables])
             owner = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
             number = await stage.begin(owner, self._places.name, self._file.grid())
             try:

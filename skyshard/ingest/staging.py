@@ -6,7 +6,7 @@ killed while it published is finished by the next one:
 
 1. the ingest is 'publishing'; what is published under the name is 'swapping', and proxies drop it;
 2. on every worker the old tables move to ``skyshard_old_<number>``, then the staged ones take their place;
-3. at home the traps are made, replicated tables and director indexes take their place;
+3. at home traps, replicated tables and director indexes are exchanged by one RENAME;
 4. the metadata takes the real name, 'published', in one transaction that bumps the catalogue's version;
 5. what was put aside is dropped.
 """
@@ -14,7 +14,7 @@ killed while it published is finished by the next one:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -23,6 +23,7 @@ from backend.agent_link import AgentPool
 from backend.connection import RawConnection
 from shard.catalog.model import Kind, Partitioning, Table
 from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, index_table, literal, quote
+from shard.errors import ServerError
 from skyshard.errors import UserError
 from skyshard.home.guard import TooWide, trap_statements
 from skyshard.home.provision import bump
@@ -30,9 +31,16 @@ from skyshard.home.provision import bump
 GRACE_S = 2.0
 """Seconds that proxies get to notice that a database is being swapped; they look every half second."""
 
+LOCK_WAIT_S = 30
+"""Seconds that the swap at home waits for clients' open transactions; no proxy sends new ones meanwhile."""
+
 RENAMES = 200
 """Tables moved by one RENAME TABLE."""
 
+LOCK_S = 5
+"""Seconds to wait for the catalogue's lock: a server takes a moment to see that a killed run is gone."""
+
+_LOCK_WAIT_TIMEOUT = 1205
 _META = quote(META_DATABASE)
 _MOVED = "moved_out"
 """Table in the database of old tables that says that all of them are there."""
@@ -83,13 +91,14 @@ class Staging:
             If another one runs.
         """
         got = await self._home.fetch(
-            f"SELECT GET_LOCK({literal(f'skyshard ingest {self._database}'[:64])}, 0)"
+            f"SELECT GET_LOCK({literal(f'skyshard ingest {self._database}'[:64])}, {LOCK_S})"
         )
         if got[0][0] != b"1":
             raise UserError(f"another ingest of database '{self._database}' is running")
 
-    async def recover(self) -> None:
-        """Finish or clear away what earlier runs left."""
+    async def recover(self) -> bool:
+        """Finish or clear away what earlier runs left; return whether one was finished."""
+        finished = False
         rows = await self._home.fetch(
             f"SELECT ingest_id, state FROM {_META}.ingests WHERE db_name = {literal(self._database)} "
             "AND finished_at IS NULL ORDER BY ingest_id"
@@ -98,13 +107,20 @@ class Staging:
             ingest = int(number or b"0")
             if state == b"publishing":
                 await self.publish(ingest)
+                finished = True
             elif state == b"published":
                 await self._tidy(ingest)
             else:
                 await self.abandon(ingest, "abandoned")
+        return finished
 
-    async def check_free(self, replace: bool) -> None:
+    async def check_free(self, replace: bool, names: Iterable[str]) -> None:
         """Refuse to touch what is published (without `replace`) or is no catalogue.
+
+        Parameters
+        ----------
+        names : iterable of str
+            The tables to come; a user's own table or view of such a name in the database is not replaced.
 
         Raises
         ------
@@ -113,15 +129,22 @@ class Staging:
         """
         name = literal(self._database)
         found = await self._home.fetch(f"SELECT state FROM {_META}.`databases` WHERE name = {name}")
-        if found and found[0][0] == b"published" and not replace:
+        published = bool(found) and found[0][0] == b"published"
+        if published and not replace:
             raise UserError(
                 f"database '{self._database}' is published; use --replace to swap it for these files"
             )
-        known = await self._home.fetch(
-            f"SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = {name} LIMIT 1"
+        rows = await self._home.fetch(
+            f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {name}"
         )
+        known = {(row[0] or b"").decode() for row in rows}
         if known and not found:
             raise UserError(f"a database '{self._database}' that is no catalogue exists; choose another name")
+        own = known - {table.name for table in await self._tables(self._database)} if published else set()
+        if taken := sorted(own.intersection(names)):
+            raise UserError(
+                f"'{self._database}.{taken[0]}' is a user's table or view; drop it, or choose another name"
+            )
 
     async def begin(self, owner: str, detail: str, partitioning: Partitioning) -> int:
         """Register an ingest and make its databases; return its number."""
@@ -146,7 +169,7 @@ class Staging:
         """Remove everything of an ingest that was not published; `state` is 'failed' or 'abandoned'."""
         stage = stage_name(number)
         await self._forget(stage)
-        await self._drop_indexes(stage, ())
+        await self._drop_indexes(stage)
         await self._home.run(_drop(stage))
         await self._everywhere([_drop(stage)])
         await self._home.run(
@@ -269,52 +292,59 @@ class Staging:
         return sorted(row[0] or "" for row in rows)
 
     async def _swap_home(self, number: int, tables: Sequence[Table], before: Sequence[Table]) -> None:
-        home, stage = self._home, stage_name(number)
-        await home.run(_create(self._database))
-        for table in tables:
-            target = f"{quote(self._database)}.{quote(table.name)}"
-            if table.is_sharded:
-                for statement in traps(self._database, table):
-                    await home.run(statement)
-            elif await self._exists(stage, table.name):
-                await home.run(f"DROP TABLE IF EXISTS {target}")
-                await home.run(f"RENAME TABLE {quote(stage)}.{quote(table.name)} TO {target}")
-            if table.kind is Kind.DIRECTOR:
-                staged, real = index_table(stage, table.name), index_table(self._database, table.name)
-                if await self._exists(INDEX_DATABASE, staged):
-                    prefix = quote(INDEX_DATABASE)
-                    await home.run(f"DROP TABLE IF EXISTS {prefix}.{quote(real)}")
-                    await home.run(f"RENAME TABLE {prefix}.{quote(staged)} TO {prefix}.{quote(real)}")
-        kept = {table.name for table in tables}
-        for table in before:
-            if table.name not in kept:
-                await home.run(f"DROP TABLE IF EXISTS {quote(self._database)}.{quote(table.name)}")
-        await self._drop_indexes(self._database, [t.name for t in tables if t.kind is Kind.DIRECTOR])
+        """Exchange everything at home by one RENAME, which is done whole or not at all.
 
-    async def _exists(self, database: str, table: str) -> bool:
+        The traps come as they were made in the staged database: one that is made in place would, for a moment,
+        be an empty table that answers.
+        """
+        stage, old, name = stage_name(number), old_name(number), self._database
+        staged, here = await self._names(stage), await self._names(name)
+        if not staged:
+            return  # an earlier run got this far
+        for database in (name, old):
+            await self._home.run(_create(database))
+        away = ({table.name for table in before} | staged) & here
+        moves = [(name, table, old, table) for table in sorted(away)]
+        moves += [(stage, table, name, table) for table in sorted(staged)]
+        indexes = await self._names(INDEX_DATABASE)
+        for table in sorted({table.name for table in before if table.kind is Kind.DIRECTOR}):
+            if (index := index_table(name, table)) in indexes:
+                moves.append((INDEX_DATABASE, index, old, index))
+        for table in sorted(table.name for table in tables if table.kind is Kind.DIRECTOR):
+            moves.append(
+                (INDEX_DATABASE, index_table(stage, table), INDEX_DATABASE, index_table(name, table))
+            )
+        listed = ", ".join(f"{quote(a)}.{quote(b)} TO {quote(c)}.{quote(d)}" for a, b, c, d in moves)
+        try:
+            await self._home.run(f"SET STATEMENT lock_wait_timeout={LOCK_WAIT_S} FOR RENAME TABLE {listed}")
+        except ServerError as error:
+            if error.errno != _LOCK_WAIT_TIMEOUT:
+                raise
+            raise UserError(
+                f"a client's open transaction holds a table of database '{name}', which is half swapped: "
+                "end the transaction and run the same command again"
+            ) from error
+
+    async def _names(self, database: str) -> set[str]:
+        """Return the tables of a database at home, views not among them."""
         found = await self._home.fetch(
-            f"SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(database)} "
-            f"AND TABLE_NAME = {literal(table)}"
+            f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(database)} "
+            "AND TABLE_TYPE = 'BASE TABLE'"
         )
-        return bool(found)
+        return {(row[0] or b"").decode() for row in found}
 
-    async def _drop_indexes(self, database: str, directors: Sequence[str]) -> None:
-        """Drop the director indexes of a database but those of `directors`."""
+    async def _drop_indexes(self, database: str) -> None:
+        """Drop the director indexes of a database."""
         prefix = index_table(database, "")
-        kept = {index_table(database, name) for name in directors}
-        rows = await self._home.fetch(
-            f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(INDEX_DATABASE)} "
-            f"AND LEFT(TABLE_NAME, {len(prefix)}) = {literal(prefix)}"
-        )
-        for (name,) in rows:
-            table = (name or b"").decode()
-            if table not in kept:
+        for table in await self._names(INDEX_DATABASE):
+            if table.startswith(prefix):
                 await self._home.run(f"DROP TABLE {quote(INDEX_DATABASE)}.{quote(table)}")
 
     async def _tidy(self, number: int) -> None:
         drops = [_drop(stage_name(number)), _drop(old_name(number))]
         await self._everywhere(drops)
-        await self._home.run(drops[0])
+        for statement in drops:
+            await self._home.run(statement)
         await self._home.run(f"UPDATE {_META}.ingests SET finished_at = NOW() WHERE ingest_id = {number}")
 
     async def _everywhere(self, statements: Sequence[str]) -> None:

@@ -1,0 +1,128 @@
+"""A cluster for ingests that fail, are killed and are repeated, and what of them can be seen."""
+
+from __future__ import annotations
+
+import asyncio
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from backend.address import Address
+from backend.connection import RawConnection
+from skyshard.cli import cli
+from skyshard.cluster import health
+from skyshard.cluster import state as states
+from skyshard.cluster.local import free_port
+from tests.support.servers import LocalCluster
+
+Rows = list[tuple[str | None, ...]]
+
+
+class Lab:
+    """A running cluster, the command in this process, and looks at all of its servers."""
+
+    def __init__(self, directory: Path) -> None:
+        self.cluster = LocalCluster(directory, free_port())
+        self.directory = directory
+
+    def ingest(self, catalog: Path, *options: str) -> Result:
+        """Run `skyshard ingest`; what went wrong is in `output`, never a traceback."""
+        done = CliRunner().invoke(cli, ["ingest", str(catalog), "--dir", str(self.directory), *options])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+        return done
+
+    def publish(self, catalog: Path, *options: str) -> str:
+        """Run `skyshard ingest`, which must succeed; return its output."""
+        done = self.ingest(catalog, *options)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    def ask(self, sql: str, database: str | None = None) -> Rows:
+        """Ask the proxy."""
+        return _ask(self.cluster.address, sql, database)
+
+    def home(self, sql: str) -> Rows:
+        """Ask the home server itself."""
+        return _ask(health.server_address(self.directory, states.require(self.directory)), sql)
+
+    def workers(self, sql: str) -> Rows:
+        """Ask every worker's server; return all rows."""
+        state = states.require(self.directory)
+        names = [name for name in state.sockets if name != "home"]
+        password = (self.directory / "secrets" / "service").read_text().strip()
+        return [
+            row
+            for name in names
+            for row in _ask(Address("skyshard", password, socket=state.sockets[name]), sql)
+        ]
+
+    def traces(self, database: str) -> Rows:
+        """Return every trace of a database on any server: of what was published, staged or put aside."""
+        found = self.home("SHOW DATABASES") + self.workers("SHOW DATABASES")
+        names = [
+            row
+            for row in found
+            if row[0] == database or (row[0] or "").startswith(("skyshard_st", "skyshard_old"))
+        ]
+        names += self.home(
+            f"SELECT name FROM skyshard_meta.`databases` WHERE name IN ('{database}') OR name LIKE 'skyshard%'"
+        )
+        names += self.home("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'skyshard_index' "
+                           f"AND (TABLE_NAME LIKE '{database}\\_\\_%' OR TABLE_NAME LIKE 'skyshard%')")  # fmt: skip
+        orphans = (
+            ("tables", "db_id", "databases"),
+            ("chunk_replicas", "db_id", "databases"),
+            ("chunk_rows", "table_id", "tables"),
+        )
+        for table, key, parent in orphans:
+            names += self.home(
+                f"SELECT '{table}' FROM skyshard_meta.`{table}` WHERE {key} NOT IN "
+                f"(SELECT {key} FROM skyshard_meta.`{parent}`) LIMIT 1"
+            )
+        return names
+
+
+def _ask(address: Address, sql: str, database: str | None = None) -> Rows:
+    async def run() -> Rows:
+        connection = await RawConnection.open(address, database)
+        try:
+            rows = await connection.fetch(sql)
+        finally:
+            await connection.close()
+        return [tuple(None if value is None else value.decode() for value in row) for row in rows]
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    made = Lab(tmp_path_factory.mktemp("ingest") / "c")
+    try:
+        yield made
+    finally:
+        made.cluster.stop()
+
+
+class Writer:
+    """Writes catalogue files and data files into one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __call__(self, database: str, tables: str, files: Mapping[str, str | bytes] | None = None) -> Path:
+        for name, content in (files or {}).items():
+            path = self.directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        catalog = self.directory / "catalog.yaml"
+        head = f"database: {database}\npartitioning: {{stripes: 18, sub_stripes: 10, overlap_deg: 0.5}}\ntables:\n"
+        catalog.write_text(head + textwrap.indent(textwrap.dedent(tables).strip("\n"), "  ") + "\n")
+        return catalog
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Writer:
+    return Writer(tmp_path)

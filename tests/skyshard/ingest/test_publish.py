@@ -1,0 +1,297 @@
+"""Nothing is visible before all is there; what failed or was killed anywhere is simply run again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from backend.address import Address
+from backend.connection import RawConnection
+from shard.errors import ServerError
+from skyshard.cluster import health
+from skyshard.cluster import state as states
+from tests.skyshard.ingest.conftest import Lab, Writer
+
+TABLES = """
+- {name: Star, kind: director, key: id, longitude: ra, latitude: decl, files: [star.csv],
+   columns: {id: BIGINT NOT NULL, ra: DOUBLE, decl: DOUBLE, mag: FLOAT}}
+- {name: Visit, kind: dependent, director: Star, director_key: id, files: [visit.csv],
+   columns: {id: BIGINT NOT NULL, flux: DOUBLE}}
+- {name: Band, kind: replicated, files: [band.csv], columns: {band: CHAR(1)}}
+"""
+
+
+def files(stars: int) -> dict[str, str]:
+    """Return the files of a catalogue of `stars` stars, with two visits each and `stars` % 7 bands."""
+    star = (f"{n},{n * 7.7 % 360},{(n * 3.3 % 180) - 90:.4f},{n % 20}.5" for n in range(stars))
+    visit = (f"{n % stars},{n}.25" for n in range(2 * stars))
+    return {
+        "star.csv": "\n".join(["id,ra,decl,mag", *star]) + "\n",
+        "visit.csv": "\n".join(["id,flux", *visit]) + "\n",
+        "band.csv": "\n".join(["band", *"ugrizy"[: stars % 7]]) + "\n",
+    }
+
+
+def counts(lab: Lab, database: str) -> tuple[int, ...]:
+    """Return rows of Star, Visit and Band, of their join, and of Star by the director index."""
+    found = []
+    for sql in (
+        "SELECT COUNT(*) FROM Star",
+        "SELECT COUNT(*) FROM Visit",
+        "SELECT COUNT(*) FROM Band",
+        "SELECT COUNT(*) FROM Star JOIN Visit USING (id)",
+        "SELECT COUNT(*) FROM Star WHERE id IN (1, 2, 3, 40)",
+    ):
+        found.append(int(lab.ask(sql, database)[0][0] or "0"))
+    return tuple(found)
+
+
+def expected(stars: int) -> tuple[int, ...]:
+    return stars, 2 * stars, stars % 7, 2 * stars, 4
+
+
+def test_a_fresh_catalogue_is_published(lab: Lab, write: Writer) -> None:
+    output = lab.publish(write("fresh", TABLES, files(101)))
+    assert "Star: 101 rows" in output
+    assert counts(lab, "fresh") == expected(101)
+    assert lab.traces("none") == []
+
+
+def test_it_is_not_replaced_unasked(lab: Lab, write: Writer) -> None:
+    lab.publish(write("asked", TABLES, files(50)))
+    done = lab.ingest(write("asked", TABLES, files(60)))
+    assert done.exit_code == 1
+    assert "use --replace" in done.output
+    assert counts(lab, "asked") == expected(50)
+    lab.publish(write("asked", TABLES, files(60)), "--replace")
+    assert counts(lab, "asked") == expected(60)
+    assert lab.traces("none") == []
+
+
+def test_replace_may_change_the_tables(lab: Lab, write: Writer) -> None:
+    lab.publish(write("tables", TABLES, files(50)))
+    fewer = TABLES.replace("name: Band", "name: Pass").replace("mag: FLOAT", "mag: FLOAT, extra: INT")
+    more = files(44) | {
+        "star.csv": "id,ra,decl,mag,extra\n" + "".join(f"{n},{n},{n},1,{n}\n" for n in range(44))
+    }
+    lab.publish(write("tables", fewer, more), "--replace")
+    assert lab.ask("SELECT SUM(extra), COUNT(*) FROM tables.Star") == [("946", "44")]
+    assert lab.ask("SHOW TABLES IN tables") == [("Pass",), ("Star",), ("Visit",)]
+    with pytest.raises(ServerError, match="Band"):
+        lab.ask("SELECT * FROM tables.Band")
+    assert lab.traces("none") == []
+
+
+def test_a_failed_ingest_leaves_nothing_and_is_repeated(lab: Lab, write: Writer) -> None:
+    bad = files(50)
+    bad["visit.csv"] += "7,dim\n"
+    done = lab.ingest(write("failed", TABLES, bad))
+    assert done.exit_code == 1
+    assert (
+        f"{write.directory}/visit.csv:102: table 'Visit': column 'flux': 'dim' is no value of DOUBLE"
+        in done.output
+    )
+    assert lab.traces("failed") == []
+    with pytest.raises(ServerError, match="failed"):
+        lab.ask("SELECT COUNT(*) FROM failed.Star")
+    lab.publish(write("failed", TABLES, files(50)))
+    assert counts(lab, "failed") == expected(50)
+
+
+def test_a_failed_replacement_leaves_what_was_published(lab: Lab, write: Writer) -> None:
+    lab.publish(write("kept", TABLES, files(50)))
+    bad = files(60)
+    bad["star.csv"] += "61,12,93,1\n"
+    done = lab.ingest(write("kept", TABLES, bad), "--replace")
+    assert done.exit_code == 1
+    assert "(12.0, 93.0) is no position on the sky" in done.output
+    assert counts(lab, "kept") == expected(50)
+    assert lab.traces("none") == []
+
+
+def test_a_users_table_is_not_replaced(lab: Lab, write: Writer) -> None:
+    lab.publish(write("users", TABLES.replace("name: Band", "name: Pass"), files(50)))
+    lab.home("CREATE VIEW users.Band AS SELECT 1 AS one")
+    done = lab.ingest(write("users", TABLES, files(50)), "--replace")
+    assert (done.exit_code, "'users.Band' is a user's table or view" in done.output) == (1, True)
+    assert lab.ask("SELECT one FROM users.Band") == [("1",)]
+
+
+def test_another_database_is_not_touched(lab: Lab, write: Writer) -> None:
+    lab.home("CREATE DATABASE mine")
+    lab.home("CREATE TABLE mine.Star (x INT)")
+    done = lab.ingest(write("mine", TABLES, files(50)), "--replace")
+    assert (done.exit_code, "no catalogue" in done.output) == (1, True)
+    assert lab.home("SELECT COUNT(*) FROM mine.Star") == [("0",)]
+
+
+# runs that are killed -----------------------------------------------------------------------------
+
+
+class Held:
+    """A connection of another client, which holds locks that the ingest waits for."""
+
+    def __init__(self, address: Address, *statements: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._connection = self._loop.run_until_complete(RawConnection.open(address))
+        for statement in statements:
+            self.fetch(statement)
+
+    def fetch(self, sql: str) -> list[list[bytes | None]]:
+        return self._loop.run_until_complete(self._connection.fetch(sql))
+
+    def until_waiting(self, process: subprocess.Popen[str]) -> None:
+        """Return when a statement of another connection waits for a lock."""
+        deadline = time.monotonic() + 60
+        me = self.fetch("SELECT CONNECTION_ID()")[0][0]
+        while True:
+            found = self.fetch(
+                "SELECT STATE FROM information_schema.PROCESSLIST WHERE STATE LIKE 'Waiting for%lock%'"
+            )
+            if found:
+                return
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, me
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._connection.close())
+        self._loop.close()
+
+
+@contextmanager
+def started(lab: Lab, catalog: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Start an ingest in a process of its own, and kill it in the end."""
+    command = [
+        sys.executable,
+        "-m",
+        "skyshard.cli",
+        "ingest",
+        str(catalog),
+        "--dir",
+        str(lab.directory),
+        *options,
+    ]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def home_of(lab: Lab) -> Address:
+    return health.server_address(lab.directory, states.require(lab.directory))
+
+
+def worker_of(lab: Lab) -> Address:
+    state = states.require(lab.directory)
+    path = next(path for name, path in sorted(state.sockets.items()) if name != "home")
+    return Address("skyshard", (lab.directory / "secrets" / "service").read_text().strip(), socket=path)
+
+
+HOLD = {
+    "begin": "LOCK TABLES skyshard_meta.ingests READ",
+    "databases": "LOCK TABLES skyshard_meta.`databases` READ, skyshard_meta.ingests READ",
+    "load": "FLUSH TABLES WITH READ LOCK",
+    "metadata": "LOCK TABLES skyshard_meta.`tables` READ",
+}
+
+
+@pytest.mark.parametrize(
+    ("where", "replace"),
+    [
+        ("begin", False),
+        ("databases", False),
+        ("load", False),
+        ("metadata", False),
+        ("load", True),
+        ("metadata", True),
+    ],
+)
+def test_a_killed_ingest_is_repeated(
+    lab: Lab, write: Writer, where: str, held: list[str], replace: bool
+) -> None:
+    """Killed before it publishes: nothing of it is seen, and what was published stays."""
+    name = f"killed_{where}_{replace}".lower()
+    if replace:
+        lab.publish(write(name, TABLES, files(50)))
+    catalog = write(name, TABLES, files(75))
+    options = ["--replace"] if replace else []
+    address = worker_of(lab) if where == "load" else home_of(lab)
+    with closing(Held(address, HOLD[where])) as other, started(lab, catalog, *options) as process:
+        other.until_waiting(process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    if replace:
+        assert counts(lab, name) == expected(50)
+    else:
+        with pytest.raises(ServerError, match=name):
+            lab.ask(f"SELECT COUNT(*) FROM {name}.Star")
+    lab.publish(catalog, *options)
+    assert counts(lab, name) == expected(75)
+    assert lab.traces("none") == []
+
+
+def _chunk_table(lab: Lab, name: str) -> str:
+    address = worker_of(lab)
+    with closing(Held(address)) as look:
+        found = look.fetch(
+            f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{name}' "
+            "AND TABLE_NAME REGEXP '^Star_[0-9]+$' AND TABLE_ROWS > 0 ORDER BY 1 DESC LIMIT 1"
+        )
+    return (found[0][0] or b"").decode()
+
+
+@pytest.mark.parametrize(("where", "again"), [("worker", "same"), ("home", "other")])
+def test_an_ingest_killed_while_it_publishes_is_finished(
+    lab: Lab, write: Writer, where: str, again: str
+) -> None:
+    name = f"half_{where}_{again}"
+    lab.publish(write(name, TABLES, files(50)))
+    if where == "worker":
+        address, statements = worker_of(lab), [f"LOCK TABLES {name}.{_chunk_table(lab, name)} READ"]
+    else:
+        address, statements = home_of(lab), ["BEGIN", f"SELECT * FROM {name}.Band"]
+    catalog = write(name, TABLES, files(75))
+    with closing(Held(address, *statements)) as other, started(lab, catalog, "--replace") as process:
+        other.until_waiting(process)
+        # Half swapped: an error, never a count of both or of neither.
+        with pytest.raises(ServerError):
+            lab.ask(f"SELECT COUNT(*) FROM {name}.Star")
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    with pytest.raises(ServerError):
+        lab.ask(f"SELECT COUNT(*) FROM {name}.Star")
+    if again == "other":
+        catalog = write(name, TABLES, files(83))
+    lab.publish(catalog)
+    assert counts(lab, name) == expected(83 if again == "other" else 75)
+    assert lab.traces("none") == []
+
+
+def test_two_ingests_of_one_database_exclude_each_other(lab: Lab, write: Writer) -> None:
+    catalog = write("twice", TABLES, files(50))
+    with (
+        closing(Held(home_of(lab), "LOCK TABLES skyshard_meta.`tables` READ")) as other,
+        started(lab, catalog) as process,
+    ):
+        other.until_waiting(process)
+        done = lab.ingest(catalog)
+        assert (done.exit_code, "another ingest of database 'twice' is running" in done.output) == (1, True)
+        other.fetch("UNLOCK TABLES")
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, output
+    assert counts(lab, "twice") == expected(50)
+    assert lab.traces("none") == []
