@@ -220,9 +220,7 @@ HOLD = {
         ("metadata", True),
     ],
 )
-def test_a_killed_ingest_is_repeated(
-    lab: Lab, write: Writer, where: str, held: list[str], replace: bool
-) -> None:
+def test_a_killed_ingest_is_repeated(lab: Lab, write: Writer, where: str, replace: bool) -> None:
     """Killed before it publishes: nothing of it is seen, and what was published stays."""
     name = f"killed_{where}_{replace}".lower()
     if replace:
