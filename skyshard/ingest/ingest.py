@@ -33,10 +33,11 @@ from shard.geometry.chunker import ChunkGrid
 from skyshard.cluster.connect import ClusterAddress
 from skyshard.errors import UserError
 from skyshard.ingest import files, loading, staging, values
-from skyshard.ingest.keys import Array, KeyIndex
+from skyshard.ingest.keys import KeyIndex
 from skyshard.ingest.layout import Layout, layout_of
 from skyshard.ingest.partition import Partitioner, Parts, check_types
 from skyshard.ingest.progress import Bars, Step
+from skyshard.ingest.runs import Array
 from skyshard.ingest.spill import Spill
 
 _META = quote(META_DATABASE)

@@ -11,15 +11,14 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from shard.catalog.types import Family, SqlType
+from skyshard.ingest.runs import RUN_ROWS, Array, Sorter, Stored
 
-Array = np.ndarray[Any, Any]
 Ints = npt.NDArray[np.int32]
 _EMPTY = np.empty(0, dtype=np.int32)
 
@@ -63,65 +62,73 @@ class KeyIndex:
     ----------
     directory : Path
         Where its sorted arrays are kept; the caller removes it.
+    run_rows : int
+        Keys that are held in memory and sorted at once.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._parts: list[tuple[Array, Ints, Ints]] = []
-        self._overlap: list[tuple[Array, Ints]] = []
+    def __init__(self, directory: Path, run_rows: int = RUN_ROWS) -> None:
+        self._directory, self._run_rows = directory, run_rows
+        self._rows = Sorter(directory, "keys", run_rows)
+        # In whose overlap keys lie is kept by key, until it is known where a key stands.
+        self._near = Sorter(directory, "near", run_rows)
+        self._stored: Stored | None = None
         self.keys: Array = np.empty(0, dtype=np.int64)
         self.chunks = self.sub_chunks = _EMPTY
-        self._pairs: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._pairs: Array = np.empty(0, dtype=np.int64)
         self.spans_chunks = False
         self._folded: KeyIndex | None = None
 
+    def __len__(self) -> int:
+        return len(self.keys)
+
     def add(self, keys: Array, chunks: Ints, sub_chunks: Ints) -> None:
         """Add rows of chunks."""
-        self._parts.append((keys, chunks, sub_chunks))
+        self._rows.add(keys, chunks, sub_chunks)
+        if keys.dtype.kind == "S":
+            self._fold().add_folded(folded(keys), chunks, sub_chunks)
 
     def add_overlap(self, keys: Array, chunks: Ints) -> None:
         """Add rows of the overlap of `chunks`."""
-        self._overlap.append((keys, chunks))
+        if keys.dtype.kind == "S":  # what lies apart is judged by folded text alone
+            self._fold().add_folded_overlap(folded(keys), chunks)
+        else:
+            self._near.add(keys, chunks)
 
-    def _fold(self) -> None:
-        """Keep text a second time, folded, to judge by it what lies apart."""
-        fold = KeyIndex(self._directory / "folded")
-        fold._parts = [(folded(keys), chunks, subs) for keys, chunks, subs in self._parts]
-        fold._overlap = [(folded(keys), chunks) for keys, chunks in self._overlap]
-        fold._sort()
-        self._folded, self._overlap = fold, []
+    def add_folded(self, keys: Array, chunks: Ints, sub_chunks: Ints) -> None:
+        """Add rows whose text is folded already."""
+        self._rows.add(keys, chunks, sub_chunks)
+
+    def add_folded_overlap(self, keys: Array, chunks: Ints) -> None:
+        """Add rows of the overlap of `chunks`, whose text is folded already."""
+        self._near.add(keys, chunks)
+
+    def _fold(self) -> KeyIndex:
+        """Return the second index, of folded text, by which is judged what lies apart."""
+        if self._folded is None:
+            self._folded = KeyIndex(self._directory / "folded", self._run_rows)
+        return self._folded
 
     def finish(self) -> None:
         """Sort what was added; afterwards keys can be found."""
-        if any(keys.dtype.kind == "S" for keys, *_ in self._parts):
-            self._fold()
-        self._sort()
+        self._stored = self._rows.finish(self._look)
+        if self._stored is not None:
+            self.keys, self.chunks, self.sub_chunks = self._stored.mapped()
+        near = self._near.finish()
+        if near is not None:
+            pairs = Sorter(self._directory, "pairs", self._run_rows)
+            for keys, chunks in near.parts(self._run_rows):
+                pairs.add(self._pair(keys, chunks))
+            near.remove()
+            if (found := pairs.finish()) is not None:
+                (self._pairs,) = found.mapped()
         if self._folded is not None:
+            self._folded.finish()
             self.spans_chunks = self._folded.spans_chunks
 
-    def _sort(self) -> None:
-        if self._parts:
-            keys, chunks, subs = (np.concatenate(part) for part in zip(*self._parts, strict=True))
-            self._parts.clear()
-            order = np.argsort(keys, kind="stable")
-            self.keys = self._keep("keys", keys[order])
-            self.chunks = self._keep("chunks", chunks[order])
-            self.sub_chunks = self._keep("sub_chunks", subs[order])
-        same = self.keys[1:] == self.keys[:-1]
-        self.spans_chunks = bool((same & (self.chunks[1:] != self.chunks[:-1])).any())
-        if self._overlap:
-            near, near_chunks = (np.concatenate(part) for part in zip(*self._overlap, strict=True))
-            self._overlap.clear()
-            self._pairs = self._keep("overlap", np.sort(self._pair(near, near_chunks)))
-
-    def _keep(self, name: str, array: Array) -> Array:
-        """Put an array into a file, so that it takes memory only while it is used."""
-        if not len(array):
-            return array
-        path = self._directory / f"{name}.npy"
-        self._directory.mkdir(parents=True, exist_ok=True)
-        np.save(path, array, allow_pickle=False)
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    def _look(self, keys: Array, chunks: Ints, _: Ints) -> None:
+        """See whether rows of one key, which are all in one block, lie in several chunks."""
+        same = keys[1:] == keys[:-1]
+        self.spans_chunks |= bool((same & (chunks[1:] != chunks[:-1])).any())
 
     def find(self, wanted: Array) -> Found:
         """Return where keys lie."""
@@ -137,9 +144,9 @@ class KeyIndex:
         """Count pairs (key, chunk) where some row of the key is neither in the chunk nor in its overlap."""
         if self._folded is not None:
             return self._folded.missing_partners(folded(keys), chunks)
-        comparable, _ = self._alike(keys)
+        comparable, possible = self._alike(keys)
         low = np.searchsorted(self.keys, comparable, "left")
-        rows = np.searchsorted(self.keys, comparable, "right") - low
+        rows = np.where(possible, np.searchsorted(self.keys, comparable, "right") - low, 0)
         inside = np.zeros(len(keys), dtype=np.int64)
         for step in range(int(rows.max()) if len(rows) else 0):
             at = np.minimum(low + step, len(self.keys) - 1)
@@ -159,14 +166,16 @@ class KeyIndex:
     def _alike(self, wanted: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
         """Return keys in this index's type, and which of them it can hold at all."""
         kind = self.keys.dtype
+        if kind.kind == wanted.dtype.kind == "S" and kind != wanted.dtype:
+            # Of unlike lengths, numpy would copy the whole index for every look-up.
+            return wanted.astype(kind), np.char.str_len(wanted) <= kind.itemsize
         if kind.kind == wanted.dtype.kind or kind.kind not in "iu" or wanted.dtype.kind not in "iu":
             return wanted, np.ones(len(wanted), dtype=bool)
         if kind.kind == "u":
             return wanted.astype(np.uint64), wanted >= 0
         return wanted.astype(np.int64), wanted <= np.uint64(np.iinfo(np.int64).max)
 
-    def parts(self, rows: int) -> Iterator[tuple[Array, Ints, Ints]]:
+    def parts(self, rows: int) -> Iterator[tuple[Array, ...]]:
         """Yield (keys, chunks, sub-chunks) of at most `rows` rows each, sorted by key."""
-        for start in range(0, len(self.keys), rows):
-            cut = slice(start, start + rows)
-            yield np.asarray(self.keys[cut]), np.asarray(self.chunks[cut]), np.asarray(self.sub_chunks[cut])
+        if self._stored is not None:
+            yield from self._stored.parts(rows)

@@ -22,8 +22,9 @@ from shard.geometry.chunker import ChunkGrid, PositionError
 from skyshard.errors import UserError
 from skyshard.ingest import values
 from skyshard.ingest.files import Piece
-from skyshard.ingest.keys import Array, Found, Ints, KeyIndex, array_of
+from skyshard.ingest.keys import Found, Ints, KeyIndex, array_of
 from skyshard.ingest.layout import Layout
+from skyshard.ingest.runs import Array
 
 Rows = npt.NDArray[np.int64]
 Texts = dict[int, tuple[bytes, Array]]

@@ -1,6 +1,6 @@
 """`skyshard sample`: writes a catalogue that can be ingested at once.
 
-Real: Hipparcos stars. Synthetic, and labelled so: detections (light curves), and a second catalogue of
+Real: Hipparcos stars and, with --full, Tycho-2 stars and the pairs of both. Synthetic, and labelled so: detections (light curves), and a second catalogue of
 bright stars with a match table.
 """
 
@@ -17,6 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from skyshard.errors import UserError
+from skyshard.sample import tycho2
 
 _CATALOG = """\
 database: hip
@@ -69,6 +70,37 @@ tables:
     format: {type: csv, header: true}
     files: [data/filter.csv]
 """
+_FULL = """\
+  - name: Tycho2
+    kind: director
+    description: Tycho-2 stars, thinned where they stand densest; see data/CREDITS-Tycho2.txt
+    key: tycho2Id
+    longitude: ra
+    latitude: decl
+    columns:
+      tycho2Id: {description: "row number in the source file (no TYC number), from 1", ucd: meta.id;meta.main}
+      ra: {unit: deg, ucd: pos.eq.ra;meta.main, description: right ascension}
+      decl: {unit: deg, ucd: pos.eq.dec;meta.main, description: declination}
+      vt: {unit: mag, ucd: phot.mag;em.opt.V, description: Tycho VT magnitude}
+    files: [data/tycho2.parquet]
+  - name: ObjectTycho2
+    kind: match
+    description: all pairs of Object and Tycho2 within 2 arcsec
+    directors:
+      - {table: Object, foreign_key: objectId}
+      - {table: Tycho2, foreign_key: tycho2Id}
+    columns:
+      sep_arcsec: {unit: arcsec, ucd: pos.angDistance, description: separation}
+    files: [data/object_tycho2.parquet]
+"""
+_TYCHO2_CREDITS = """\
+`tycho2.parquet`: positions and VT magnitudes of Tycho-2 stars, taken from the package {package}
+(astrometry.net's index 4107: thinned to a like number of stars per 22.5 arcmin cell, one of stars closer than
+1 arcsec, without TYC numbers). Source: The Tycho-2 Catalogue of the 2.5 Million Brightest Stars, Hog E. et al.
+(2000), VizieR catalogue I/259. The package's own statement follows.
+
+"""
+_MATCH_DEG = 2.0 / 3600.0
 _SYNTHETIC = """\
 database: synth
 partitioning: {stripes: 18, sub_stripes: 10, overlap_deg: 0.1}
@@ -93,8 +125,15 @@ _PART = 200_000
 @click.option("--stars", type=click.IntRange(min=1), help="Write this many synthetic stars instead.")
 @click.option("--detections", default=5, show_default=True, help="Detections a synthetic star.")
 @click.option("--seed", default=1, show_default=True, help="Seed of everything synthetic.")
-def sample_command(directory: Path, stars: int | None, detections: int, seed: int) -> None:
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Add 1.87 million Tycho-2 stars: an 88 MB download by apt, of Debian or Ubuntu.",
+)
+def sample_command(directory: Path, stars: int | None, detections: int, seed: int, full: bool) -> None:
     """Write CATALOG.yaml and its data files."""
+    if full and stars is not None:
+        raise UserError("--full and --stars exclude each other")
     data = directory / "data"
     try:
         data.mkdir(parents=True, exist_ok=True)
@@ -105,8 +144,11 @@ def sample_command(directory: Path, stars: int | None, detections: int, seed: in
         _synthetic(data, stars, detections, rng)
         (directory / "CATALOG.yaml").write_text(_SYNTHETIC)
     else:
+        fetched = _fetch(data) if full else None
         _hipparcos(data, rng)
-        (directory / "CATALOG.yaml").write_text(_CATALOG)
+        if fetched is not None:
+            _tycho2(data, *fetched)
+        (directory / "CATALOG.yaml").write_text(_CATALOG + (_FULL if full else ""))
     click.echo(f"Wrote {directory / 'CATALOG.yaml'}")
 
 
@@ -142,6 +184,29 @@ def _hipparcos(data: Path, rng: np.random.Generator) -> None:
         ),
         data / "filter.csv",
     )  # fmt: skip
+
+
+def _fetch(data: Path) -> tuple[pa.Table, str]:
+    click.echo(f"Downloading {tycho2.PACKAGE} ...", err=True)
+    return tycho2.fetch(data)
+
+
+def _tycho2(data: Path, stars: pa.Table, licence: str) -> None:
+    pyarrow.parquet.write_table(stars, data / "tycho2.parquet")
+    hipparcos = pyarrow.parquet.read_table(data / "hipparcos.parquet")
+    places = [(t.column("ra").to_numpy(), t.column("decl").to_numpy()) for t in (hipparcos, stars)]
+    first, second, separation = tycho2.pairs(places[0], places[1], _MATCH_DEG)
+    pyarrow.parquet.write_table(
+        pa.table(
+            {
+                "objectId": hipparcos.column("objectId").to_numpy()[first],
+                "tycho2Id": stars.column("tycho2Id").to_numpy()[second],
+                "sep_arcsec": separation * 3600.0,
+            }
+        ),
+        data / "object_tycho2.parquet",
+    )
+    (data / "CREDITS-Tycho2.txt").write_text(_TYCHO2_CREDITS.format(package=tycho2.PACKAGE) + licence)
 
 
 def _light_curves(
