@@ -6,12 +6,18 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from shard.catalog.model import Worker
-from shard.errors import WORKER_DOWN, ServerError, SkyError
+from shard.errors import STATEMENT_TOO_LONG, WORKER_DOWN, ServerError, SkyError
 from shard.wire import frames
+
+MOST_IDLE = 64
+"""Connections kept per worker for the next jobs."""
+
+log = logging.getLogger("skyshard.agents")
 
 
 class LinkLost(Exception):  # noqa: N818 - it is what happened
@@ -29,7 +35,11 @@ class AgentLink:
     async def send(self, header: frames.Header, body: bytes = b"") -> None:
         """Send one frame."""
         try:
-            self._writer.writelines(frames.encode(header, body))
+            pieces = frames.encode(header, body)
+        except frames.FrameTooLong as error:
+            raise SkyError(STATEMENT_TOO_LONG, limit=frames.MAX_FRAME) from error
+        try:
+            self._writer.writelines(pieces)
             await self._writer.drain()
         except (ConnectionError, OSError) as error:
             raise LinkLost(str(error)) from error
@@ -99,6 +109,7 @@ class AgentPool:
                     link.abort()
                     raise
         except (OSError, TimeoutError, LinkLost) as error:
+            log.warning("worker %s: %s", worker.name, error or "no answer in time")
             raise SkyError(WORKER_DOWN, worker=worker.name) from error
         return link
 
@@ -109,12 +120,18 @@ class AgentPool:
         proof = hmac.new(self._secret, header.nonce, hashlib.sha256).digest()
         await link.send(frames.Answer(frames.VERSION, proof))
         header, _ = await link.receive()
+        if isinstance(header, frames.Failed):
+            raise LinkLost(header.message)
         if not isinstance(header, frames.Welcome):
             raise LinkLost("not welcome")
 
     def put(self, worker_id: int, link: AgentLink) -> None:
-        """Keep a connection on which nothing runs."""
-        self._idle.setdefault(worker_id, []).append(link)
+        """Keep a connection on which nothing runs, or close it if enough are idle."""
+        idle = self._idle.setdefault(worker_id, [])
+        if len(idle) < MOST_IDLE and not link.closed:
+            idle.append(link)
+        else:
+            link.abort()
 
     @asynccontextmanager
     async def lease(self, worker_id: int) -> AsyncIterator[AgentLink]:
@@ -136,6 +153,7 @@ class AgentPool:
             await link.send(frames.Admin(tuple(statements), database))
             header, _ = await link.receive()
         except LinkLost as error:
+            link.abort()
             raise SkyError(WORKER_DOWN, worker=self.workers[worker_id].name) from error
         except BaseException:
             link.abort()
@@ -157,6 +175,7 @@ class AgentPool:
             await link.send(frames.LoadEnd(rows[0]))
             header, _ = await link.receive()
         except LinkLost as error:
+            link.abort()
             raise SkyError(WORKER_DOWN, worker=self.workers[worker_id].name) from error
         except BaseException:
             link.abort()

@@ -6,6 +6,7 @@ packets. Reading pauses when nobody takes the blocks, so memory stays bounded wh
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -34,11 +35,21 @@ from shard.wire.replies import (
 COM_QUIT, COM_QUERY, COM_STMT_PREPARE, COM_STMT_EXECUTE, COM_STMT_CLOSE, COM_RESET = 1, 3, 22, 23, 25, 31
 BLOCK_BYTES = 256 << 10
 """A block is handed out past this size, or when the server pauses."""
+KILL_TIMEOUT_S = 5.0
+"""Seconds a server has for killing a statement."""
 _PATIENCE_S = 0.002
 _FILE_PIECE = 1 << 20
 _SETTINGS = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, SESSION autocommit=1"
 
-__all__ = ["Address", "ConnectionLost", "RawConnection", "Result", "RowBlock"]
+__all__ = ["Address", "ConnectionLost", "RawConnection", "Result", "RowBlock", "RowTooLong"]
+
+
+class RowTooLong(Exception):  # noqa: N818 - it is what happened
+    """A row is longer than the caller can take; the connection is closed."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        super().__init__(f"a row of {size} bytes or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +119,18 @@ class Result:
         self._finish()
         return ServerError(err.errno, err.sqlstate, err.message)
 
-    async def blocks(self) -> AsyncIterator[RowBlock]:
+    async def blocks(self, longest: int | None = None) -> AsyncIterator[RowBlock]:
         """Yield the rows, each block ending where a row ends; after the last block `end` is set.
+
+        Parameters
+        ----------
+        longest : int or None
+            Bytes; a row is given up once a block with it would be longer.
 
         Raises
         ------
+        RowTooLong
+            If a row is longer than the caller wants.
         ServerError
             If the statement fails in the middle.
         SkyError
@@ -134,6 +152,9 @@ class Result:
                 size += len(event.block)
                 count += event.rows
                 whole = event.whole
+                if longest is not None and size > longest:
+                    self._connection.abort()
+                    raise RowTooLong(size)
             elif isinstance(event, EndEvent):
                 self.end = event.ok if not event.more_results else await self._last()
                 self._finish()
@@ -341,13 +362,22 @@ class RawConnection:
         self._transport.write(b"\0\0\0" + bytes((seq & 255,)))
 
     async def kill_query(self, address: Address) -> None:
-        """Interrupt the running statement from a second connection."""
-        other = await RawConnection.open(address)
-        try:
-            with contextlib.suppress(ServerError):
-                await other.run(f"KILL QUERY {self.thread_id}")
-        finally:
-            await other.close()
+        """Interrupt the running statement from a second connection.
+
+        Raises
+        ------
+        ConnectionLost
+            If the server cannot be reached.
+        TimeoutError
+            If it does not answer in time.
+        """
+        async with asyncio.timeout(KILL_TIMEOUT_S):
+            other = await RawConnection.open(address)
+            try:
+                with contextlib.suppress(ServerError):
+                    await other.run(f"KILL QUERY {self.thread_id}")
+            finally:
+                await other.close()
 
     async def reset(self) -> None:
         """Send COM_RESET_CONNECTION: variables, temporary tables and settings go; the database stays.

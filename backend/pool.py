@@ -18,12 +18,13 @@ class Pool:
     address : Address
         The server.
     limit : int
-        Most connections lent at once; others wait.
+        Most connections leased at once (others wait), and most that are kept idle.
     """
 
     def __init__(self, address: Address, limit: int, database: str | None = None) -> None:
         self.address = address
         self._database = database
+        self._limit = limit
         self._slots = asyncio.Semaphore(limit)
         self._idle: list[RawConnection] = []
         self._closed = False
@@ -35,25 +36,16 @@ class Pool:
             connection = await self._get()
             try:
                 yield connection
-            except BaseException:
-                if connection.busy:
-                    connection.abort()
-                raise
             finally:
-                if connection.busy:
-                    connection.abort()
-                if self._closed or connection.closed:
-                    await connection.close()
-                else:
-                    self._idle.append(connection)
+                await self.put(connection)
 
     async def borrow(self) -> RawConnection:
         """Lend a connection until `put`, beside the limit (the borrower bounds its own number)."""
         return await self._get()
 
     async def put(self, connection: RawConnection) -> None:
-        """Take a borrowed connection back."""
-        if self._closed or connection.closed or connection.busy:
+        """Take a borrowed connection back; broken ones and those beyond the limit are closed."""
+        if self._closed or connection.closed or connection.busy or len(self._idle) >= self._limit:
             await connection.close()
         else:
             self._idle.append(connection)
@@ -65,6 +57,11 @@ class Pool:
                 return connection
             await connection.close()
         return await RawConnection.open(self.address, self._database)
+
+    @property
+    def idle(self) -> int:
+        """How many connections wait to be lent."""
+        return len(self._idle)
 
     async def close(self) -> None:
         """Close the idle connections; lent ones are closed when they come back."""

@@ -54,9 +54,9 @@ async def take(address: Address, database: str | None, wire: Wire) -> Taken:
         charset="utf8mb4",
         autocommit=None,
         local_infile=True,
-        connect_timeout=CONNECT_TIMEOUT_S,
     )
     connection._client_flag &= ~MULTI_STATEMENTS
+    connection._connect_timeout = None  # ours below; asyncio.wait_for of Python 3.11 may swallow a cancel
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await connection.connect()

@@ -64,6 +64,15 @@ NO_SUCH_THREAD = _define("NO_SUCH_THREAD", 1094, "HY000", "Unknown thread id: {i
 LIMIT_EXCEEDED = _define("LIMIT_EXCEEDED", 1104, "42000", "{limit} exceeded ({value}); setting {setting}")
 TOO_MANY_CONNECTIONS = _define("TOO_MANY_CONNECTIONS", 1040, "08004", "Too many connections")
 HOME_DOWN = _define("HOME_DOWN", 1429, "HY000", "the home server cannot be reached; try again")
+ROW_TOO_LONG = _define(
+    "ROW_TOO_LONG",
+    1153,
+    "08S01",
+    "a row of at least {size} bytes is longer than the {limit} that a worker sends",
+)
+STATEMENT_TOO_LONG = _define(
+    "STATEMENT_TOO_LONG", 1153, "08S01", "the statement is longer than the {limit} bytes that a worker takes"
+)
 UNKNOWN_COMMAND = _define("UNKNOWN_COMMAND", 1047, "08S01", "Unknown command")
 CATALOGUE_CHANGED = _define(
     "CATALOGUE_CHANGED", 1412, "HY000", "database '{database}' is being replaced; run the query again"

@@ -1,23 +1,27 @@
 """Runs one job: its chunks in parallel under the scheduler, rows out as raw blocks.
 
-Chunks are sent one after the other in the order in which they were started: the first streams, the
-others fill their spools meanwhile. Every MariaDB connection of a job gets its settings once.
+Every chunk fills its spool. A chunk that has ended is sent before one that still runs, so that a slow
+chunk holds nobody up; of those that run, the one that was begun first streams. Every MariaDB connection
+of a job gets its settings once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
-from backend.connection import ConnectionLost, RawConnection
+from backend.connection import ConnectionLost, RawConnection, RowTooLong
 from backend.pool import Pool
 from shard.catalog.naming import quote
-from shard.errors import ServerError
+from shard.errors import ROW_TOO_LONG, ServerError, SkyError
 from shard.wire import frames
 from shard.wire.packets import ColumnDefinition, PacketError
 from worker_agent.scheduler import Scheduler, Start
 from worker_agent.spool import Spool, SpoolFull, SpoolSpace
+
+RESET_TIMEOUT_S = 5.0
+"""Seconds MariaDB has for making a connection as new; a connection that takes longer is closed."""
 
 Send = Callable[[frames.Header, bytes], Awaitable[None]]
 
@@ -66,20 +70,34 @@ class Floor:
         self.scheduler.forget(number)
 
 
+async def to_the_end(work: Coroutine[None, None, None]) -> None:
+    """Await work that must not be cut short; a cancel that comes meanwhile is raised when it has ended."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
+
+
 class JobRun:
     """One job from start to end."""
 
     def __init__(self, floor: Floor, job: frames.Job, send: Send) -> None:
         self._floor, self._job, self._send = floor, job, send
         self._tasks: dict[asyncio.Task[None], int] = {}
-        self._order: asyncio.Queue[tuple[int, Spool]] = asyncio.Queue()
-        self._spools: list[Spool] = []
+        self._spools: dict[int, tuple[int, Spool]] = {}
+        self._changed = asyncio.Event()
         self._idle: list[RawConnection] = []
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._columns: tuple[frames.ColumnType, ...] | None = None
         self._told = False
-        self._number = 0
-        self._rows = 0
+        self._number = self._batches = self._rows = 0
+        self.chunks_done = 0
 
     async def run(self) -> None:
         """Run the job to its end: rows, BatchEnds, JobEnd.
@@ -98,22 +116,26 @@ class JobRun:
                 self._failure.result()
             await sender
         finally:
-            self._floor.leave(number)
-            sender.cancel()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(sender, *self._tasks, return_exceptions=True)
-            self._floor.forget(number)
-            for spool in self._spools:
-                spool.close()
-            await self._give_back()
-            if self._failure.done() and not self._failure.cancelled():
-                self._failure.exception()
+            await to_the_end(self._clean_up(sender))
+
+    async def _clean_up(self, sender: asyncio.Future[None]) -> None:
+        """Stop what still runs and give everything back."""
+        self._floor.leave(self._number)
+        sender.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(sender, *self._tasks, return_exceptions=True)
+        self._floor.forget(self._number)
+        for _, spool in self._spools.values():
+            spool.close()
+        await self._give_back()
+        if self._failure.done() and not self._failure.cancelled():
+            self._failure.exception()
 
     def _start(self, chunk: int) -> None:
-        spool = Spool(self._floor.space)
-        self._spools.append(spool)
-        self._order.put_nowait((chunk, spool))
+        spool = Spool(self._floor.space, self._changed.set)
+        self._spools[self._batches] = chunk, spool
+        self._batches += 1
         task = asyncio.ensure_future(self._chunk(chunk, spool))
         self._tasks[task] = chunk
         task.add_done_callback(self._done)
@@ -125,21 +147,52 @@ class JobRun:
         self._floor.chunk_done(self._number)
 
     async def _send_all(self) -> None:
-        for batch in range(len(self._job.chunks)):
-            chunk, spool = await self._order.get()
-            rows = size = 0
-            async for block in spool.blocks():
-                await self._send_columns()
-                await self._send(frames.Rows(batch, block.rows), block.data)
-                rows += block.rows
-                size += len(block.data)
-                self._rows += block.rows
-                if self._job.row_limit is not None and self._rows >= self._job.row_limit:
-                    await self._send(frames.JobEnd(limited=True), b"")
-                    return
-            await self._send_columns()
-            await self._send(frames.BatchEnd(batch, (chunk,), rows, size, spool.warnings), b"")
+        for _ in self._job.chunks:
+            while not await self._send_batch():
+                self._changed.clear()
+                await self._changed.wait()
+            if self._limited():
+                await self._send(frames.JobEnd(limited=True), b"")
+                return
         await self._send(frames.JobEnd(), b"")
+
+    def _limited(self) -> bool:
+        return self._job.row_limit is not None and self._rows >= self._job.row_limit
+
+    async def _send_batch(self) -> bool:
+        """Send what can be sent; return True once a chunk is complete or the job has rows enough."""
+        while (batch := self._sendable()) is not None:
+            chunk, spool = self._spools[batch]
+            if spool.empty:  # and ended
+                await self._send_columns()
+                end = frames.BatchEnd(batch, (chunk,), spool.rows, spool.size, spool.warnings)
+                await self._send(end, b"")
+                del self._spools[batch]
+                spool.close()
+                self.chunks_done += 1
+                return True
+            block = spool.get()
+            await self._send_columns()
+            await self._send(frames.Rows(batch, block.rows), block.data)
+            self._rows += block.rows
+            if self._limited():
+                return True
+        return False
+
+    def _sendable(self) -> int | None:
+        """Return the batch to send of: one that has ended, else the first to run if it has rows.
+
+        A job with a row limit takes rows from wherever they are.
+        """
+        found: int | None = None
+        oldest = True
+        for batch, (_, spool) in self._spools.items():
+            if spool.ended:
+                return batch
+            if found is None and not spool.empty and (oldest or self._job.row_limit is not None):
+                found = batch
+            oldest = False
+        return found
 
     async def _send_columns(self) -> None:
         if self._columns is not None:
@@ -170,8 +223,10 @@ class JobRun:
             text = "the worker's MariaDB server cannot be reached"
             raise JobFailed(frames.Failed(2013, "HY000", text, retry=True)) from error
         except SpoolFull as error:
-            text = "spool limit reached (spool_disk_bytes of the agent)"
-            raise JobFailed(frames.Failed(1104, "42000", text)) from error
+            raise JobFailed(frames.Failed(1104, "42000", str(error))) from error
+        except RowTooLong as error:
+            failure = SkyError(ROW_TOO_LONG, size=error.size, limit=frames.MAX_BODY)
+            raise JobFailed(frames.Failed(failure.errno, failure.sqlstate, failure.message)) from error
         except PacketError as error:
             raise JobFailed(frames.Failed(1835, "HY000", str(error))) from error
 
@@ -185,7 +240,7 @@ class JobRun:
         if not self._told:
             self._told = True
             self._columns = tuple(_column_type(payload) for payload in result.columns)
-        async for block in result.blocks():
+        async for block in result.blocks(longest=frames.MAX_BODY):
             spool.put(block)
         spool.end(result.end.warnings if result.end is not None else 0)
 
@@ -218,17 +273,22 @@ class JobRun:
 
     async def _kill(self, connection: RawConnection) -> None:
         """Stop the statement that runs on a connection, and the connection."""
-        if connection.busy or not connection.closed:
-            with contextlib.suppress(ServerError, ConnectionLost, OSError):
-                await asyncio.shield(connection.kill_query(self._floor.pool.address))
-        connection.abort()
+        try:
+            if connection.busy:
+                with contextlib.suppress(ServerError, ConnectionLost, OSError, TimeoutError):
+                    await to_the_end(connection.kill_query(self._floor.pool.address))
+        finally:
+            connection.abort()
 
     async def _give_back(self) -> None:
-        for connection in self._idle:
-            with contextlib.suppress(ServerError, ConnectionLost):
-                await connection.reset()
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                async with asyncio.timeout(RESET_TIMEOUT_S):
+                    await connection.reset()
+            except (ServerError, ConnectionLost, TimeoutError):
+                connection.abort()
             await self._floor.pool.put(connection)
-        self._idle.clear()
 
 
 def _column_type(payload: bytes) -> frames.ColumnType:

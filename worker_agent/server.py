@@ -37,14 +37,23 @@ class Peer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._decoder = frames.FrameDecoder()
+        self._seen: tuple[frames.Header, bytes] | None = None
 
     async def send(self, header: frames.Header, body: bytes = b"") -> None:
         """Send one frame; waits while the peer does not read."""
         self._writer.writelines(frames.encode(header, body))
         await self._writer.drain()
 
+    async def peek(self) -> frames.Header:
+        """Wait for the next frame and return its header; `receive` returns the frame again."""
+        self._seen = await self.receive()
+        return self._seen[0]
+
     async def receive(self) -> tuple[frames.Header, bytes]:
         """Return the next frame."""
+        if self._seen is not None:
+            seen, self._seen = self._seen, None
+            return seen
         while (found := self._decoder.next()) is None:
             data = await self._reader.read(1 << 18)
             if not data:
@@ -132,24 +141,26 @@ class AgentServer:
         if not job.chunks:
             await peer.send(frames.JobEnd())
             return
-        run = asyncio.ensure_future(JobRun(self._floor, job, peer.send).run())
-        watch = asyncio.ensure_future(peer.receive())
+        jobrun = JobRun(self._floor, job, peer.send)
+        run = asyncio.ensure_future(jobrun.run())
+        watch = asyncio.ensure_future(peer.peek())
         try:
             await asyncio.wait({run, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if not run.done() and not isinstance(watch.result(), frames.Cancel):
+                await asyncio.wait({run})  # the peer has had the end and asks for the next: let it wait
             if not run.done():
                 run.cancel()
                 await asyncio.gather(run, return_exceptions=True)
-                watch.result()  # raises if the connection is gone
                 await peer.send(frames.Failed(1317, "70100", "Query execution was interrupted"))
                 return
             run.result()
-            self.metrics.chunks.inc(len(job.chunks))
         except JobFailed as failed:
             await peer.send(failed.frame)
         finally:
             for task in (run, watch):
                 task.cancel()
             await asyncio.gather(run, watch, return_exceptions=True)
+            self.metrics.chunks.inc(jobrun.chunks_done)
 
     async def _load(self, peer: Peer, begin: frames.LoadBegin) -> None:
         sent = [0]

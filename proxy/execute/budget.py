@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 
 class ByteBudget:
-    """Bytes of rows that are in the process, of all queries together."""
+    """Bytes of rows that are in the process, of all queries together.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes past which no more should be read.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._watchers: set[asyncio.Event] = set()
 
     def full(self) -> bool:
         """Whether no more should be read."""
@@ -23,21 +28,16 @@ class ByteBudget:
         self.used += size
 
     def give(self, size: int) -> None:
-        """Give bytes back."""
+        """Give bytes back; if that makes room, whoever watches is told."""
         self.used -= size
-        while self._waiting and not self.full():
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                break
+        if not self.full():
+            for event in self._watchers:
+                event.set()
 
-    async def room(self) -> None:
-        """Wait until there is room."""
-        while self.full():
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            await waiter
-        if self._waiting and not self.full():
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
+    def watch(self, event: asyncio.Event) -> None:
+        """Set `event` whenever there is room again, until `unwatch`."""
+        self._watchers.add(event)
+
+    def unwatch(self, event: asyncio.Event) -> None:
+        """Forget a watcher."""
+        self._watchers.discard(event)

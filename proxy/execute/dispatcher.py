@@ -58,12 +58,14 @@ class RowStream:
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[int, dict[int, list[RowBlock]]] = {}
         self._counted = 0
+        self._moved = asyncio.Event()
         self.columns: tuple[frames.ColumnType, ...] | None = None
         self.warnings = 0
         self.bytes = 0
 
     def begin(self) -> None:
         """Start the jobs."""
+        self._budget.watch(self._moved)
         self._obey(self._core.start())
 
     def _obey(self, instructions: list[Instruction]) -> None:
@@ -125,8 +127,9 @@ class RowStream:
     async def _read(self, start: StartJob, link: AgentLink) -> bool:
         """Read a job's frames to its end; return whether the connection can be used again."""
         while True:
-            if self._budget.full() and self._queue.qsize():
-                await self._budget.room()
+            while self._budget.full() and self._queue.qsize():  # who has nothing to send may always read
+                self._moved.clear()
+                await self._moved.wait()
             header, body = await link.receive()
             if isinstance(header, frames.Rows):
                 self._rows(start.job, header, body)
@@ -181,6 +184,8 @@ class RowStream:
             return
         while True:
             item = await self._queue.get()
+            if not self._queue.qsize():
+                self._moved.set()
             if isinstance(item, _End):
                 return
             if isinstance(item, BaseException):
@@ -195,6 +200,7 @@ class RowStream:
 
     async def close(self) -> None:
         """Cancel what still runs: closing a connection cancels its job at the agent."""
+        self._budget.unwatch(self._moved)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -21,6 +21,8 @@ import msgspec
 VERSION = 1
 MAX_FRAME = 64 << 20
 """Bytes; a longer frame is a protocol error."""
+MAX_BODY = MAX_FRAME - (1 << 16) - 6
+"""Bytes of a body that fits into a frame whatever its header."""
 BLOCK_BYTES = 256 << 10
 """Bytes of row packets an agent gathers into one `Rows` frame (a longer single row is sent alone)."""
 
@@ -137,8 +139,7 @@ class Rows(msgspec.Struct, frozen=True, tag="rows"):
     """Body: `rows` whole MySQL row packets (headers included, sequence numbers meaningless).
 
     A row longer than 16 MiB is several packets and still one row. `batch` numbers the batch of
-    chunks that the rows belong to; rows of different batches may interleave only after a batch
-    has passed `commit_bytes`.
+    chunks that the rows belong to; rows of different batches may interleave.
     """
 
     batch: int
@@ -237,19 +238,32 @@ Header = Union[  # noqa: UP007 - msgspec wants a real union object at run time
     LoadBegin, LoadData, LoadEnd, Loaded, Admin, AdminDone,
 ]  # fmt: skip
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Header] = msgspec.msgpack.Decoder(Header)
-
 
 class FrameError(ValueError):
     """The bytes are no frame of this version."""
 
 
+class FrameTooLong(FrameError):  # noqa: N818 - it is what happened
+    """A frame would be longer than `MAX_FRAME`."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Header] = msgspec.msgpack.Decoder(Header)
+
+
 def encode(
     header: Header, body: bytes | bytearray | memoryview = b""
 ) -> list[bytes | bytearray | memoryview]:
-    """Return the pieces of a frame, for `transport.writelines` (the body is not copied)."""
+    """Return the pieces of a frame, for `transport.writelines` (the body is not copied).
+
+    Raises
+    ------
+    FrameTooLong
+        If header and body together are longer than a frame may be.
+    """
     head = _encoder.encode(header)
+    if 2 + len(head) + len(body) > MAX_FRAME:
+        raise FrameTooLong(f"frame of {2 + len(head) + len(body)} bytes")
     if len(head) > 0xFFFF:  # long chunk lists or statements: the header rides in the body's place
         prefix = _PREFIX.pack(2 + len(head), 0)
         if body:

@@ -1,0 +1,142 @@
+"""An agent in this process, beside a real MariaDB server, and a client that sees its frames."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+
+from backend.agent_link import AgentLink, AgentPool
+from backend.connection import RawConnection
+from shard.catalog.model import Worker
+from shard.wire import frames, rows
+from worker_agent.config import AgentConfig, MariaDB
+from worker_agent.metrics import AgentMetrics
+from worker_agent.server import AgentServer
+
+SECRET = b"a secret"
+
+
+class LocalAgent:
+    """An agent on a port of its own; `pool` knows it as worker 7, named worker7."""
+
+    def __init__(self, server, **settings: object) -> None:
+        self.config = AgentConfig(
+            worker="worker7",
+            listen="127.0.0.1:0",
+            secret_file="",
+            mariadb=MariaDB(user="root", socket=server.socket),
+            **settings,
+        )
+        self._links: list[AgentLink] = []
+
+    async def __aenter__(self) -> "LocalAgent":
+        self.agent = AgentServer(self.config, SECRET, AgentMetrics())
+        self._server = await asyncio.start_server(self.agent.handle, "127.0.0.1", 0, limit=1 << 20)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.worker = Worker(worker_id=7, name="worker7", host="127.0.0.1", port=self.port)
+        self.pool = AgentPool({7: self.worker}, SECRET)
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        for link in self._links:
+            link.abort()
+        await self.pool.close()
+        self._server.close()
+        await self.agent.close()
+        await asyncio.sleep(0)  # lets the transports close
+
+    async def link(self) -> AgentLink:
+        """Return a connection that is closed when the agent is."""
+        link = await self.pool.get(7)
+        self._links.append(link)
+        return link
+
+    @property
+    def space(self):
+        return self.agent._floor.space
+
+    async def ask(self, job: frames.Job, **how: bool) -> "Answer":
+        """Run a job on a pooled connection and collect its answer."""
+        async with self.pool.lease(7) as link:
+            await link.send(job)
+            return await collect(link, **how)
+
+
+@dataclass
+class Answer:
+    """What a job answered: rows by batch, chunks in order of their ends, and the last frame."""
+
+    rows: dict[int, list] = field(default_factory=dict)
+    chunks: list[int] = field(default_factory=list)
+    columns: tuple | None = None
+    end: frames.JobEnd | frames.Failed | None = None
+    warnings: int = 0
+    raw: bool = False  # keep row packets as they are
+    late: bool = False  # the columns were read before
+
+    @property
+    def all_rows(self) -> list:
+        return [row for found in self.rows.values() for row in found]
+
+    def take(self, header, body) -> bool:
+        """Note a frame; return whether it was the last."""
+        if isinstance(header, frames.Columns):
+            assert self.columns is None
+            self.columns = header.columns
+        elif isinstance(header, frames.Rows):
+            assert self.columns is not None or self.late
+            found = [body] if self.raw else rows.split(body)
+            assert rows.count(body) == header.rows
+            self.rows.setdefault(header.batch, []).extend(found)
+        elif isinstance(header, frames.BatchEnd):
+            found = self.rows.get(header.batch, [])
+            assert header.rows == (sum(map(rows.count, found)) if self.raw else len(found))
+            assert not set(header.chunks) & set(self.chunks)
+            self.chunks += header.chunks
+            self.warnings += header.warnings
+        else:
+            assert isinstance(header, (frames.JobEnd, frames.Failed)), header
+            self.end = header
+        return self.end is not None
+
+
+async def collect(link: AgentLink, **how: bool) -> Answer:
+    """Read a job's frames to its end."""
+    answer = Answer(**how)
+    while not answer.take(*await link.receive()):
+        pass
+    return answer
+
+
+def job(sql: str, chunks: list[int], **more: object) -> frames.Job:
+    """Return a job; `#` in the text stands for the chunk's number."""
+    segments = tuple(part.encode() for part in sql.split("#"))
+    return frames.Job(
+        query_id=1, database=more.pop("database", "ag"), main=frames.Template(segments), chunks=chunks, **more
+    )
+
+
+@contextlib.asynccontextmanager
+async def asking(server):
+    """Yield a connection of the test's own to a server."""
+    connection = await RawConnection.open(server.address)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def running(server, text: str) -> int:
+    """Return how many statements that contain `text` the server runs."""
+    async with asking(server) as connection:
+        found = await connection.fetch(
+            "SELECT COUNT(*) FROM information_schema.PROCESSLIST "
+            f"WHERE ID <> CONNECTION_ID() AND INFO LIKE '%{text}%'"
+        )
+    return int(found[0][0])
+
+
+async def until_running(server, text: str, number: int) -> None:
+    """Wait until the server runs that many statements that contain `text`."""
+    async with asyncio.timeout(15):
+        while await running(server, text) != number:
+            pass
