@@ -8,19 +8,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
 from proxy import classify
+from proxy.answer import Answerer
 from proxy.chunks import find_chunks
 from proxy.config import ProxyConfig
-from proxy.execute.dispatcher import Dispatcher, RowStream, Work
+from proxy.execute.dispatcher import Dispatcher
+from proxy.home import session_values
 from proxy.home import settings as home_settings
-from proxy.home.definitions import Definitions, Shadow, ShadowPool
+from proxy.home.definitions import ShadowPool
 from proxy.home.metadata import Catalogue
 from proxy.home.settings import SessionSettings
-from proxy.merge import merge as merging
 from proxy.metrics import Metrics
 from proxy.registry import Registry, RunningQuery
 from proxy.session.client import ClientGone
@@ -30,15 +30,12 @@ from proxy.session.session import Session, text_row
 from shard.errors import HOME_DOWN, INTERNAL, NOT_SUPPORTED, READ_ONLY, TIMEOUT, SkyError, not_supported
 from shard.planner import explain, planner
 from shard.planner.fence import SyntaxProblem
-from shard.planner.fragment import template
 from shard.planner.lexer import LexError, Token, tokenize
-from shard.planner.plan import PartialType, Plan, Sql
-from shard.wire import frames, rows
+from shard.planner.plan import Plan
+from shard.wire import frames
 from shard.wire.packets import ColumnDefinition
 
 log = logging.getLogger("skyshard.query")
-_TEXT_FAMILY = frozenset({15, 247, 248, 249, 250, 251, 252, 253, 254})
-_INTEGERS = frozenset({1, 2, 3, 8, 9})
 
 
 class Engine:
@@ -56,7 +53,7 @@ class Engine:
         self._config, self._pool, self._catalogue = config, pool, catalogue
         self._dispatcher, self._registry, self._metrics = dispatcher, registry, metrics
         self._shadows = ShadowPool(Pool(pool.address, config.service_connections))
-        self._definitions = Definitions(self._shadows)
+        self._answerer = Answerer(config, pool, catalogue, dispatcher, self._shadows)
         self._mentions = classify.Mentions.of({}, -1)
         self._settings: dict[int, SessionSettings] = {}
 
@@ -145,11 +142,8 @@ class Engine:
         return Local(answer)
 
     async def _send_explanation(self, session: Session, plan: Plan, as_json: bool) -> None:
-        placement = await find_chunks(self._pool, self._catalogue, plan)
-        workers = len({ids[0] for ids in placement.values()})
-        total = max(1, len(self._catalogue.replicas(plan.database)))
-        largest = max((self._catalogue.table_rows(db, table.name) for db, table in plan.tables), default=0)
-        steps = explain.describe(plan, len(placement), workers, largest * len(placement) // total)
+        extents = [await self._extent(inner) for inner in explain.scatters(plan)]
+        steps = explain.describe(plan, extents)
         out = session.out
         names = ("EXPLAIN",) if as_json else explain.COLUMNS
         await out.columns([_text_column(name) for name in names])
@@ -162,6 +156,13 @@ class Engine:
                     text_row([None if value is None else str(value).encode() for value in values])
                 )
         await out.end()
+
+    async def _extent(self, plan: Plan) -> explain.Extent:
+        placement = {} if plan.never else await find_chunks(self._pool, self._catalogue, plan)
+        workers = len({ids[0] for ids in placement.values()})
+        total = max(1, len(self._catalogue.replicas(plan.database)))
+        largest = max((self._catalogue.table_rows(db, table.name) for db, table in plan.tables), default=0)
+        return explain.Extent(len(placement), workers, largest * len(placement) // total)
 
     # running -------------------------------------------------------------------------------------
 
@@ -204,179 +205,27 @@ class Engine:
             )  # fmt: skip
 
     async def _run(
-        self, session: Session, query: RunningQuery, statement: Distributed, parameters: tuple[frames.Parameter, ...],
-        binary: bool, status: int, settings: SessionSettings,
-    ) -> int:  # fmt: skip
-        await session.home.check(statement.native)
-        plan = statement.statement.plan(planner_values(parameters), settings.limit)
-        query.strategy = plan.strategy.value
-        shadows = [
-            Shadow(database, table, self._catalogue.databases[database].version)
-            for database, table in plan.tables
-        ]
-        columns = await self._definitions.of(
-            plan.native,
-            settings.encoding,
-            shadows,
-            settings.values,
-            settings.database,
-            _pick(plan.native, parameters),
-        )
-        placement = {} if plan.never else await find_chunks(self._pool, self._catalogue, plan)
-        query.chunks_total = len(placement)
-        if plan.merge is None:
-            return await self._scatter(
-                session, query, plan, columns, placement, parameters, binary, status, settings
-            )
-        return await self._merge(
-            session, query, plan, columns, placement, parameters, binary, status, settings, shadows
-        )
-
-    def _work(
-        self, query: RunningQuery, plan: Plan, placement: dict[int, tuple[int, ...]],
-        parameters: tuple[frames.Parameter, ...], binary: bool, settings: SessionSettings, types: Sequence[PartialType],
-    ) -> Work:  # fmt: skip
-        """Return the job for the workers."""
-        fragment = planner.fragment(plan, types)
-        values = {**settings.values, "timestamp": f"{time.time():.6f}", "sql_select_limit": "DEFAULT"}
-        if plan.merge is not None:
-            values["character_set_results"] = "'utf8mb4'"
-        limit = None if plan.limit is None else plan.limit + plan.skip
-        job = frames.Job(
-            query_id=query.query_id,
-            database=plan.database,
-            main=_template(fragment.main, settings.encoding),
-            setup=tuple(_template(item, settings.encoding) for item in fragment.setup),
-            teardown=tuple(_template(item, settings.encoding) for item in fragment.teardown),
-            chunks=[],
-            interactive=plan.interactive,
-            settings=values,
-            binary=(binary or bool(fragment.main.parameters)) if plan.merge is None else False,
-            parameters=parameters,
-            row_limit=limit if plan.merge is None else None,
-            commit_bytes=self._config.chunk_commit_bytes,
-        )
-
-        def progress(done: int) -> None:
-            query.chunks_done = done
-
-        return Work(query.query_id, job, placement, limit if plan.merge is None else None, progress)
-
-    async def _scatter(
-        self, session: Session, query: RunningQuery, plan: Plan, columns: tuple[bytes, ...],
-        placement: dict[int, tuple[int, ...]], parameters: tuple[frames.Parameter, ...], binary: bool, status: int,
+        self,
+        session: Session,
+        query: RunningQuery,
+        statement: Distributed,
+        parameters: tuple[frames.Parameter, ...],
+        binary: bool,
+        status: int,
         settings: SessionSettings,
-    ) -> int:  # fmt: skip
-        """Forward rows as chunks commit."""
-        out = session.out
-        work = self._work(query, plan, placement, parameters, binary, settings, ())
-        skip = plan.skip
-        async with self._dispatcher.run(work) as stream:
-            async for block in stream:
-                data, count = block.data, block.rows
-                if not query.rows and not out.started:
-                    _same_types(columns, stream, binary, query.query_id)
-                    await out.columns(columns, status)
-                if skip:
-                    dropped = min(skip, count)
-                    skip -= dropped
-                    data, count = data[rows.take(data, dropped) :], count - dropped
-                if count:
-                    query.rows += count
-                    await out.rows(data)
-            warnings = stream.warnings
-        if not out.started:
-            await out.columns(columns, status)
-        await out.end(warnings, status)
-        return stream.bytes
-
-    async def _merge(
-        self, session: Session, query: RunningQuery, plan: Plan, columns: tuple[bytes, ...],
-        placement: dict[int, tuple[int, ...]], parameters: tuple[frames.Parameter, ...], binary: bool, status: int,
-        settings: SessionSettings, shadows: list[Shadow],
-    ) -> int:  # fmt: skip
-        """Load partials into the merge table at home and send what its statement reads."""
-        merge = plan.merge
-        if merge is None:
-            raise TypeError("no merge in this plan")
-        if parameters and (merge.partial.parameters or merge.statement.parameters):
-            raise not_supported("a prepared statement with parameters that is merged", "write the values")
-        partial = await self._definitions.of(
-            merge.partial, settings.encoding, shadows, settings.values, settings.database
+    ) -> int:
+        await session.home.check(statement.native)
+        values = await session_values.read(session.home, statement.statement.needs)
+        plan = statement.statement.plan(planner_values(parameters), settings.limit, values)
+        variables = {name: value for name, value in values.items() if name.startswith("@") and name[1] != "@"}
+        return await self._answerer.answer(
+            self._answerer.request(session, query, plan, parameters, binary, status, settings, variables)
         )
-        kinds = [ColumnDefinition.decode(payload) for payload in partial]
-        types = [PartialType(kind.type, kind.flags) for kind in kinds]
-        work = self._work(query, plan, placement, parameters, False, settings, types)
-        async with self._shadows.lease(shadows, settings.values, settings.database) as connection:
-            await merging.create_table(connection, merge, settings.encoding)
-            await connection.run("SET SESSION sql_mode='', character_set_client=utf8mb4")
-            async with self._dispatcher.run(work) as stream:
-                moved = await merging.load(connection, stream, merge, types)
-            await connection.run(home_settings_statement(settings))
-            text = merge.statement.text.encode(*settings.encoding)
-            result = await (connection.execute(text, ()) if binary else connection.query(text))
-            _check_merged(columns, result.columns, binary, query.query_id)
-            await session.out.columns(columns, status)
-            async for block in result.blocks():
-                query.rows += block.rows
-                await session.out.rows(block.data)
-            warnings = (result.end.warnings if result.end is not None else 0) + stream.warnings
-            await merging.drop_table(connection)
-        await session.out.end(min(65535, warnings), status)
-        return moved.bytes
 
     async def close(self) -> None:
         """Close the service connections."""
         await self._shadows.close()
 
 
-def home_settings_statement(settings: SessionSettings) -> str:
-    """Return the SET that gives a service connection the session's settings again."""
-    from proxy.home.definitions import set_statement
-
-    return set_statement(settings.values)
-
-
-def _pick(sql: Sql, parameters: tuple[frames.Parameter, ...]) -> list[frames.Parameter]:
-    return [parameters[index] for index in sql.parameters] if parameters else []
-
-
-def _template(sql: Sql, encoding: tuple[str, str]) -> frames.Template:
-    segments, parameters = template(sql)
-    return frames.Template(tuple(segment.encode(*encoding) for segment in segments), parameters)
-
-
 def _text_column(name: str) -> bytes:
     return ColumnDefinition(b"def", b"", b"", b"", name.encode(), b"", 45, 65535, 253, 0, 0).encode()
-
-
-def _same_types(columns: tuple[bytes, ...], stream: RowStream, binary: bool, query_id: int) -> None:
-    """Fail the query if workers send other types than the statement has at home."""
-    if stream.columns is None:
-        raise SkyError(INTERNAL, query_id=query_id)
-    wanted = [ColumnDefinition.decode(payload).type for payload in columns]
-    got = [column.type for column in stream.columns]
-    if not _compatible(wanted, got, binary):
-        log.error("query %s: column types %s at home, %s at a worker", query_id, wanted, got)
-        raise SkyError(INTERNAL, query_id=query_id)
-
-
-def _check_merged(columns: tuple[bytes, ...], merged: tuple[bytes, ...], binary: bool, query_id: int) -> None:
-    wanted = [ColumnDefinition.decode(payload).type for payload in columns]
-    got = [ColumnDefinition.decode(payload).type for payload in merged]
-    if not _compatible(wanted, got, binary):
-        log.error("query %s: column types %s at home, %s merged", query_id, wanted, got)
-        raise SkyError(INTERNAL, query_id=query_id)
-
-
-def _compatible(wanted: list[int], got: list[int], binary: bool) -> bool:
-    """Whether rows of types `got` can be sent under definitions of types `wanted`."""
-    if len(wanted) != len(got):
-        return False
-    for want, have in zip(wanted, got, strict=True):
-        if want == have or (want in _TEXT_FAMILY and have in _TEXT_FAMILY) or 6 in (want, have):
-            continue
-        if not binary and want in _INTEGERS and have in _INTEGERS:
-            continue
-        return False
-    return True

@@ -62,6 +62,13 @@ INTERRUPTED = _define("INTERRUPTED", 1317, "70100", "Query execution was interru
 TIMEOUT = _define("TIMEOUT", 1969, "70100", "Query execution was interrupted (max_statement_time exceeded)")
 NO_SUCH_THREAD = _define("NO_SUCH_THREAD", 1094, "HY000", "Unknown thread id: {id}")
 LIMIT_EXCEEDED = _define("LIMIT_EXCEEDED", 1104, "42000", "{limit} exceeded ({value}); setting {setting}")
+GATHER_LIMIT = _define(
+    "GATHER_LIMIT",
+    1104,
+    "42000",
+    "this query must bring rows together at home and {moved} bytes of {label} are past the limit of {limit}; "
+    "restrict it ({label} by region, director key or columns), or raise skyshard_gather_limit",
+)
 TOO_MANY_CONNECTIONS = _define("TOO_MANY_CONNECTIONS", 1040, "08004", "Too many connections")
 HOME_DOWN = _define("HOME_DOWN", 1429, "HY000", "the home server cannot be reached; try again")
 ROW_TOO_LONG = _define(

@@ -63,7 +63,11 @@ class ShadowPool:
 
     @asynccontextmanager
     async def lease(
-        self, shadows: Sequence[Shadow], settings: Mapping[str, str], database: str | None
+        self,
+        shadows: Sequence[Shadow],
+        settings: Mapping[str, str],
+        database: str | None,
+        variables: Mapping[str, str] | None = None,
     ) -> AsyncIterator[RawConnection]:
         """Lend a connection with these shadows and session settings.
 
@@ -75,6 +79,8 @@ class ShadowPool:
             Session settings as SQL literals.
         database : str or None
             Default database, for unqualified names.
+        variables : mapping
+            User variables (``@x``) as SQL literals.
         """
         async with self._pool.lease() as connection:
             made = self._made.setdefault(connection.thread_id, {})
@@ -92,6 +98,8 @@ class ShadowPool:
                     await connection.run(f"USE {quote(database)}")
                 if settings:
                     await connection.run(set_statement(settings))
+                if variables:
+                    await connection.run(set_variables(variables))
                 yield connection
                 if database is not None:
                     await connection.run(f"USE {quote(META_DATABASE)}")
@@ -99,6 +107,15 @@ class ShadowPool:
                 self._made.pop(connection.thread_id, None)
                 await connection.close()
                 raise
+
+    def forget(self, connection: RawConnection, database: str, table: str) -> None:
+        """Note that a shadow was used up: it is made again when it is next needed."""
+        self._made.get(connection.thread_id, {}).pop((database, table), None)
+
+
+def set_variables(variables: Mapping[str, str]) -> str:
+    """Return the SET that gives a service session the user's variables."""
+    return "SET " + ", ".join(f"{name}={value}" for name, value in variables.items())
 
 
 def set_statement(settings: Mapping[str, str]) -> str:
@@ -122,6 +139,7 @@ class Definitions:
         settings: Mapping[str, str],
         database: str | None,
         parameters: Sequence[Parameter] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> tuple[bytes, ...]:
         """Return the definitions of a statement's columns.
 
@@ -137,13 +155,14 @@ class Definitions:
         key = (
             sql.text, encoding, tuple(settings.items()), database, tuple((p.type, p.unsigned) for p in parameters),
             tuple((shadow.database, shadow.table.name, shadow.version) for shadow in shadows),
+            tuple((variables or {}).items()),
         )  # fmt: skip
         found = self._cache.get(key)
         if found is not None and "timestamp" not in settings:
             self._cache.move_to_end(key)
             return found
         text = sql.text.encode(*encoding)
-        async with self._shadows.lease(shadows, settings, database) as connection:
+        async with self._shadows.lease(shadows, settings, database, variables) as connection:
             result = await (connection.execute(text, parameters) if parameters else connection.query(text))
             columns = result.columns
             await result.drain()

@@ -18,6 +18,8 @@ from shard.wire.packets import STATUS_MORE_RESULTS, PacketError, lenenc_bytes, p
 from shard.wire.replies import PreparedEvent, ReplyKind
 
 log = logging.getLogger("skyshard.session")
+DEFAULT_GATHER_LIMIT = 256 << 20
+"""Bytes of rows that one query may bring home (session setting skyshard_gather_limit)."""
 
 COM_QUIT, COM_INIT_DB, COM_QUERY, COM_FIELD_LIST, COM_STATISTICS, COM_PROCESS_KILL = 1, 2, 3, 4, 9, 12
 COM_PING, COM_CHANGE_USER, COM_PREPARE, COM_EXECUTE, COM_LONG_DATA = 14, 17, 22, 23, 24
@@ -41,8 +43,7 @@ class Session:
         self._prepared: dict[int, Prepared] = {}
         self.user = ""
         self.settings_dirty = True
-        self.settings: dict[str, str] = {}
-        self.database: str | None = None
+        self.gather_limit = DEFAULT_GATHER_LIMIT
         self.mode = LexerMode()
 
     @property

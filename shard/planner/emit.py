@@ -98,12 +98,19 @@ def _column(w: Writer, node: exp.Expression) -> None:
 
 def _table(w: Writer, node: exp.Expression) -> None:
     for key in node.args:
-        if key not in ("this", "db", "alias") and node.args[key]:
+        if key not in ("this", "db", "alias", "joins", "hints") and node.args[key]:
             raise not_supported(f"{key.upper()} in FROM")
     if node.args.get("db") is not None:
         w.parts.append(quote(node.args["db"].name) + ".")
     w.parts.append(quote(node.name))
     _alias_of(w, node)
+    for hint in node.args.get("hints") or ():
+        target = f" FOR {hint.args['target']}" if hint.args.get("target") else ""
+        w.parts.append(f" {hint.this} INDEX{target} (")
+        w.many(hint.expressions)
+        w.parts.append(")")
+    for join in node.args.get("joins") or ():
+        w.write(join)
 
 
 def _alias_of(w: Writer, node: exp.Expression) -> None:
@@ -176,13 +183,16 @@ def _predicate(w: Writer, node: exp.Expression, negation: str = "") -> None:
         _predicate(w, node.this, "" if negation else "NOT ")
         return
     if isinstance(node, exp.In) and (
-        node.args.get("query") is not None or node.args.get("unnest") is not None
+        node.args.get("unnest") is not None or node.args.get("field") is not None
     ):
-        raise not_supported("IN (subquery)", "join the tables instead")
+        raise not_supported("this form of IN")
     if node.args.get("negate"):
         negation = "NOT "
     w.write(node.this)
-    if isinstance(node, exp.In):
+    if isinstance(node, exp.In) and node.args.get("query") is not None:
+        w.parts.append(f" {negation}IN ")
+        _bracketed(w, node.args["query"])
+    elif isinstance(node, exp.In):
         w.parts.append(f" {negation}IN (")
         w.many(node.expressions)
         w.parts.append(")")
@@ -269,16 +279,152 @@ def _join(w: Writer, node: exp.Expression) -> None:
         w.parts.append(" USING (" + ", ".join(quote(item.name) for item in node.args["using"]) + ")")
 
 
+def _bracketed(w: Writer, node: exp.Expression) -> None:
+    """Write a query in one pair of parentheses, whether its node has them or not."""
+    if isinstance(node, exp.Subquery):
+        w.write(node)
+        return
+    w.parts.append("(")
+    w.write(node)
+    w.parts.append(")")
+
+
 def _subquery(w: Writer, node: exp.Expression) -> None:
+    for key, value in node.args.items():
+        if key not in ("this", "alias", "joins", "order", "limit", "offset") and value:
+            raise not_supported(key.strip("_").upper())
     w.parts.append("(")
     w.write(node.this)
     w.parts.append(")")
     _alias_of(w, node)
+    for join in node.args.get("joins") or ():
+        w.write(join)
+    _tail(w, node)
 
 
-def _union(w: Writer, node: exp.Expression) -> None:
+_SET_WORDS: dict[type[exp.Expression], str] = {
+    exp.Union: "UNION",
+    exp.Except: "EXCEPT",
+    exp.Intersect: "INTERSECT",
+}
+
+
+def _set_operation(w: Writer, node: exp.Expression) -> None:
+    for key, value in node.args.items():
+        if (
+            key not in ("this", "expression", "distinct", "order", "limit", "offset", "with_", "with")
+            and value
+        ):
+            raise not_supported(f"{key.strip('_').upper()} of {_SET_WORDS[type(node)]}")
+    _with(w, node)
     w.write(node.this)
-    w.parts.append(" UNION " if node.args.get("distinct") else " UNION ALL ")
+    w.parts.append(f" {_SET_WORDS[type(node)]} " + ("" if node.args.get("distinct") else "ALL "))
+    w.write(node.expression)
+    _tail(w, node)
+
+
+def _with(w: Writer, node: exp.Expression) -> None:
+    clause = node.args.get("with_") or node.args.get("with")
+    if clause is None:
+        return
+    w.parts.append("WITH RECURSIVE " if clause.args.get("recursive") else "WITH ")
+    for index, item in enumerate(clause.expressions):
+        alias = item.args["alias"]
+        columns = alias.args.get("columns") or []
+        w.parts.append((", " if index else "") + quote(alias.name))
+        if columns:
+            w.parts.append(" (" + ", ".join(quote(column.name) for column in columns) + ")")
+        w.parts.append(" AS ")
+        _bracketed(w, item.this)
+    w.parts.append(" ")
+
+
+def _exists(w: Writer, node: exp.Expression) -> None:
+    w.parts.append("EXISTS ")
+    _bracketed(w, node.this)
+
+
+def _quantified(word: str) -> Callable[[Writer, exp.Expression], None]:
+    def write(w: Writer, node: exp.Expression) -> None:
+        w.parts.append(word + " ")
+        _bracketed(w, node.this)
+
+    return write
+
+
+def _window(w: Writer, node: exp.Expression) -> None:
+    for key, value in node.args.items():
+        if key not in ("this", "partition_by", "order", "spec", "over", "alias") and value:
+            raise not_supported(f"{key.upper()} of a window")
+    if not isinstance(node.this, exp.Identifier):
+        w.write(node.this)
+        w.parts.append(" OVER ")
+    else:  # a definition in the WINDOW clause
+        w.parts.append(quote(node.this.name) + " AS ")
+    alias = node.args.get("alias")
+    bare = not (node.args.get("partition_by") or node.args.get("order") or node.args.get("spec"))
+    if alias is not None and bare and not isinstance(node.this, exp.Identifier):
+        w.parts.append(quote(alias.name))
+        return
+    w.parts.append("(")
+    pieces = 0
+    if alias is not None:
+        w.parts.append(quote(alias.name))
+        pieces = 1
+    if node.args.get("partition_by"):
+        w.parts.append((" " if pieces else "") + "PARTITION BY ")
+        w.many(node.args["partition_by"])
+        pieces = 1
+    if node.args.get("order") is not None:
+        w.parts.append((" " if pieces else "") + "ORDER BY ")
+        w.many(node.args["order"].expressions)
+        pieces = 1
+    if node.args.get("spec") is not None:
+        w.parts.append(" " if pieces else "")
+        _window_spec(w, node.args["spec"])
+    w.parts.append(")")
+
+
+def _window_spec(w: Writer, spec: exp.Expression) -> None:
+    if spec.args.get("exclude"):
+        raise not_supported("EXCLUDE in a window frame")
+    w.parts.append(str(spec.args["kind"]) + " ")
+    both = spec.args.get("end") is not None
+    if both:
+        w.parts.append("BETWEEN ")
+    for index, edge in enumerate(("start", "end") if both else ("start",)):
+        if index:
+            w.parts.append(" AND ")
+        value, side = spec.args.get(edge), spec.args.get(f"{edge}_side")
+        if isinstance(value, exp.Expression):
+            w.write(value)
+        else:
+            w.parts.append(str(value))
+        if side:
+            w.parts.append(f" {side}")
+
+
+def _binary_operator(w: Writer, node: exp.Expression) -> None:
+    """Write BINARY x, the only cast that reaches the parser (others are fenced calls)."""
+    to = node.args["to"]
+    if str(to.this).upper().rsplit(".", 1)[-1] != "BINARY" or to.expressions:
+        raise not_supported("this cast")
+    w.parts.append("BINARY ")
+    w.write(node.this)
+
+
+def _order_in_call(w: Writer, node: exp.Expression) -> None:
+    """Write ORDER BY inside an aggregate's parentheses."""
+    w.write(node.this)
+    w.parts.append(" ORDER BY ")
+    w.many(node.expressions)
+
+
+def _limit_in_call(w: Writer, node: exp.Expression) -> None:
+    if node.this is None or node.args.get("expression") is None:
+        raise not_supported("LIMIT here")
+    w.write(node.this)
+    w.parts.append(" LIMIT ")
     w.write(node.expression)
 
 
@@ -297,6 +443,11 @@ _SELECT_KEYS = frozenset(
         "distinct",
         "kind",
         "hint",
+        "with_",
+        "with",
+        "windows",
+        "locks",
+        "operation_modifiers",
     ]
 )
 
@@ -305,9 +456,12 @@ def _select(w: Writer, node: exp.Expression) -> None:
     for key, value in node.args.items():
         if key not in _SELECT_KEYS and value:
             raise not_supported(key.strip("_").upper().replace("_", " "))
+    _with(w, node)
     w.parts.append("SELECT ")
     if node.args.get("distinct") is not None:
         w.parts.append("DISTINCT ")
+    for modifier in node.args.get("operation_modifiers") or ():
+        w.parts.append(modifier.name + " ")
     w.many(node.expressions)
     source = node.args.get("from_") or node.args.get("from")
     if source is not None:
@@ -321,10 +475,22 @@ def _select(w: Writer, node: exp.Expression) -> None:
         if node.args.get(key) is not None:
             w.parts.append(word)
             w.write(node.args[key].this)
+    if node.args.get("windows"):
+        w.parts.append(" WINDOW ")
+        w.many(node.args["windows"])
+    _tail(w, node)
+    for lock in node.args.get("locks") or ():
+        w.parts.append(" FOR UPDATE" if lock.args.get("update") else " LOCK IN SHARE MODE")
+
+
+def _tail(w: Writer, node: exp.Expression) -> None:
+    """Write ORDER BY, LIMIT and OFFSET of a query."""
     if node.args.get("order") is not None:
         w.parts.append(" ORDER BY ")
         w.many(node.args["order"].expressions)
     if node.args.get("limit") is not None:
+        if not isinstance(node.args["limit"], exp.Limit):
+            raise not_supported("FETCH", "write LIMIT")
         w.parts.append(" LIMIT ")
         w.write(node.args["limit"].expression)
     if node.args.get("offset") is not None:
@@ -353,7 +519,9 @@ _WRITERS: dict[type[exp.Expression], Callable[[Writer, exp.Expression], None]] =
     exp.RegexpLike: _predicate, exp.Case: _case,
     exp.Interval: _interval, exp.Neg: _prefix("-"), exp.BitwiseNot: _prefix("~"), exp.Paren: _paren,
     exp.Tuple: _tuple, exp.Ordered: _ordered, exp.Join: _join, exp.Select: _select, exp.Subquery: _subquery,
-    exp.Union: _union, exp.Star: lambda w, _: w.parts.append("*"),
+    exp.Union: _set_operation, exp.Except: _set_operation, exp.Intersect: _set_operation, exp.Exists: _exists,
+    exp.All: _quantified("ALL"), exp.Any: _quantified("ANY"), exp.Window: _window, exp.Cast: _binary_operator,
+    exp.Order: _order_in_call, exp.Limit: _limit_in_call, exp.Star: lambda w, _: w.parts.append("*"),
     exp.Null: lambda w, _: w.parts.append("NULL"),
     exp.Boolean: lambda w, node: w.parts.append("TRUE" if node.this else "FALSE"),
     exp.Var: lambda w, node: w.parts.append(node.name),

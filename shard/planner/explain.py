@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shard.planner import planner
 from shard.planner.emit import CHUNK_MARK
-from shard.planner.plan import Plan
+from shard.planner.plan import Plan, Strategy
 
 COLUMNS = ("id", "step", "strategy", "chunks", "workers", "rows_estimate", "sql")
 CHUNK_TEXT = "%CHUNK%"
@@ -26,28 +27,56 @@ class Step:
     sql: str
 
 
-def describe(plan: Plan, chunks: int, workers: int, rows: int) -> list[Step]:
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What a plan, or a part of one, would touch now: chunks, workers, and an estimate of the rows read."""
+
+    chunks: int
+    workers: int
+    rows: int
+
+
+def scatters(plan: Plan) -> list[Plan]:
+    """Return the plans that go to workers: the plan itself, or its parts'."""
+    if plan.gather is not None:
+        return [part.plan for part in plan.gather.parts]
+    return [plan]
+
+
+def describe(plan: Plan, extents: Sequence[Extent]) -> list[Step]:
     """Return the steps of a plan.
 
     Parameters
     ----------
-    chunks, workers : int
-        How many it would touch now.
-    rows : int
-        Estimate of the rows read.
+    plan : Plan
+        The plan.
+    extents : sequence of Extent
+        One for each of `scatters`.
     """
-    fragment = planner.fragment(plan)
+    steps: list[Step] = []
     strategy = plan.strategy.value
-    steps: list[tuple[str, int | None, int | None, int | None, str]] = [
-        ("prepare", chunks, workers, None, item.text) for item in fragment.setup
-    ]
-    steps.append(("fragment", chunks, workers, rows, fragment.main.text))
-    if plan.merge is not None:
-        steps.append(("merge", None, None, None, plan.merge.statement.text))
-    return [
-        Step(index, step, strategy, count, on, estimate, text.replace(CHUNK_MARK, CHUNK_TEXT))
-        for index, (step, count, on, estimate, text) in enumerate(steps, start=1)
-    ]
+
+    def add(step: str, extent: Extent | None, rows: int | None, sql: str) -> None:
+        chunks = extent.chunks if extent is not None else None
+        workers = extent.workers if extent is not None else None
+        text = sql.replace(CHUNK_MARK, CHUNK_TEXT)
+        steps.append(Step(len(steps) + 1, step, strategy, chunks, workers, rows, text))
+
+    if plan.strategy is Strategy.COUNTER:
+        add("counter", None, 1, plan.native.text)
+        return steps
+    labels = [part.label for part in plan.gather.parts] if plan.gather is not None else [""]
+    for label, inner, extent in zip(labels, scatters(plan), extents, strict=True):
+        fragment = planner.fragment(inner)
+        suffix = f" of {label}" if label else ""
+        for item in fragment.setup:
+            add("prepare" + suffix, extent, None, item.text)
+        add("fragment" + suffix, extent, extent.rows, fragment.main.text)
+        if inner.merge is not None:
+            add("merge" + suffix, None, None, inner.merge.statement.text)
+    if plan.gather is not None:
+        add("statement at home", None, None, plan.gather.statement.text)
+    return steps
 
 
 def as_json(steps: list[Step]) -> str:

@@ -79,6 +79,8 @@ _SYNTAX = frozenset(
         "RANGE",
         "INDEX",
         "KEY",
+        "WITHIN",
+        "GROUP",
         "FORCE",
         "IGNORE",
         "USE",
@@ -94,8 +96,9 @@ _WORD_SEPARATED = {
     "POSITION": ("IN",),
     "CONVERT": ("USING",),
     "CAST": ("AS",),
+    "GROUP_CONCAT": ("SEPARATOR",),
 }
-_VERBATIM_AFTER = {"CAST": "AS", "CONVERT": "USING"}
+_VERBATIM_AFTER = {"CAST": "AS", "CONVERT": "USING", "GROUP_CONCAT": "SEPARATOR"}
 _UNITS = frozenset(
     [
         "MICROSECOND",
@@ -144,6 +147,7 @@ _ADVICE = frozenset(
         "SQL_SMALL_RESULT",
         "SQL_BIG_RESULT",
         "ALL",
+        "STRAIGHT_JOIN",
     ]
 )
 _TYPED_LITERAL = frozenset({"DATE", "TIME", "TIMESTAMP"})
@@ -247,7 +251,7 @@ class Fence:
             ):
                 space = "" if upper == "N" else " "
                 return self._strings(index + 1, stop, token.text + space)
-            if following.text == "(" and upper not in _SYNTAX:
+            if following.text == "(" and upper not in _SYNTAX and not self._names_cte(index, stop):
                 return self._call(index, stop)
         if upper in _BARE_FUNCTIONS and not after_dot and (following is None or following.text != "."):
             self._atom(token.text)
@@ -258,6 +262,13 @@ class Fence:
         else:
             self.out.append(token.text)
         return index + 1
+
+    def _names_cte(self, index: int, stop: int) -> bool:
+        """Whether the word is the name of a common table expression with a list of columns."""
+        if not index or self.tokens[index - 1].upper not in ("WITH", "RECURSIVE", ","):
+            return False
+        after = self._closing(index + 1, stop) + 1
+        return after + 1 < stop and self.tokens[after].upper == "AS" and self.tokens[after + 1].text == "("
 
     def _call(self, index: int, stop: int) -> int:
         """Fence a call; its closing parenthesis is found by depth."""

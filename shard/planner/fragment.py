@@ -16,8 +16,9 @@ from shard.planner import cells
 from shard.planner.constants import conjuncts
 from shard.planner.emit import CHUNK_MARK, Writer
 from shard.planner.locality import Layout
+from shard.planner.nested import PLACE
 from shard.planner.plan import Fragment, PartialType, Sql
-from shard.planner.scope import Scope, TableRef
+from shard.planner.scope import Scope, TableRef, from_items
 from shard.planner.split import Draft
 from shard.planner.templates import use
 
@@ -40,6 +41,9 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
     if layout is None or scope is None:
         raise TypeError("a draft of split() has its layout")
     select = draft.fragment.copy()
+    if types:
+        names = [f"p{index}" for index in range(len(select.expressions))]
+        select.set("expressions", [_with_alias(i, n) for i, n in zip(select.expressions, names, strict=True)])
     for item, kind in zip(select.expressions, types, strict=False):
         if kind.type == _FLOAT:
             item.set("this", use("CAST(value AS DOUBLE)", value=item.this))
@@ -54,14 +58,22 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
     return Fragment(_sql(select))
 
 
+def _with_alias(item: exp.Expression, name: str) -> exp.Expression:
+    """Return a select item with a name: its own, a column's, or `name`."""
+    if isinstance(item, exp.Alias):
+        return item
+    own = item.name if isinstance(item, exp.Column) else name
+    return exp.Alias(this=item.copy(), alias=exp.to_identifier(own, quoted=True))
+
+
 def template(sql: Sql) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return (text segments between chunk numbers, parameters)."""
     return tuple(sql.text.split(CHUNK_MARK)), sql.parameters
 
 
-def logical(select: exp.Select) -> Sql:
+def logical(tree: exp.Expression) -> Sql:
     """Return the SQL of a tree over the logical tables."""
-    return _sql(select)
+    return _sql(tree)
 
 
 def _sql(node: exp.Expression) -> Sql:
@@ -84,18 +96,20 @@ def _add_condition(select: exp.Select, condition: exp.Expression) -> None:
 
 
 def _chunk_names(select: exp.Select, scope: Scope, suffixes: dict[str, str]) -> None:
-    """Put chunk tables into FROM, in place, and drop database names from columns."""
-    by_alias = {ref.alias: ref for ref in scope.refs}
-    for node in select.find_all(exp.Table):
-        ref = by_alias.get(node.alias or node.name)
-        if ref is None or (node.args.get("db") is not None and node.args["db"].name == SCRATCH_DATABASE):
+    """Put chunk tables into FROM at every depth, in place, and drop database names from columns."""
+    own = {id(node) for node, _ in from_items(select)}
+    for node in list(select.find_all(exp.Table)):
+        place = node.meta.get(PLACE)
+        if place is None:
             continue
-        name = ref.table.name
-        if ref.is_sharded:
-            name = f"{name}{suffixes.get(ref.alias, '')}_{CHUNK_MARK}"
+        database, name, sharded = place
+        alias = node.alias or node.name
+        if sharded:
+            suffix = suffixes.get(alias, "") if id(node) in own else ""
+            name = f"{name}{suffix}_{CHUNK_MARK}"
         node.set("this", exp.to_identifier(name, quoted=True))
-        node.set("db", exp.to_identifier(ref.database, quoted=True))
-        node.set("alias", exp.TableAlias(this=exp.to_identifier(ref.alias, quoted=True)))
+        node.set("db", exp.to_identifier(database, quoted=True))
+        node.set("alias", exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))
     for column in select.find_all(exp.Column):
         column.set("db", None)
 
@@ -120,9 +134,8 @@ def _with_cells(select: exp.Select, scope: Scope, layout: Layout) -> Fragment:
     grid = cells.Grid.of(neighbours.radius)
     setup = (_offsets(), _near_table(select, scope, near, grid))
     cell, repeats = cells.probe(grid, neighbours.anchor)
-    for node in select.find_all(exp.Table):
-        if (node.alias or node.name) == near.alias:
-            node.replace(cells.near_reference(neighbours))
+    for node in [item for item, _ in from_items(select) if item.alias_or_name == near.alias]:
+        node.replace(cells.near_reference(neighbours))
     _add_condition(
         select,
         use("near = probed", near=exp.column(cells.CELL_COLUMN, table=near.alias, quoted=True), probed=cell),
@@ -172,6 +185,7 @@ def _near_table(select: exp.Select, scope: Scope, near: TableRef, grid: cells.Gr
             this=exp.to_identifier(near.table.name, quoted=True),
             alias=exp.TableAlias(this=exp.to_identifier(near.alias, quoted=True)),
         )
+        table.meta[PLACE] = (near.database, near.table.name, True)
         arm.set("from_", exp.From(this=table))
         for item in own:
             _add_condition(arm, exp.Paren(this=item.copy()))

@@ -54,14 +54,18 @@ class Layout:
     neighbours: Neighbours | None = None
 
 
-def link_columns(ref: TableRef) -> tuple[tuple[str, str], ...]:
-    """Return (director, lower-case column) pairs by which a table is tied to a director's chunk."""
-    table = ref.table
-    if table.kind is Kind.DIRECTOR and table.key is not None:
-        return ((table.name, table.key.lower()),)
-    if table.kind is Kind.DEPENDENT and table.director is not None and table.director_key is not None:
-        return ((table.director, table.director_key.lower()),)
-    return tuple((side.table, side.foreign_key.lower()) for side in table.sides)
+def chunk_links(ref: TableRef, layout: Layout) -> tuple[tuple[str, str], ...]:
+    """Return (director, column) pairs of a table whose values lie in the anchor's chunk.
+
+    None for the far side of a neighbour or match join, and where equal keys stand in several chunks.
+    """
+    if not ref.is_sharded or layout.partner is ref or ref.table.key_spans_chunks:
+        return ()
+    if layout.neighbours is not None and layout.neighbours.near is ref:
+        return ()
+    if ref.table.kind is Kind.MATCH:
+        return ref.links[layout.side : layout.side + 1]
+    return ref.links
 
 
 def layout(scope: Scope, where: Sequence[exp.Expression], values: Sequence[Value]) -> Layout:
@@ -142,8 +146,8 @@ class _Links:
         """Return the directors on whose key two tables are joined."""
         return tuple(
             director
-            for director, column in link_columns(left)
-            for other, their in link_columns(right)
+            for director, column in left.links
+            for other, their in right.links
             if director == other and self.find((left.alias, column)) == self.find((right.alias, their))
         )
 
@@ -168,7 +172,7 @@ def _match_layout(match: TableRef, refs: Sequence[TableRef], links: _Links) -> L
         on = [
             index
             for index, side in enumerate((first, second))
-            for director, column in link_columns(ref)
+            for director, column in ref.links
             if director == side.table and links.find((ref.alias, column)) == links.find(columns[index])
         ]
         if len(on) != 1:

@@ -21,6 +21,8 @@ class Strategy(StrEnum):
     ROUTED = "routed"
     SCATTER = "scatter"
     SCATTER_MERGE = "scatter+merge"
+    GATHER = "gather"
+    COUNTER = "counter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class PartialType:
 class Merge:
     """How partials become the answer.
 
+    `probes`, if there are any, is a SELECT whose columns' decimals complete `statement` (`planner.merged`).
     `partial` is the fragment over the logical tables: a temporary table made from it has the
     partials' exact types, named p0…pn. `statement` reads that table.
     """
@@ -97,6 +100,7 @@ class Merge:
     partial: Sql
     width: int
     statement: Sql
+    probes: Sql | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,46 @@ class Fragment:
     main: Sql
     setup: tuple[Sql, ...] = ()
     teardown: tuple[Sql, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows that are gathered at home before a statement runs there.
+
+    Attributes
+    ----------
+    target : str
+        The quoted name of the temporary table that they fill.
+    plan : Plan
+        How they are read: a scatter or scatter+merge.
+    schema : Sql or None
+        A SELECT over the logical tables whose columns give the target its types; None if the target
+        is the shadow of a logical table, which exists.
+    columns : tuple of str
+        The target's columns in order of the rows.
+    hidden : tuple of str
+        Those that are invisible.
+    keys : tuple of str
+        Those that the statement compares: they are indexed.
+    label : str
+        What it is, for EXPLAIN and errors: a table's name.
+    """
+
+    target: str
+    plan: Plan
+    schema: Sql | None
+    columns: tuple[str, ...]
+    hidden: tuple[str, ...]
+    keys: tuple[str, ...]
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Parts to gather, and the statement to run over them."""
+
+    parts: tuple[Part, ...]
+    statement: Sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,5 +181,6 @@ class Plan:
     skip: int
     interactive: bool
     never: bool = False
+    gather: Gather | None = None
     notes: tuple[str, ...] = ()
     draft: object = field(default=None, repr=False, compare=False)

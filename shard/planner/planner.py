@@ -9,19 +9,24 @@ from collections.abc import Mapping, Sequence
 
 from sqlglot import exp
 
-from shard.catalog.model import Database
-from shard.errors import not_supported
+from shard.catalog.model import Database, Table
+from shard.catalog.naming import CHUNK_COLUMN, OWNER_COLUMN, SUB_CHUNK_COLUMN
+from shard.errors import NOT_SUPPORTED, RADIUS_TOO_WIDE, SkyError, not_supported
 from shard.planner import fragment as writing
-from shard.planner import functions, restrict
+from shard.planner import functions
 from shard.planner.constants import Value, conjuncts, integer
-from shard.planner.emit import CHUNK_MARK, emit
-from shard.planner.fence import SyntaxProblem, parse
-from shard.planner.lexer import LexerMode, Token, TokenKind, tokenize
-from shard.planner.locality import Layout, layout
+from shard.planner.ctes import inline
+from shard.planner.emit import CHUNK_MARK, construct_name, emit
+from shard.planner.fence import MAX_NESTING, SyntaxProblem, parse
+from shard.planner.gather import expand_areas, gather, whole_tables
+from shard.planner.lexer import LexerMode, Token, TokenKind, tokenize, unquote
+from shard.planner.locality import Layout
+from shard.planner.nested import Context, bind
 from shard.planner.plan import (
     AllOf,
     AnyOf,
     ByKey,
+    Everywhere,
     Fragment,
     InChunks,
     Merge,
@@ -32,9 +37,12 @@ from shard.planner.plan import (
     Strategy,
 )
 from shard.planner.roundtrip import prove
-from shard.planner.scope import Scope, lookup, read_scope, tables_in
-from shard.planner.split import Draft, split
+from shard.planner.scope import Scope, catalogue_tables, column_names, read_scope, reads_sharded
+from shard.planner.split import FIXED, Draft, split
+from shard.planner.templates import fill
 
+NOT_FIXED = 31
+"""Decimals of a floating-point column without a fixed number of them."""
 # Functions whose value belongs to the session or the query, not to a worker.
 _PER_SESSION = frozenset(
     [
@@ -49,6 +57,11 @@ _PER_SESSION = frozenset(
         "found_rows",
         "row_count",
         "last_insert_id",
+        "version",
+    ]
+)
+_REFUSED = frozenset(
+    [
         "uuid_short",
         "get_lock",
         "release_lock",
@@ -62,29 +75,34 @@ _PER_SESSION = frozenset(
         "lastval",
         "setval",
         "master_pos_wait",
-        "version",
+        "master_gtid_wait",
     ]
 )
 
 
 class Statement:
-    """A parsed SELECT on sharded tables: its tree is made once, its plan when parameters are known."""
+    """A parsed statement on sharded tables: its tree is made once, its plan when parameters are known.
+
+    `tree` is None for a statement that only MariaDB can parse: its tables are gathered whole.
+    """
 
     def __init__(
         self,
         text: str,
         tokens: list[Token],
-        tree: exp.Select,
+        tree: exp.Expression | None,
         database: str | None,
         catalogue: Mapping[str, Database],
     ) -> None:
         self.text, self.tokens, self.tree = text, tokens, tree
         self.database, self.catalogue = database, catalogue
         self.parameters = sum(token.kind is TokenKind.PARAMETER for token in tokens)
+        self.needs = () if tree is None else _session_values(tree)
+        """Expressions whose values belong to the session: they are read there and put into fragments."""
 
     def prepared(self) -> str:
         """Return text with native stand-ins for skyshard's functions, to PREPARE at home."""
-        if not uses_functions(self.tree):
+        if self.tree is None or not uses_functions(self.tree):
             return self.text
         tree = self.tree.copy()
         for call in list(tree.find_all(exp.Anonymous)):
@@ -92,9 +110,42 @@ class Statement:
                 call.replace(_stand_in(call))
         return writing.logical(tree).text
 
-    def plan(self, values: Sequence[Value] = (), default_limit: int | None = None) -> Plan:
-        """Return the plan for these parameter values."""
-        return plan_select(self, values, default_limit)
+    def plan(
+        self,
+        values: Sequence[Value] = (),
+        default_limit: int | None = None,
+        session: Mapping[str, str] | None = None,
+    ) -> Plan:
+        """Return the plan.
+
+        Parameters
+        ----------
+        values : sequence
+            Parameter values.
+        default_limit : int or None
+            The session's sql_select_limit.
+        session : mapping
+            SQL literals of what `needs` names; without them, the expressions stay (EXPLAIN).
+        """
+        context = Context(self.database, self.catalogue, values)
+        if self.tree is None:
+            return _whole(self, context, default_limit)
+        tree = inline(_put_session(self.tree.copy(), session or {}))
+        native = native_sql(self, context)
+        tables = catalogue_tables(self.tree, self.database, self.catalogue)
+        counted = _counter(tree, context, native, tables)
+        if counted is not None:
+            return counted
+        if isinstance(tree, exp.Select):
+            try:
+                return plan_select(tree.copy(), context, default_limit, native, tables)
+            except SkyError as error:
+                if error.code is not NOT_SUPPORTED:
+                    raise
+                refusal = error
+        else:
+            refusal = not_supported(construct_name(tree))
+        return _gathered(tree, context, default_limit, native, tables, refusal)
 
 
 def _stand_in(call: exp.Expression) -> exp.Expression:
@@ -115,30 +166,87 @@ def uses_functions(tree: exp.Expression) -> bool:
 def read(
     text: str, database: str | None, catalogue: Mapping[str, Database], mode: LexerMode
 ) -> Statement | None:
-    """Return the statement if it is a SELECT that reads sharded tables, else None.
+    """Return the statement if it is a query that reads sharded tables, else None.
 
     Raises
     ------
     SkyError
         If it reads sharded tables in a way that is refused.
     SyntaxProblem
-        If it cannot be parsed here.
+        If it cannot be parsed here and names no sharded table.
     """
     if CHUNK_MARK in text:
         raise not_supported("the character U+E000")
     tokens = tokenize(text, mode)
-    tree = parse(tokens)
-    sharded = False
-    for node in tables_in(tree):
-        found = lookup(node, database, catalogue)
-        sharded = sharded or (found is not None and found[1].is_sharded)
-    if not sharded:
-        return None
-    if not isinstance(tree, exp.Select):
-        raise not_supported(type(tree).__name__.upper())
-    _screen(tree)
-    prove(tokens, tree)
+    try:
+        tree: exp.Expression | None = parse(tokens)
+        if tree is not None and not reads_sharded(tree, database, catalogue):
+            return None
+        if not isinstance(tree, (exp.Select, exp.SetOperation, exp.Subquery)):
+            raise not_supported(type(tree).__name__.upper())
+        prove(tokens, tree)
+    except (SyntaxProblem, SkyError) as problem:
+        tree = None
+        _refuse_whole(tokens, database, catalogue, problem)
+    _refuse_words(tokens)
+    if tree is not None:
+        _screen(tree)
     return Statement(text, tokens, tree, database, catalogue)
+
+
+def _refuse_words(tokens: list[Token]) -> None:
+    for index, token in enumerate(tokens):
+        if token.kind is TokenKind.WORD and token.upper in ("INTO", "PROCEDURE"):
+            if index and tokens[index - 1].text == ".":
+                continue
+            raise not_supported(f"SELECT … {token.upper}")
+
+
+def _refuse_whole(
+    tokens: list[Token], database: str | None, catalogue: Mapping[str, Database], problem: Exception
+) -> None:
+    """Raise unless a statement that was not understood can run at home over whole tables."""
+    if not mentioned(tokens, database, catalogue):
+        raise problem
+    refused = problem if isinstance(problem, SkyError) else not_supported("this statement's syntax")
+    if (isinstance(problem, SkyError) and problem.code is not NOT_SUPPORTED) or _depth(tokens) > MAX_NESTING:
+        raise problem
+    for index, token in enumerate(tokens):
+        call = index + 1 < len(tokens) and tokens[index + 1].text == "("
+        word = token.text.lower()
+        if token.kind in (TokenKind.VARIABLE, TokenKind.PARAMETER) or token.text == ":=":
+            raise refused
+        if token.kind is TokenKind.WORD and (
+            word in ("current_user", "current_role")
+            or (call and (word in _PER_SESSION or word in _REFUSED or word.startswith(("scisql_", "qserv_"))))
+        ):
+            raise refused
+
+
+def _depth(tokens: list[Token]) -> int:
+    """Return how deep parentheses are nested."""
+    depth = deepest = 0
+    for token in tokens:
+        depth += (token.text == "(") - (token.text == ")")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def mentioned(
+    tokens: list[Token], database: str | None, catalogue: Mapping[str, Database]
+) -> list[tuple[str, str]]:
+    """Return the sharded tables that the words of a statement may name, each once."""
+    found: dict[tuple[str, str], None] = {}
+    for index, token in enumerate(tokens):
+        if token.kind not in (TokenKind.WORD, TokenKind.QUOTED):
+            continue
+        qualified = index >= 2 and tokens[index - 1].text == "."
+        home = unquote(tokens[index - 2]) if qualified else database
+        entry = catalogue.get(home) if home is not None else None
+        table = entry.table(unquote(token)) if entry is not None else None
+        if entry is not None and table is not None and table.is_sharded:
+            found[(entry.name, table.name)] = None
+    return list(found)
 
 
 def native(text: str, mode: LexerMode) -> str | None:
@@ -151,71 +259,251 @@ def native(text: str, mode: LexerMode) -> str | None:
     if not uses_functions(tree):
         return None
     prove(tokens, tree)
-    if isinstance(tree, exp.Select):
-        headers = select_headers(text, tokens)
-        tree = _as_select(functions.rewrite(tree, ()))
-        _keep_headers(tree, headers)
-    else:
-        tree = functions.rewrite(tree, ())
+    headers = select_headers(text, tokens) if _first_select(tree) is not None else []
+    tree = functions.rewrite(tree, ())
+    first = _first_select(tree)
+    if first is not None:
+        _keep_headers(first, headers)
     return emit(tree)
 
 
-def _screen(tree: exp.Select) -> None:
-    """Refuse by name what is not distributed."""
+def native_sql(statement: Statement, context: Context) -> Sql:
+    """Return the whole statement over the logical tables, native functions only."""
+    if statement.tree is None or not uses_functions(statement.tree):
+        return Sql(statement.text, tuple(range(statement.parameters)))
+    tree = statement.tree.copy()
+    for select in tree.find_all(exp.Select):
+        expand_areas(select, context)
+    headers = select_headers(statement.text, statement.tokens)
+    tree = functions.rewrite(tree, context.values)
+    first = _first_select(tree)
+    if first is not None:
+        _keep_headers(first, headers)
+    return writing.logical(tree)
+
+
+def _first_select(tree: exp.Expression) -> exp.Select | None:
+    node: object = tree
+    while isinstance(node, (exp.SetOperation, exp.Subquery)):
+        node = node.this
+    return node if isinstance(node, exp.Select) else None
+
+
+def _screen(tree: exp.Expression) -> None:
+    """Refuse by name what no strategy can answer rightly."""
     for node in tree.walk():
-        if node is not tree and isinstance(node, (exp.Select, exp.Subquery, exp.SetOperation)):
-            raise not_supported("a subquery", "write it as a join")
-        if isinstance(node, exp.Window):
-            raise not_supported("a window function")
-        if isinstance(node, exp.Literal) and str(node.this).startswith("@"):
-            raise not_supported(f"the variable {node.this}", "write its value")
-        if isinstance(node, exp.Literal) and str(node.this).upper() in ("CURRENT_USER", "CURRENT_ROLE"):
-            raise not_supported(str(node.this).upper())
         if isinstance(node, exp.Anonymous):
             name = node.name.lower()
-            if name in _PER_SESSION or (name == "rand" and node.expressions):
+            if name in _REFUSED or (name in _PER_SESSION and node.expressions):
                 raise not_supported(f"{node.name}()", "write its value")
 
 
-def plan_select(statement: Statement, values: Sequence[Value], default_limit: int | None) -> Plan:
-    """Return the plan of a SELECT.
+def _session_values(tree: exp.Expression) -> tuple[str, ...]:
+    """Return the texts of variables and session functions in a tree, each once."""
+    return tuple(dict.fromkeys(text for _, text in _session_nodes(tree)))
 
-    The passes: names → regions → layout → restriction → native functions → split → plan.
+
+def _session_nodes(tree: exp.Expression) -> list[tuple[exp.Expression, str]]:
+    out: list[tuple[exp.Expression, str]] = []
+    for node in tree.walk():
+        if isinstance(node, exp.Literal):
+            text = str(node.this)
+            if text.startswith("@") or text.upper() in ("CURRENT_USER", "CURRENT_ROLE"):
+                out.append((node, text))
+        elif isinstance(node, exp.Anonymous) and node.name.lower() in _PER_SESSION and not node.expressions:
+            out.append((node, f"{node.name}()"))
+    return out
+
+
+def _put_session(tree: exp.Expression, session: Mapping[str, str]) -> exp.Expression:
+    """Put the session's values into a tree."""
+    holder = exp.Paren(this=tree)
+    for node, text in _session_nodes(holder):
+        if text in session:
+            node.replace(exp.Paren(this=exp.Literal(this=session[text], is_string=False)))
+    result: exp.Expression = holder.this
+    result.pop()
+    return result
+
+
+def plan_select(
+    tree: exp.Select,
+    context: Context,
+    default_limit: int | None,
+    native: Sql | None = None,
+    tables: tuple[tuple[str, Table], ...] | None = None,
+) -> Plan:
+    """Return the plan of a SELECT whose work is chunk-local; the tree is changed.
+
+    The passes: names, inner queries, layout and restriction (`bind`) → native functions → split → plan.
+
+    Raises
+    ------
+    SkyError
+        1235 if it is not chunk-local.
     """
-    tree = statement.tree.copy()
-    scope = read_scope(tree, statement.database, statement.catalogue)
-    if restrict.expand_area_specs(tree, scope):
-        scope = read_scope(tree, statement.database, statement.catalogue)
+    values = context.values
+    if tables is None:
+        tables = catalogue_tables(tree, context.default, context.catalogue)
+    if native is None:
+        native = _own_native(tree, context)
+    bound = bind(tree, context)
     where = conjuncts(tree.args["where"].this if tree.args.get("where") is not None else None)
-    place = layout(scope, where, values)
-    inner = [*where, *(part for item in scope.conditions for part in conjuncts(item))]
-    restriction = restrict.restriction(scope, place, inner, values)
+    inner = [*where, *(part for item in bound.scope.conditions for part in conjuncts(item))]
+    restriction = bound.restriction
     if any(_is_false(item, values) for item in where):
         restriction = InChunks(())
-    rewritten = uses_functions(tree)
-    if rewritten:
-        headers = select_headers(statement.text, statement.tokens)
+    scope, place = bound.scope, bound.layout
+    if uses_functions(tree):
         filters = frozenset(id(call) for item in inner for call in _tests(item))
         tree = _as_select(functions.rewrite(tree, values, filters))
-        _keep_headers(tree, headers)
-        scope = read_scope(tree, statement.database, statement.catalogue)
+        scope = read_scope(tree, context.default, context.catalogue)
         place = _same_layout(place, scope)
     draft = split(tree, scope, place, values, default_limit)
-    return _plan(statement, tree, scope, draft, restriction, rewritten)
+    return _plan(native, tables, scope, draft, restriction)
+
+
+def _own_native(tree: exp.Select, context: Context) -> Sql:
+    """Return a part's own statement over the logical tables."""
+    if not uses_functions(tree):
+        return writing.logical(tree)
+    copied = tree.copy()
+    for select in copied.find_all(exp.Select):
+        expand_areas(select, context)
+    return writing.logical(functions.rewrite(copied, context.values))
+
+
+def _gathered(
+    tree: exp.Expression,
+    context: Context,
+    default_limit: int | None,
+    native: Sql,
+    tables: tuple[tuple[str, Table], ...],
+    refusal: SkyError,
+) -> Plan:
+    """Return a plan that brings the rows home; `refusal` says why nothing less will do."""
+    if _is_wide_neighbours(refusal):
+        raise refusal
+    if default_limit is not None and tree.args.get("limit") is None:
+        tree.set("limit", exp.Limit(expression=fill(default_limit)))
+
+    def plan_tree(select: exp.Select) -> Plan:
+        return plan_select(select, context, None)
+
+    return Plan(
+        strategy=Strategy.GATHER,
+        database=next(database for database, table in tables if table.is_sharded),
+        native=native,
+        tables=tables,
+        restriction=Everywhere(),
+        merge=None,
+        limit=None,
+        skip=0,
+        interactive=False,
+        gather=gather(tree, context, plan_tree),
+        notes=(f"gathered at home: {refusal.message}",),
+    )
+
+
+def _is_wide_neighbours(refusal: SkyError) -> bool:
+    return refusal.code is RADIUS_TOO_WIDE
+
+
+def _whole(statement: Statement, context: Context, default_limit: int | None) -> Plan:
+    """Return the plan of a statement that only MariaDB can parse: its sharded tables are gathered whole."""
+    if default_limit is not None:
+        raise not_supported("this statement's syntax under sql_select_limit")
+    found = mentioned(statement.tokens, statement.database, statement.catalogue)
+
+    def plan_table(database: str, name: str) -> Plan:
+        table = context.catalogue[database].table(name)
+        hidden = sorted(column_names(table) - {c.name.lower() for c in table.columns}) if table else []
+        shown = [column.name for column in table.columns] if table else []
+        names = [
+            *shown,
+            *(own for own in (CHUNK_COLUMN, SUB_CHUNK_COLUMN, OWNER_COLUMN) if own.lower() in hidden),
+        ]
+        select = exp.Select(expressions=[exp.column(column, table=name, quoted=True) for column in names])
+        reference = exp.Table(
+            this=exp.to_identifier(name, quoted=True), db=exp.to_identifier(database, quoted=True)
+        )
+        select.set("from_", exp.From(this=reference))
+        return plan_select(select, context, None)
+
+    text = Sql(statement.text)
+    tables = tuple(
+        (database, table)
+        for database, name in found
+        if (table := context.catalogue[database].table(name)) is not None
+    )
+    return Plan(
+        strategy=Strategy.GATHER,
+        database=found[0][0],
+        native=text,
+        tables=tables,
+        restriction=Everywhere(),
+        merge=None,
+        limit=None,
+        skip=0,
+        interactive=False,
+        gather=whole_tables(found, text, plan_table),
+        notes=("gathered at home: the statement's syntax",),
+    )
+
+
+def _counter(
+    tree: exp.Expression, context: Context, native: Sql, tables: tuple[tuple[str, Table], ...]
+) -> Plan | None:
+    """Return the plan of a bare ``SELECT COUNT(*) FROM t``, answered from the catalogue's row counts."""
+    if not isinstance(tree, exp.Select) or len(tree.expressions) != 1 or len(tables) != 1:
+        return None
+    if any(tree.args.get(key) for key in tree.args if key not in ("expressions", "from_", "limit", "order")):
+        return None
+    item = tree.expressions[0]
+    call = item.this if isinstance(item, exp.Alias) else item
+    source = tree.args["from_"].this if tree.args.get("from_") is not None else None
+    if not (isinstance(call, exp.Anonymous) and call.name.lower() == "count" and len(call.expressions) == 1):
+        return None
+    if not isinstance(call.expressions[0], exp.Star) or not isinstance(source, exp.Table):
+        return None
+    if source.args.get("joins"):
+        return None
+    limit = tree.args.get("limit")
+    if limit is not None and not (integer(limit.expression, context.values) or 0) >= 1:
+        return None
+    return Plan(
+        strategy=Strategy.COUNTER,
+        database=tables[0][0],
+        native=native,
+        tables=tables,
+        restriction=InChunks(()),
+        merge=None,
+        limit=None,
+        skip=0,
+        interactive=True,
+        never=True,
+    )
 
 
 def _plan(
-    statement: Statement,
-    tree: exp.Select,
+    native: Sql,
+    tables: tuple[tuple[str, Table], ...],
     scope: Scope,
     draft: Draft,
     restriction: Restriction,
-    rewritten: bool,
 ) -> Plan:
-    native = writing.logical(tree) if rewritten else Sql(statement.text, tuple(range(statement.parameters)))
     merge = None
     if draft.merge is not None:
-        merge = Merge(_partial(draft.fragment), draft.width, writing.logical(draft.merge))
+        probes = None
+        if draft.probes:
+            select = draft.fragment.copy()
+            for key in ("limit", "offset", "order", "group", "having"):
+                select.set(key, None)
+            select.set("expressions", draft.probes)
+            probes = writing.logical(select)
+        merge = Merge(
+            _partial(draft.fragment), draft.width, writing.logical(_finish(draft.merge, None)), probes
+        )
     routed = _routes(restriction)
     strategy = (
         Strategy.SCATTER_MERGE if merge is not None else Strategy.ROUTED if routed else Strategy.SCATTER
@@ -224,7 +512,7 @@ def _plan(
         strategy=strategy,
         database=scope.database.name,
         native=native,
-        tables=tuple(dict.fromkeys((ref.database, ref.table) for ref in scope.refs)),
+        tables=tables,
         restriction=restriction,
         merge=merge,
         limit=draft.limit,
@@ -248,6 +536,33 @@ def fragment(plan: Plan, types: Sequence[PartialType] = ()) -> Fragment:
     if not isinstance(plan.draft, Draft):
         raise TypeError("the plan has no draft")
     return writing.write(plan.draft, types)
+
+
+def merged(plan: Plan, decimals: Sequence[int]) -> Sql:
+    """Return the merge's statement when the decimals of its probes are known.
+
+    MariaDB gives STD and VARIANCE of integers and DECIMALs a fixed number of decimals; the value put
+    together from partial results has all of them, and is rounded here as the server would.
+    """
+    if not isinstance(plan.draft, Draft) or plan.draft.merge is None:
+        raise TypeError("the plan has no merge")
+    return writing.logical(_finish(plan.draft.merge, decimals))
+
+
+def _finish(merge: exp.Select, decimals: Sequence[int] | None) -> exp.Select:
+    tree = merge.copy()
+    for call in list(tree.find_all(exp.Anonymous)):
+        if call.name != FIXED:
+            continue
+        value, number = call.expressions[0], integer(call.expressions[1]) or 0
+        scale = NOT_FIXED if decimals is None else decimals[number]
+        if scale >= NOT_FIXED:
+            call.replace(value.copy())
+            continue
+        cast = exp.Anonymous(this="CAST", expressions=[value.copy()])
+        cast.meta["call"] = ("", (), f"AS DOUBLE(53,{scale})")
+        call.replace(cast)
+    return tree
 
 
 def _as_select(tree: exp.Expression) -> exp.Select:

@@ -16,16 +16,16 @@ from shard.errors import not_supported
 from shard.geometry import regions
 from shard.geometry.regions import Region
 from shard.planner.constants import Value, conjuncts, integer, key_literal, number
-from shard.planner.locality import Layout, link_columns, position_owner
+from shard.planner.locality import Layout, position_owner
 from shard.planner.plan import AllOf, AnyOf, ByKey, Everywhere, InChunks, InRegion, Restriction
-from shard.planner.scope import Scope, TableRef
+from shard.planner.scope import Scope, TableRef, column_of
 
 MARGIN = 1e-4
 """Degrees by which every region is widened: positions may be stored as FLOAT or rounded DECIMAL."""
 MAX_KEYS = 10_000
 """More keys than this are not looked up: all chunks are asked."""
 
-_AREA = {
+AREA = {
     "qserv_areaspec_box": "scisql_s2PtInBox",
     "qserv_areaspec_circle": "scisql_s2PtInCircle",
     "qserv_areaspec_ellipse": "scisql_s2PtInEllipse",
@@ -40,8 +40,8 @@ def expand_area_specs(tree: exp.Expression, scope: Scope) -> bool:
     """
     found = False
     for call in list(tree.find_all(exp.Anonymous)):
-        function = _AREA.get(call.name.lower())
-        if function is None:
+        function = AREA.get(call.name.lower())
+        if function is None or call.find_ancestor(exp.Select) is not tree:
             continue
         found = True
         tests: list[exp.Expression] = []
@@ -49,7 +49,7 @@ def expand_area_specs(tree: exp.Expression, scope: Scope) -> bool:
             table = ref.table
             if ref.nullable or not table.longitude or not table.latitude:
                 continue
-            position = [_column(ref, table.longitude), _column(ref, table.latitude)]
+            position = [column_of(ref, table.longitude), column_of(ref, table.latitude)]
             arguments = [*position, *(item.copy() for item in call.expressions)]
             tests.append(exp.Anonymous(this=function, expressions=arguments))
         if not tests:
@@ -59,12 +59,6 @@ def expand_area_specs(tree: exp.Expression, scope: Scope) -> bool:
             joined = exp.And(this=joined, expression=test)
         call.replace(exp.Paren(this=joined) if len(tests) > 1 else joined)
     return found
-
-
-def _column(ref: TableRef, name: str) -> exp.Column:
-    return exp.Column(
-        this=exp.to_identifier(name, quoted=True), table=exp.to_identifier(ref.alias, quoted=True)
-    )
 
 
 def restriction(
@@ -78,6 +72,7 @@ def restriction(
         Top-level conjuncts of WHERE and of inner joins' ON.
     """
     parts = [_simplify(_of(item, scope, layout, values)) for item in inner]
+    parts += [ref.derived.restriction for ref in scope.refs if ref.derived is not None and not ref.nullable]
     wanted = [part for part in parts if not isinstance(part, Everywhere)]
     if not wanted:
         return Everywhere()
@@ -94,7 +89,12 @@ def _of(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Val
     if isinstance(item, exp.Paren):
         return _of(item.this, scope, layout, values)
     if isinstance(item, exp.And):
-        return restriction(scope, layout, conjuncts(item), values)
+        sides = [_of(part, scope, layout, values) for part in conjuncts(item)]
+        return (
+            AllOf(tuple(part for part in sides if not isinstance(part, Everywhere)))
+            if sides
+            else Everywhere()
+        )
     if isinstance(item, exp.Or):
         sides = [_of(side, scope, layout, values) for side in (item.this, item.expression)]
         return _simplify(AnyOf(tuple(sides)))
@@ -306,7 +306,7 @@ def _key_director(node: exp.Expression, scope: Scope, layout: Layout) -> str | N
         return None
     if layout.partner is ref or (layout.neighbours is not None and layout.neighbours.near is ref):
         return None
-    links = link_columns(ref)
+    links = ref.links
     if ref.table.kind is Kind.MATCH:
         links = links[layout.side : layout.side + 1]
     return next((director for director, column in links if column == node.name.lower()), None)
@@ -325,6 +325,7 @@ def _chunk(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[
     if (
         ref is None
         or not ref.is_sharded
+        or ref.derived is not None
         or ref in (layout.partner, layout.neighbours and layout.neighbours.near)
     ):
         return None

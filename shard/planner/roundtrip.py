@@ -14,7 +14,19 @@ from shard.planner.emit import emit
 from shard.planner.fence import drop_modifiers
 from shard.planner.lexer import Token, TokenKind, tokenize, unquote
 
-_SAME = {"<>": "!=", "&&": "AND", "||": "OR", "!": "NOT", "MOD": "%", "RLIKE": "REGEXP"}
+_SAME = {
+    "<>": "!=",
+    "&&": "AND",
+    "||": "OR",
+    "!": "NOT",
+    "MOD": "%",
+    "RLIKE": "REGEXP",
+    "SOME": "ANY",
+    "UNKNOWN": "NULL",
+    "DISTINCTROW": "DISTINCT",
+    "KEY": "INDEX",
+    "MINUS": "EXCEPT",
+}
 _DROPPED = frozenset({"AS", "ASC", "OUTER"})
 
 
@@ -52,7 +64,7 @@ def _canonical(tokens: list[Token]) -> tuple[list[str], int]:
             if text == "NOT":
                 nots += 1
                 continue
-            if text in _DROPPED:
+            if text in _DROPPED or (text == "DISTINCT" and previous in ("union", "except", "intersect")):
                 continue
             text = text.lower()
         elif token.kind is TokenKind.STRING and len(text) > 2:
@@ -65,10 +77,15 @@ def _canonical(tokens: list[Token]) -> tuple[list[str], int]:
 
 
 def _limits(tokens: list[Token]) -> list[Token]:
-    """Return the tokens with ``LIMIT a, b`` turned into ``LIMIT b OFFSET a``."""
-    for index in range(len(tokens) - 3):
-        if tokens[index].upper == "LIMIT" and tokens[index + 2].text == ",":
+    """Return the tokens with every ``LIMIT a, b`` turned into ``LIMIT b OFFSET a``."""
+    out: list[Token] = []
+    index = 0
+    while index < len(tokens):
+        if index + 3 < len(tokens) and tokens[index].upper == "LIMIT" and tokens[index + 2].text == ",":
             offset, count = tokens[index + 1], tokens[index + 3]
-            word = Token(TokenKind.WORD, "OFFSET", offset.start)
-            return [*tokens[: index + 1], count, word, offset, *tokens[index + 4 :]]
-    return tokens
+            out += [tokens[index], count, Token(TokenKind.WORD, "OFFSET", offset.start), offset]
+            index += 4
+        else:
+            out.append(tokens[index])
+            index += 1
+    return out

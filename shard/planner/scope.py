@@ -6,24 +6,61 @@ statement is checked at home.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlglot import exp
 
 from shard.catalog.model import Database, Kind, Table
 from shard.errors import not_supported
+from shard.planner.plan import Everywhere, Restriction
+
+DERIVED = "derived"
+"""Key of a subquery node's meta under which its analysis is kept."""
+Links = tuple[tuple[str, str], ...]
+"""(director, lower-case column) pairs by which rows are tied to a director's chunk."""
+
+
+class Derived:
+    """A chunk-local derived table, seen from outside: like a dependent (or replicated) table.
+
+    Attributes
+    ----------
+    database : Database or None
+        That of its sharded tables; None if it has none.
+    table : Table
+        A stand-in with the derived table's columns.
+    links : Links
+        Its columns that hold director keys of the chunk.
+    restriction : Restriction
+        The chunks that can hold rows of it.
+    """
+
+    def __init__(
+        self, database: Database | None, table: Table, links: Links, restriction: Restriction
+    ) -> None:
+        self.database, self.table, self.links, self.restriction = database, table, links, restriction
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Derived:
+        return self  # immutable: copies of a tree share it
 
 
 @dataclass(frozen=True, slots=True)
 class TableRef:
-    """One table of FROM: its alias, its catalogue entry, and whether an outer join may null it."""
+    """One table of FROM: its alias, its catalogue entry, and whether an outer join may null it.
+
+    `names` are its lower-case column names, invisible ones included; `derived` is set for a derived table.
+    """
 
     alias: str
     database: str
     table: Table
-    node: exp.Table
+    node: exp.Expression
     nullable: bool
+    names: frozenset[str]
+    links: Links
+    derived: Derived | None = None
 
     @property
     def is_sharded(self) -> bool:
@@ -49,11 +86,11 @@ class Scope:
         if not isinstance(column, exp.Column) or isinstance(column.this, exp.Star):
             return None
         qualifier = column.table
-        if qualifier:
-            found = [ref for ref in self.refs if ref.alias == qualifier]
-            return found[0] if len(found) == 1 else None
         name = column.name.lower()
-        owners = [ref for ref in self.refs if name in column_names(ref.table)]
+        if qualifier:
+            found = [ref for ref in self.refs if ref.alias == qualifier and name in ref.names]
+            return found[0] if len(found) == 1 else None
+        owners = [ref for ref in self.refs if name in ref.names]
         return owners[0] if len(owners) == 1 else None
 
 
@@ -65,6 +102,15 @@ def column_names(table: Table) -> frozenset[str]:
     if table.kind is Kind.MATCH:
         names.add("skyowner")
     return frozenset(names)
+
+
+def table_links(table: Table) -> Links:
+    """Return the columns by which a catalogue table's rows are tied to a director's chunk."""
+    if table.kind is Kind.DIRECTOR and table.key is not None:
+        return ((table.name, table.key.lower()),)
+    if table.kind is Kind.DEPENDENT and table.director is not None and table.director_key is not None:
+        return ((table.director, table.director_key.lower()),)
+    return tuple((side.table, side.foreign_key.lower()) for side in table.sides)
 
 
 def tables_in(tree: exp.Expression) -> list[exp.Table]:
@@ -82,43 +128,92 @@ def lookup(
     return (database, table) if database is not None and table is not None else None
 
 
+def reads_sharded(tree: exp.Expression, default: str | None, catalogue: Mapping[str, Database]) -> bool:
+    """Whether any table of a tree, at any depth, is sharded."""
+    for node in tables_in(tree):
+        found = lookup(node, default, catalogue)
+        if found is not None and found[1].is_sharded:
+            return True
+    return False
+
+
+def catalogue_tables(
+    tree: exp.Expression, default: str | None, catalogue: Mapping[str, Database]
+) -> tuple[tuple[str, Table], ...]:
+    """Return (database, table) of every catalogue table in a tree, each once, in order."""
+    found = (lookup(node, default, catalogue) for node in tables_in(tree))
+    return tuple(dict.fromkeys((pair[0].name, pair[1]) for pair in found if pair is not None))
+
+
+def from_items(select: exp.Expression) -> Iterator[tuple[exp.Expression, exp.Join | None]]:
+    """Yield the items of FROM in order, each with the join that adds it."""
+    source = select.args.get("from_") or select.args.get("from")
+    if source is not None:
+        yield source.this, None
+    for join in select.args.get("joins") or ():
+        yield join.this, join
+
+
 def read_scope(select: exp.Select, default: str | None, catalogue: Mapping[str, Database]) -> Scope:
     """Return the scope of a SELECT that reads sharded tables.
+
+    Derived tables must have been analysed before (`nested.localise`).
 
     Raises
     ------
     SkyError
-        1235 for FROM items that cannot be distributed yet.
+        1235 for FROM items that are not chunk-local.
     """
-    source = select.args.get("from_") or select.args.get("from")
-    first: exp.Expression = source.this if source is not None else exp.Null()
     joins = select.args.get("joins") or []
-    items: list[tuple[exp.Expression, exp.Join | None]] = [
-        (first, None),
-        *((join.this, join) for join in joins),
-    ]
     nullable = _nullable(joins)
     refs: list[TableRef] = []
     databases: dict[str, Database] = {}
-    for index, (node, _) in enumerate(items):
-        if not isinstance(node, exp.Table):
-            raise not_supported("a derived table (subquery in FROM)")
-        found = lookup(node, default, catalogue)
-        if found is None:
-            raise not_supported(
-                f"a join of sharded tables with table '{node.name}'", "copy the rows you need first"
-            )
-        database, table = found
-        databases[database.name] = database
-        alias = node.alias or node.name
-        if any(ref.alias == alias for ref in refs):
-            raise not_supported(f"two tables called '{alias}' in FROM", "give each an alias of its own")
-        refs.append(TableRef(alias, database.name, table, node, nullable[index]))
+    for index, (node, _) in enumerate(from_items(select)):
+        ref = _reference(node, nullable[index], default, catalogue, databases)
+        if any(other.alias == ref.alias for other in refs):
+            raise not_supported(f"two tables called '{ref.alias}' in FROM", "give each an alias of its own")
+        refs.append(ref)
     sharded = {ref.database for ref in refs if ref.is_sharded}
+    if not sharded:
+        raise not_supported("sharded tables in subqueries only")
     if len(sharded) > 1:
         raise not_supported("a join of sharded tables of two databases")
     inner, outer = _conditions(joins, refs)
     return Scope(tuple(refs), databases[next(iter(sharded))], inner, outer)
+
+
+def _reference(
+    node: exp.Expression,
+    nullable: bool,
+    default: str | None,
+    catalogue: Mapping[str, Database],
+    databases: dict[str, Database],
+) -> TableRef:
+    if isinstance(node, exp.Subquery) and node.alias and DERIVED in node.meta:
+        derived: Derived = node.meta[DERIVED]
+        name = derived.database.name if derived.database is not None else ""
+        if derived.database is not None:
+            databases[name] = derived.database
+        names = frozenset(column.name.lower() for column in derived.table.columns)
+        return TableRef(node.alias, name, derived.table, node, nullable, names, derived.links, derived)
+    if not isinstance(node, exp.Table):
+        raise not_supported("a derived table (subquery in FROM) that is not chunk-local")
+    found = lookup(node, default, catalogue)
+    if found is None:
+        raise not_supported(f"a join of sharded tables with table '{node.name}'", "copy the rows you need")
+    if node.args.get("joins"):
+        raise not_supported("a join in parentheses")
+    database, table = found
+    databases[database.name] = database
+    return TableRef(
+        node.alias or node.name,
+        database.name,
+        table,
+        node,
+        nullable,
+        column_names(table),
+        table_links(table),
+    )
 
 
 def _nullable(joins: list[exp.Join]) -> list[bool]:
@@ -140,10 +235,10 @@ def _conditions(
     inner: list[exp.Expression] = []
     outer: list[tuple[TableRef, tuple[exp.Expression, ...]]] = []
     for index, join in enumerate(joins, start=1):
-        if str(join.args.get("method") or "").upper() == "NATURAL":
-            raise not_supported("NATURAL JOIN", "name the columns with USING or ON")
         found = [join.args["on"]] if join.args.get("on") is not None else []
-        found += [_using_equality(name, index, refs) for name in join.args.get("using") or ()]
+        found += [_using_equality(item.name, index, refs) for item in join.args.get("using") or ()]
+        if str(join.args.get("method") or "").upper() == "NATURAL":
+            found += [_using_equality(name, index, refs) for name in _common(index, refs)]
         if join.args.get("side"):
             outer.append((refs[index], tuple(found)))
         else:
@@ -151,12 +246,22 @@ def _conditions(
     return tuple(inner), tuple(outer)
 
 
-def _using_equality(name: exp.Expression, index: int, refs: list[TableRef]) -> exp.Expression:
-    left = next((ref for ref in refs[:index] if name.name.lower() in column_names(ref.table)), refs[0])
-    columns = [
-        exp.Column(
-            this=exp.to_identifier(name.name, quoted=True), table=exp.to_identifier(ref.alias, quoted=True)
-        )
-        for ref in (left, refs[index])
-    ]
-    return exp.EQ(this=columns[0], expression=columns[1])
+def _common(index: int, refs: list[TableRef]) -> list[str]:
+    """Return the visible column names that a table shares with those before it (NATURAL JOIN)."""
+    before = {column.name.lower() for ref in refs[:index] for column in ref.table.columns}
+    return [column.name for column in refs[index].table.columns if column.name.lower() in before]
+
+
+def _using_equality(name: str, index: int, refs: list[TableRef]) -> exp.Expression:
+    left = next((ref for ref in refs[:index] if name.lower() in ref.names), refs[0])
+    return exp.EQ(this=column_of(left, name), expression=column_of(refs[index], name))
+
+
+def column_of(ref: TableRef, name: str) -> exp.Column:
+    """Return a column of a table of FROM, qualified with its alias."""
+    return exp.Column(
+        this=exp.to_identifier(name, quoted=True), table=exp.to_identifier(ref.alias, quoted=True)
+    )
+
+
+__all__ = ["DERIVED", "Derived", "Everywhere", "Scope", "TableRef", "read_scope"]

@@ -14,28 +14,18 @@ from sqlglot import exp
 
 from shard.catalog.naming import SCRATCH_DATABASE
 from shard.errors import not_supported
+from shard.planner.aggregates import MERGED, SPREAD, has_aggregate, is_aggregate
 from shard.planner.constants import Value, integer
 from shard.planner.emit import emit
-from shard.planner.locality import Layout, link_columns
-from shard.planner.scope import Scope, TableRef, column_names
+from shard.planner.locality import Layout, chunk_links
+from shard.planner.nested import Bound, check_windows, is_query, is_star, own_nodes
+from shard.planner.plan import Everywhere
+from shard.planner.scope import Scope, column_of
 from shard.planner.templates import fill, use, wrap
 
 MERGE_TABLE = "merge_rows"
-SUPPORTED_AGGREGATES = frozenset({"count", "sum", "min", "max", "avg", "bit_and", "bit_or", "bit_xor"})
-AGGREGATES = SUPPORTED_AGGREGATES | frozenset(
-    [
-        "std",
-        "stddev",
-        "stddev_pop",
-        "stddev_samp",
-        "variance",
-        "var_pop",
-        "var_samp",
-        "group_concat",
-        "json_arrayagg",
-        "json_objectagg",
-    ]
-)
+FIXED = "SKY_FIXED"
+"""A call with this name in a merge: its value gets the decimals that MariaDB gives the original."""
 
 
 @dataclass(slots=True)
@@ -45,6 +35,7 @@ class Draft:
     fragment: exp.Select
     merge: exp.Select | None = None
     width: int = 0
+    probes: list[exp.Expression] = field(default_factory=list)
     limit: int | None = None
     skip: int = 0
     layout: Layout | None = None
@@ -71,16 +62,6 @@ class _Partials:
             exp.Alias(this=node, alias=exp.to_identifier(f"p{index}", quoted=True))
             for index, node in enumerate(self.expressions)
         ]
-
-
-def is_aggregate(node: exp.Expression) -> bool:
-    """Whether a node is a call of an aggregate function."""
-    return isinstance(node, exp.Anonymous) and node.name.lower() in AGGREGATES
-
-
-def has_aggregate(node: exp.Expression) -> bool:
-    """Whether an expression contains an aggregate."""
-    return any(is_aggregate(item) for item in node.find_all(exp.Anonymous))
 
 
 def split(
@@ -139,7 +120,7 @@ class _Splitter:
         index = integer(node) if isinstance(node, exp.Literal) else None
         if index is None:
             return None
-        if any(_is_star(item) for item in self.items):
+        if any(is_star(item) for item in self.items):
             self.items = self.expand_stars()
         if not 1 <= index <= len(self.items):
             raise not_supported(f"position {index} outside of the select list")
@@ -148,7 +129,7 @@ class _Splitter:
 
     def _is_column(self, node: exp.Expression) -> bool:
         name = node.name.lower()
-        return any(name in column_names(ref.table) for ref in self.scope.refs)
+        return any(name in ref.names for ref in self.scope.refs)
 
     def _group_item(self, node: exp.Expression) -> exp.Expression:
         """Return what a GROUP BY item means: a position, a column, else an alias."""
@@ -176,6 +157,8 @@ class _Splitter:
         aliases = self._aliases()
 
         def step(item: exp.Expression) -> exp.Expression:
+            if is_query(item):
+                return item.copy()  # a copy is not entered: inner queries have names of their own
             if not isinstance(item, exp.Column) or item.table or item.name.lower() not in aliases:
                 return item
             meant = aliases[item.name.lower()]
@@ -193,14 +176,14 @@ class _Splitter:
         """Return the select list with every star replaced by the columns it stands for."""
         out: list[exp.Expression] = []
         for item in self.items:
-            if not _is_star(item):
+            if not is_star(item):
                 out.append(item)
                 continue
             qualifier = item.table if isinstance(item, exp.Column) else ""
             refs = [ref for ref in self.scope.refs if not qualifier or ref.alias == qualifier]
             if not qualifier and any(join.args.get("using") for join in self.select.args.get("joins") or ()):
                 raise not_supported("* over JOIN … USING in a statement that is merged", "name the columns")
-            out += [_column(ref, column.name) for ref in refs for column in ref.table.columns]
+            out += [column_of(ref, column.name) for ref in refs for column in ref.table.columns]
         return out
 
     # cases ---------------------------------------------------------------------------------------
@@ -208,21 +191,22 @@ class _Splitter:
     def draft(self) -> Draft:
         expressions = [*self.items, *self.order, *([self.having] if self.having is not None else [])]
         aggregated = bool(self.groups) or any(has_aggregate(item) for item in expressions)
-        for node in (call for item in expressions for call in item.find_all(exp.Anonymous)):
-            if (
-                is_aggregate(node)
-                and node.name.lower() not in SUPPORTED_AGGREGATES
-                and not self._local_groups()
-            ):
-                raise not_supported(f"the aggregate {node.name.upper()} across chunks")
+        windows = own_nodes(self.select, exp.Window)
+        if windows:
+            check_windows(self.select, Bound(self.scope, self.layout, Everywhere()))
+        if self.select.args.get("operation_modifiers"):
+            raise not_supported("SQL_CALC_FOUND_ROWS in pieces")
         if self.having is not None and not aggregated:
             raise not_supported("HAVING without GROUP BY or aggregates", "use WHERE")
         if aggregated and not self._local_groups():
+            if windows:
+                raise not_supported("window functions over groups that span chunks")
             draft = self._aggregate()
         elif self.order or (self.distinct and not self._local_distinct()):
             draft = self._sorted()
         else:
             draft = self._plain()
+        draft.fragment.set("locks", None)
         draft.layout, draft.scope = self.layout, self.scope
         return draft
 
@@ -231,14 +215,9 @@ class _Splitter:
         if isinstance(node, exp.Alias):
             node = node.this
         ref = self.scope.owner(node)
-        layout = self.layout
-        if ref is None or not ref.is_sharded or layout.partner is not None or ref.nullable:
+        if ref is None or ref.nullable or self.layout.partner is not None:
             return False
-        if ref.table.key_spans_chunks or (layout.neighbours is not None and layout.neighbours.near is ref):
-            return False
-        links = link_columns(ref)
-        links = links[layout.side : layout.side + 1] if len(links) > 1 else links
-        return any(column == node.name.lower() for _, column in links)
+        return any(column == node.name.lower() for _, column in chunk_links(ref, self.layout))
 
     def _local_groups(self) -> bool:
         return bool(self.groups) and not self.rollup and any(self._is_chunk_key(item) for item in self.groups)
@@ -253,7 +232,7 @@ class _Splitter:
         """Rows need no merge: they are forwarded as chunks commit."""
         fragment = self.select.copy()
         fragment.set("order", None)
-        if self.layout.neighbours is not None and any(_is_star(item) for item in self.items):
+        if self.layout.neighbours is not None and any(is_star(item) for item in self.items):
             fragment.set("expressions", [item.copy() for item in self.expand_stars()])
         _set_limit(fragment, self._reach())
         return Draft(fragment, limit=self.limit, skip=self.skip)
@@ -295,6 +274,8 @@ class _Splitter:
         self._group_texts = dict(groups)
         self._extra_groups: list[exp.Expression] = []
         self._any_value = False
+        self._shifts: set[str] = set()
+        self._probes: list[exp.Expression] = []
         self._additive = self._distincts_are_additive([*self.items, *(key for key, _ in keys)])
         columns = [self._over_partials(_bare(item)) for item in self.items]
         having = None if self.having is None else self._over_partials(self._having(self.having))
@@ -318,13 +299,33 @@ class _Splitter:
             merge.set("having", exp.Having(this=having))
         if self.distinct:
             merge.set("distinct", exp.Distinct())
-        return Draft(fragment, merge, len(self.partials.expressions))
+        if self._shifts:
+            self._add_shifts(merge, [column for _, column in groups])
+        return Draft(fragment, merge, len(self.partials.expressions), self._probes)
+
+    def _add_shifts(self, merge: exp.Select, groups: list[exp.Expression]) -> None:
+        """Read the merge table through a window that adds every group's smallest mean."""
+        table = merge.args["from_"].this
+        columns: list[exp.Expression] = [
+            exp.Column(this=exp.to_identifier(f"p{i}", quoted=True))
+            for i in range(len(self.partials.expressions))
+        ]
+        for name in sorted(self._shifts):
+            lowest = exp.Anonymous(
+                this="MIN", expressions=[exp.Column(this=exp.to_identifier(name, quoted=True))]
+            )
+            window = exp.Window(this=lowest, partition_by=[column.copy() for column in groups], over="OVER")
+            columns.append(exp.Alias(this=window, alias=exp.to_identifier(f"s{name[1:]}", quoted=True)))
+        inner = exp.Select(expressions=columns)
+        inner.set("from_", exp.From(this=table))
+        alias = exp.TableAlias(this=exp.to_identifier(MERGE_TABLE, quoted=True))
+        merge.set("from_", exp.From(this=exp.Subquery(this=inner, alias=alias)))
 
     def _rollup(self) -> list[exp.Expression] | None:
         return [exp.Rollup()] if self.rollup else None
 
     def _distinct_order_check(self) -> None:
-        selected = {emit(_bare(item)) for item in self.items if not _is_star(item)}
+        selected = {emit(_bare(item)) for item in self.items if not is_star(item)}
         if any(emit(self._order_item(item.this)) not in selected for item in self.order):
             raise not_supported("SELECT DISTINCT with ORDER BY of an expression that is not selected")
 
@@ -335,6 +336,12 @@ class _Splitter:
         """Return an expression over the merge table that has the value of `node` over all rows."""
 
         def step(item: exp.Expression) -> exp.Expression:
+            if (
+                is_query(item)
+                or isinstance(item, exp.Exists)
+                or (isinstance(item, exp.In) and item.args.get("query"))
+            ):
+                return self._query_over_partials(item)
             column = self._group_texts.get(emit(item)) if not isinstance(item, exp.Identifier) else None
             if column is not None:
                 return column.copy()
@@ -346,6 +353,17 @@ class _Splitter:
             return item
 
         return node.copy().transform(step)
+
+    def _query_over_partials(self, node: exp.Expression) -> exp.Expression:
+        """Return a condition with a subquery, or a scalar one, computed with the rows of its group."""
+        if has_aggregate(node):
+            raise not_supported("aggregates compared with a subquery across chunks")
+        if not any(self.scope.owner(column) for column in node.find_all(exp.Column)):
+            return node.copy()  # over replicated tables alone: the home server has them too
+        if not self.groups:
+            raise not_supported("a correlated subquery beside aggregates")
+        self._any_value = True
+        return self.partials.add(node)
 
     def _merged(self, call: exp.Expression) -> exp.Expression:
         """Return the merge of one aggregate call's partials."""
@@ -361,7 +379,33 @@ class _Splitter:
             total = self.partials.add(_call("SUM", argument))
             count = self.partials.add(_call("COUNT", argument))
             return use("SUM(total) / NULLIF(SUM(number), 0)", total=total, number=count)
+        if name in SPREAD:
+            return self._merged_spread(call, argument)
+        if name not in MERGED:
+            raise not_supported(f"the aggregate {name.upper()} across chunks")
         return use(f"{name.upper()}(part)", part=self.partials.add(call))
+
+    def _merged_spread(self, call: exp.Expression, argument: exp.Expression) -> exp.Expression:
+        """Merge a standard deviation or variance from (count, mean, variance) of the parts.
+
+        Chan, Golub and LeVeque (1979): M2 = sum(n v) + sum(n (a - A)^2). The squares are taken about
+        the smallest mean of the group (a window in the merge's FROM), so that nothing cancels.
+        """
+        if self.rollup:
+            raise not_supported(f"{call.name.upper()} WITH ROLLUP across chunks")
+        exact = use("x * 1e0", x=argument)
+        number = self.partials.add(_call("COUNT", argument))
+        mean = self.partials.add(exp.Anonymous(this="AVG", expressions=[exact.copy()]))
+        variance = self.partials.add(exp.Anonymous(this="VAR_POP", expressions=[exact.copy()]))
+        shift = exp.Column(this=exp.to_identifier(f"s{mean.name[1:]}", quoted=True))
+        self._shifts.add(mean.name)
+        kind, root = SPREAD[call.name.lower()]
+        squares = "SUM(n * v + n * POW(a - c, 2)) - POW(SUM(n * (a - c)), 2) / SUM(n)"
+        below = "NULLIF(SUM(n), 0)" if kind == "pop" else "IF(SUM(n) > 1, SUM(n) - 1, NULL)"
+        text = f"GREATEST(0e0, {squares}) / {below}"
+        value = use(f"SQRT({text})" if root else text, n=number, v=variance, a=mean, c=shift)
+        self._probes.append(call.copy())
+        return exp.Anonymous(this=FIXED, expressions=[value, fill(len(self._probes) - 1)])
 
     def _merged_distinct(self, call: exp.Expression, name: str) -> exp.Expression:
         """Ship the distinct keys by grouping finer, or add counts that no chunk shares."""
@@ -385,7 +429,7 @@ class _Splitter:
         if self.having is not None:
             expressions = [*expressions, self.having]
         calls = [
-            call for item in expressions for call in item.find_all(exp.Anonymous)
+            call for item in expressions for call in _own_calls(item)
             if is_aggregate(call) and len(call.expressions) == 1 and isinstance(call.expressions[0], exp.Distinct)
             and call.name.lower() not in ("min", "max")
         ]  # fmt: skip
@@ -410,8 +454,18 @@ class _Splitter:
         return merge
 
 
-def _is_star(item: exp.Expression) -> bool:
-    return isinstance(item, exp.Star) or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star))
+def _own_calls(node: exp.Expression) -> list[exp.Expression]:
+    """Return the calls in an expression, those of inner queries excepted."""
+    found: list[exp.Expression] = []
+    stack = [node]
+    while stack:
+        item = stack.pop()
+        if is_query(item):
+            continue
+        if isinstance(item, exp.Anonymous):
+            found.append(item)
+        stack += [child for child in item.iter_expressions() if isinstance(child, exp.Expression)]
+    return found
 
 
 def _bare(item: exp.Expression) -> exp.Expression:
@@ -419,12 +473,6 @@ def _bare(item: exp.Expression) -> exp.Expression:
     if not isinstance(inner, exp.Expression):
         raise TypeError("a select item is an expression")
     return inner
-
-
-def _column(ref: TableRef, name: str) -> exp.Expression:
-    return exp.Column(
-        this=exp.to_identifier(name, quoted=True), table=exp.to_identifier(ref.alias, quoted=True)
-    )
 
 
 def _ordered(node: exp.Expression, descending: bool) -> exp.Expression:

@@ -76,8 +76,6 @@ def test_nothing_that_slips_past_reads_nothing(client, sql):
         ("DROP TABLE Object", 1290),
         ("TRUNCATE TABLE Object", 1290),
         ("SELECT * FROM Object_330", 1146),
-        ("SELECT * FROM Object WHERE objectId IN (SELECT 1)", 1235),
-        ("SELECT STD(vmag) FROM Object", 1235),
         ("SELECT * FROM Object a, Object b WHERE scisql_angSep(a.ra, a.decl, b.ra, b.decl) < 1", 1235),
         ("SELECT scisql_s2PtInBox(ra, decl, 1) FROM Object", 1210),
         ("KILL QUERY 999999", 1094),

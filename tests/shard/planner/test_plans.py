@@ -55,7 +55,10 @@ def described(sql):
     except SkyError as error:
         return f"error {error.errno}: {error.message}"
     lines = [f"{plan.strategy.value}; {plan.restriction}; limit {plan.limit} skip {plan.skip}"]
-    lines += [f"{step.step}: {step.sql}" for step in explain.describe(plan, 0, 0, 0)]
+    lines += [
+        f"{step.step}: {step.sql}"
+        for step in explain.describe(plan, [explain.Extent(0, 0, 0)] * len(explain.scatters(plan)))
+    ]
     return "\n".join(lines)
 
 

@@ -1,0 +1,59 @@
+"""Values that belong to the user's session, read there once and put into fragments as literals.
+
+Workers and service connections have other users, connection ids and variables; what the statement
+says of them is read on the session's own home connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from proxy.home.link import HomeLink
+from shard.wire.packets import ColumnDefinition
+
+_INTEGER_TYPES = frozenset({1, 2, 3, 8, 9, 13})
+_DECIMAL_TYPES = frozenset({0, 246})
+_REAL_TYPES = frozenset({4, 5})
+_UNSIGNED = 32
+_BINARY = 63
+
+
+async def read(home: HomeLink, needs: Sequence[str]) -> dict[str, str]:
+    """Return SQL literals with the values and types that expressions have in a session.
+
+    Parameters
+    ----------
+    home : HomeLink
+        The session's home connection.
+    needs : sequence of str
+        Variables (``@x``, ``@@y``) and calls without arguments (``USER()``), as they were written.
+    """
+    if not needs:
+        return {}
+    items = ", ".join(f"{text}, HEX(CONVERT({text} USING utf8mb4)), HEX({text})" for text in needs)
+    found = await home.table(f"SELECT {items}".encode())
+    row = found.rows[0]
+    literals: dict[str, str] = {}
+    for index, text in enumerate(needs):
+        value, characters, octets = row[3 * index : 3 * index + 3]
+        column = ColumnDefinition.decode(found.columns[3 * index])
+        literals[text] = _literal(column, value, characters, octets)
+    return literals
+
+
+def _literal(
+    column: ColumnDefinition, value: bytes | None, characters: bytes | None, octets: bytes | None
+) -> str:
+    if value is None:
+        return "NULL"
+    if column.type in _INTEGER_TYPES:
+        kind = "UNSIGNED" if column.flags & _UNSIGNED else "SIGNED"
+        return f"CAST({int(value)} AS {kind})"
+    if column.type in _DECIMAL_TYPES:
+        return value.decode("ascii")
+    if column.type in _REAL_TYPES:
+        text = repr(float(value))
+        return text if "e" in text else text + "e0"
+    if column.charset == _BINARY:
+        return f"X'{(octets or b'').decode('ascii')}'"
+    return f"_utf8mb4 X'{(characters or b'').decode('ascii')}'"

@@ -1,0 +1,641 @@
+"""Plans statements that are not chunk-local: the rows they need are brought home, and run there.
+
+What is moved is as little as can be proved enough: a whole inner query if it can be answered by
+itself, else the joined rows of a chunk-local FROM and WHERE, else of every sharded table the columns
+that are named and the rows that pass its own filters. The rest of the statement stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sqlglot import exp
+
+from shard.catalog.naming import OWNER_COLUMN, SCRATCH_DATABASE, quote
+from shard.errors import NOT_SUPPORTED, SkyError, not_supported
+from shard.planner import fragment as writing
+from shard.planner import functions
+from shard.planner.aggregates import has_aggregate
+from shard.planner.constants import conjuncts
+from shard.planner.nested import (
+    Bound,
+    Context,
+    bare,
+    bind,
+    is_query,
+    is_star,
+    output_name,
+    own_nodes,
+    own_queries,
+)
+from shard.planner.plan import Gather, Part, Plan, Sql
+from shard.planner.scope import column_names, from_items, lookup
+from shard.planner.templates import fill
+
+_HIDDEN = ("chunkId", "subChunkId", OWNER_COLUMN)
+_VOLATILE = frozenset({"rand", "uuid", "uuid_short", "sleep", "benchmark", "get_lock"})
+PlanTree = Callable[[exp.Select], Plan]
+
+
+def gather(tree: exp.Expression, context: Context, plan_tree: PlanTree) -> Gather:
+    """Return the gather of a statement that reads sharded tables.
+
+    Parameters
+    ----------
+    tree : Expression
+        The statement, common table expressions inlined; it is changed.
+    context : Context
+        Names and parameter values.
+    plan_tree : callable
+        Plans a chunk-local SELECT; raises 1235 if it is none.
+
+    Raises
+    ------
+    SkyError
+        1235 if it can't be gathered either.
+    """
+    gatherer = _Gatherer(context, plan_tree)
+    holder = exp.Paren(this=tree)
+    gatherer.query(tree, whole=True)
+    tree = holder.this
+    tree.pop()
+    for column in tree.find_all(exp.Column):
+        column.set("db", None)
+    native = functions.rewrite(tree, context.values)
+    return Gather(tuple(gatherer.parts), writing.logical(native))
+
+
+class _Gatherer:
+    """Replaces sharded tables by gathered ones, from the outermost query inwards."""
+
+    def __init__(self, context: Context, plan_tree: PlanTree) -> None:
+        self.context, self.plan_tree = context, plan_tree
+        self.parts: list[Part] = []
+        self._known: dict[str, Part] = {}
+
+    def query(self, node: exp.Expression, whole: bool = False) -> None:
+        """Make a query, and those inside, readable at home."""
+        if not self.context.sharded(node):
+            return
+        node = bare(node)
+        if isinstance(node, (exp.SetOperation, exp.Subquery)):
+            for child in (node.this, node.args.get("expression")):
+                if isinstance(child, exp.Expression) and is_query(child):
+                    self.query(child)
+            for inner in own_queries(node):
+                self.query(inner)
+        elif isinstance(node, exp.Select):
+            self._select(node, whole)
+
+    def _select(self, select: exp.Select, whole: bool) -> None:
+        if not whole and self._closed(select) and self._attempt(self._part, select):
+            return
+        if self._closed(select) and self._attempt(self._collect, select):
+            return
+        expand_areas(select, self.context)
+        for inner in own_queries(select):
+            self.query(inner)
+        for node, _ in from_items(select):
+            self._from(node, select)
+
+    @staticmethod
+    def _attempt(way: Callable[[exp.Select], None], select: exp.Select) -> bool:
+        """Try a way; it raises 1235 before it has changed anything."""
+        try:
+            way(select)
+        except SkyError as error:
+            if error.code is not NOT_SUPPORTED:
+                raise
+            return False
+        return True
+
+    def _from(self, node: exp.Expression, select: exp.Select) -> None:
+        if isinstance(node, exp.Table):
+            for join in node.args.get("joins") or ():
+                self._from(join.this, select)
+            if self.context.sharded(exp.Table(this=node.this, db=node.args.get("db"))):
+                self._table(node, select)
+        elif is_query(node):
+            self.query(node)
+        elif isinstance(node, exp.Subquery):  # a join in parentheses
+            self._from(node.this, select)
+            for join in node.args.get("joins") or ():
+                self._from(join.this, select)
+
+    # whole inner queries -----------------------------------------------------------------------------
+
+    def _closed(self, select: exp.Select) -> bool:
+        """Whether a SELECT names nothing from outside of it."""
+        return _closed(select, (), self.context)
+
+    def _part(self, select: exp.Select) -> None:
+        """Answer an inner SELECT by itself and let the statement read its rows."""
+        if any(is_star(item) for item in select.expressions):
+            raise not_supported("* in a gathered query")
+        names = _names(select, self._wanted_names(select))
+        own = select.copy()
+        if own.args.get("limit") is None:
+            own.set("order", None)
+            if (
+                isinstance(select.parent, exp.Exists)
+                and not has_aggregate(own)
+                and own.args.get("group") is None
+            ):
+                own.set("limit", exp.Limit(expression=fill(1)))
+        plan = self.plan_tree(own.copy())
+        schema = own.copy()
+        for key in ("order", "limit", "offset", "having", "distinct"):
+            schema.set(key, None)
+        columns = tuple(f"p{index}" for index in range(len(names)))
+        schema.set("group", _group(own))
+        schema.set(
+            "expressions",
+            [_aliased(_bare(item), name) for item, name in zip(own.expressions, columns, strict=True)],
+        )
+        part = self._add(plan, _types(schema, columns, self.context), columns, (), (), "a subquery")
+        _become(select, [_aliased(_column(c), n) for c, n in zip(columns, names, strict=True)], part)
+
+    def _wanted_names(self, select: exp.Select) -> dict[str, str]:
+        """Return the names that the statement around uses, by their text without blanks and quotes."""
+        root = select.root()
+        names = {column.name for column in root.find_all(exp.Column)}
+        return {_plain(name): name for name in names}
+
+    # joined rows of a chunk-local FROM and WHERE -----------------------------------------------------
+
+    def _collect(self, select: exp.Select) -> None:
+        """Bring the columns that the upper clauses name, joined and filtered on the workers."""
+        if len(list(from_items(select))) < 2:
+            raise not_supported("a single table")  # its own columns and rows are the same thing
+        probe = select.copy()
+        bound = bind(probe, self.context)
+        if any(self.context.sharded(query) for query in _upper_queries(select)):
+            raise not_supported("a subquery in the upper clauses")
+        items = _expanded(select, bound)
+        upper: list[exp.Expression] = [*items]
+        for key in ("group", "having", "order"):
+            if select.args.get(key) is not None:
+                upper.append(select.args[key])
+        upper += select.args.get("windows") or []
+        aliases = {item.alias.lower() for item in items if isinstance(item, exp.Alias)}
+        needed = _owned_columns(upper, bound, aliases)
+        source = exp.Select(
+            expressions=[_aliased(node.copy(), f"c{i}") for i, node in enumerate(needed.values())]
+            or [fill(1)]
+        )
+        for key in ("from_", "joins", "where"):
+            value = select.args.get(key)
+            copied = [item.copy() for item in value] if isinstance(value, list) else value and value.copy()
+            source.set(key, copied)
+        columns = tuple(f"c{index}" for index in range(max(1, len(needed))))
+        if not needed:
+            source.set("expressions", [_aliased(fill(1), "c0")])
+        plan = self.plan_tree(source.copy())
+        part = self._add(plan, _types(source, columns, self.context), columns, (), (), "joined rows")
+        _rename(upper, needed, bound)
+        select.set("expressions", [_keep_name(item) for item in items])
+        select.set("from_", exp.From(this=_table_of(part, None)))
+        for key in ("joins", "where"):
+            select.set(key, None)
+
+    # single tables -----------------------------------------------------------------------------------
+
+    def _table(self, node: exp.Table, select: exp.Select) -> None:
+        """Bring a table's columns that are named and its rows that pass its own filters."""
+        found = lookup(node, self.context.default, self.context.catalogue)
+        if found is None:
+            return
+        database, table = found
+        alias = node.alias or node.name
+        known = column_names(table)
+        names = _columns_named(select, alias)
+        if names is None:
+            names = {column.name.lower() for column in table.columns} | _named(select, alias)
+        columns = [column.name for column in table.columns if column.name.lower() in names]
+        hidden = [name for name in _HIDDEN if name.lower() in names & known and name not in columns]
+        if not columns and not hidden:
+            columns = [table.key or table.columns[0].name]
+        source = exp.Select(
+            expressions=[_aliased(exp.column(n, table=alias, quoted=True), n) for n in [*columns, *hidden]]
+        )
+        reference = exp.Table(
+            this=exp.to_identifier(table.name, quoted=True),
+            db=exp.to_identifier(database.name, quoted=True),
+            alias=exp.TableAlias(this=exp.to_identifier(alias, quoted=True)),
+        )
+        source.set("from_", exp.From(this=reference))
+        for item in _own_filters(node, select, alias, self.context):
+            _add_where(source, item)
+        plan = self.plan_tree(source.copy())
+        everything = (*columns, *hidden)
+        keys = tuple(name for name in everything if name.lower() in _compared(select, alias))
+        schema = _types(source, everything, self.context)
+        part = self._add(plan, schema, everything, tuple(hidden), keys, table.name)
+        node.replace(_table_of(part, alias))
+
+    def _add(
+        self,
+        plan: Plan,
+        schema: Sql,
+        columns: tuple[str, ...],
+        hidden: tuple[str, ...],
+        keys: tuple[str, ...],
+        label: str,
+    ) -> Part:
+        text = plan.native.text
+        known = self._known.get(text)
+        if known is not None and known.columns == columns and not plan.native.parameters:
+            return known
+        target = f"{quote(SCRATCH_DATABASE)}.{quote(f'gather_{len(self.parts)}')}"
+        part = Part(target, plan, schema, columns, hidden, keys, label)
+        self.parts.append(part)
+        self._known[text] = part
+        return part
+
+
+# trees ---------------------------------------------------------------------------------------------
+
+
+def _bare(item: exp.Expression) -> exp.Expression:
+    inner = item.this if isinstance(item, exp.Alias) else item
+    return inner.copy()
+
+
+def _aliased(node: exp.Expression, name: str) -> exp.Expression:
+    return exp.Alias(this=node, alias=exp.to_identifier(name, quoted=True))
+
+
+def _column(name: str) -> exp.Expression:
+    return exp.Column(this=exp.to_identifier(name, quoted=True))
+
+
+def _table_of(part: Part, alias: str | None) -> exp.Table:
+    name = part.target.rsplit("`", 2)[1]
+    table = exp.Table(
+        this=exp.to_identifier(name, quoted=True), db=exp.to_identifier(SCRATCH_DATABASE, quoted=True)
+    )
+    if alias is not None:
+        table.set("alias", exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))
+    return table
+
+
+def _become(select: exp.Select, items: list[exp.Expression], part: Part) -> None:
+    """Turn a SELECT, in place, into one that reads a part."""
+    for key in list(select.args):
+        select.set(key, None)
+    select.set("expressions", items)
+    select.set("from_", exp.From(this=_table_of(part, None)))
+
+
+def _add_where(select: exp.Select, condition: exp.Expression) -> None:
+    where = select.args.get("where")
+    if where is None:
+        select.set("where", exp.Where(this=exp.Paren(this=condition.copy())))
+    else:
+        where.set("this", exp.And(this=where.this, expression=exp.Paren(this=condition.copy())))
+
+
+def _plain(name: str) -> str:
+    return "".join(name.split()).replace("`", "").lower()
+
+
+def _names(select: exp.Select, wanted: dict[str, str]) -> list[str]:
+    """Return the column names of an inner SELECT, repeated ones made different."""
+    names: list[str] = []
+    for index, item in enumerate(select.expressions):
+        name = output_name(item)
+        if not isinstance(item, (exp.Alias, exp.Column)):
+            name = wanted.get(_plain(name), f"c{index}")
+        names.append(name if name.lower() not in {n.lower() for n in names} else f"{name} {index}")
+    return names
+
+
+def _group(select: exp.Select) -> exp.Expression | None:
+    """Return GROUP BY with what its positions and aliases mean."""
+    group = select.args.get("group")
+    if group is None:
+        return None
+    aliases = {item.alias.lower(): item.this for item in select.expressions if isinstance(item, exp.Alias)}
+    out: list[exp.Expression] = []
+    for node in group.expressions:
+        if isinstance(node, exp.Literal) and str(node.this).isdigit():
+            index = int(str(node.this))
+            if not 1 <= index <= len(select.expressions):
+                raise not_supported("this position in GROUP BY")
+            out.append(_bare(select.expressions[index - 1]))
+        elif isinstance(node, exp.Column) and not node.table and node.name.lower() in aliases:
+            out.append(aliases[node.name.lower()].copy())
+        else:
+            out.append(node.copy())
+    return exp.Group(expressions=out)
+
+
+def _types(source: exp.Select, columns: Sequence[str], context: Context) -> Sql:
+    """Return the SELECT that gives a gathered table its types: all columns nullable, never a row."""
+    inner = functions.rewrite(source.copy(), context.values)
+    one = exp.Subquery(
+        this=exp.Select(expressions=[fill(1)]),
+        alias=exp.TableAlias(this=exp.to_identifier("one", quoted=True)),
+    )
+    rows = exp.Subquery(this=inner, alias=exp.TableAlias(this=exp.to_identifier("part", quoted=True)))
+    outer = exp.Select(
+        expressions=[
+            exp.Column(
+                this=exp.to_identifier(name, quoted=True), table=exp.to_identifier("part", quoted=True)
+            )
+            for name in columns
+        ]
+    )
+    outer.set("from_", exp.From(this=one))
+    outer.set("joins", [exp.Join(this=rows, side="LEFT", on=exp.Boolean(this=False))])
+    return writing.logical(outer)
+
+
+# names ---------------------------------------------------------------------------------------------
+
+
+def _closed(select: exp.Select, outer: tuple[object, ...], context: Context) -> bool:
+    """Whether every column of a SELECT is one of its own tables' (or of an enclosing one inside the root)."""
+    level: list[tuple[str, frozenset[str]]] = []
+    for node, _ in from_items(select):
+        names = _item_names(node, context)
+        if names is None:
+            return False
+        level.append((node.alias_or_name, names))
+    levels = (*outer, level)
+    aliases = {item.alias.lower() for item in select.expressions if isinstance(item, exp.Alias)}
+    for column in own_nodes(select, exp.Column):
+        if isinstance(column, exp.Column) and not _known_name(column, levels, aliases):
+            return False
+    for inner in own_queries(select):
+        body = bare(inner)
+        for query in [body] if isinstance(body, exp.Select) else list(body.find_all(exp.Select)):
+            if isinstance(query, exp.Select) and not _closed(query, levels, context):
+                return False
+    return True
+
+
+def _known_name(column: exp.Column, levels: Sequence[object], aliases: set[str]) -> bool:
+    name, qualifier = column.name.lower(), column.table
+    if isinstance(column.this, exp.Star):
+        return True
+    if not qualifier and name in aliases:
+        return True
+    for level in levels:
+        if not isinstance(level, list):
+            continue
+        for alias, names in level:
+            if (not qualifier or qualifier == alias) and name in names:
+                return True
+    return False
+
+
+def _item_names(node: exp.Expression, context: Context) -> frozenset[str] | None:
+    """Return the column names of an item of FROM, or None if they are not known."""
+    if isinstance(node, exp.Table) and not node.args.get("joins"):
+        found = lookup(node, context.default, context.catalogue)
+        return None if found is None else column_names(found[1])
+    if not isinstance(node, exp.Subquery) or not is_query(node):
+        return None
+    body = node.this
+    while isinstance(body, (exp.SetOperation, exp.Subquery)):
+        body = body.this
+    if not isinstance(body, exp.Select):
+        return None
+    names: set[str] = set()
+    for item in body.expressions:
+        if not is_star(item):
+            names.add(output_name(item).lower())
+            continue
+        for inner, _ in from_items(body):
+            found_names = _item_names(inner, context)
+            if found_names is None:
+                return None
+            names |= found_names
+    return frozenset(names)
+
+
+def _named(select: exp.Select, alias: str) -> set[str]:
+    return {
+        node.name.lower()
+        for node in select.find_all(exp.Column)
+        if node.table in ("", alias) and not isinstance(node.this, exp.Star)
+    } | {name.name.lower() for join in select.find_all(exp.Join) for name in join.args.get("using") or ()}
+
+
+def _columns_named(select: exp.Select, alias: str) -> set[str] | None:
+    """Return the names that a SELECT may read of a table, or None for all (a star, a natural join)."""
+    for item in select.expressions:
+        if isinstance(item, exp.Star):
+            return None
+        if isinstance(item, exp.Column) and isinstance(item.this, exp.Star) and item.table == alias:
+            return None
+    if any(join.args.get("method") for join in select.args.get("joins") or ()):
+        return None
+    return _named(select, alias)
+
+
+def _compared(select: exp.Select, alias: str) -> set[str]:
+    """Return the columns of a table that are compared with other columns."""
+    names: set[str] = set()
+    for node in select.find_all(exp.EQ):
+        if isinstance(node.this, exp.Column) and isinstance(node.expression, exp.Column):
+            names |= {side.name.lower() for side in (node.this, node.expression) if side.table in ("", alias)}
+    return names
+
+
+def _own_filters(node: exp.Table, select: exp.Select, alias: str, context: Context) -> list[exp.Expression]:
+    """Return conditions that every useful row of a table passes before any join."""
+    items = list(from_items(select))
+    nullable = [False]
+    for _, join in items[1:]:
+        side = str(join.args.get("side") or "").upper() if join is not None else ""
+        if side in ("RIGHT", "FULL"):
+            nullable = [True] * len(nullable)
+        nullable.append(side in ("LEFT", "FULL"))
+    index = next((i for i, (item, _) in enumerate(items) if item is node), None)
+    if index is None or (select.args.get("having") is not None and not has_aggregate(select.args["having"])):
+        return []
+    others = [_item_names(item, context) for item, _ in items if item is not node]
+    found = lookup(node, context.default, context.catalogue)
+    own = column_names(found[1]) if found is not None else frozenset()
+    conditions: list[exp.Expression] = []
+    if not nullable[index]:
+        if select.args.get("where") is not None:
+            conditions += conjuncts(select.args["where"].this)
+        if not any(nullable):
+            conditions += [c for _, join in items if join is not None for c in conjuncts(join.args.get("on"))]
+    join = items[index][1]
+    if nullable[index] and join is not None and str(join.args.get("side") or "").upper() == "LEFT":
+        conditions += conjuncts(join.args.get("on"))
+
+    def is_own(column: exp.Expression) -> bool:
+        if isinstance(column, exp.Column) and column.table:
+            return column.table == alias and column.name.lower() in own
+        name = column.name.lower()
+        return name in own and all(names is not None and name not in names for names in others)
+
+    return [item for item in conditions if _is_filter(item) and all(map(is_own, item.find_all(exp.Column)))]
+
+
+def _is_filter(item: exp.Expression) -> bool:
+    """Whether a condition reads columns, gives the same each time, and holds no query."""
+    if not any(True for _ in item.find_all(exp.Column)):
+        return False
+    for node in item.walk():
+        if is_query(node) or isinstance(node, exp.Window):
+            return False
+        if isinstance(node, exp.Anonymous) and node.name.lower() in _VOLATILE:
+            return False
+    return True
+
+
+def expand_areas(select: exp.Select, context: Context) -> None:
+    """Replace qserv_areaspec_* of a SELECT that is gathered by point tests on its positioned tables."""
+    calls = [
+        call
+        for call in own_nodes(select, exp.Anonymous)
+        if isinstance(call, exp.Anonymous) and call.name.lower().startswith("qserv_areaspec_")
+    ]
+    if not calls:
+        return
+    from shard.planner.restrict import AREA
+
+    positions: list[tuple[str, str, str]] = []
+    for node, join in from_items(select):
+        found = lookup(node, context.default, context.catalogue) if isinstance(node, exp.Table) else None
+        outer = join is not None and bool(join.args.get("side"))
+        if found is None or outer or not found[1].is_sharded:
+            continue
+        table = found[1]
+        if table.longitude and table.latitude:
+            positions.append((node.alias_or_name, table.longitude, table.latitude))
+    for call in calls:
+        function = AREA.get(call.name.lower())
+        if function is None or not positions:
+            raise not_supported(f"{call.name} on tables without positions")
+        tests: list[exp.Expression] = []
+        for alias, lon, lat in positions:
+            place = [exp.column(name, table=alias, quoted=True) for name in (lon, lat)]
+            arguments = [*place, *(item.copy() for item in call.expressions)]
+            tests.append(exp.Anonymous(this=function, expressions=arguments))
+        joined = tests[0]
+        for test in tests[1:]:
+            joined = exp.And(this=joined, expression=test)
+        call.replace(exp.Paren(this=joined))
+
+
+# collecting ----------------------------------------------------------------------------------------
+
+
+def _upper_queries(select: exp.Select) -> list[exp.Expression]:
+    """Return the inner queries outside of FROM and WHERE."""
+    lower: set[int] = set()
+    where = select.args.get("where")
+    if where is not None:
+        lower = {id(node) for node in where.walk()}
+    for join in select.args.get("joins") or ():
+        lower |= {id(node) for node in join.walk()}
+    return [query for query in own_queries(select) if id(query) not in lower]
+
+
+def _expanded(select: exp.Select, bound: Bound) -> list[exp.Expression]:
+    merged = any(join.args.get("using") or join.args.get("method") for join in select.args.get("joins") or ())
+    items: list[exp.Expression] = []
+    for item in select.expressions:
+        if not is_star(item):
+            items.append(item)
+            continue
+        if merged:
+            raise not_supported("* over JOIN … USING", "name the columns")
+        qualifier = item.table if isinstance(item, exp.Column) else ""
+        items += [
+            exp.column(column.name, table=ref.alias, quoted=True)
+            for ref in bound.scope.refs
+            if not qualifier or ref.alias == qualifier
+            for column in ref.table.columns
+        ]
+    return items
+
+
+def _owned_columns(
+    upper: Sequence[exp.Expression], bound: Bound, aliases: set[str]
+) -> dict[tuple[str, str], exp.Expression]:
+    """Return the columns of FROM's tables in the upper clauses: (alias, name) → column."""
+    needed: dict[tuple[str, str], exp.Expression] = {}
+    for tree in upper:
+        for column in tree.find_all(exp.Column):
+            if isinstance(column.this, exp.Star):
+                raise not_supported("* here")
+            ref = bound.scope.owner(column)
+            if ref is not None:
+                if not column.table and column.name.lower() in aliases and not _is_item(column, tree):
+                    raise not_supported(f"the name '{column.name}', which is both a column and an alias")
+                needed.setdefault((ref.alias, column.name.lower()), column)
+            elif column.table or column.name.lower() not in aliases:
+                raise not_supported(f"the name '{column.name}'")
+    return needed
+
+
+def _is_item(column: exp.Expression, tree: exp.Expression) -> bool:
+    """Whether a column stands in the select list, where aliases mean nothing, or is the alias' own column."""
+    return isinstance(tree, (exp.Alias, exp.Column)) or not isinstance(
+        tree, (exp.Group, exp.Having, exp.Order)
+    )
+
+
+def _rename(
+    upper: Sequence[exp.Expression], needed: dict[tuple[str, str], exp.Expression], bound: Bound
+) -> None:
+    """Let the upper clauses name the collected columns, in place."""
+    number = {key: index for index, key in enumerate(needed)}
+    for tree in upper:
+        for column in list(tree.find_all(exp.Column)):
+            ref = bound.scope.owner(column)
+            if ref is None:
+                continue
+            index = number[(ref.alias, column.name.lower())]
+            name = column.name
+            column.meta["was"] = name
+            column.set("this", exp.to_identifier(f"c{index}", quoted=True))
+            column.set("table", None)
+            column.set("db", None)
+
+
+def _keep_name(item: exp.Expression) -> exp.Expression:
+    """Give a renamed column its name back, as a select item: ORDER BY and outer queries may use it."""
+    if isinstance(item, exp.Column) and "was" in item.meta:
+        return _aliased(item.copy(), item.meta["was"])
+    return item
+
+
+def whole_tables(
+    tables: Sequence[tuple[str, str]], text: Sql, plan_table: Callable[[str, str], Plan]
+) -> Gather:
+    """Return the gather of a statement that cannot be taken apart: its tables, whole, under their names.
+
+    Parameters
+    ----------
+    tables : sequence of (database, table)
+        The sharded tables that the statement may read.
+    text : Sql
+        The statement, which runs unchanged.
+    """
+    parts = []
+    for database, name in tables:
+        plan = plan_table(database, name)
+        columns = tuple(item.alias_or_name for item in _select_of(plan).expressions)
+        hidden = tuple(column for column in columns if column in _HIDDEN)
+        parts.append(Part(f"{quote(database)}.{quote(name)}", plan, None, columns, hidden, (), name))
+    return Gather(tuple(parts), text)
+
+
+def _select_of(plan: Plan) -> exp.Select:
+    from shard.planner.split import Draft
+
+    if not isinstance(plan.draft, Draft):
+        raise TypeError("the plan has no draft")
+    return plan.draft.fragment
+
+
+__all__ = ["expand_areas", "gather", "whole_tables"]

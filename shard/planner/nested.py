@@ -1,0 +1,483 @@
+"""Finds out whether the queries inside a SELECT are chunk-local, and marks them for the fragment.
+
+A derived table whose rows over all chunks are just its rows in each chunk behaves like a dependent
+table: its columns that hold director keys tie it to the chunk. A subquery linked to the outer row on
+a director key sees all its rows in the outer row's chunk. Everything else is refused here and
+answered by another strategy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from shard.catalog.model import Column, Database, Kind, Table
+from shard.catalog.naming import OWNER_COLUMN
+from shard.errors import not_supported
+from shard.planner import restrict
+from shard.planner.aggregates import has_aggregate, is_aggregate
+from shard.planner.constants import Value, conjuncts
+from shard.planner.locality import Layout, chunk_links, layout
+from shard.planner.plan import AnyOf, Everywhere, Restriction
+from shard.planner.scope import (
+    DERIVED,
+    Derived,
+    Scope,
+    TableRef,
+    column_of,
+    from_items,
+    lookup,
+    read_scope,
+    reads_sharded,
+)
+from shard.planner.templates import use
+
+PLACE = "place"
+"""Key of a table node's meta: (database, table, whether it is a chunk table)."""
+Query = exp.Select | exp.SetOperation | exp.Subquery
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every query of a statement shares: default database, catalogue, parameter values."""
+
+    default: str | None
+    catalogue: Mapping[str, Database]
+    values: Sequence[Value]
+
+    def sharded(self, node: exp.Expression) -> bool:
+        """Whether a tree reads sharded tables."""
+        return reads_sharded(node, self.default, self.catalogue)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A SELECT whose FROM and WHERE are chunk-local: its names, layout and chunk restriction."""
+
+    scope: Scope
+    layout: Layout
+    restriction: Restriction
+
+
+def is_query(node: object) -> bool:
+    """Whether a node is a query: a SELECT, a set operation, or either in parentheses."""
+    if isinstance(node, exp.Subquery):
+        return isinstance(node.this, (exp.Select, exp.SetOperation, exp.Subquery))
+    return isinstance(node, (exp.Select, exp.SetOperation))
+
+
+def bare(query: exp.Expression) -> exp.Expression:
+    """Return a query without its parentheses."""
+    while isinstance(query, exp.Subquery) and not any(
+        query.args.get(key) for key in ("order", "limit", "offset")
+    ):
+        query = query.this
+    return query
+
+
+def own_queries(node: exp.Expression) -> list[exp.Expression]:
+    """Return the queries directly inside the expressions of a node, FROM excepted, each once."""
+    found: list[exp.Expression] = []
+    stack: list[exp.Expression] = []
+    for key, value in node.args.items():
+        if key in ("from", "from_", "with", "with_"):
+            continue
+        items = value if isinstance(value, list) else [value]
+        for item in items:
+            if isinstance(item, exp.Join):
+                stack += [part for part in (item.args.get("on"),) if part is not None]
+            elif isinstance(item, exp.Expression):
+                stack.append(item)
+    while stack:
+        item = stack.pop()
+        if is_query(item):
+            found.append(item)
+        else:
+            stack += [child for child in item.iter_expressions() if isinstance(child, exp.Expression)]
+    return found
+
+
+# FROM and WHERE ------------------------------------------------------------------------------------
+
+
+def bind(select: exp.Select, context: Context, outer: Scope | None = None) -> Bound:
+    """Analyse a SELECT's FROM and WHERE and the queries inside, and mark its tables, in place.
+
+    Raises
+    ------
+    SkyError
+        1235 if it is not chunk-local.
+    """
+    for node, _ in from_items(select):
+        if isinstance(node, exp.Subquery) and node.alias and is_query(node):
+            node.meta[DERIVED] = derive(node.this, context)
+        elif isinstance(node, exp.Table):
+            mark(node, context)
+    scope = read_scope(select, context.default, context.catalogue)
+    if restrict.expand_area_specs(select, scope):
+        scope = read_scope(select, context.default, context.catalogue)
+    where = conjuncts(select.args["where"].this if select.args.get("where") is not None else None)
+    place = layout(scope, where, context.values)
+    inner = [*where, *(part for item in scope.conditions for part in conjuncts(item))]
+    restriction = restrict.restriction(scope, place, inner, context.values)
+    for query in own_queries(select):
+        _subquery(query, scope, place, inner, context)
+    return Bound(scope, place, restriction)
+
+
+def mark(node: exp.Table, context: Context) -> None:
+    """Note on a table node what stands for it on a worker."""
+    found = lookup(node, context.default, context.catalogue)
+    if found is None:
+        raise not_supported(f"a join of sharded tables with table '{node.name}'", "copy the rows you need")
+    node.meta[PLACE] = (found[0].name, found[1].name, found[1].is_sharded)
+    node.set("hints", None)  # chunk tables have indexes of their own
+
+
+# derived tables ------------------------------------------------------------------------------------
+
+
+def derive(query: exp.Expression, context: Context) -> Derived:
+    """Return the analysis of a derived table whose rows are those of all chunks together.
+
+    Raises
+    ------
+    SkyError
+        1235 if its rows in one chunk depend on other chunks.
+    """
+    query = bare(query)
+    if not context.sharded(query):
+        return _replicated(query, context)
+    if any(query.args.get(key) for key in ("limit", "offset")):
+        raise not_supported("LIMIT in a derived table of sharded rows")
+    if isinstance(query, exp.Union):
+        return _union(query, context)
+    if not isinstance(query, exp.Select):
+        raise not_supported(f"{type(query).__name__.upper()} in a derived table")
+    bound = bind(query, context)
+    _simple(bound)
+    outputs = output_columns(query, bound.scope)
+    links = _output_links(outputs, bound)
+    _concatenates(query, bound, links)
+    _owners(query, bound.layout)
+    table = _stand_in(outputs, Kind.DEPENDENT, bound)
+    return Derived(bound.scope.database, table, links, bound.restriction)
+
+
+def _replicated(query: exp.Expression, context: Context) -> Derived:
+    """Return a derived table over replicated tables only: the same rows in every chunk."""
+    for node in query.find_all(exp.Table):
+        mark(node, context)
+    first = query
+    while isinstance(first, (exp.SetOperation, exp.Subquery)):
+        first = first.this
+    if not isinstance(first, exp.Select):
+        raise not_supported("this derived table")
+    names: list[str] = []
+    for item in first.expressions:
+        if is_star(item):
+            names += _star_names(item, first, context)
+        else:
+            names.append(output_name(item))
+    columns = tuple(Column(name=name, sql_type="") for name in names)
+    return Derived(None, Table(name="", kind=Kind.REPLICATED, columns=columns), (), Everywhere())
+
+
+def _star_names(star: exp.Expression, select: exp.Select, context: Context) -> list[str]:
+    names: list[str] = []
+    qualifier = star.table if isinstance(star, exp.Column) else ""
+    for node, _ in from_items(select):
+        found = lookup(node, context.default, context.catalogue) if isinstance(node, exp.Table) else None
+        if found is None:
+            raise not_supported("* over a derived table inside a derived table", "name the columns")
+        if not qualifier or (node.alias or node.name) == qualifier:
+            names += [column.name for column in found[1].columns]
+    return names
+
+
+def _union(query: exp.Union, context: Context) -> Derived:
+    sides = [derive(side, context) for side in (query.this, query.expression)]
+    databases = {side.database.name: side.database for side in sides if side.database is not None}
+    if len(databases) != 1 or any(side.database is None for side in sides):
+        raise not_supported("a UNION of sharded and other rows in a derived table")
+    first, second = sides
+    links = tuple(
+        (director, name)
+        for director, name in first.links
+        for at, column in enumerate(first.table.columns)
+        if column.name.lower() == name
+        and at < len(second.table.columns)
+        and (director, second.table.columns[at].name.lower()) in second.links
+    )
+    if query.args.get("distinct") and not links:
+        raise not_supported("UNION across chunks in a derived table")
+    spanning = any(side.table.key_spans_chunks for side in sides)
+    table = Table(name="", kind=Kind.DEPENDENT, columns=first.table.columns, key_spans_chunks=spanning)
+    parts = tuple(side.restriction for side in sides)
+    everywhere = any(isinstance(part, Everywhere) for part in parts)
+    return Derived(next(iter(databases.values())), table, links, Everywhere() if everywhere else AnyOf(parts))
+
+
+def _simple(bound: Bound) -> None:
+    if bound.layout.partner is not None or bound.layout.neighbours is not None:
+        raise not_supported("a near-neighbour or two-sided match join inside a subquery")
+
+
+def _owners(select: exp.Select, place: Layout) -> None:
+    """Write the condition on owner rows of match tables into a nested SELECT."""
+    for ref in place.owners:
+        condition = use("own = 1", own=exp.column(OWNER_COLUMN, table=ref.alias, quoted=True))
+        where = select.args.get("where")
+        if where is None:
+            select.set("where", exp.Where(this=condition))
+        else:
+            where.set("this", exp.And(this=exp.Paren(this=where.this), expression=condition))
+
+
+def is_star(item: exp.Expression) -> bool:
+    """Whether a select item is ``*`` or ``t.*``."""
+    return isinstance(item, exp.Star) or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star))
+
+
+def output_name(item: exp.Expression) -> str:
+    """Return the column name of a select item: its alias, column name, or text."""
+    if isinstance(item, (exp.Alias, exp.Column)):
+        return item.alias_or_name
+    from shard.planner.emit import emit
+
+    return emit(item)
+
+
+def output_columns(select: exp.Select, scope: Scope) -> list[tuple[str, exp.Expression]]:
+    """Return (name, expression) of a SELECT's columns, stars replaced by the columns they stand for."""
+    out: list[tuple[str, exp.Expression]] = []
+    for item in select.expressions:
+        if not is_star(item):
+            inner = item.this if isinstance(item, exp.Alias) else item
+            out.append((output_name(item), inner))
+            continue
+        qualifier = item.table if isinstance(item, exp.Column) else ""
+        merged = any(
+            join.args.get("using") or join.args.get("method") for join in select.args.get("joins") or ()
+        )
+        seen: set[str] = set()
+        for ref in scope.refs:
+            if qualifier and ref.alias != qualifier:
+                continue
+            for column in ref.table.columns:
+                if not (merged and not qualifier and column.name.lower() in seen):
+                    out.append((column.name, column_of(ref, column.name)))
+                seen.add(column.name.lower())
+    return out
+
+
+def _output_links(outputs: Sequence[tuple[str, exp.Expression]], bound: Bound) -> tuple[tuple[str, str], ...]:
+    links: list[tuple[str, str]] = []
+    for name, node in outputs:
+        ref = bound.scope.owner(node)
+        if ref is None or ref.nullable:
+            continue
+        links += [
+            (director, name.lower())
+            for director, column in chunk_links(ref, bound.layout)
+            if column == node.name.lower()
+        ]
+    return tuple(links)
+
+
+def is_chunk_key(node: exp.Expression, bound: Bound) -> bool:
+    """Whether equal values of an expression lie in one chunk."""
+    ref = bound.scope.owner(node)
+    if ref is None or ref.nullable or bound.layout.partner is not None:
+        return False
+    return any(column == node.name.lower() for _, column in chunk_links(ref, bound.layout))
+
+
+def _concatenates(select: exp.Select, bound: Bound, links: Sequence[tuple[str, str]]) -> None:
+    """Refuse a SELECT whose rows are not simply those of all chunks together."""
+    group = select.args.get("group")
+    clauses = [
+        *select.expressions,
+        *(select.args[key] for key in ("having", "order") if select.args.get(key)),
+    ]
+    aggregated = group is not None or any(has_aggregate(item) for item in clauses)
+    if aggregated:
+        keys = group.expressions if group is not None and not group.args.get("rollup") else []
+        aliases = {
+            item.alias.lower(): item.this for item in select.expressions if isinstance(item, exp.Alias)
+        }
+        meant = [
+            aliases.get(item.name.lower(), item)
+            if isinstance(item, exp.Column) and not item.table and bound.scope.owner(item) is None
+            else item
+            for item in keys
+        ]
+        if not any(is_chunk_key(item, bound) for item in meant):
+            raise not_supported("groups that span chunks in a subquery")
+    if select.args.get("distinct") is not None and not links:
+        raise not_supported("DISTINCT across chunks in a subquery")
+    check_windows(select, bound)
+
+
+def check_windows(select: exp.Select, bound: Bound) -> None:
+    """Refuse window functions whose partitions may span chunks."""
+    named = {item.this.name.lower(): item for item in select.args.get("windows") or ()}
+    for node in own_nodes(select, exp.Window):
+        if isinstance(node.this, exp.Identifier):
+            continue
+        parts = list(node.args.get("partition_by") or ())
+        alias = node.args.get("alias")
+        if alias is not None and alias.name.lower() in named:
+            parts += named[alias.name.lower()].args.get("partition_by") or ()
+        if not any(is_chunk_key(item, bound) for item in parts):
+            raise not_supported("a window function whose partitions span chunks")
+
+
+def own_nodes(select: exp.Expression, kind: type[exp.Expression]) -> list[exp.Expression]:
+    """Return the nodes of a kind in a query's own clauses, inner queries excepted."""
+    found: list[exp.Expression] = []
+    stack: list[exp.Expression] = [
+        child
+        for key, value in select.args.items()
+        if key not in ("from", "from_", "with", "with_")
+        for child in (value if isinstance(value, list) else [value])
+        if isinstance(child, exp.Expression)
+    ]
+    while stack:
+        node = stack.pop()
+        if is_query(node):
+            continue
+        if isinstance(node, kind):
+            found.append(node)
+        stack += [child for child in node.iter_expressions() if isinstance(child, exp.Expression)]
+    return found
+
+
+def _stand_in(outputs: Sequence[tuple[str, exp.Expression]], kind: Kind, bound: Bound) -> Table:
+    """Return a catalogue entry that describes a derived table from outside."""
+    position: dict[str, str] = {}
+    for name, node in outputs:
+        ref = bound.scope.owner(node)
+        if ref is not bound.layout.anchor or ref.nullable:
+            continue
+        for part, column in (("longitude", ref.table.longitude), ("latitude", ref.table.latitude)):
+            if column and node.name.lower() == column.lower():
+                position[part] = name
+    return Table(
+        name="",
+        kind=kind,
+        columns=tuple(Column(name=name, sql_type=_type(node, bound.scope)) for name, node in outputs),
+        longitude=position.get("longitude") if len(position) == 2 else None,
+        latitude=position.get("latitude") if len(position) == 2 else None,
+        key_spans_chunks=any(ref.table.key_spans_chunks for ref in bound.scope.sharded()),
+    )
+
+
+def _type(node: exp.Expression, scope: Scope) -> str:
+    ref = scope.owner(node)
+    if ref is None or ref.nullable:
+        return ""
+    return next((c.sql_type for c in ref.table.columns if c.name.lower() == node.name.lower()), "")
+
+
+# subqueries in expressions -------------------------------------------------------------------------
+
+
+def _subquery(
+    query: exp.Expression, scope: Scope, place: Layout, inner: Sequence[exp.Expression], context: Context
+) -> None:
+    """Mark a subquery that sees all its rows in the outer row's chunk, or refuse it."""
+    body = bare(query)
+    if not context.sharded(body):
+        for node in body.find_all(exp.Table):
+            mark(node, context)
+        return
+    if not isinstance(body, exp.Select):
+        raise not_supported(f"{type(body).__name__.upper()} in a subquery")
+    bound = bind(body, context, scope)
+    _simple(bound)
+    if not (_correlated(body, bound, scope, place) or _linked_by_in(query, body, bound, scope, place, inner)):
+        raise not_supported("a subquery that is not linked on the director key")
+    _owners(body, bound.layout)
+
+
+def _correlated(body: exp.Select, bound: Bound, scope: Scope, place: Layout) -> bool:
+    """Whether a top-level equality ties the subquery's chunk to the outer row's."""
+    where = conjuncts(body.args["where"].this if body.args.get("where") is not None else None)
+    for item in [*where, *(part for cond in bound.scope.conditions for part in conjuncts(cond))]:
+        if not isinstance(item, exp.EQ):
+            continue
+        for mine, theirs in ((item.this, item.expression), (item.expression, item.this)):
+            if bound.scope.owner(theirs) is not None or _hidden(theirs, bound.scope):
+                continue
+            if _same_chunk(mine, bound, theirs, scope, place):
+                return True
+    return False
+
+
+def _hidden(node: exp.Expression, scope: Scope) -> bool:
+    """Whether a name could mean a column of the inner scope, so that it is not certainly the outer one's."""
+    if not isinstance(node, exp.Column):
+        return True
+    if node.table:
+        return any(ref.alias == node.table for ref in scope.refs)
+    return any(node.name.lower() in ref.names for ref in scope.refs)
+
+
+def _same_chunk(
+    mine: exp.Expression, bound: Bound, theirs: exp.Expression, scope: Scope, place: Layout
+) -> bool:
+    ref, other = bound.scope.owner(mine), scope.owner(theirs)
+    if ref is None or other is None or ref.nullable:
+        return False
+    left = {d for d, column in chunk_links(ref, bound.layout) if column == mine.name.lower()}
+    right = {d for d, column in chunk_links(other, place) if column == theirs.name.lower()}
+    return bool(left & right)
+
+
+def _linked_by_in(
+    query: exp.Expression,
+    body: exp.Select,
+    bound: Bound,
+    scope: Scope,
+    place: Layout,
+    inner: Sequence[exp.Expression],
+) -> bool:
+    """Whether it is the right side of ``key IN (SELECT key …)``, where NULL and false mean the same."""
+    test = query.parent
+    if not isinstance(test, exp.In) or test.args.get("query") is not query:
+        return False
+    if any(body.args.get(key) for key in ("limit", "offset")):
+        return False
+    outputs = output_columns(body, bound.scope)
+    mine = test.this.expressions if isinstance(test.this, exp.Tuple) else [test.this]
+    if len(mine) != len(outputs):
+        return False
+    positive = any(test is item for item in inner)
+    for theirs, (_, column) in zip(mine, outputs, strict=True):
+        if not _same_chunk(column, bound, theirs, scope, place):
+            continue
+        exact = len(mine) == 1 and _not_null(column, bound.scope) and _not_null(theirs, scope)
+        if positive or exact:
+            _concatenates(body, bound, _output_links(outputs, bound))
+            return True
+    return False
+
+
+def _not_null(node: exp.Expression, scope: Scope) -> bool:
+    return "NOT NULL" in _type(node, scope).upper()
+
+
+__all__ = [
+    "Bound",
+    "Context",
+    "TableRef",
+    "bind",
+    "check_windows",
+    "derive",
+    "is_aggregate",
+    "is_query",
+    "own_queries",
+]
