@@ -55,6 +55,10 @@ class Request:
     shadows: tuple[Shadow, ...]
     now: str
 
+    def sharded(self) -> tuple[Shadow, ...]:
+        """Return the shadows of sharded tables."""
+        return tuple(shadow for shadow in self.shadows if shadow.table.is_sharded)
+
     def picked(self, sql: Sql) -> list[frames.Parameter]:
         """Return the parameters of `sql`, in its order."""
         return [self.parameters[index] for index in sql.parameters] if self.parameters else []
@@ -81,11 +85,17 @@ class Answerer:
         pool: Pool,
         catalogue: Catalogue,
         dispatcher: Dispatcher,
-        shadows: ShadowPool,
     ) -> None:
         self._config, self._pool, self._catalogue, self._dispatcher = config, pool, catalogue, dispatcher
-        self._shadows = shadows
-        self._definitions = Definitions(shadows)
+        # Column definitions come from empty tables alone; what runs at home reads replicated tables' rows.
+        self._empty = ShadowPool(Pool(pool.address, config.service_connections))
+        self._shadows = ShadowPool(Pool(pool.address, config.service_connections))
+        self._definitions = Definitions(self._empty)
+
+    async def close(self) -> None:
+        """Close the service connections."""
+        await self._empty.close()
+        await self._shadows.close()
 
     def request(
         self,
@@ -193,7 +203,7 @@ class Answerer:
         settings = request.settings
         types = await self._types(request, request.plan)
         async with self._shadows.lease(
-            request.shadows, request.home_values(), settings.database, request.variables
+            request.sharded(), request.home_values(), settings.database, request.variables
         ) as connection:
             moved, warnings = await self._partials(connection, request, request.plan, types, placement)
             await self._unchanged(request)
@@ -211,7 +221,7 @@ class Answerer:
         request.query.chunks_total = sum(map(len, placements))
         moved = warnings = 0
         async with self._shadows.lease(
-            request.shadows, request.home_values(), request.settings.database, request.variables
+            request.sharded(), request.home_values(), request.settings.database, request.variables
         ) as connection:
             for part, types, placement in zip(gather.parts, prepared, placements, strict=True):
                 moved, warned = await self._part(connection, request, part, types, placement, moved)
@@ -223,7 +233,7 @@ class Answerer:
             for part in gather.parts:
                 await connection.run(f"DROP TEMPORARY TABLE IF EXISTS {part.target}")
                 if part.schema is None:
-                    for shadow in request.shadows:
+                    for shadow in request.sharded():
                         self._shadows.forget(connection, shadow.database, shadow.table.name)
         return moved
 

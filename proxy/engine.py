@@ -18,7 +18,6 @@ from proxy.config import ProxyConfig
 from proxy.execute.dispatcher import Dispatcher
 from proxy.home import session_values
 from proxy.home import settings as home_settings
-from proxy.home.definitions import ShadowPool
 from proxy.home.metadata import Catalogue
 from proxy.home.settings import SessionSettings
 from proxy.metrics import Metrics
@@ -28,10 +27,12 @@ from proxy.session.engine import Distributed, Home, Local, Route
 from proxy.session.prepared import planner_values
 from proxy.session.session import Session, text_row
 from shard.errors import HOME_DOWN, INTERNAL, NOT_SUPPORTED, READ_ONLY, TIMEOUT, SkyError, not_supported
-from shard.planner import explain, planner
+from shard.planner import explain
 from shard.planner.fence import SyntaxProblem
 from shard.planner.lexer import LexError, Token, tokenize
 from shard.planner.plan import Plan
+from shard.planner.statement import native as native_form
+from shard.planner.statement import read
 from shard.wire import frames
 from shard.wire.packets import ColumnDefinition
 
@@ -52,8 +53,7 @@ class Engine:
     ) -> None:
         self._config, self._pool, self._catalogue = config, pool, catalogue
         self._dispatcher, self._registry, self._metrics = dispatcher, registry, metrics
-        self._shadows = ShadowPool(Pool(pool.address, config.service_connections))
-        self._answerer = Answerer(config, pool, catalogue, dispatcher, self._shadows)
+        self._answerer = Answerer(config, pool, catalogue, dispatcher)
         self._mentions = classify.Mentions.of({}, -1)
         self._settings: dict[int, SessionSettings] = {}
 
@@ -115,21 +115,21 @@ class Engine:
     def _select(self, text: str, tokens: list[Token], settings: SessionSettings) -> Route:
         databases = self._catalogue.databases
         try:
-            statement = planner.read(text, settings.database, databases, settings.mode)
+            statement = read(text, settings.database, databases, settings.mode)
         except SyntaxProblem as error:
             if any(classify.sharded_names(tokens, settings.database, databases)):
                 raise not_supported("this statement's syntax", "see docs/sql.md") from error
             return Home()
         if statement is not None:
             return Distributed(statement, statement.prepared().encode(*settings.encoding))
-        native = planner.native(text, settings.mode)
+        native = native_form(text, settings.mode)
         return Home(None if native is None else native.encode(*settings.encoding))
 
     def _explain(self, session: Session, text: str, tokens: list[Token], settings: SessionSettings) -> Route:
         start = next((token.start for token in tokens if token.upper == "SELECT"), None)
         if start is None:
             return Home()
-        statement = planner.read(text[start:], settings.database, self._catalogue.databases, settings.mode)
+        statement = read(text[start:], settings.database, self._catalogue.databases, settings.mode)
         if statement is None:
             return Home()
         as_json = any(token.upper == "JSON" for token in tokens[:5])
@@ -224,7 +224,7 @@ class Engine:
 
     async def close(self) -> None:
         """Close the service connections."""
-        await self._shadows.close()
+        await self._answerer.close()
 
 
 def _text_column(name: str) -> bytes:

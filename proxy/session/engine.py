@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from shard.planner.planner import Statement
+from shard.planner.statement import Statement
 from shard.wire.frames import Parameter
 
 if TYPE_CHECKING:

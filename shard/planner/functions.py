@@ -335,3 +335,10 @@ def rewrite(
     result: exp.Expression = holder.this
     result.pop()
     return result
+
+
+def uses_functions(tree: exp.Expression) -> bool:
+    """Whether a tree calls functions of skyshard's."""
+    return any(
+        call.name.lower().startswith(("scisql_", "qserv_areaspec_")) for call in tree.find_all(exp.Anonymous)
+    )

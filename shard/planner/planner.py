@@ -5,28 +5,21 @@ Read `plan_select` to know its passes; each is a file of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from sqlglot import exp
 
-from shard.catalog.model import Database, Table
-from shard.catalog.naming import CHUNK_COLUMN, OWNER_COLUMN, SUB_CHUNK_COLUMN
-from shard.errors import NOT_SUPPORTED, RADIUS_TOO_WIDE, SkyError, not_supported
+from shard.catalog.model import Table
 from shard.planner import fragment as writing
 from shard.planner import functions
 from shard.planner.constants import Value, conjuncts, integer
-from shard.planner.ctes import inline
-from shard.planner.emit import CHUNK_MARK, construct_name, emit
-from shard.planner.fence import MAX_NESTING, SyntaxProblem, parse
-from shard.planner.gather import expand_areas, gather, whole_tables
-from shard.planner.lexer import LexerMode, Token, TokenKind, tokenize, unquote
+from shard.planner.gather import expand_areas
 from shard.planner.locality import Layout
 from shard.planner.nested import Context, bind
 from shard.planner.plan import (
     AllOf,
     AnyOf,
     ByKey,
-    Everywhere,
     Fragment,
     InChunks,
     Merge,
@@ -36,294 +29,11 @@ from shard.planner.plan import (
     Sql,
     Strategy,
 )
-from shard.planner.roundtrip import prove
-from shard.planner.scope import Scope, catalogue_tables, column_names, read_scope, reads_sharded
+from shard.planner.scope import Scope, catalogue_tables, read_scope
 from shard.planner.split import FIXED, Draft, split
-from shard.planner.templates import fill
 
 NOT_FIXED = 31
 """Decimals of a floating-point column without a fixed number of them."""
-# Functions whose value belongs to the session or the query, not to a worker.
-_PER_SESSION = frozenset(
-    [
-        "user",
-        "current_user",
-        "session_user",
-        "system_user",
-        "current_role",
-        "database",
-        "schema",
-        "connection_id",
-        "found_rows",
-        "row_count",
-        "last_insert_id",
-        "version",
-    ]
-)
-_REFUSED = frozenset(
-    [
-        "uuid_short",
-        "get_lock",
-        "release_lock",
-        "is_free_lock",
-        "is_used_lock",
-        "release_all_locks",
-        "sleep",
-        "benchmark",
-        "load_file",
-        "nextval",
-        "lastval",
-        "setval",
-        "master_pos_wait",
-        "master_gtid_wait",
-    ]
-)
-
-
-class Statement:
-    """A parsed statement on sharded tables: its tree is made once, its plan when parameters are known.
-
-    `tree` is None for a statement that only MariaDB can parse: its tables are gathered whole.
-    """
-
-    def __init__(
-        self,
-        text: str,
-        tokens: list[Token],
-        tree: exp.Expression | None,
-        database: str | None,
-        catalogue: Mapping[str, Database],
-    ) -> None:
-        self.text, self.tokens, self.tree = text, tokens, tree
-        self.database, self.catalogue = database, catalogue
-        self.parameters = sum(token.kind is TokenKind.PARAMETER for token in tokens)
-        self.needs = () if tree is None else _session_values(tree)
-        """Expressions whose values belong to the session: they are read there and put into fragments."""
-
-    def prepared(self) -> str:
-        """Return text with native stand-ins for skyshard's functions, to PREPARE at home."""
-        if self.tree is None or not uses_functions(self.tree):
-            return self.text
-        tree = self.tree.copy()
-        for call in list(tree.find_all(exp.Anonymous)):
-            if call.name.lower().startswith(("scisql_", "qserv_areaspec_")):
-                call.replace(_stand_in(call))
-        return writing.logical(tree).text
-
-    def plan(
-        self,
-        values: Sequence[Value] = (),
-        default_limit: int | None = None,
-        session: Mapping[str, str] | None = None,
-    ) -> Plan:
-        """Return the plan.
-
-        Parameters
-        ----------
-        values : sequence
-            Parameter values.
-        default_limit : int or None
-            The session's sql_select_limit.
-        session : mapping
-            SQL literals of what `needs` names; without them, the expressions stay (EXPLAIN).
-        """
-        context = Context(self.database, self.catalogue, values)
-        if self.tree is None:
-            return _whole(self, context, default_limit)
-        tree = inline(_put_session(self.tree.copy(), session or {}))
-        native = native_sql(self, context)
-        tables = catalogue_tables(self.tree, self.database, self.catalogue)
-        counted = _counter(tree, context, native, tables)
-        if counted is not None:
-            return counted
-        if isinstance(tree, exp.Select):
-            try:
-                return plan_select(tree.copy(), context, default_limit, native, tables)
-            except SkyError as error:
-                if error.code is not NOT_SUPPORTED:
-                    raise
-                refusal = error
-        else:
-            refusal = not_supported(construct_name(tree))
-        return _gathered(tree, context, default_limit, native, tables, refusal)
-
-
-def _stand_in(call: exp.Expression) -> exp.Expression:
-    """Return a native expression with the call's arguments in order and the type of its value."""
-    is_test = "ptin" in call.name.lower() or "areaspec" in call.name.lower()
-    name = "ISNULL" if is_test else "ABS"
-    parts = exp.Anonymous(this="CONCAT", expressions=[item.copy() for item in call.expressions])
-    return exp.Anonymous(this=name, expressions=[parts])
-
-
-def uses_functions(tree: exp.Expression) -> bool:
-    """Whether a tree calls functions of skyshard's."""
-    return any(
-        call.name.lower().startswith(("scisql_", "qserv_areaspec_")) for call in tree.find_all(exp.Anonymous)
-    )
-
-
-def read(
-    text: str, database: str | None, catalogue: Mapping[str, Database], mode: LexerMode
-) -> Statement | None:
-    """Return the statement if it is a query that reads sharded tables, else None.
-
-    Raises
-    ------
-    SkyError
-        If it reads sharded tables in a way that is refused.
-    SyntaxProblem
-        If it cannot be parsed here and names no sharded table.
-    """
-    if CHUNK_MARK in text:
-        raise not_supported("the character U+E000")
-    tokens = tokenize(text, mode)
-    try:
-        tree: exp.Expression | None = parse(tokens)
-        if tree is not None and not reads_sharded(tree, database, catalogue):
-            return None
-        if not isinstance(tree, (exp.Select, exp.SetOperation, exp.Subquery)):
-            raise not_supported(type(tree).__name__.upper())
-        prove(tokens, tree)
-    except (SyntaxProblem, SkyError) as problem:
-        tree = None
-        _refuse_whole(tokens, database, catalogue, problem)
-    _refuse_words(tokens)
-    if tree is not None:
-        _screen(tree)
-    return Statement(text, tokens, tree, database, catalogue)
-
-
-def _refuse_words(tokens: list[Token]) -> None:
-    for index, token in enumerate(tokens):
-        if token.kind is TokenKind.WORD and token.upper in ("INTO", "PROCEDURE"):
-            if index and tokens[index - 1].text == ".":
-                continue
-            raise not_supported(f"SELECT … {token.upper}")
-
-
-def _refuse_whole(
-    tokens: list[Token], database: str | None, catalogue: Mapping[str, Database], problem: Exception
-) -> None:
-    """Raise unless a statement that was not understood can run at home over whole tables."""
-    if not mentioned(tokens, database, catalogue):
-        raise problem
-    refused = problem if isinstance(problem, SkyError) else not_supported("this statement's syntax")
-    if (isinstance(problem, SkyError) and problem.code is not NOT_SUPPORTED) or _depth(tokens) > MAX_NESTING:
-        raise problem
-    for index, token in enumerate(tokens):
-        call = index + 1 < len(tokens) and tokens[index + 1].text == "("
-        word = token.text.lower()
-        if token.kind in (TokenKind.VARIABLE, TokenKind.PARAMETER) or token.text == ":=":
-            raise refused
-        if token.kind is TokenKind.WORD and (
-            word in ("current_user", "current_role")
-            or (call and (word in _PER_SESSION or word in _REFUSED or word.startswith(("scisql_", "qserv_"))))
-        ):
-            raise refused
-
-
-def _depth(tokens: list[Token]) -> int:
-    """Return how deep parentheses are nested."""
-    depth = deepest = 0
-    for token in tokens:
-        depth += (token.text == "(") - (token.text == ")")
-        deepest = max(deepest, depth)
-    return deepest
-
-
-def mentioned(
-    tokens: list[Token], database: str | None, catalogue: Mapping[str, Database]
-) -> list[tuple[str, str]]:
-    """Return the sharded tables that the words of a statement may name, each once."""
-    found: dict[tuple[str, str], None] = {}
-    for index, token in enumerate(tokens):
-        if token.kind not in (TokenKind.WORD, TokenKind.QUOTED):
-            continue
-        qualified = index >= 2 and tokens[index - 1].text == "."
-        home = unquote(tokens[index - 2]) if qualified else database
-        entry = catalogue.get(home) if home is not None else None
-        table = entry.table(unquote(token)) if entry is not None else None
-        if entry is not None and table is not None and table.is_sharded:
-            found[(entry.name, table.name)] = None
-    return list(found)
-
-
-def native(text: str, mode: LexerMode) -> str | None:
-    """Return a statement without sharded tables with skyshard's functions made native; None: unchanged."""
-    tokens = tokenize(text, mode)
-    try:
-        tree = parse(tokens)
-    except SyntaxProblem:
-        return None
-    if not uses_functions(tree):
-        return None
-    prove(tokens, tree)
-    headers = select_headers(text, tokens) if _first_select(tree) is not None else []
-    tree = functions.rewrite(tree, ())
-    first = _first_select(tree)
-    if first is not None:
-        _keep_headers(first, headers)
-    return emit(tree)
-
-
-def native_sql(statement: Statement, context: Context) -> Sql:
-    """Return the whole statement over the logical tables, native functions only."""
-    if statement.tree is None or not uses_functions(statement.tree):
-        return Sql(statement.text, tuple(range(statement.parameters)))
-    tree = statement.tree.copy()
-    for select in tree.find_all(exp.Select):
-        expand_areas(select, context)
-    headers = select_headers(statement.text, statement.tokens)
-    tree = functions.rewrite(tree, context.values)
-    first = _first_select(tree)
-    if first is not None:
-        _keep_headers(first, headers)
-    return writing.logical(tree)
-
-
-def _first_select(tree: exp.Expression) -> exp.Select | None:
-    node: object = tree
-    while isinstance(node, (exp.SetOperation, exp.Subquery)):
-        node = node.this
-    return node if isinstance(node, exp.Select) else None
-
-
-def _screen(tree: exp.Expression) -> None:
-    """Refuse by name what no strategy can answer rightly."""
-    for node in tree.walk():
-        if isinstance(node, exp.Anonymous):
-            name = node.name.lower()
-            if name in _REFUSED or (name in _PER_SESSION and node.expressions):
-                raise not_supported(f"{node.name}()", "write its value")
-
-
-def _session_values(tree: exp.Expression) -> tuple[str, ...]:
-    """Return the texts of variables and session functions in a tree, each once."""
-    return tuple(dict.fromkeys(text for _, text in _session_nodes(tree)))
-
-
-def _session_nodes(tree: exp.Expression) -> list[tuple[exp.Expression, str]]:
-    out: list[tuple[exp.Expression, str]] = []
-    for node in tree.walk():
-        if isinstance(node, exp.Literal):
-            text = str(node.this)
-            if text.startswith("@") or text.upper() in ("CURRENT_USER", "CURRENT_ROLE"):
-                out.append((node, text))
-        elif isinstance(node, exp.Anonymous) and node.name.lower() in _PER_SESSION and not node.expressions:
-            out.append((node, f"{node.name}()"))
-    return out
-
-
-def _put_session(tree: exp.Expression, session: Mapping[str, str]) -> exp.Expression:
-    """Put the session's values into a tree."""
-    holder = exp.Paren(this=tree)
-    for node, text in _session_nodes(holder):
-        if text in session:
-            node.replace(exp.Paren(this=exp.Literal(this=session[text], is_string=False)))
-    result: exp.Expression = holder.this
-    result.pop()
-    return result
 
 
 def plan_select(
@@ -354,7 +64,7 @@ def plan_select(
     if any(_is_false(item, values) for item in where):
         restriction = InChunks(())
     scope, place = bound.scope, bound.layout
-    if uses_functions(tree):
+    if functions.uses_functions(tree):
         filters = frozenset(id(call) for item in inner for call in _tests(item))
         tree = _as_select(functions.rewrite(tree, values, filters))
         scope = read_scope(tree, context.default, context.catalogue)
@@ -365,124 +75,12 @@ def plan_select(
 
 def _own_native(tree: exp.Select, context: Context) -> Sql:
     """Return a part's own statement over the logical tables."""
-    if not uses_functions(tree):
+    if not functions.uses_functions(tree):
         return writing.logical(tree)
     copied = tree.copy()
     for select in copied.find_all(exp.Select):
         expand_areas(select, context)
     return writing.logical(functions.rewrite(copied, context.values))
-
-
-def _gathered(
-    tree: exp.Expression,
-    context: Context,
-    default_limit: int | None,
-    native: Sql,
-    tables: tuple[tuple[str, Table], ...],
-    refusal: SkyError,
-) -> Plan:
-    """Return a plan that brings the rows home; `refusal` says why nothing less will do."""
-    if _is_wide_neighbours(refusal):
-        raise refusal
-    if default_limit is not None and tree.args.get("limit") is None:
-        tree.set("limit", exp.Limit(expression=fill(default_limit)))
-
-    def plan_tree(select: exp.Select) -> Plan:
-        return plan_select(select, context, None)
-
-    return Plan(
-        strategy=Strategy.GATHER,
-        database=next(database for database, table in tables if table.is_sharded),
-        native=native,
-        tables=tables,
-        restriction=Everywhere(),
-        merge=None,
-        limit=None,
-        skip=0,
-        interactive=False,
-        gather=gather(tree, context, plan_tree),
-        notes=(f"gathered at home: {refusal.message}",),
-    )
-
-
-def _is_wide_neighbours(refusal: SkyError) -> bool:
-    return refusal.code is RADIUS_TOO_WIDE
-
-
-def _whole(statement: Statement, context: Context, default_limit: int | None) -> Plan:
-    """Return the plan of a statement that only MariaDB can parse: its sharded tables are gathered whole."""
-    if default_limit is not None:
-        raise not_supported("this statement's syntax under sql_select_limit")
-    found = mentioned(statement.tokens, statement.database, statement.catalogue)
-
-    def plan_table(database: str, name: str) -> Plan:
-        table = context.catalogue[database].table(name)
-        hidden = sorted(column_names(table) - {c.name.lower() for c in table.columns}) if table else []
-        shown = [column.name for column in table.columns] if table else []
-        names = [
-            *shown,
-            *(own for own in (CHUNK_COLUMN, SUB_CHUNK_COLUMN, OWNER_COLUMN) if own.lower() in hidden),
-        ]
-        select = exp.Select(expressions=[exp.column(column, table=name, quoted=True) for column in names])
-        reference = exp.Table(
-            this=exp.to_identifier(name, quoted=True), db=exp.to_identifier(database, quoted=True)
-        )
-        select.set("from_", exp.From(this=reference))
-        return plan_select(select, context, None)
-
-    text = Sql(statement.text)
-    tables = tuple(
-        (database, table)
-        for database, name in found
-        if (table := context.catalogue[database].table(name)) is not None
-    )
-    return Plan(
-        strategy=Strategy.GATHER,
-        database=found[0][0],
-        native=text,
-        tables=tables,
-        restriction=Everywhere(),
-        merge=None,
-        limit=None,
-        skip=0,
-        interactive=False,
-        gather=whole_tables(found, text, plan_table),
-        notes=("gathered at home: the statement's syntax",),
-    )
-
-
-def _counter(
-    tree: exp.Expression, context: Context, native: Sql, tables: tuple[tuple[str, Table], ...]
-) -> Plan | None:
-    """Return the plan of a bare ``SELECT COUNT(*) FROM t``, answered from the catalogue's row counts."""
-    if not isinstance(tree, exp.Select) or len(tree.expressions) != 1 or len(tables) != 1:
-        return None
-    if any(tree.args.get(key) for key in tree.args if key not in ("expressions", "from_", "limit", "order")):
-        return None
-    item = tree.expressions[0]
-    call = item.this if isinstance(item, exp.Alias) else item
-    source = tree.args["from_"].this if tree.args.get("from_") is not None else None
-    if not (isinstance(call, exp.Anonymous) and call.name.lower() == "count" and len(call.expressions) == 1):
-        return None
-    if not isinstance(call.expressions[0], exp.Star) or not isinstance(source, exp.Table):
-        return None
-    if source.args.get("joins"):
-        return None
-    limit = tree.args.get("limit")
-    if limit is not None and not (integer(limit.expression, context.values) or 0) >= 1:
-        return None
-    return Plan(
-        strategy=Strategy.COUNTER,
-        database=tables[0][0],
-        native=native,
-        tables=tables,
-        restriction=InChunks(()),
-        merge=None,
-        limit=None,
-        skip=0,
-        interactive=True,
-        never=True,
-    )
 
 
 def _plan(
@@ -620,42 +218,4 @@ def _is_small(restriction: Restriction) -> bool:
     return isinstance(region, Circle) and region.radius <= 1.0
 
 
-def select_headers(text: str, tokens: list[Token]) -> list[str | None]:
-    """Return the source text of every select item without an alias (None: it has a name of its own)."""
-    start = next(index for index, token in enumerate(tokens) if token.upper == "SELECT") + 1
-    while start < len(tokens) and tokens[start].upper in ("DISTINCT", "ALL", "SQL_NO_CACHE", "SQL_CACHE"):
-        start += 1
-    depth, first, headers = 0, start, []
-    for index in range(start, len(tokens) + 1):
-        token = tokens[index] if index < len(tokens) else None
-        ends = token is None or (depth == 0 and token.kind is TokenKind.WORD and token.upper == "FROM")
-        if ends or (depth == 0 and token is not None and token.text == ","):
-            last = tokens[index - 1]
-            headers.append(text[tokens[first].start : last.start + len(last.text)])
-            first = index + 1
-            if ends:
-                break
-        elif token is not None:
-            depth += (token.text == "(") - (token.text == ")")
-    return list(headers)
-
-
-def _keep_headers(tree: exp.Select, headers: list[str | None]) -> None:
-    """Name rewritten select items as MariaDB would name the user's text."""
-    if len(headers) != len(tree.expressions):
-        return
-    items: list[exp.Expression] = []
-    for item, header in zip(tree.expressions, headers, strict=True):
-        if isinstance(item, exp.Paren) and header and "scisql_" in header.lower():
-            name = exp.to_identifier(header[:255], quoted=True)
-            items.append(exp.Alias(this=item, alias=name))
-        elif (
-            header and "scisql_" in header.lower() and not isinstance(item, (exp.Alias, exp.Column, exp.Star))
-        ):
-            items.append(exp.Alias(this=item, alias=exp.to_identifier(header[:255], quoted=True)))
-        else:
-            items.append(item)
-    tree.set("expressions", items)
-
-
-__all__ = ["Statement", "SyntaxProblem", "fragment", "plan_select", "read"]
+__all__ = ["fragment", "merged", "plan_select"]

@@ -7,10 +7,11 @@ import pytest
 
 from shard.catalog.model import Column, Database, Kind, MatchSide, Partitioning, Table
 from shard.errors import SkyError
-from shard.planner import explain, planner
+from shard.planner import explain
 from shard.planner.fence import parse
 from shard.planner.lexer import LexerMode, split_statements, tokenize
 from shard.planner.roundtrip import prove
+from shard.planner.statement import read
 
 GOLDEN = Path(__file__).parents[2] / "data" / "plans" / "plans.txt"
 
@@ -48,7 +49,7 @@ CATALOGUE = {
 
 def described(sql):
     try:
-        statement = planner.read(sql, "sky", CATALOGUE, LexerMode())
+        statement = read(sql, "sky", CATALOGUE, LexerMode())
         if statement is None:
             return "home"
         plan = statement.plan()
@@ -114,6 +115,4 @@ def test_modes_change_tokens(ansi, escapes):
 def test_deep_nesting_is_an_error_and_no_crash():
     for depth in (250, 100_000):
         with pytest.raises(SkyError):
-            planner.read(
-                "select " + "(" * depth + "1" + ")" * depth + " from Object", "sky", CATALOGUE, LexerMode()
-            )
+            read("select " + "(" * depth + "1" + ")" * depth + " from Object", "sky", CATALOGUE, LexerMode())

@@ -1,0 +1,195 @@
+"""What a SELECT needs of the tables in its FROM: which columns, which rows, which names from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlglot import exp
+
+from shard.errors import not_supported
+from shard.planner.aggregates import has_aggregate
+from shard.planner.constants import conjuncts
+from shard.planner.nested import (
+    Context,
+    bare,
+    is_query,
+    is_star,
+    output_name,
+    own_nodes,
+    own_queries,
+)
+from shard.planner.scope import column_names, from_items, lookup
+
+_VOLATILE = frozenset({"rand", "uuid", "uuid_short", "sleep", "benchmark", "get_lock"})
+
+
+def closed(select: exp.Select, outer: tuple[object, ...], context: Context) -> bool:
+    """Whether every column of a SELECT is one of its own tables' (or of an enclosing one inside the root)."""
+    level: list[tuple[str, frozenset[str]]] = []
+    for node, _ in from_items(select):
+        names = item_names(node, context)
+        if names is None:
+            return False
+        level.append((node.alias_or_name, names))
+    levels = (*outer, level)
+    aliases = {item.alias.lower() for item in select.expressions if isinstance(item, exp.Alias)}
+    for column in own_nodes(select, exp.Column):
+        if isinstance(column, exp.Column) and not _known_name(column, levels, aliases):
+            return False
+    for inner in own_queries(select):
+        body = bare(inner)
+        for query in [body] if isinstance(body, exp.Select) else list(body.find_all(exp.Select)):
+            if isinstance(query, exp.Select) and not closed(query, levels, context):
+                return False
+    return True
+
+
+def _known_name(column: exp.Column, levels: Sequence[object], aliases: set[str]) -> bool:
+    name, qualifier = column.name.lower(), column.table
+    if isinstance(column.this, exp.Star):
+        return True
+    if not qualifier and name in aliases:
+        return True
+    for level in levels:
+        if not isinstance(level, list):
+            continue
+        for alias, names in level:
+            if (not qualifier or qualifier == alias) and name in names:
+                return True
+    return False
+
+
+def item_names(node: exp.Expression, context: Context) -> frozenset[str] | None:
+    """Return the column names of an item of FROM, or None if they are not known."""
+    if isinstance(node, exp.Table) and not node.args.get("joins"):
+        found = lookup(node, context.default, context.catalogue)
+        return None if found is None else column_names(found[1])
+    if not isinstance(node, exp.Subquery) or not is_query(node):
+        return None
+    body = node.this
+    while isinstance(body, (exp.SetOperation, exp.Subquery)):
+        body = body.this
+    if not isinstance(body, exp.Select):
+        return None
+    names: set[str] = set()
+    for item in body.expressions:
+        if not is_star(item):
+            names.add(output_name(item).lower())
+            continue
+        for inner, _ in from_items(body):
+            found_names = item_names(inner, context)
+            if found_names is None:
+                return None
+            names |= found_names
+    return frozenset(names)
+
+
+def named(select: exp.Select, alias: str) -> set[str]:
+    """Return the lower-case names that a SELECT may read of a table, stars aside."""
+    return {
+        node.name.lower()
+        for node in select.find_all(exp.Column)
+        if node.table in ("", alias) and not isinstance(node.this, exp.Star)
+    } | {name.name.lower() for join in select.find_all(exp.Join) for name in join.args.get("using") or ()}
+
+
+def columns_named(select: exp.Select, alias: str) -> set[str] | None:
+    """Return the names that a SELECT may read of a table, or None for all (a star, a natural join)."""
+    for item in select.expressions:
+        if isinstance(item, exp.Star):
+            return None
+        if isinstance(item, exp.Column) and isinstance(item.this, exp.Star) and item.table == alias:
+            return None
+    if any(join.args.get("method") for join in select.args.get("joins") or ()):
+        return None
+    return named(select, alias)
+
+
+def compared(select: exp.Select, alias: str) -> set[str]:
+    """Return the columns of a table that are compared with other columns."""
+    names: set[str] = set()
+    for node in select.find_all(exp.EQ):
+        if isinstance(node.this, exp.Column) and isinstance(node.expression, exp.Column):
+            names |= {side.name.lower() for side in (node.this, node.expression) if side.table in ("", alias)}
+    return names
+
+
+def own_filters(node: exp.Table, select: exp.Select, alias: str, context: Context) -> list[exp.Expression]:
+    """Return conditions that every useful row of a table passes before any join."""
+    items = list(from_items(select))
+    nullable = [False]
+    for _, join in items[1:]:
+        side = str(join.args.get("side") or "").upper() if join is not None else ""
+        if side in ("RIGHT", "FULL"):
+            nullable = [True] * len(nullable)
+        nullable.append(side in ("LEFT", "FULL"))
+    index = next((i for i, (item, _) in enumerate(items) if item is node), None)
+    if index is None or (select.args.get("having") is not None and not has_aggregate(select.args["having"])):
+        return []
+    others = [item_names(item, context) for item, _ in items if item is not node]
+    found = lookup(node, context.default, context.catalogue)
+    own = column_names(found[1]) if found is not None else frozenset()
+    conditions: list[exp.Expression] = []
+    if not nullable[index]:
+        if select.args.get("where") is not None:
+            conditions += conjuncts(select.args["where"].this)
+        if not any(nullable):
+            conditions += [c for _, join in items if join is not None for c in conjuncts(join.args.get("on"))]
+    join = items[index][1]
+    if nullable[index] and join is not None and str(join.args.get("side") or "").upper() == "LEFT":
+        conditions += conjuncts(join.args.get("on"))
+
+    def is_own(column: exp.Expression) -> bool:
+        if isinstance(column, exp.Column) and column.table:
+            return column.table == alias and column.name.lower() in own
+        name = column.name.lower()
+        return name in own and all(names is not None and name not in names for names in others)
+
+    return [item for item in conditions if _is_filter(item) and all(map(is_own, item.find_all(exp.Column)))]
+
+
+def _is_filter(item: exp.Expression) -> bool:
+    """Whether a condition reads columns, gives the same each time, and holds no query."""
+    if not any(True for _ in item.find_all(exp.Column)):
+        return False
+    for node in item.walk():
+        if is_query(node) or isinstance(node, exp.Window):
+            return False
+        if isinstance(node, exp.Anonymous) and node.name.lower() in _VOLATILE:
+            return False
+    return True
+
+
+def expand_areas(select: exp.Select, context: Context) -> None:
+    """Replace qserv_areaspec_* of a SELECT that is gathered by point tests on its positioned tables."""
+    calls = [
+        call
+        for call in own_nodes(select, exp.Anonymous)
+        if isinstance(call, exp.Anonymous) and call.name.lower().startswith("qserv_areaspec_")
+    ]
+    if not calls:
+        return
+    from shard.planner.restrict import AREA
+
+    positions: list[tuple[str, str, str]] = []
+    for node, join in from_items(select):
+        found = lookup(node, context.default, context.catalogue) if isinstance(node, exp.Table) else None
+        outer = join is not None and bool(join.args.get("side"))
+        if found is None or outer or not found[1].is_sharded:
+            continue
+        table = found[1]
+        if table.longitude and table.latitude:
+            positions.append((node.alias_or_name, table.longitude, table.latitude))
+    for call in calls:
+        function = AREA.get(call.name.lower())
+        if function is None or not positions:
+            raise not_supported(f"{call.name} on tables without positions")
+        tests: list[exp.Expression] = []
+        for alias, lon, lat in positions:
+            place = [exp.column(name, table=alias, quoted=True) for name in (lon, lat)]
+            arguments = [*place, *(item.copy() for item in call.expressions)]
+            tests.append(exp.Anonymous(this=function, expressions=arguments))
+        joined = tests[0]
+        for test in tests[1:]:
+            joined = exp.And(this=joined, expression=test)
+        call.replace(exp.Paren(this=joined))
