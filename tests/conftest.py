@@ -16,7 +16,7 @@ BUDGET_S = {
     "proxy": 60,
     "backend": 30,
     "worker_agent": 30,
-    "differential": 180,
+    "differential": 240,
     "skyshard": 150,
     "": 30,
 }

@@ -230,3 +230,137 @@ SELECT objectId FROM hip.Object, hip.Detection WHERE hip.Object.objectId = hip.D
 SELECT nosuchfunction(ra) FROM hip.Object
 -- name: group misuse [errno=1111]
 SELECT COUNT(*) FROM hip.Object WHERE COUNT(*) > 1
+-- name: nested 1
+SELECT COUNT(*) FROM (SELECT starId, ra FROM lab.Star WHERE f > 0) x
+-- name: nested 2
+SELECT x.starId, v.flux FROM (SELECT starId, ra FROM lab.Star WHERE f > 0) x JOIN lab.Visit v ON v.starId = x.starId
+-- name: nested 3
+SELECT * FROM (SELECT kind, COUNT(*) n FROM lab.Star GROUP BY kind) t WHERE n > 5
+-- name: nested 4
+SELECT MAX(n) FROM (SELECT starId, COUNT(*) n FROM lab.Visit GROUP BY starId) t
+-- name: nested 5
+WITH s AS (SELECT * FROM lab.Star WHERE d > 0) SELECT kind, COUNT(*) FROM s GROUP BY kind
+-- name: nested 6 [approx]
+WITH a AS (SELECT kind, AVG(f) m FROM lab.Star GROUP BY kind), b AS (SELECT kind, COUNT(*) c FROM lab.Star GROUP BY kind) SELECT a.kind, m, c FROM a JOIN b ON a.kind <=> b.kind
+-- name: nested 7
+WITH RECURSIVE n AS (SELECT 1 i UNION ALL SELECT i+1 FROM n WHERE i < 10) SELECT i, (SELECT COUNT(*) FROM lab.Star WHERE g = i) FROM n
+-- name: nested 8
+SELECT starId FROM lab.Star WHERE f > 0 UNION SELECT starId FROM lab.Visit WHERE flux > 50
+-- name: nested 9 [ordered]
+SELECT starId FROM lab.Star WHERE f > 0 UNION ALL SELECT starId FROM lab.Visit WHERE flux > 50 ORDER BY starId LIMIT 20
+-- name: nested 10
+SELECT kind FROM lab.Star INTERSECT SELECT kind FROM lab.Star WHERE g > 3
+-- name: nested 11
+SELECT kind FROM lab.Star EXCEPT SELECT kind FROM lab.Star WHERE g > 3
+-- name: nested 12
+SELECT * FROM lab.Star s WHERE EXISTS (SELECT 1 FROM lab.Visit v WHERE v.starId = s.starId AND v.flux > 50)
+-- name: nested 13
+SELECT * FROM lab.Star s WHERE NOT EXISTS (SELECT 1 FROM lab.Visit v WHERE v.starId = s.starId)
+-- name: nested 14
+SELECT starId FROM lab.Star WHERE starId IN (SELECT starId FROM lab.Visit WHERE band = 'g')
+-- name: nested 15
+SELECT starId FROM lab.Star WHERE starId NOT IN (SELECT starId FROM lab.Visit WHERE band = 'g')
+-- name: nested 16
+SELECT starId, (SELECT COUNT(*) FROM lab.Visit v WHERE v.starId = s.starId) n FROM lab.Star s
+-- name: nested 17 [approx]
+SELECT starId, f FROM lab.Star WHERE f > (SELECT AVG(f) FROM lab.Star)
+-- name: nested 18
+SELECT starId, f FROM lab.Star WHERE (kind, f) IN (SELECT kind, MAX(f) FROM lab.Star GROUP BY kind)
+-- name: nested 19
+SELECT s.starId, r.refId FROM lab.Star s, lab.Ref r WHERE s.g = LENGTH(r.refId) AND s.starId < 30
+-- name: nested 20 [approx]
+SELECT s.kind, COUNT(*), SUM(r.mag) FROM lab.Star s JOIN lab.Ref r ON FLOOR(s.ra) = FLOOR(r.lon) GROUP BY s.kind
+-- name: nested 21
+SELECT a.starId, b.starId FROM lab.Star a JOIN lab.Star b ON a.g = b.g AND a.starId < b.starId WHERE a.starId < 20
+-- name: nested 22
+SELECT starId, ROW_NUMBER() OVER (ORDER BY starId) rn FROM lab.Star
+-- name: nested 23
+SELECT starId, visitId, ROW_NUMBER() OVER (PARTITION BY starId ORDER BY visitId) rn FROM lab.Visit
+-- name: nested 24 [approx]
+SELECT starId, flux - AVG(flux) OVER (PARTITION BY starId) FROM lab.Visit
+-- name: nested 25
+SELECT kind, RANK() OVER (ORDER BY COUNT(*)) FROM lab.Star GROUP BY kind
+-- name: nested 26 [approx]
+SELECT STD(f), VARIANCE(small), STDDEV_SAMP(d), VAR_SAMP(g) FROM lab.Star
+-- name: nested 27 [approx]
+SELECT kind, STD(small), VAR_POP(d) FROM lab.Star GROUP BY kind
+-- name: nested 28
+SELECT kind, GROUP_CONCAT(starId ORDER BY starId SEPARATOR '|') FROM lab.Star GROUP BY kind
+-- name: nested 29
+SELECT GROUP_CONCAT(DISTINCT kind ORDER BY kind) FROM lab.Star
+-- name: nested 30
+SELECT kind, JSON_ARRAYAGG(starId ORDER BY starId) FROM lab.Star WHERE starId < 50 GROUP BY kind
+-- name: nested 31
+SELECT JSON_OBJECTAGG(starId, f) FROM lab.Star WHERE starId = 5
+-- name: nested 32
+SELECT kind, COUNT(*) FROM lab.Star GROUP BY kind WITH ROLLUP
+-- name: nested 33
+SELECT kind, g, SUM(small) FROM lab.Star GROUP BY kind, g WITH ROLLUP
+-- name: nested 34
+SELECT COUNT(DISTINCT kind), COUNT(DISTINCT g, kind) FROM lab.Star
+-- name: nested 35
+SELECT kind, COUNT(DISTINCT g) FROM lab.Star GROUP BY kind
+-- name: nested 36
+SELECT BIT_AND(g), BIT_OR(g), BIT_XOR(g) FROM lab.Star
+-- name: nested 37
+SELECT 10*SUM(small)+1, -MAX(f), ABS(MIN(d)) / COUNT(*) FROM lab.Star
+-- name: nested 38
+SELECT * FROM lab.Star NATURAL JOIN lab.Visit WHERE starId < 5
+-- name: nested 39
+SELECT * FROM lab.Star LEFT JOIN lab.Visit USING (starId) WHERE starId < 5
+-- name: nested 40
+SELECT s.starId, b.label FROM lab.Star s LEFT JOIN lab.Visit v ON v.starId = s.starId LEFT JOIN lab.Band b ON b.band = v.band
+-- name: nested 41
+SELECT b.label, COUNT(v.visitId) FROM lab.Band b LEFT JOIN lab.Visit v ON b.band = v.band GROUP BY b.label
+-- name: nested 42
+SELECT * FROM lab.Band b WHERE EXISTS (SELECT 1 FROM lab.Visit v WHERE v.band = b.band AND flux > 80)
+-- name: nested 43
+SELECT s.starId FROM lab.Star s RIGHT JOIN lab.Ref r ON r.mag = s.f
+-- name: nested 44
+SELECT COUNT(*) FROM lab.Star
+-- name: nested 45
+SELECT COUNT(*) AS n FROM lab.Visit
+-- name: nested 46 [ordered]
+SELECT DISTINCT kind, g FROM lab.Star ORDER BY kind, g LIMIT 5 OFFSET 3
+-- name: nested 47
+SELECT g, COUNT(*) c FROM lab.Star GROUP BY g HAVING c > (SELECT AVG(c) FROM (SELECT COUNT(*) c FROM lab.Star GROUP BY g) z)
+-- name: nested 48
+SELECT USER() = CURRENT_USER(), DATABASE(), COUNT(*) FROM lab.Star WHERE g > 1
+-- name: nested 49
+SELECT starId FROM lab.Star ORDER BY (SELECT COUNT(*) FROM lab.Visit v WHERE v.starId = Star.starId) DESC, starId LIMIT 10
+-- name: nested 50 [ordered]
+SELECT s.kind, v.band, COUNT(*) FROM lab.Star s JOIN lab.Visit v USING (starId) GROUP BY s.kind, v.band ORDER BY 1, 2
+-- name: nested 51
+SELECT f, LAG(f) OVER (ORDER BY starId) FROM lab.Star
+-- name: nested 52
+SELECT PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY f) OVER (PARTITION BY kind) FROM lab.Star
+-- name: nested 53 [approx]
+SELECT MEDIAN(f) OVER (PARTITION BY kind) FROM lab.Star
+-- name: nested 54
+SELECT * FROM (SELECT starId, f, ROW_NUMBER() OVER (PARTITION BY kind ORDER BY f DESC, starId) rn FROM lab.Star) t WHERE rn <= 3
+-- name: nested 55
+SELECT a.n + b.n FROM (SELECT COUNT(*) n FROM lab.Star) a, (SELECT COUNT(*) n FROM lab.Ref) b
+-- name: nested 56
+SELECT sr.starId, s.name, r.mag FROM lab.StarRef sr JOIN lab.Star s ON s.starId = sr.starId JOIN lab.Ref r ON r.refId = sr.refId
+-- name: nested 57
+SELECT sr.* FROM lab.StarRef sr WHERE sr.starId IN (SELECT starId FROM lab.Star WHERE f > 0)
+-- name: nested 58
+SELECT starId FROM lab.Star WHERE g = ANY (SELECT n FROM lab.Lut)
+-- name: nested 59
+SELECT starId FROM lab.Star WHERE g > ALL (SELECT n FROM lab.Lut WHERE n < 5)
+-- name: nested 60
+SELECT IF(EXISTS(SELECT 1 FROM lab.Star WHERE f > 1e9), 'y', 'n')
+-- name: nested 61
+SELECT (SELECT COUNT(*) FROM lab.Star), (SELECT MAX(mag) FROM lab.Ref)
+-- name: nested 62
+SELECT * FROM lab.Star ORDER BY RAND(5) LIMIT 0
+-- name: nested 63
+SELECT starId, CAST(f AS CHAR), CONVERT(name USING latin1) FROM lab.Star
+-- name: nested 64
+SELECT CASE WHEN f > 0 THEN 'p' ELSE 'n' END s, COUNT(*) FROM lab.Star GROUP BY s
+-- name: nested 65
+SELECT o.objectId, d.mjd FROM hip.Object o JOIN hip.Detection d ON o.objectId = d.objectId AND d.mjd = (SELECT MAX(mjd) FROM hip.Detection x WHERE x.objectId = o.objectId) WHERE o.vmag < 2
+-- name: nested 66
+SELECT COUNT(*) FROM hip.Object WHERE objectId IN (SELECT objectId FROM hip.Detection GROUP BY objectId HAVING COUNT(*) > 22)
+-- name: nested 67
+SELECT band, COUNT(DISTINCT objectId) FROM hip.Detection GROUP BY band
