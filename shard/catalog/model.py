@@ -56,6 +56,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     invisible columns included, without a database name and without an ENGINE clause.
     `key_spans_chunks`: some key of this director stands in two chunks, or some row of this dependent in
     another chunk than its director, so that equality of keys does not mean the same chunk.
+    `null_keys`: some row's key to its director is NULL; such rows lie anywhere, and still are one group.
     `wide_pairs`: pairs of this match table whose second partner is outside the first's chunk and overlap.
     """
 
@@ -71,6 +72,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     ddl: str = ""
     rows: int = 0
     key_spans_chunks: bool = False
+    null_keys: bool = False
     wide_pairs: int = 0
 
     @property

@@ -68,6 +68,11 @@ def chunk_links(ref: TableRef, layout: Layout) -> tuple[tuple[str, str], ...]:
     return ref.links
 
 
+def group_links(ref: TableRef, layout: Layout) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of `chunk_links` whose equal values, NULLs too, all lie in the anchor's chunk."""
+    return () if ref.table.null_keys else chunk_links(ref, layout)
+
+
 def layout(scope: Scope, where: Sequence[exp.Expression], values: Sequence[Value]) -> Layout:
     """Return the layout of a SELECT, or raise 1235.
 

@@ -19,7 +19,7 @@ from shard.errors import not_supported
 from shard.planner import restrict
 from shard.planner.aggregates import has_aggregate, is_aggregate
 from shard.planner.constants import Value, conjuncts
-from shard.planner.locality import Layout, chunk_links, layout
+from shard.planner.locality import Layout, chunk_links, group_links, layout
 from shard.planner.plan import AnyOf, Everywhere, Restriction
 from shard.planner.scope import (
     DERIVED,
@@ -211,10 +211,17 @@ def _union(query: exp.Union, context: Context) -> Derived:
         and at < len(second.table.columns)
         and (director, second.table.columns[at].name.lower()) in second.links
     )
-    if query.args.get("distinct") and not links:
+    nulls = any(side.table.null_keys for side in sides)
+    if query.args.get("distinct") and (not links or nulls):
         raise not_supported("UNION across chunks in a derived table")
     spanning = any(side.table.key_spans_chunks for side in sides)
-    table = Table(name="", kind=Kind.DEPENDENT, columns=first.table.columns, key_spans_chunks=spanning)
+    table = Table(
+        name="",
+        kind=Kind.DEPENDENT,
+        columns=first.table.columns,
+        key_spans_chunks=spanning,
+        null_keys=nulls,
+    )
     parts = tuple(side.restriction for side in sides)
     everywhere = any(isinstance(part, Everywhere) for part in parts)
     return Derived(next(iter(databases.values())), table, links, Everywhere() if everywhere else AnyOf(parts))
@@ -292,7 +299,7 @@ def is_chunk_key(node: exp.Expression, bound: Bound) -> bool:
     ref = bound.scope.owner(node)
     if ref is None or ref.nullable or bound.layout.partner is not None:
         return False
-    return any(column == node.name.lower() for _, column in chunk_links(ref, bound.layout))
+    return any(column == node.name.lower() for _, column in group_links(ref, bound.layout))
 
 
 def _concatenates(select: exp.Select, bound: Bound, links: Sequence[tuple[str, str]]) -> None:
@@ -316,9 +323,13 @@ def _concatenates(select: exp.Select, bound: Bound, links: Sequence[tuple[str, s
         ]
         if not any(is_chunk_key(item, bound) for item in meant):
             raise not_supported("groups that span chunks in a subquery")
-    if select.args.get("distinct") is not None and not links:
+    if select.args.get("distinct") is not None and (not links or _null_keys(bound)):
         raise not_supported("DISTINCT across chunks in a subquery")
     check_windows(select, bound)
+
+
+def _null_keys(bound: Bound) -> bool:
+    return any(ref.table.null_keys for ref in bound.scope.sharded())
 
 
 def check_windows(select: exp.Select, bound: Bound) -> None:
@@ -372,6 +383,7 @@ def _stand_in(outputs: Sequence[tuple[str, exp.Expression]], kind: Kind, bound: 
         longitude=position.get("longitude") if len(position) == 2 else None,
         latitude=position.get("latitude") if len(position) == 2 else None,
         key_spans_chunks=any(ref.table.key_spans_chunks for ref in bound.scope.sharded()),
+        null_keys=_null_keys(bound),
     )
 
 

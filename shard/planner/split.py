@@ -17,7 +17,7 @@ from shard.errors import not_supported
 from shard.planner.aggregates import MERGED, SPREAD, has_aggregate, is_aggregate
 from shard.planner.constants import Value, integer
 from shard.planner.emit import emit
-from shard.planner.locality import Layout, chunk_links
+from shard.planner.locality import Layout, group_links
 from shard.planner.nested import Bound, check_windows, is_query, is_star, own_nodes
 from shard.planner.plan import Everywhere
 from shard.planner.scope import Scope, column_of
@@ -217,7 +217,7 @@ class _Splitter:
         ref = self.scope.owner(node)
         if ref is None or ref.nullable or self.layout.partner is not None:
             return False
-        return any(column == node.name.lower() for _, column in chunk_links(ref, self.layout))
+        return any(column == node.name.lower() for _, column in group_links(ref, self.layout))
 
     def _local_groups(self) -> bool:
         return bool(self.groups) and not self.rollup and any(self._is_chunk_key(item) for item in self.groups)

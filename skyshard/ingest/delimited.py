@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,14 @@ from shard.catalog.catalog_file import Format
 
 BLOCK_BYTES = 16 << 20
 LONGEST_RECORD = 256 << 20
-_SPARE = [bytes([code]) for code in (*range(1, 9), *range(14, 32))]
 _ESCAPES = {b"t": b"\t", b"n": b"\n", b"r": b"\r", b"0": b"\0", b"b": b"\b", b"Z": b"\x1a"}
-_WIDEST = 4096
+_SPARE = [char for code in (*range(1, 9), *range(14, 32)) if (char := bytes([code])) not in _ESCAPES.values()]
+_LONE_CR = re.compile(rb"\r(?!\n)")
 _BOM = b"\xef\xbb\xbf"
+
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Offsets = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class BadLine(ValueError):  # noqa: N818 - it is what was found
@@ -87,7 +92,7 @@ def _last_end(data: bytes, form: Format) -> int:
     return int(ends[-1]) + 1 if len(ends) else 0
 
 
-def line_ends(data: bytes, form: Format) -> np.ndarray[Any, np.dtype[np.int64]]:
+def line_ends(data: bytes, form: Format) -> Offsets:
     """Return the offsets of the newlines that end a record: not escaped, and not inside quotes."""
     if form.escape is not None:
         # An escaped backslash hides nothing; after that, a backslash hides the next byte.
@@ -96,9 +101,26 @@ def line_ends(data: bytes, form: Format) -> np.ndarray[Any, np.dtype[np.int64]]:
     raw = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(raw == ord("\n"))
     if form.quote is not None:
-        quotes = np.flatnonzero(raw == ord(form.quote))
+        quotes = _real_quotes(raw, np.flatnonzero(raw == ord(form.quote)), form)
         ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
     return ends.astype(np.int64)
+
+
+def _real_quotes(raw: Bytes, quotes: Offsets, form: Format) -> Offsets:
+    """Return the quotes that open or close a value: one amid an unquoted value is a character like others."""
+    starts = np.ones(len(raw) + 1, dtype=bool)
+    starts[1:] = (raw == ord("\n")) | (raw == ord(form.delimiter))
+    opens = quotes[::2]
+    # A doubled quote closes and opens again, so it may also follow another quote.
+    sound = starts[opens]
+    sound[1:] |= quotes[1:-1:2][: len(opens) - 1] == opens[1:] - 1
+    if sound.all():
+        return quotes
+    kept: list[int] = []
+    for quote in quotes.tolist():
+        if len(kept) % 2 or starts[quote] or (kept and kept[-1] == quote - 1):
+            kept.append(quote)
+    return np.array(kept, dtype=np.int64)
 
 
 def line_of(block: Block, form: Format, row: int) -> int:
@@ -117,7 +139,7 @@ def header(stream: BinaryIO, form: Format) -> list[str]:
     Raises
     ------
     BadLine
-        If the file is empty, or a name stands twice.
+        If the file is empty, or a name stands twice or is no text.
     """
     first = next(blocks(stream, form, 1 << 16), None)
     if first is None:
@@ -125,9 +147,12 @@ def header(stream: BinaryIO, form: Format) -> list[str]:
     ends = line_ends(first.data, form)
     line = first.data[: int(ends[0])] if len(ends) else first.data
     table = _parse(line + b"\n", form, None)
-    names = [
-        ((column[0].as_py() if len(column) else b"") or b"").decode().strip() for column in table.columns
-    ]
+    try:
+        names = [
+            ((column[0].as_py() if len(column) else b"") or b"").decode().strip() for column in table.columns
+        ]
+    except UnicodeDecodeError as error:
+        raise BadLine(0, "the header is no UTF-8 text") from error
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise BadLine(0, f"the header has '{twice}' twice")
@@ -158,11 +183,11 @@ def columns(block: Block, form: Format, names: list[str], wanted: list[str]) -> 
     """
     if not block.data.strip(b"\r\n"):
         return pa.table({name: pa.array([], pa.binary()) for name in wanted})
-    if form.escape is None:
-        return _parse(block.data, form, names, wanted)
     data, hidden = _hide(block.data, form)
     table = _parse(data, form, names, wanted)
-    return pa.table({name: _reveal(table.column(name), hidden) for name in wanted})
+    if form.escape is None and not hidden:
+        return table
+    return pa.table({name: _reveal(table.column(name), hidden, form) for name in wanted})
 
 
 def _parse(data: bytes, form: Format, names: list[str] | None, wanted: list[str] | None = None) -> pa.Table:
@@ -188,7 +213,7 @@ def _parse(data: bytes, form: Format, names: list[str] | None, wanted: list[str]
                 invalid_row_handler=remember,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types={name: pa.binary() for name in wanted or [f"f{n}" for n in range(_WIDEST)]},
+                column_types={name: pa.binary() for name in wanted or _numbered(data, form)},
                 include_columns=wanted or [],
                 null_values=[form.null],
                 strings_can_be_null=True,
@@ -204,23 +229,36 @@ def _parse(data: bytes, form: Format, names: list[str] | None, wanted: list[str]
         raise BadLine((row.number or 1) - 1, message) from error
 
 
+def _numbered(line: bytes, form: Format) -> list[str]:
+    """Return Arrow's names for the columns of a line without names: at least as many as it has."""
+    return [f"f{number}" for number in range(line.count(form.delimiter.encode()) + 1)]
+
+
 def _hide(data: bytes, form: Format) -> tuple[bytes, dict[bytes, bytes]]:
-    """Replace escapes that mislead the splitter; return what stands for what."""
+    """Replace what misleads the splitter, escapes and lone carriage returns; return what stands for what."""
     hidden: dict[bytes, bytes] = {}
     spare = (char for char in _SPARE if char not in data)
-    for char in (b"\\", form.delimiter.encode(), b"\n", *((form.quote.encode(),) if form.quote else ())):
-        if b"\\" + char in data:
-            stands = next(spare, None)
-            if stands is None:
-                raise BadLine(0, "the block has every control character; its escapes cannot be read")
-            hidden[stands] = char
-            data = data.replace(b"\\" + char, stands)
+
+    def stand_in(char: bytes) -> bytes:
+        stands = next(spare, None)
+        if stands is None:
+            raise BadLine(0, "the block has every control character; its escapes cannot be read")
+        hidden[stands] = char
+        return stands
+
+    if form.escape is not None:
+        quote = (form.quote.encode(),) if form.quote else ()
+        for char in (b"\\", form.delimiter.encode(), b"\n", *quote):
+            if b"\\" + char in data:
+                data = data.replace(b"\\" + char, stand_in(char))
+    if b"\r" in data and _LONE_CR.search(data):
+        data = _LONE_CR.sub(stand_in(b"\r"), data)
     return data, hidden
 
 
-def _reveal(column: pa.ChunkedArray, hidden: dict[bytes, bytes]) -> pa.ChunkedArray:
+def _reveal(column: pa.ChunkedArray, hidden: dict[bytes, bytes], form: Format) -> pa.ChunkedArray:
     """Resolve the escapes of a column and put back what was hidden."""
-    if pc.any(pc.match_substring(column, pattern=b"\\")).as_py():
+    if form.escape is not None and pc.any(pc.match_substring(column, pattern=b"\\")).as_py():
         for letter, char in _ESCAPES.items():
             column = pc.replace_substring(column, pattern=b"\\" + letter, replacement=char)
         column = pc.replace_substring(column, pattern=b"\\", replacement=b"")

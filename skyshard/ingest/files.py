@@ -6,6 +6,7 @@ row (Parquet).
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +153,7 @@ def pieces(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piece]:
     """
     try:
         yield from (_parquet if is_parquet(spec, file.path) else _delimited)(spec, file, layout)
-    except (pa.ArrowInvalid, OSError, EOFError) as error:
+    except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UserError(f"{file.path}: {reason}") from error
     except delimited.BadLine as error:

@@ -58,13 +58,15 @@ class _Job:
     target: loading.Target
     rows: int = 0
     spans_chunks: bool = False
+    null_keys: bool = False
     wide_pairs: int = 0
     not_numbers: dict[str, int] = field(default_factory=dict)
+    strangers: int = 0
 
     def pieces(self) -> Iterator[files.Piece]:
-        """Yield the pieces of all files; overlap is computed, so files of it are not read."""
+        """Yield the pieces of all files; overlap is computed, so files of it are only read to be checked."""
         for file in self.listed:
-            if not file.is_overlap:
+            if not file.is_overlap or self.spec.kind is Kind.DIRECTOR:
                 yield from files.pieces(self.spec, file, self.layout)
 
 
@@ -232,6 +234,10 @@ class Ingest:
         self._bars.say(f"{table.name}: {table.rows:,} rows")
         for name, count in sorted(job.not_numbers.items()):
             self._bars.say(f"  note: {count:,} NaN or infinite values of column '{name}' were stored as NULL")
+        if job.strangers:
+            self._bars.say(
+                f"  note: the overlap files have {job.strangers:,} rows of chunks without a file; they are in no table"
+            )
         if spec.kind is Kind.DIRECTOR and table.key_spans_chunks:
             self._bars.say(f"  note: equal keys '{spec.key}' lie in several chunks; joins on it are gathered")
 
@@ -241,6 +247,9 @@ class Ingest:
             index = self._indexes[spec.name]
             index.finish()
             job.spans_chunks = index.spans_chunks
+        for director in filter(None, (spec.director, *(side.table for side in spec.directors))):
+            # Rows here have each its director's chunk, and yet a collation may hold their keys equal.
+            job.spans_chunks |= self._indexes[director].is_text and self._indexes[director].spans_chunks
         linking = (spec.key, spec.director_key, *(side.foreign_key for side in spec.directors))
         keys = [ddl.Key.of(name) for name in linking if name] + list(layout.keys)
         return Table(
@@ -256,6 +265,7 @@ class Ingest:
             ddl=ddl.create(spec.name, layout.columns, spec.kind, keys, spec.description),
             rows=job.rows,
             key_spans_chunks=job.spans_chunks,
+            null_keys=job.null_keys,
             wide_pairs=job.wide_pairs,
         )
 
@@ -287,7 +297,9 @@ class Ingest:
                 spill.add(chunk, text, len(rows))
         job.rows += parts.rows
         job.spans_chunks |= parts.spans_chunks
+        job.null_keys |= parts.null_keys
         job.wide_pairs += parts.wide_pairs
+        job.strangers += parts.strangers
         for name, count in parts.not_numbers.items():
             job.not_numbers[name] = job.not_numbers.get(name, 0) + count
         if parts.keys is not None:
@@ -314,10 +326,14 @@ class Ingest:
         )
         for statement in staging.traps(stage, table):  # finds at once what home could not hold
             await home.run(statement)
-        await loader.templates(table)
-        await loader.chunk_tables(table, chunks)
+
+        async def chunk_by_chunk() -> None:
+            await loader.templates(table)
+            await loader.chunk_tables(table, chunks)
+            await loader.sharded(table, job.target, main, overlap, step.advance)
+
         async with asyncio.TaskGroup() as group:
-            group.create_task(loader.sharded(table, job.target, main, overlap, step.advance))
+            group.create_task(chunk_by_chunk())
             if table.kind is Kind.DIRECTOR:
                 group.create_task(self._director_index(home, stage, table))
 

@@ -81,6 +81,11 @@ class KeyIndex:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def is_text(self) -> bool:
+        """Whether the keys are text."""
+        return self.keys.dtype.kind == "S"
+
     def add(self, keys: Array, chunks: Ints, sub_chunks: Ints) -> None:
         """Add rows of chunks."""
         self._rows.add(keys, chunks, sub_chunks)

@@ -22,7 +22,7 @@ from skyshard.errors import UserError
 from skyshard.ingest.layout import Layout
 from skyshard.ingest.spill import Spill
 
-LOADS_PER_WORKER = 2
+LOADS_PER_WORKER = 3
 STATEMENTS = 500
 """Statements sent to an agent at once."""
 

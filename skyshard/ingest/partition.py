@@ -46,10 +46,14 @@ class Parts:
         A director's (keys, chunks in whose overlap they lie).
     spans_chunks : bool
         Some dependent lies in another chunk than its director.
+    null_keys : bool
+        Some key to a director is NULL.
     wide_pairs : int
         Pairs of a match table whose second partner is neither in the first's chunk nor in its overlap.
     not_numbers : dict
         Column → NaN and infinities that became NULL.
+    strangers : int
+        Rows of a director's overlap file whose own chunk has no file.
     """
 
     main: Texts
@@ -58,8 +62,10 @@ class Parts:
     keys: tuple[Array, Ints, Ints] | None = None
     overlap_keys: tuple[Array, Ints] | None = None
     spans_chunks: bool = False
+    null_keys: bool = False
     wide_pairs: int = 0
     not_numbers: dict[str, int] = field(default_factory=dict)
+    strangers: int = 0
 
 
 class _Rows:
@@ -150,6 +156,8 @@ class Partitioner:
             For a row that cannot be stored, with file and line, column and value.
         """
         rows = _Rows(self._spec, piece)
+        if piece.file.is_overlap:
+            return Parts({}, 0, strangers=self._strangers(rows))
         match self._spec.kind:
             case Kind.REPLICATED:
                 everything = np.arange(rows.count), np.zeros(rows.count, dtype=np.int32)
@@ -164,6 +172,11 @@ class Partitioner:
             name: item.not_numbers for name, item in rows.columns.items() if item.not_numbers
         }
         return parts
+
+    def _strangers(self, rows: _Rows) -> int:
+        """Count rows of an overlap file that no chunk file can have; the overlap itself is computed."""
+        chunk, _ = rows.locate(self._grid, self._spec.longitude or "", self._spec.latitude or "")
+        return int(np.count_nonzero(~np.isin(chunk, list(self._file_chunks))))
 
     def _lines(self, rows: _Rows, made: Mapping[str, Array] | None = None) -> pa.LargeBinaryArray:
         """Return the rows' lines, with the columns that are made here behind the catalogue's own."""
@@ -200,7 +213,7 @@ class Partitioner:
             spans = bool((~null & ~(there & (found.chunk == chunk))).any())
         elif rows.piece.file.chunk is not None:
             # An already partitioned file says where its rows belong, those without a director too.
-            spans = not bool(there.all())
+            spans = bool((~null & ~there).any())
             chunk = np.where(there, chunk, np.int32(rows.piece.file.chunk)).astype(np.int32)
             sub = np.where(there, sub, np.int32(0)).astype(np.int32)
         elif not there.all():
@@ -214,7 +227,8 @@ class Partitioner:
         self._check_own(rows, chunk, sub)
         self._check_file(rows, chunk)
         lines = self._lines(rows, {CHUNK_COLUMN: chunk, SUB_CHUNK_COLUMN: sub})
-        return Parts(values.pieces(lines, np.arange(rows.count), chunk), rows.count, spans_chunks=spans)
+        main = values.pieces(lines, np.arange(rows.count), chunk)
+        return Parts(main, rows.count, spans_chunks=spans, null_keys=bool(null.any()))
 
     def _pairs(self, rows: _Rows) -> Parts:
         """Store every pair with both partners' chunks; one without a first partner with the second's only."""
@@ -247,7 +261,8 @@ class Partitioner:
                 main[chunk] = before[0] + text, np.concatenate([before[1], which])
         wide = self._indexes[sides[1].table].missing_partners(second_keys[across], first.chunk[across])
         spans = bool(first_lost[kept].any() or second_lost[kept].any())
-        return Parts(main, len(kept), spans_chunks=spans, wide_pairs=wide)
+        nulls = bool((~first.there | ~second.there)[kept].any())
+        return Parts(main, len(kept), spans_chunks=spans, null_keys=nulls, wide_pairs=wide)
 
     def _side(self, rows: _Rows, side: SideSpec) -> tuple[Array, Found, npt.NDArray[np.bool_]]:
         """Return (keys, places, which keys are not NULL and yet no key of the director)."""
