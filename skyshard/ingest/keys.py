@@ -84,7 +84,7 @@ class KeyIndex:
     @property
     def is_text(self) -> bool:
         """Whether the keys are text."""
-        return self.keys.dtype.kind == "S"
+        return bool(self.keys.dtype.kind == "S")
 
     def add(self, keys: Array, chunks: Ints, sub_chunks: Ints) -> None:
         """Add rows of chunks."""
