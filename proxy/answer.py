@@ -189,7 +189,8 @@ class Answerer:
                 if count:
                     query.rows += count
                     await out.rows(data)
-            warnings = stream.warnings
+            warnings = query.warnings = stream.warnings
+            query.notes += stream.notes
         await self._unchanged(request)
         if not out.started:
             await out.columns(columns, request.status)
@@ -276,6 +277,7 @@ class Answerer:
         async with self._dispatcher.run(self._work(request, plan, placement, types.partial)) as stream:
             loaded = await merging.load(connection, _blocks(stream), merging.Target.of(merge), types.partial)
         await connection.run(set_statement(request.home_values()))
+        request.query.notes += stream.notes
         return loaded.bytes, stream.warnings
 
     async def _part(
@@ -320,6 +322,7 @@ class Answerer:
             blocks: AsyncIterator[RowBlock] = merging.cut(_blocks(stream), plan.skip)
             await merging.load(connection, blocks, merging.Target.of_part(part), types.partial, watch)
         await connection.run(set_statement(request.home_values()))
+        request.query.notes += stream.notes
         return total, stream.warnings
 
     async def _send(
@@ -342,8 +345,11 @@ class Answerer:
         async for block in result.blocks():
             query.rows += block.rows
             await out.rows(block.data)
-        warnings += result.end.warnings if result.end is not None else 0
-        await out.end(min(65535, warnings), request.status)
+        if result.end is not None and result.end.warnings:
+            warnings += result.end.warnings
+            query.notes += await merging.notes(connection)
+        query.warnings = min(65535, warnings)
+        await out.end(query.warnings, request.status)
 
     def _work(
         self,

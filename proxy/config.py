@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import ssl
 from pathlib import Path
 
 import msgspec
 import yaml
 
 from backend.address import Address
+from proxy.session.limits import Limits, SessionLimits
+from proxy.session.tls import Tls
 
 
 class ConfigError(ValueError):
@@ -22,11 +26,44 @@ class Home(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     host: str | None = None
     port: int | None = None
     password_file: str | None = None
+    proxy_protocol: bool = False
 
     def address(self) -> Address:
         """Return the address, with the password read."""
         password = Path(self.password_file).read_text().strip() if self.password_file else ""
         return Address(self.user, password, self.socket, self.host, self.port)
+
+
+class TlsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """TLS for clients: PEM files; `client_ca` asks clients for certificates signed by it."""
+
+    certificate: str
+    key: str
+    required: bool = False
+    client_ca: str | None = None
+
+    def load(self) -> Tls:
+        """Return the TLS context.
+
+        Raises
+        ------
+        ConfigError
+            If a file cannot be read or is no certificate or key.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+            first = Path(self.certificate).read_text()
+            if self.client_ca is not None:
+                context.load_verify_locations(self.client_ca)
+                context.verify_mode = ssl.CERT_REQUIRED
+            end = first.index("-----END CERTIFICATE-----") + len("-----END CERTIFICATE-----")
+            start = first.index("-----BEGIN CERTIFICATE-----")
+            der = ssl.PEM_cert_to_DER_cert(first[start:end])
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise ConfigError(f"tls: {self.certificate}, {self.key}: {error}") from error
+        return Tls(context, hashlib.sha256(der).digest(), self.required)
 
 
 class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -44,6 +81,20 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     service_connections: int = 32
     reuse_port: bool = False
     log_level: str = "INFO"
+    tls: TlsConfig | None = None
+    packet_bytes: int = 1 << 30
+    long_data_bytes: int = 64 << 20
+    cursor_bytes: int = 1 << 30
+    limits: Limits = Limits()
+    user_limits: dict[str, Limits] = {}
+
+    def client_tls(self) -> Tls | None:
+        """Return TLS for clients, with its files read; None if it is off."""
+        return None if self.tls is None else self.tls.load()
+
+    def session_limits(self) -> SessionLimits:
+        """Return what one session may make the process keep."""
+        return SessionLimits(self.packet_bytes, self.long_data_bytes, self.cursor_bytes)
 
     @staticmethod
     def load(path: str | Path) -> ProxyConfig:

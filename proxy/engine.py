@@ -59,12 +59,17 @@ class Engine:
 
     # deciding ------------------------------------------------------------------------------------
 
-    async def decide(self, session: Session, sql: bytes) -> Route:
-        """Return who answers a statement."""
+    def mentions(self, sql: bytes) -> bool:
+        """Whether a text could be about sharded tables, or use skyshard's functions."""
         catalogue = self._catalogue
         if self._mentions.version != catalogue.version:
             self._mentions = classify.Mentions.of(catalogue.databases, catalogue.version)
-        if not self._mentions.pattern.search(sql):
+        return self._mentions.pattern.search(sql) is not None
+
+    async def decide(self, session: Session, sql: bytes) -> Route:
+        """Return who answers a statement."""
+        catalogue = self._catalogue
+        if not self.mentions(sql):
             return Home()
         settings = await self._read_settings(session)
         try:

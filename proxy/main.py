@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
@@ -18,14 +19,18 @@ from proxy.config import ConfigError, ProxyConfig, host_port
 from proxy.engine import Engine
 from proxy.execute.budget import ByteBudget
 from proxy.execute.dispatcher import Dispatcher
-from proxy.home.link import HomeLink
+from proxy.home.link import HomeLink, proxy_header
 from proxy.home.metadata import Catalogue
 from proxy.metrics import Metrics
 from proxy.registry import Registry
 from proxy.session.client import ClientGone, ClientStream
+from proxy.session.limits import Usage
+from proxy.session.login import Doorkeeper
+from proxy.session.passwords import KeyPair
 from proxy.session.session import Session
+from proxy.session.throttle import LoginThrottle
+from proxy.session.wire import ClientWire
 from shard.errors import TOO_MANY_CONNECTIONS, SkyError
-from shard.wire.packets import Err, packet
 
 log = logging.getLogger("skyshard.proxy")
 
@@ -44,24 +49,33 @@ class Proxy:
         self.registry, self.metrics = Registry(), Metrics()
         dispatcher = Dispatcher(self.agents, self.budget)
         self.engine = Engine(config, self.pool, self.catalogue, dispatcher, self.registry, self.metrics)
+        self.door = Doorkeeper(self.pool, config.client_tls(), LoginThrottle(), KeyPair())
+        self.usage = Usage(config.limits, config.user_limits)
         self._sessions: set[asyncio.Task[None]] = set()
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, wire: ClientWire) -> None:
+        """Begin to serve a client."""
+        task = asyncio.get_running_loop().create_task(self._serve(wire), name="session")
+        self._sessions.add(task)
+        task.add_done_callback(self._sessions.discard)
+
+    async def _serve(self, wire: ClientWire) -> None:
         """Serve one client to its end."""
-        task = asyncio.current_task()
-        if task is not None:
-            self._sessions.add(task)
-        client = ClientStream(reader, writer)
+        client = ClientStream(wire)
         home: HomeLink | None = None
         self.metrics.sessions.inc()
         try:
             if len(self._sessions) > self.config.max_connections:
                 raise SkyError(TOO_MANY_CONNECTIONS)  # noqa: TRY301 - sent by the handler below
-            home = await HomeLink.open(self.config.home.address())
-            await Session(client, home, self.engine, self.registry).run()
+            header = proxy_header(wire.peer, wire.local) if self.config.home.proxy_protocol else b""
+            home = await HomeLink.open(self.config.home.address(), header)
+            session = Session(
+                client, home, self.engine, self.registry, self.door, self.usage, self.config.session_limits()
+            )
+            await session.run(self.config.handshake_timeout_s)
         except SkyError as error:
-            if not client.started:
-                writer.write(packet(Err(error.errno, error.sqlstate, error.message).encode(), 0))
+            with contextlib.suppress(ClientGone):
+                await client.error(error)
         except (ClientGone, ConnectionError, TimeoutError):
             pass
         except asyncio.CancelledError:
@@ -70,11 +84,9 @@ class Proxy:
             log.exception("session failed")
         finally:
             self.metrics.sessions.dec()
-            if task is not None:
-                self._sessions.discard(task)
             if home is not None:
                 await home.close()
-            await client.close()
+            wire.close()
 
     async def health(self) -> Answer:
         """Whether the home server answers and the catalogue is loaded."""
@@ -120,8 +132,8 @@ async def serve(config: ProxyConfig, stop: asyncio.Event) -> None:
     proxy = Proxy(config)
     await proxy.catalogue.start()
     host, port = host_port(config.listen)
-    server = await asyncio.start_server(
-        proxy.accept, host, port, limit=1 << 20, reuse_port=config.reuse_port or None, backlog=1024
+    server = await asyncio.get_running_loop().create_server(
+        lambda: ClientWire(proxy.accept), host, port, reuse_port=config.reuse_port or None, backlog=1024
     )
     http = HttpServer({"/metrics": proxy.show_metrics, "/healthz": proxy.health, "/": proxy.status_page})
     if config.http is not None:
@@ -138,6 +150,7 @@ def main(config_path: str) -> int:
     """Run the proxy of a configuration file; return the exit code."""
     try:
         config = ProxyConfig.load(config_path)
+        config.client_tls()
     except ConfigError as error:
         print(f"skyshard proxy: {error}", file=sys.stderr)  # noqa: T201 - a command's message
         return 1

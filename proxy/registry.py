@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from shard.errors import INTERRUPTED, SkyError
+from shard.wire.frames import Note
 
 
 @dataclass(slots=True)
@@ -24,6 +25,8 @@ class RunningQuery:
     chunks_total: int = 0
     chunks_done: int = 0
     rows: int = 0
+    warnings: int = 0
+    notes: list[Note] = field(default_factory=list)
     reason: SkyError | None = None
 
     def cancel(self, reason: SkyError | None = None) -> None:

@@ -70,6 +70,27 @@ GATHER_LIMIT = _define(
     "restrict it ({label} by region, director key or columns), or raise skyshard_gather_limit",
 )
 TOO_MANY_CONNECTIONS = _define("TOO_MANY_CONNECTIONS", 1040, "08004", "Too many connections")
+BAD_HANDSHAKE = _define("BAD_HANDSHAKE", 1043, "08S01", "Bad handshake")
+BLOCKED = _define(
+    "BLOCKED", 1129, "HY000", "Too many failed logins from this address; try again in {seconds} s"
+)
+INSECURE = _define(
+    "INSECURE",
+    3159,
+    "HY000",
+    "Connections using insecure transport are prohibited while --require_secure_transport=ON.",
+)
+NO_SUCH_PLUGIN = _define("NO_SUCH_PLUGIN", 1524, "HY000", "Plugin '{plugin}' is not loaded")
+NO_CURSOR = _define("NO_CURSOR", 1421, "HY000", "The statement ({id}) has no open cursor")
+PACKET_TOO_LARGE = _define(
+    "PACKET_TOO_LARGE", 1153, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes"
+)
+USER_LIMIT = _define(
+    "USER_LIMIT",
+    1226,
+    "42000",
+    "User '{user}' has exceeded the '{resource}' resource (current value: {value})",
+)
 HOME_DOWN = _define("HOME_DOWN", 1429, "HY000", "the home server cannot be reached; try again")
 ROW_TOO_LONG = _define(
     "ROW_TOO_LONG",

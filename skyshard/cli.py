@@ -79,13 +79,23 @@ _DIR = click.option(
     type=click.IntRange(1, 64),
     help="Proxy processes that share the port.  [default: 1, or as it was]",
 )
+@click.option(
+    "--tls",
+    type=click.Choice(["on", "off", "required"]),
+    help="TLS for clients, with a certificate that is made in DIR/tls.  [default: on, or as it was]",
+)
 def up(
-    directory: Path, workers: int | None, replicas: int | None, port: int | None, processes: int | None
+    directory: Path,
+    workers: int | None,
+    replicas: int | None,
+    port: int | None,
+    processes: int | None,
+    tls: str | None,
 ) -> None:
     """Start a cluster, or what of it does not run; return when it answers."""
     from skyshard.cluster import local
 
-    wish = local.Wish(workers=workers, replicas=replicas, port=port, proxies=processes)
+    wish = local.Wish(workers=workers, replicas=replicas, port=port, proxies=processes, tls=tls)
     with _progress() as say:
         state = local.up(directory, wish, say)
     click.echo(f"The cluster is up. Connect with: mariadb -h 127.0.0.1 -P {state.port} -u root")

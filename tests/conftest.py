@@ -13,7 +13,7 @@ from tests.support.servers import LocalCluster, PlainMariaDB, skyshard
 
 BUDGET_S = {
     "shard": 60,
-    "proxy": 60,
+    "proxy": 120,
     "backend": 30,
     "worker_agent": 30,
     "differential": 240,

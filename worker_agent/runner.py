@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 
 from backend.connection import ConnectionLost, RawConnection, RowTooLong
 from backend.pool import Pool
+from backend.tasks import to_the_end
 from shard.catalog.naming import quote
 from shard.errors import ROW_TOO_LONG, ServerError, SkyError
 from shard.wire import frames
@@ -22,6 +23,8 @@ from worker_agent.spool import Spool, SpoolFull, SpoolSpace
 
 RESET_TIMEOUT_S = 5.0
 """Seconds MariaDB has for making a connection as new; a connection that takes longer is closed."""
+MOST_NOTES = 64
+"""Warnings a job reports by text; the others are counted."""
 
 Send = Callable[[frames.Header, bytes], Awaitable[None]]
 
@@ -70,20 +73,6 @@ class Floor:
         self.scheduler.forget(number)
 
 
-async def to_the_end(work: Coroutine[None, None, None]) -> None:
-    """Await work that must not be cut short; a cancel that comes meanwhile is raised when it has ended."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    task.result()
-    if cancelled is not None:
-        raise cancelled
-
-
 class JobRun:
     """One job from start to end."""
 
@@ -96,7 +85,7 @@ class JobRun:
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._columns: tuple[frames.ColumnType, ...] | None = None
         self._told = False
-        self._number = self._batches = self._rows = 0
+        self._number = self._batches = self._rows = self._noted = 0
         self.chunks_done = 0
 
     async def run(self) -> None:
@@ -165,7 +154,7 @@ class JobRun:
             chunk, spool = self._spools[batch]
             if spool.empty:  # and ended
                 await self._send_columns()
-                end = frames.BatchEnd(batch, (chunk,), spool.rows, spool.size, spool.warnings)
+                end = frames.BatchEnd(batch, (chunk,), spool.rows, spool.size, spool.warnings, spool.notes)
                 await self._send(end, b"")
                 del self._spools[batch]
                 spool.close()
@@ -242,7 +231,18 @@ class JobRun:
             self._columns = tuple(_column_type(payload) for payload in result.columns)
         async for block in result.blocks(longest=frames.MAX_BODY):
             spool.put(block)
-        spool.end(result.end.warnings if result.end is not None else 0)
+        warnings = result.end.warnings if result.end is not None else 0
+        spool.end(warnings, await self._notes(connection) if warnings else ())
+
+    async def _notes(self, connection: RawConnection) -> tuple[frames.Note, ...]:
+        """Return the conditions of the last statement, as many as a job may still report."""
+        left = MOST_NOTES - self._noted
+        if left <= 0:
+            return ()
+        found = await connection.fetch(f"SHOW WARNINGS LIMIT {left}")
+        self._noted += len(found)
+        texts = [[(value or b"").decode("utf-8", "replace") for value in row] for row in found]
+        return tuple(frames.Note(level, int(code), message) for level, code, message in texts)
 
     async def _statement(self, connection: RawConnection, template: frames.Template, chunk: int) -> None:
         sql = template.fill(chunk)

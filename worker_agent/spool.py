@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from backend.connection import RowBlock
+from shard.wire.frames import Note
 
 _HEAD = struct.Struct("<QQ")
 
@@ -58,6 +59,7 @@ class Spool:
         self.ended = False
         self.warnings = 0
         self.rows = self.size = 0
+        self.notes: tuple[Note, ...] = ()
 
     def put(self, block: RowBlock) -> None:
         """Add a block.
@@ -91,9 +93,9 @@ class Spool:
         self._on_disk += len(block.data)
         self._space.disk += len(block.data)
 
-    def end(self, warnings: int) -> None:
+    def end(self, warnings: int, notes: tuple[Note, ...] = ()) -> None:
         """Say that no block will follow."""
-        self.warnings = warnings
+        self.warnings, self.notes = warnings, notes
         self.ended = True
         self._changed()
 

@@ -61,6 +61,7 @@ class RowStream:
         self._moved = asyncio.Event()
         self.columns: tuple[frames.ColumnType, ...] | None = None
         self.warnings = 0
+        self.notes: list[frames.Note] = []
         self.bytes = 0
 
     def begin(self) -> None:
@@ -135,6 +136,7 @@ class RowStream:
                 self._rows(start.job, header, body)
             elif isinstance(header, frames.BatchEnd):
                 self.warnings = min(65535, self.warnings + header.warnings)
+                self.notes += [frames.Note(n.level, n.code, _scrubbed(n.message)) for n in header.notes]
                 self._obey(self._core.batch_end(start.job, header.batch, header.chunks))
                 self._work.on_progress(self._core.done)
             elif isinstance(header, frames.Columns):
@@ -170,7 +172,7 @@ class RowStream:
             raise SkyError(INTERNAL, query_id=self._work.query_id)
 
     def _failure(self, failed: frames.Failed, worker: int) -> SkyError:
-        text = _SCRATCH.sub("", _CHUNK_NAME.sub(r"\g<table>", failed.message))
+        text = _scrubbed(failed.message)
         if failed.errno in (2013, 1429):
             return SkyError(FRAGMENT_FAILED, worker=self._name(worker), message=text)
         return ServerError(failed.errno, failed.sqlstate, text)
@@ -207,6 +209,11 @@ class RowStream:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._budget.give(self._counted)
         self._counted = 0
+
+
+def _scrubbed(text: str) -> str:
+    """Return a worker's message without the names of chunk and scratch tables."""
+    return _SCRATCH.sub("", _CHUNK_NAME.sub(r"\g<table>", text))
 
 
 class Dispatcher:

@@ -1,23 +1,27 @@
 """A session's own connection to the home server.
 
-It is opened before the client is greeted: the home server's scramble, thread id and authentication
-packets are relayed, so the home server itself authenticates, and the connection has exactly the
-capabilities that the client negotiated. Replies are relayed byte for byte.
+It is opened before the client is greeted, so that the home server's scramble and thread id are the
+session's and the home server itself authenticates; the connection has exactly the capabilities that the
+client negotiated. Replies are relayed byte for byte where nothing has to be changed in them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-
-from mysql_mimic.types import Capabilities
+import contextlib
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from backend.address import Address
+from backend.pool import Pool
+from backend.tasks import to_the_end
+from backend.wire import ConnectionLost, Wire
 from proxy.session.client import ClientStream
 from shard.catalog.traps import is_trap_error
 from shard.errors import HOME_DOWN, ServerError, SkyError, not_supported
 from shard.wire import rows
-from shard.wire.packets import Ok, packet
+from shard.wire.packets import STATUS_MORE_RESULTS, Eof, packet
 from shard.wire.replies import (
     ColumnsEvent,
     EndEvent,
@@ -31,24 +35,14 @@ from shard.wire.replies import (
     RowsEvent,
 )  # fmt: skip
 
-C = Capabilities
-IMPLEMENTED = (
-    C.CLIENT_PROTOCOL_41 | C.CLIENT_SECURE_CONNECTION | C.CLIENT_PLUGIN_AUTH | C.CLIENT_CONNECT_WITH_DB
-    | C.CLIENT_LONG_FLAG | C.CLIENT_FOUND_ROWS | C.CLIENT_CONNECT_ATTRS
-    | C.CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA | C.CLIENT_DEPRECATE_EOF | C.CLIENT_SESSION_TRACK
-    | 0x80 | 0x400 | 0x2000 | 0x10000 | 0x20000 | 0x40000 | 0x10 | 0x100
-)  # fmt: skip
-"""0x80 LOCAL_FILES, 0x400 INTERACTIVE, 0x2000 TRANSACTIONS, 0x10000 MULTI_STATEMENTS, 0x20000
-MULTI_RESULTS, 0x40000 PS_MULTI_RESULTS, 0x10 NO_SCHEMA, 0x100 IGNORE_SPACE: flags that the library lacks
-or that only the home server heeds."""
+STATUS_KEPT = 0x2203
+"""Status flags of the session itself: in transaction, autocommit, backslash escapes, read-only transaction."""
 
+_CONNECT_S = 5.0
+_KILL_AGAIN_S = 0.02
 
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    """What the home server's first packet says."""
-
-    thread_id: int
-    payload: bytes
+WATCH = "SET STATEMENT max_statement_time=0 FOR DO SLEEP(31536000)"
+"""What a session runs at home while a distributed query of its runs for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +53,66 @@ class Table:
     rows: list[list[bytes | None]]
 
 
-def limited_greeting(payload: bytes) -> Greeting:
-    """Return the greeting with the capabilities that this proxy implements."""
-    end = payload.index(0, 1)
-    thread_id = int.from_bytes(payload[end + 1 : end + 5], "little")
-    low = end + 1 + 4 + 8 + 1
-    mask = int(IMPLEMENTED).to_bytes(4, "little")
-    out = bytearray(payload)
-    out[low] &= mask[0]
-    out[low + 1] &= mask[1]
-    out[low + 5] &= mask[2]
-    out[low + 6] &= mask[3]
-    out[low + 14 : low + 18] = b"\0\0\0\0"  # MariaDB's extended capabilities: none is implemented
-    return Greeting(thread_id, bytes(out))
+class _Wire(Wire):
+    """Tells the session when the home server has closed the connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = asyncio.Event()
+        self.on_lost: Callable[[], None] | None = None
+
+    def _note(self) -> None:
+        if not self.ended.is_set():
+            self.ended.set()
+            if self.on_lost is not None:
+                self.on_lost()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._note()
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        self._note()
+        return False
+
+
+def proxy_header(peer: tuple[str, int], local: tuple[str, int]) -> bytes:
+    """Return the PROXY protocol's first line (version 1), which tells the home server who the client is."""
+    try:
+        source, target = ipaddress.ip_address(peer[0]), ipaddress.ip_address(local[0])
+    except ValueError:
+        return b""
+    if source.version != target.version:
+        return b""
+    return f"PROXY TCP{source.version} {source} {target} {peer[1]} {local[1]}\r\n".encode()
 
 
 class HomeLink:
-    """The connection; one command at a time."""
+    """The connection; one command at a time.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    Attributes
+    ----------
+    status : int
+        The session's status flags, as the home server last sent them.
+    asking : bool
+        A question of the proxy's own is under way.
+    """
+
+    def __init__(self, wire: _Wire, transport: asyncio.Transport) -> None:
+        self._wire, self._transport = wire, transport
+        wire.transport = transport
         self._left = b""
         self.thread_id = 0
         self.status = 2
         self.deprecate_eof = False
+        self.asking = False
+        self._turn = asyncio.Lock()
+        self._watching: asyncio.Task[list[Event]] | None = None
+        self._pool: Pool | None = None
 
     @staticmethod
-    async def open(address: Address) -> HomeLink:
+    async def open(address: Address, header: bytes = b"") -> HomeLink:
         """Connect, without authenticating.
 
         Raises
@@ -93,95 +120,73 @@ class HomeLink:
         SkyError
             HOME_DOWN.
         """
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(_CONNECT_S):
                 if address.socket is not None:
-                    streams = await asyncio.open_unix_connection(address.socket, limit=1 << 20)
+                    transport, wire = await loop.create_unix_connection(_Wire, address.socket)
                 else:
-                    streams = await asyncio.open_connection(address.host, address.port or 3306, limit=1 << 20)
+                    transport, wire = await loop.create_connection(
+                        _Wire, address.host or "localhost", address.port or 3306
+                    )
         except (OSError, TimeoutError) as error:
             raise SkyError(HOME_DOWN) from error
-        return HomeLink(*streams)
+        if header:
+            transport.write(header)
+        return HomeLink(wire, transport)
 
-    async def _packet(self) -> tuple[int, bytes]:
-        try:
-            head = await self._reader.readexactly(4)
-            return head[3], await self._reader.readexactly(int.from_bytes(head[:3], "little"))
-        except (asyncio.IncompleteReadError, ConnectionError, OSError) as error:
-            raise SkyError(HOME_DOWN) from error
-
-    async def authenticate(self, client: ClientStream) -> bytes | None:
-        """Relay the handshake; return the client's response, or None if it was refused."""
-        _, payload = await self._packet()
-        if payload[:1] == b"\xff":
-            await client.raw(packet(payload, 0))
-            return None
-        greeting = limited_greeting(payload)
-        self.thread_id = greeting.thread_id
-        await client.raw(packet(greeting.payload, 0))
-        seq, response = await client.raw_packet()
-        if len(response) < 32:
-            return None
-        client.capabilities = int.from_bytes(response[:4], "little") & int(IMPLEMENTED)
-        self.deprecate_eof = client.deprecate_eof
-        await self.send(
-            packet(
-                client.capabilities.to_bytes(4, "little") + response[4:28] + b"\0\0\0\0" + response[32:], seq
-            )
-        )
-        accepted = await self.finish_authentication(client)
-        return response if accepted else None
-
-    async def finish_authentication(self, client: ClientStream) -> bool:
-        """Relay authentication packets until OK or ERR; return whether it was OK."""
-        while True:
-            seq, payload = await self._packet()
-            await client.raw(packet(payload, seq))
-            if payload[:1] == b"\x00":
-                self.status = Ok.decode(payload).status
-                return True
-            if payload[:1] == b"\xff":
-                return False
-            seq, answer = await client.raw_packet()
-            await self.send(packet(answer, seq))
+    async def packet(self) -> tuple[int, bytes]:
+        """Return (sequence number, payload) of the next single packet."""
+        while len(self._left) < 4 or len(self._left) < 4 + int.from_bytes(self._left[:3], "little"):
+            self._left += await self._receive()
+        end = 4 + int.from_bytes(self._left[:3], "little")
+        found, self._left = self._left[:end], self._left[end:]
+        return found[3], found[4:]
 
     async def send(self, data: bytes) -> None:
         """Send bytes."""
+        if self.closed:
+            raise SkyError(HOME_DOWN)
+        self._transport.write(data)
         try:
-            self._writer.write(data)
-            await self._writer.drain()
-        except (ConnectionError, OSError) as error:
+            await self._wire.drain()
+        except ConnectionLost as error:
             raise SkyError(HOME_DOWN) from error
 
     async def _receive(self) -> bytes:
         try:
-            data = await self._reader.read(1 << 18)
-        except (ConnectionError, OSError) as error:
+            return await self._wire.take()
+        except ConnectionLost as error:
             raise SkyError(HOME_DOWN) from error
-        if not data:
-            raise SkyError(HOME_DOWN)
+
+    def unasked(self) -> bytes:
+        """Return what the home server sent without being asked: its goodbye."""
+        data = self._left + b"".join(self._wire.pieces)
+        self._left = b""
+        self._wire.pieces.clear()
         return data
 
-    async def relay(
-        self, payload: bytes, kind: ReplyKind, client: ClientStream, more: bool = False
-    ) -> list[Event]:
+    def _note(self, status: int) -> None:
+        self.status = status & STATUS_KEPT
+
+    # relaying ------------------------------------------------------------------------------------
+
+    async def relay(self, payload: bytes, kind: ReplyKind, client: ClientStream) -> list[Event]:
         """Send a command and relay its reply byte for byte; return the last packets' events.
 
-        `more` marks a reply that another statement's follows (status flag MORE_RESULTS).
+        Raises
+        ------
+        Trapped
+            If it read a sharded table's trap and nothing was sent to the client yet.
         """
         await self.send(packet(payload, 0))
         scanner = ReplyScanner(kind, self.deprecate_eof)
         seen: list[Event] = []
-        other: list[Event]
         while not scanner.done:
             data = await self._receive()
             events = scanner.feed(data)
-            other = [event for event in events if not isinstance(event, RowsEvent)]
-            seen = [*seen, *other][-4:]
-            trapped = next(
-                (e for e in events if isinstance(e, ErrEvent) and is_trap_error(e.err.errno, e.err.message)),
-                None,
-            )
+            seen = [*seen, *(event for event in events if not isinstance(event, RowsEvent))][-4:]
+            trapped = _trapped(events)
             if trapped is None:
                 await client.raw(data)
             elif not client.started:
@@ -191,20 +196,72 @@ class HomeLink:
                 await client.error(trap_error())
             for event in events:
                 if isinstance(event, LocalInfile):
-                    await self._relay_file(client)
+                    await self._relay_file(client, None)
                 elif isinstance(event, (OkEvent, EndEvent)):
-                    self.status = event.ok.status
-        del more
+                    self._note(event.ok.status)
         return seen
 
-    async def _relay_file(self, client: ClientStream) -> None:
+    async def relay_part(self, sql: bytes, client: ClientStream, more: bool) -> bool:
+        """Relay the answer of one statement of several, numbered anew; return whether it succeeded.
+
+        `more` says that another statement's answer follows.
+        """
+        await self.send(packet(b"\x03" + sql, 0))
+        scanner = ReplyScanner(ReplyKind.QUERY, self.deprecate_eof)
+        flag = STATUS_MORE_RESULTS if more else 0
+        while not scanner.done:
+            for event in scanner.feed(await self._receive()):
+                if isinstance(event, ErrEvent):
+                    if is_trap_error(event.err.errno, event.err.message):
+                        raise trap_error()
+                    await client.packet(event.err.encode())
+                    return False
+                await self._resend(event, client, flag)
+        return True
+
+    async def _resend(self, event: Event, client: ClientStream, flag: int) -> None:
+        if isinstance(event, ColumnsEvent):
+            await client.columns(event.definitions, self.status | flag)
+        elif isinstance(event, RowsEvent):
+            await client.rows(event.block)
+        elif isinstance(event, EndEvent):
+            self._note(event.ok.status)
+            ok = replace(event.ok, status=event.ok.status | flag)
+            eof = Eof(ok.warnings, ok.status)
+            await client.packet(ok.encode(0xFE) if self.deprecate_eof else eof.encode())
+        elif isinstance(event, OkEvent):
+            self._note(event.ok.status)
+            await client.packet(replace(event.ok, status=event.ok.status | flag).encode())
+        elif isinstance(event, LocalInfile):
+            await client.packet(b"\xfb" + event.filename)
+            await self._relay_file(client, 2)
+
+    async def _relay_file(self, client: ClientStream, number: int | None) -> None:
+        """Relay a file to the home server; packets are numbered from `number` if that is given."""
         while True:
             seq, piece = await client.raw_packet()
+            client.seq = (seq + 1) & 255
+            if number is not None:
+                seq, number = number & 255, number + 1
             await self.send(len(piece).to_bytes(3, "little") + bytes((seq,)) + piece)
             if not piece:
                 return
 
+    # the proxy's own questions -------------------------------------------------------------------
+
     async def _reply(self, payload: bytes, kind: ReplyKind) -> list[Event]:
+        return await to_the_end(self._whole_reply(payload, kind))
+
+    async def _whole_reply(self, payload: bytes, kind: ReplyKind) -> list[Event]:
+        self.asking = True
+        try:
+            async with self._turn:
+                await self._end_watch()
+                return await self._ask(payload, kind)
+        finally:
+            self.asking = False
+
+    async def _ask(self, payload: bytes, kind: ReplyKind) -> list[Event]:
         await self.send(packet(payload, 0))
         scanner = ReplyScanner(kind, self.deprecate_eof)
         out: list[Event] = []
@@ -234,31 +291,86 @@ class HomeLink:
         ServerError
             MariaDB's own error.
         """
+        await to_the_end(self._check(sql))
+
+    async def _check(self, sql: bytes) -> None:
         for event in await self._reply(b"\x16" + sql, ReplyKind.PREPARE):
             if isinstance(event, PreparedEvent):
                 await self.send(packet(b"\x19" + event.statement_id.to_bytes(4, "little"), 0))
 
+    async def watch(self, sql: bytes, pool: Pool) -> bool:
+        """Run a statement that only KILL ends, in the name of a distributed one.
+
+        Returns
+        -------
+        bool
+            Whether it was killed. Cancelling, and every other use of this connection, ends it too.
+        """
+        note = b" /* " + sql.replace(b"*/", b"* /") + b" */"
+        async with self._turn:
+            self._pool = pool
+            ask = self._ask(b"\x03" + WATCH.encode() + note, ReplyKind.QUERY)
+            task = self._watching = asyncio.ensure_future(ask)
+        try:
+            await asyncio.wait({task})
+            return self._watching is task
+        finally:
+            await to_the_end(self._unwatch())
+
+    async def _unwatch(self) -> None:
+        async with self._turn:
+            await self._end_watch()
+
+    async def _end_watch(self) -> None:
+        """End a watch, and wait until this connection is idle again."""
+        task, self._watching = self._watching, None
+        if task is None or self._pool is None:
+            return
+        while not task.done():  # a KILL that comes before the statement has begun is lost
+            async with self._pool.lease() as connection:
+                with contextlib.suppress(ServerError):
+                    await connection.run(f"KILL QUERY {self.thread_id}")
+            await asyncio.wait({task}, timeout=_KILL_AGAIN_S)
+        if isinstance(task.exception(), ServerError) or task.exception() is None:
+            with contextlib.suppress(ServerError):  # a KILL that came too late meets this one
+                await self._ask(b"\x03DO 0", ReplyKind.QUERY)
+
     async def wait_closed(self) -> None:
-        """Return when the home server has closed an idle connection."""
-        while not self._reader.at_eof():
-            await asyncio.sleep(0.25)
+        """Return when the home server has closed the connection."""
+        await self._wire.ended.wait()
+
+    @property
+    def on_lost(self) -> Callable[[], None] | None:
+        """Called when the home server closes the connection."""
+        return self._wire.on_lost
+
+    @on_lost.setter
+    def on_lost(self, call: Callable[[], None] | None) -> None:
+        self._wire.on_lost = call
 
     @property
     def closed(self) -> bool:
         """Whether the connection is lost."""
-        return self._reader.at_eof() or self._writer.is_closing()
+        return self._wire.lost is not None or self._transport.is_closing()
+
+    def abort(self) -> None:
+        """Close at once; whoever waits for a reply gets HOME_DOWN."""
+        self._transport.abort()
 
     async def close(self) -> None:
         """Close the connection."""
-        self._writer.close()
-        try:
-            await self._writer.wait_closed()
-        except (ConnectionError, OSError):
-            return
+        self._transport.close()
 
 
 class Trapped(Exception):  # noqa: N818 - it is what happened
     """A statement that went home read a sharded table's trap; nothing has been sent to the client."""
+
+
+def _trapped(events: list[Event]) -> ErrEvent | None:
+    for event in events:
+        if isinstance(event, ErrEvent) and is_trap_error(event.err.errno, event.err.message):
+            return event
+    return None
 
 
 def trap_error() -> SkyError:

@@ -15,7 +15,7 @@ from shard.catalog.naming import SCRATCH_DATABASE, quote
 from shard.planner.plan import Merge, Part, PartialType, Sql
 from shard.planner.split import MERGE_TABLE
 from shard.wire import rows
-from shard.wire.frames import Parameter
+from shard.wire.frames import Note, Parameter
 
 _ENUM_OR_SET = 0x100 | 0x800
 _NAME = f"{quote(SCRATCH_DATABASE)}.{quote(MERGE_TABLE)}"
@@ -90,6 +90,13 @@ async def run_with(
 async def drop_table(connection: RawConnection) -> None:
     """Drop the merge table."""
     await connection.run(f"DROP TEMPORARY TABLE IF EXISTS {_NAME}")
+
+
+async def notes(connection: RawConnection) -> list[Note]:
+    """Return the conditions of the statement that has just run."""
+    found = await connection.fetch("SHOW WARNINGS")
+    texts = [[(value or b"").decode("utf-8", "replace") for value in row] for row in found]
+    return [Note(level, int(code), message) for level, code, message in texts]
 
 
 def load_statement(target: Target, types: Sequence[PartialType]) -> str:

@@ -1,97 +1,130 @@
-"""The client's side of a session: packets in, replies out, with backpressure.
-
-Reading goes on while a query runs, so that a client that disconnects is noticed at once and pipelined
-commands are kept; a bounded queue stops a client that sends without end.
-"""
+"""The client's side of a session: packets in, replies out, with backpressure."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
 from mysql_mimic.types import Capabilities
 
-from shard.errors import SkyError
+from proxy.session.wire import ClientGone, ClientWire
+from shard.errors import LIMIT_EXCEEDED, PACKET_TOO_LARGE, SkyError
 from shard.wire import rows
-from shard.wire.packets import MAX_PAYLOAD, Eof, Err, Ok, lenenc_int, packet, packet_count
+from shard.wire.packets import (
+    MAX_PAYLOAD,
+    STATUS_MORE_RESULTS,
+    Eof,
+    Err,
+    Ok,
+    lenenc_int,
+    packet,
+    packet_count,
+)
 
-_QUEUED = 64
+__all__ = ["ClientGone", "ClientStream", "Reply"]
+
+LOGIN_BYTES = 1 << 20
+"""Longest packet before a client has logged in."""
 
 
-class ClientGone(Exception):  # noqa: N818 - it is what happened
-    """The client closed the connection."""
+class Reply(Protocol):
+    """Where an answer is written: the client, or a cursor that keeps it."""
+
+    @property
+    def started(self) -> bool:
+        """Something of the current reply has been sent."""
+
+    @property
+    def ended(self) -> bool:
+        """The current reply is complete."""
+
+    async def columns(self, definitions: Sequence[bytes], status: int = 2) -> None:
+        """Send the head of a result set."""
+
+    async def packet(self, payload: bytes) -> None:
+        """Send a payload, framed and numbered."""
+
+    async def rows(self, block: bytes) -> None:
+        """Send whole row packets, numbered anew."""
+
+    async def end(self, warnings: int = 0, status: int = 2) -> None:
+        """Send the end of a result set."""
 
 
 class ClientStream:
-    """One client connection.
+    """One client connection, as packets.
 
     Attributes
     ----------
     started : bool
         Something of the current reply has been sent.
-    gone : asyncio.Event
-        Set when the client has disconnected.
+    ended : bool
+        The current result set has been sent to its end.
+    seq : int
+        Number of the next packet sent.
+    limit : int
+        Bytes; a longer command is refused.
+    more : bool
+        The current reply is followed by another statement's of the same packet.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self.writer = reader, writer
-        self._packets: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue(_QUEUED)
-        self.gone = asyncio.Event()
+    def __init__(self, wire: ClientWire) -> None:
+        self.wire = wire
+        self.gone = wire.gone
         self.capabilities = 0
         self.seq = 0
-        self.started = False
+        self.started = self.ended = False
         self.bytes_sent = 0
-        self._task = asyncio.create_task(self._read(), name="client reader")
-
-    async def _read(self) -> None:
-        buffer = bytearray()
-        try:
-            while data := await self._reader.read(1 << 18):
-                buffer += data
-                at = 0
-                while len(buffer) - at >= 4:
-                    length = int.from_bytes(buffer[at : at + 3], "little")
-                    if len(buffer) - at < 4 + length:
-                        break
-                    await self._packets.put((buffer[at + 3], bytes(buffer[at + 4 : at + 4 + length])))
-                    at += 4 + length
-                del buffer[:at]
-        except (ConnectionError, OSError):
-            pass
-        self.gone.set()
-        await self._packets.put(None)
+        self.limit = LOGIN_BYTES
+        self.more = False
+        self._most_rows = self._row_bytes = 0
 
     async def raw_packet(self) -> tuple[int, bytes]:
-        """Return (sequence number, payload) of the next single packet."""
-        item = await self._packets.get()
-        if item is None:
-            raise ClientGone
-        return item
+        """Return (sequence number, payload) of the next single packet.
+
+        Raises
+        ------
+        ClientGone
+            If it does not come.
+        SkyError
+            If it is longer than `limit`.
+        """
+        head = await self.wire.read(4)
+        length = int.from_bytes(head[:3], "little")
+        if length > self.limit:
+            raise SkyError(PACKET_TOO_LARGE)
+        return head[3], await self.wire.read(length)
+
+    async def answer(self) -> bytes:
+        """Return the next packet of a dialogue, and go on numbering from it."""
+        seq, payload = await self.raw_packet()
+        self.seq = (seq + 1) & 255
+        return payload
 
     async def command(self) -> bytes:
         """Return the next whole payload and begin a new reply."""
-        payload = b""
-        while True:
-            seq, piece = await self.raw_packet()
-            payload += piece
-            if len(piece) < MAX_PAYLOAD:
-                break
+        seq, payload = await self.raw_packet()
+        if len(payload) == MAX_PAYLOAD:
+            whole = bytearray(payload)
+            while len(payload) == MAX_PAYLOAD:
+                seq, payload = await self.raw_packet()
+                whole += payload
+                if len(whole) > self.limit:
+                    raise SkyError(PACKET_TOO_LARGE)
+            payload = bytes(whole)
         self.seq = (seq + 1) & 255
-        self.started = False
+        self.begin_reply()
         return payload
+
+    def begin_reply(self) -> None:
+        """Say that nothing of the next reply has been sent."""
+        self.started = self.ended = False
 
     async def raw(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes of a relayed reply as they are."""
         self.started = True
         self.bytes_sent += len(data)
-        self.writer.write(data)
-        await self._drain()
-
-    async def _drain(self) -> None:
-        try:
-            await self.writer.drain()
-        except (ConnectionError, OSError) as error:
-            raise ClientGone from error
+        await self.wire.write(data)
 
     async def packet(self, payload: bytes) -> None:
         """Send a payload, framed and numbered."""
@@ -101,9 +134,24 @@ class ClientStream:
 
     async def rows(self, block: bytes) -> None:
         """Send whole row packets, numbered anew."""
+        self._row_bytes += len(block)
+        if self._most_rows and self._row_bytes > self._most_rows:
+            raise SkyError(
+                LIMIT_EXCEEDED,
+                limit="size of a result",
+                value=f"{self._most_rows} bytes",
+                setting="limits.result_bytes",
+            )
         numbered = bytearray(block)
         self.seq = rows.renumber(numbered, self.seq)
         await self.raw(numbered)
+
+    def limit_rows(self, most: int) -> None:
+        """Let the next result have so many bytes of rows; 0 is any number."""
+        self._most_rows, self._row_bytes = most, 0
+
+    def _status(self, status: int) -> int:
+        return status | STATUS_MORE_RESULTS if self.more else status
 
     @property
     def deprecate_eof(self) -> bool:
@@ -112,33 +160,27 @@ class ClientStream:
 
     async def columns(self, definitions: Sequence[bytes], status: int = 2) -> None:
         """Send the head of a result set."""
-        await self.packet(lenenc_int(len(definitions)))
-        for payload in definitions:
-            await self.packet(payload)
+        head = bytearray()
+        payloads = [lenenc_int(len(definitions)), *definitions]
         if not self.deprecate_eof:
-            await self.packet(Eof(0, status).encode())
+            payloads.append(Eof(0, self._status(status)).encode())
+        for payload in payloads:
+            head += packet(payload, self.seq)
+            self.seq = (self.seq + packet_count(len(payload))) & 255
+        await self.raw(head)
 
     async def end(self, warnings: int = 0, status: int = 2) -> None:
         """Send the end of a result set; no affected rows, whatever the number of rows."""
+        self.ended = True
         if self.deprecate_eof:
-            await self.packet(Ok(0, 0, status, warnings).encode(0xFE))
+            await self.packet(Ok(0, 0, self._status(status), warnings).encode(0xFE))
         else:
-            await self.packet(Eof(warnings, status).encode())
+            await self.packet(Eof(warnings, self._status(status)).encode())
 
     async def ok(self, status: int = 2) -> None:
         """Send OK."""
-        await self.packet(Ok(status=status).encode())
+        await self.packet(Ok(status=self._status(status)).encode())
 
     async def error(self, error: SkyError) -> None:
         """Send an ERR packet, also in the middle of rows."""
         await self.packet(Err(error.errno, error.sqlstate, error.message).encode())
-
-    async def close(self) -> None:
-        """Close the connection and end the reader."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self.writer.close()
-        try:
-            await self.writer.wait_closed()
-        except (ConnectionError, OSError):
-            return

@@ -41,6 +41,9 @@ Route = Home | Distributed | Local
 class Engine(Protocol):
     """Decides about statements and runs distributed ones."""
 
+    def mentions(self, sql: bytes) -> bool:
+        """Whether a text could be about sharded tables, or use skyshard's functions."""
+
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement; may raise SkyError."""
 

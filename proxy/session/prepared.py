@@ -8,7 +8,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
+from proxy.session.cursor import Cursor
 from proxy.session.engine import Distributed
+from shard.errors import PACKET_TOO_LARGE, SkyError
 from shard.planner.constants import Value
 from shard.wire.frames import Parameter
 from shard.wire.packets import PacketError, lenenc_bytes, read_lenenc_int
@@ -22,10 +24,32 @@ _NULL = 6
 class Prepared:
     """One prepared statement of a session."""
 
+    text: bytes
     distributed: Distributed
     parameters: int
     types: list[tuple[int, bool]] = field(default_factory=list)
-    long_data: dict[int, bytes] = field(default_factory=dict)
+    long_data: dict[int, bytearray] = field(default_factory=dict)
+    cursor: Cursor | None = None
+    overlong: bool = False
+
+    def add_long_data(self, index: int, piece: bytes, limit: int) -> None:
+        """Keep a piece of a parameter; what is past the limit is refused when the statement is executed."""
+        if sum(map(len, self.long_data.values())) + len(piece) > limit:
+            self.overlong = True
+        else:
+            self.long_data.setdefault(index, bytearray()).extend(piece)
+
+    def close_cursor(self) -> None:
+        """Forget the rows of the last execution."""
+        if self.cursor is not None:
+            self.cursor.close()
+            self.cursor = None
+
+    def reset(self) -> None:
+        """Forget long data and cursor (COM_STMT_RESET)."""
+        self.close_cursor()
+        self.long_data.clear()
+        self.overlong = False
 
     def bind(self, payload: bytes) -> tuple[Parameter, ...]:
         """Return the parameters of a COM_STMT_EXECUTE payload.
@@ -34,9 +58,14 @@ class Prepared:
         ------
         PacketError
             If the payload is cut short or of an unknown type.
+        SkyError
+            If long data was too long.
         """
         if not self.parameters:
             return ()
+        if self.overlong:
+            self.reset()
+            raise SkyError(PACKET_TOO_LARGE)
         at = 10
         size = (self.parameters + 7) // 8
         nulls = payload[at : at + size]
@@ -55,7 +84,7 @@ class Prepared:
         out = []
         for index, (kind, unsigned) in enumerate(self.types):
             if index in self.long_data:
-                value: bytes | None = lenenc_bytes(self.long_data[index])
+                value: bytes | None = lenenc_bytes(bytes(self.long_data[index]))
             elif nulls[index // 8] >> (index % 8) & 1 or kind == _NULL:
                 value = None
             else:

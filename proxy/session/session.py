@@ -3,44 +3,85 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import re
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 from proxy.home.link import HomeLink, Trapped, trap_error
-from proxy.registry import Registry
-from proxy.session.client import ClientGone, ClientStream
+from proxy.registry import Registry, RunningQuery
+from proxy.session.client import ClientGone, ClientStream, Reply
+from proxy.session.cursor import Cursor
+from proxy.session.diagnostics import QUESTIONS, Diagnostics
 from proxy.session.engine import Distributed, Engine, Home, Local
+from proxy.session.handshake import MULTI_STATEMENTS, Response
+from proxy.session.limits import SessionLimits, Usage
+from proxy.session.login import Doorkeeper, Login
 from proxy.session.prepared import Prepared
-from shard.errors import INTERNAL, INTERRUPTED, PROTOCOL, UNKNOWN_COMMAND, SkyError, not_supported
-from shard.planner.lexer import LexerMode, split_statements
-from shard.wire.packets import STATUS_MORE_RESULTS, PacketError, lenenc_bytes, packet
-from shard.wire.replies import PreparedEvent, ReplyKind
+from shard.errors import (
+    INTERNAL,
+    INTERRUPTED,
+    NO_CURSOR,
+    PROTOCOL,
+    TIMEOUT,
+    UNKNOWN_COMMAND,
+    SkyError,
+)
+from shard.planner.lexer import LexerMode, is_blank, split_statements
+from shard.wire.frames import Parameter
+from shard.wire.packets import PacketError, lenenc_bytes, packet
+from shard.wire.replies import ErrEvent, PreparedEvent, ReplyKind
 
 log = logging.getLogger("skyshard.session")
 DEFAULT_GATHER_LIMIT = 256 << 20
 """Bytes of rows that one query may bring home (session setting skyshard_gather_limit)."""
 
 COM_QUIT, COM_INIT_DB, COM_QUERY, COM_FIELD_LIST, COM_STATISTICS, COM_PROCESS_KILL = 1, 2, 3, 4, 9, 12
+COM_REFRESH, COM_PROCESS_INFO, COM_DEBUG = 7, 10, 13
 COM_PING, COM_CHANGE_USER, COM_PREPARE, COM_EXECUTE, COM_LONG_DATA = 14, 17, 22, 23, 24
 COM_CLOSE, COM_RESET, COM_SET_OPTION, COM_FETCH, COM_RESET_CONNECTION = 25, 26, 27, 28, 31
 _SIMPLE = frozenset(
-    {COM_INIT_DB, COM_PROCESS_KILL, COM_PING, COM_RESET, COM_SET_OPTION, COM_RESET_CONNECTION}
+    {COM_INIT_DB, COM_REFRESH, COM_PROCESS_KILL, COM_DEBUG, COM_PING, COM_SET_OPTION, COM_RESET_CONNECTION}
 )
+_RELAYED = {
+    COM_FIELD_LIST: ReplyKind.FIELD_LIST, COM_STATISTICS: ReplyKind.STATISTICS, COM_PROCESS_INFO: ReplyKind.QUERY,
+    **dict.fromkeys(_SIMPLE, ReplyKind.SIMPLE),
+}  # fmt: skip
 _KILL = re.compile(
     rb"\s*(?:/\*.*?\*/\s*)*KILL\s+(?:/\*!\d*\s*)?(?:HARD\s+|SOFT\s+)?(?P<what>QUERY\s+|CONNECTION\s+)?(?:\*/\s*)?(?P<id>\d+)\s*\Z",
     re.IGNORECASE | re.DOTALL,
 )
-_PROCESSLIST = re.compile(rb"\s*SHOW\s+(?:FULL\s+)?PROCESSLIST\s*\Z", re.IGNORECASE)
+_PROCESSLIST = re.compile(
+    rb"\s*(?:/\*.*?\*/\s*)*SHOW\s+(?:FULL\s+)?PROCESSLIST\s*\Z", re.IGNORECASE | re.DOTALL
+)
+_READ_ONLY_CURSOR = 1
+_WATCH_AFTER_S = 0.1
+_OWN = re.compile(rb"(?i)\b(?:kill|processlist|warnings|errors)\b")
+_CHANGE_S = 30.0
 
 
 class Session:
     """A session from its greeting to its end."""
 
-    def __init__(self, client: ClientStream, home: HomeLink, engine: Engine, registry: Registry) -> None:
-        self.out, self.home = client, home
-        self._engine, self._registry = engine, registry
+    def __init__(
+        self,
+        client: ClientStream,
+        home: HomeLink,
+        engine: Engine,
+        registry: Registry,
+        door: Doorkeeper,
+        usage: Usage,
+        limits: SessionLimits = SessionLimits(),  # noqa: B008 - frozen
+    ) -> None:
+        self.client, self.home = client, home
+        self.out: Reply = client
+        self._engine, self._registry, self._usage, self._limits = engine, registry, usage, limits
+        self._login, self._door = Login(client, home, door, self._enter), door
         self._prepared: dict[int, Prepared] = {}
+        self._diagnostics: Diagnostics | None = None
+        self._multi = False
+        self._idle = False
+        self._counted: str | None = None
         self.user = ""
         self.settings_dirty = True
         self.gather_limit = DEFAULT_GATHER_LIMIT
@@ -51,35 +92,71 @@ class Session:
         """The connection id: the home server's thread id."""
         return self.home.thread_id
 
-    async def run(self) -> None:
-        """Greet, authenticate, and serve commands until either side ends."""
-        response = await self.home.authenticate(self.out)
-        if response is None:
-            log.info("login refused")
-            return
-        self.user = response[32 : response.find(b"\0", 32)].decode("utf-8", "replace")
+    async def run(self, handshake_s: float) -> None:
+        """Greet, authenticate within so many seconds, and serve commands until either side ends."""
+        try:
+            async with asyncio.timeout(handshake_s):
+                said = await self._login.run()
+            if said is not None:
+                await self._serve_all(said)
+        finally:
+            self._leave()
+
+    async def _serve_all(self, said: Response) -> None:
+        self._multi = bool(said.capabilities & MULTI_STATEMENTS)
+        self.client.limit = self._limits.packet_bytes
         self._registry.sessions.add(self.id)
+        self.home.on_lost = self._home_lost
+        self.client.wire.on_gone = self.home.abort
         try:
             while True:
-                payload = await self.out.command()
+                self._idle = True
+                payload = await self.client.command()
+                self._idle = False
                 if not payload or payload[0] == COM_QUIT:
                     return
                 await self._command(payload)
         finally:
+            self.home.on_lost = self.client.wire.on_gone = None
+            self._forget_statements()
             self._registry.sessions.discard(self.id)
 
+    def _enter(self, user: str) -> None:
+        self._leave()
+        self._usage.enter(user)
+        self.user = self._counted = user
+
+    def _leave(self) -> None:
+        if self._counted is not None:
+            self._usage.leave(self._counted)
+            self._counted = None
+
+    def _home_lost(self) -> None:
+        """The home server has ended an idle session (its timeout, KILL): the client is told what it said."""
+        if self._idle:
+            self.client.wire.farewell(self.home.unasked())
+
+    def _forget_statements(self) -> None:
+        for prepared in self._prepared.values():
+            prepared.close_cursor()
+        self._prepared.clear()
+
     async def _command(self, payload: bytes) -> None:
+        self.client.more = False
+        asks = payload[0] in (COM_QUERY, COM_PREPARE, COM_EXECUTE)
         try:
             await self._serve(payload[0], payload)
         except SkyError as error:
-            await self.out.error(error)
+            if asks:
+                self._diagnostics = Diagnostics.of_error(error.errno, error.message)
+            await self.client.error(error)
         except (PacketError, IndexError):
-            await self.out.error(SkyError(PROTOCOL))
+            await self.client.error(SkyError(PROTOCOL))
         except ClientGone:
             raise
         except Exception:
             log.exception("session %s: internal error", self.id)
-            await self.out.error(SkyError(INTERNAL, query_id=self.id))
+            await self.client.error(SkyError(INTERNAL, query_id=self.id))
         if self.home.closed:
             raise ClientGone
 
@@ -93,102 +170,211 @@ class Session:
         elif code == COM_LONG_DATA:
             await self._long_data(payload)
         elif code == COM_CLOSE:
-            self._prepared.pop(int.from_bytes(payload[1:5], "little"), None)
-            await self.home.send(_command(payload))
-        elif code == COM_FIELD_LIST:
-            await self.home.relay(payload, ReplyKind.FIELD_LIST, self.out)
-        elif code == COM_STATISTICS:
-            await self.home.relay(payload, ReplyKind.STATISTICS, self.out)
+            closed = self._prepared.pop(_statement_id(payload), None)
+            if closed is not None:
+                closed.close_cursor()
+            await self.home.send(packet(payload, 0))
+        elif code == COM_RESET:
+            self._reset(_statement_id(payload))
+            await self.home.relay(payload, ReplyKind.SIMPLE, self.client)
         elif code == COM_FETCH:
-            await self.home.relay(payload, ReplyKind.FETCH, self.out)
+            await self._fetch(payload)
         elif code == COM_CHANGE_USER:
             await self._change_user(payload)
-        elif code in _SIMPLE:
-            if code in (COM_INIT_DB, COM_RESET_CONNECTION):
-                self.settings_dirty = True
-            if code == COM_RESET_CONNECTION:
-                self._prepared.clear()
-            await self.home.relay(payload, ReplyKind.SIMPLE, self.out)
-            if code == COM_PROCESS_KILL:
-                self._cancel(int.from_bytes(payload[1:5], "little"))
+        elif code in _RELAYED:
+            await self._relayed(code, payload)
         else:
             raise SkyError(UNKNOWN_COMMAND)
 
+    async def _relayed(self, code: int, payload: bytes) -> None:
+        if code in (COM_INIT_DB, COM_RESET_CONNECTION):
+            self.settings_dirty = True
+        if code == COM_RESET_CONNECTION:
+            self._forget_statements()
+            self._diagnostics = None
+        seen = await self.home.relay(payload, _RELAYED[code], self.client)
+        refused = any(isinstance(event, ErrEvent) for event in seen)
+        if code == COM_SET_OPTION and not refused:
+            self._multi = payload[1:3] == b"\0\0"
+        if code == COM_PROCESS_KILL and not refused:
+            self._cancel(int.from_bytes(payload[1:5], "little"))
+
     async def _change_user(self, payload: bytes) -> None:
         self.settings_dirty = True
-        self._prepared.clear()
-        await self.home.send(_command(payload))
-        if not await self.home.finish_authentication(self.out):
-            raise ClientGone
+        self._forget_statements()
+        self._diagnostics = None
+        try:
+            async with asyncio.timeout(_CHANGE_S):
+                if not await self._login.change(payload):
+                    raise ClientGone
+        except TimeoutError:
+            raise ClientGone from None
 
     # statements ----------------------------------------------------------------------------------
 
     async def _query(self, sql: bytes) -> None:
         parts = split_statements(sql, self.mode)
+        if not self._multi and all(is_blank(part, self.mode) for part in parts[1:]):
+            del parts[1:]
         if len(parts) == 1:
-            await self._statement(parts[0], self.home.status)
-            return
-        routes = [await self._engine.decide(self, part) for part in parts]
-        if all(isinstance(route, Home) and route.sql is None for route in routes):
-            self.settings_dirty = True
-            try:
-                await self.home.relay(bytes((COM_QUERY,)) + sql, ReplyKind.QUERY, self.out)
-            except Trapped:
-                raise trap_error() from None
-            return
-        if any(isinstance(route, Home) for route in routes):
-            raise not_supported("several statements in one packet that mix", "send them one by one")
-        for number, part in enumerate(parts):
-            last = number == len(parts) - 1
-            await self._statement(part, self.home.status | (0 if last else STATUS_MORE_RESULTS))
+            await self._statement(parts[0])
+        elif not self._multi or not self._is_ours(sql):
+            await self._home(sql)
+        else:
+            await self._statements(parts)
 
-    async def _statement(self, sql: bytes, status: int) -> None:
-        kill = _KILL.match(sql)
-        if kill is not None:
-            await self._kill(sql, int(kill["id"]))
-            return
-        if _PROCESSLIST.match(sql):
-            await self._processlist(sql)
-            return
+    async def _statements(self, parts: list[bytes]) -> None:
+        """Answer the statements of one packet until one fails."""
+        last = len(parts) - 1
+        for number, part in enumerate(parts):
+            if number < last and is_blank(
+                part, self.mode
+            ):  # an error, and the home server quotes what follows
+                await self._statement(b";".join(parts[number:]), alone=False)
+                return
+            if not await self._statement(part, more=number < last, alone=False):
+                return
+
+    def _is_ours(self, sql: bytes) -> bool:
+        """Whether a packet of several statements has one that the proxy may answer."""
+        return (
+            self._engine.mentions(sql)
+            or _OWN.search(sql) is not None
+            or (self._diagnostics is not None and QUESTIONS.search(sql) is not None)
+        )
+
+    async def _statement(self, sql: bytes, more: bool = False, alone: bool = True) -> bool:
+        """Answer one statement; return whether the next of its packet may follow."""
+        self.client.more = more
+        self.client.begin_reply()
+        answer = self._own_answer(sql)
+        if answer is not None:
+            await answer()
+            return True
         route = await self._engine.decide(self, sql)
-        if isinstance(route, Home):
-            text = sql if route.sql is None else route.sql
-            self.settings_dirty = True
-            try:
-                await self.home.relay(bytes((COM_QUERY,)) + text, ReplyKind.QUERY, self.out)
-            except Trapped:
-                if not await self._engine.refresh():
-                    raise trap_error() from None
-                await self._statement(sql, status)  # the table was published a moment ago
+        if isinstance(route, Distributed):
+            await self._distributed(sql, self._engine_run(route, (), False))
         elif isinstance(route, Local):
             await route.answer()
+            self._diagnostics = Diagnostics()
+        elif alone:
+            await self._home(sql, route)
         else:
-            await self._distributed(sql, self._engine.run(self, route, (), False, status))
+            self.settings_dirty = True
+            text = self._filled(sql if route.sql is None else route.sql)
+            self._diagnostics = None
+            return await self.home.relay_part(text, self.client, more)
+        return True
 
-    async def _distributed(self, sql: bytes, work: Coroutine[None, None, None]) -> None:
-        """Run a distributed statement; a kill or the client's disconnection cancels it."""
+    def _own_answer(self, sql: bytes) -> Callable[[], Coroutine[None, None, None]] | None:
+        kill = _KILL.match(sql)
+        if kill is not None:
+            number = int(kill["id"])
+            return lambda: self._kill(sql, number)
+        if _PROCESSLIST.match(sql):
+            return lambda: self._processlist(sql)
+        shown = self._diagnostics.show(sql) if self._diagnostics is not None else None
+        if shown is not None:
+            rows = shown.rows
+            return lambda: self._show(sql, rows)
+        return None
+
+    def _filled(self, sql: bytes) -> bytes:
+        """Return a statement for the home server, its questions about the last statement answered."""
+        filled = self._diagnostics.fill_in(sql, self.mode) if self._diagnostics is not None else None
+        return sql if filled is None else filled
+
+    async def _home(self, sql: bytes, route: Home = Home()) -> None:  # noqa: B008 - frozen
+        """Let the home server answer a packet."""
+        self.settings_dirty = True
+        text = self._filled(sql if route.sql is None else route.sql)
+        kept, self._diagnostics = self._diagnostics, None
+        try:
+            await self.home.relay(bytes((COM_QUERY,)) + text, ReplyKind.QUERY, self.client)
+        except Trapped:
+            if not await self._engine.refresh():
+                raise trap_error() from None
+            self._diagnostics = kept
+            await self._statement(sql)  # the table was published a moment ago
+
+    async def _show(self, sql: bytes, rows: list[list[bytes | None]]) -> None:
+        """Answer SHOW WARNINGS from what was kept, under the home server's own columns."""
+        found = await self.home.table(sql)
+        await self.client.columns(found.columns, self.home.status)
+        for row in rows:
+            await self.client.packet(text_row(row))
+        await self.client.end(0, self.home.status)
+
+    def _engine_run(
+        self, route: Distributed, parameters: tuple[Parameter, ...], binary: bool
+    ) -> Coroutine[None, None, None]:
+        return self._engine.run(self, route, parameters, binary, self.home.status)
+
+    async def _distributed(
+        self, sql: bytes, work: Coroutine[None, None, None], out: Reply | None = None
+    ) -> None:
+        """Run a distributed statement; a kill, a limit or the client's disconnection cancels it."""
+        limits = self._usage.of(self.user)
+        try:
+            self._usage.begin(self.user)
+        except SkyError:
+            work.close()
+            raise
+        self.client.limit_rows(limits.result_bytes)
         query = self._registry.begin(self.id, self.user, sql.decode("utf-8", "replace"))
         query.task = asyncio.ensure_future(work)
-        gone = asyncio.ensure_future(self.out.gone.wait())
-        lost = asyncio.ensure_future(self.home.wait_closed())
+        others = [
+            asyncio.ensure_future(item)
+            for item in (self.client.gone.wait(), self.home.wait_closed(), self._watch(query, sql))
+        ]
         try:
-            await asyncio.wait({query.task, gone, lost}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {query.task, others[0], others[1]},
+                timeout=limits.statement_s or None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if not query.task.done():
-                query.cancel()
+                left = self.client.gone.is_set() or self.home.closed
+                query.cancel(SkyError(TIMEOUT))
                 await asyncio.gather(query.task, return_exceptions=True)
-                raise ClientGone
-            if query.task.cancelled():
-                raise query.reason or SkyError(INTERRUPTED)
-            query.task.result()
+                if left:
+                    raise ClientGone
+            self._check_done(query.task, query, out or self.client)
+            self._diagnostics = Diagnostics(query.rows, query.warnings, query.notes)
         except asyncio.CancelledError:
             query.task.cancel()
             await asyncio.gather(query.task, return_exceptions=True)
             raise
         finally:
-            for watcher in (gone, lost):
-                watcher.cancel()
-            await asyncio.gather(gone, lost, return_exceptions=True)
+            for other in others:
+                other.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
             self._registry.end(query)
+            self._usage.end(self.user)
+            self.client.limit_rows(0)
+
+    def _check_done(self, task: asyncio.Task[None], query: RunningQuery, out: Reply) -> None:
+        """Raise what ended a query, unless its answer had been sent to the end by then."""
+        failed = task.cancelled() or task.exception() is not None
+        if failed and out.ended:
+            log.warning("query %s: interrupted after its answer", query.query_id)
+        elif task.cancelled():
+            raise query.reason or SkyError(INTERRUPTED)
+        else:
+            task.result()
+
+    async def _watch(self, query: RunningQuery, sql: bytes) -> None:
+        """Be seen, and be killed, at the home server while a distributed query runs for long.
+
+        KILL may reach another proxy process; it ends what this session runs at home, and that ends the query.
+        """
+        await asyncio.sleep(_WATCH_AFTER_S)
+        while self.home.asking:
+            await asyncio.sleep(_WATCH_AFTER_S)
+        if await self.home.watch(sql, self._door.pool):
+            query.cancel()
+
+    # prepared statements -------------------------------------------------------------------------
 
     async def _prepare(self, sql: bytes) -> None:
         route = await self._engine.decide(self, sql)
@@ -199,33 +385,66 @@ class Session:
             native = route.sql
         elif isinstance(route, Local):
             raise SkyError(UNKNOWN_COMMAND)
-        seen = await self.home.relay(bytes((COM_PREPARE,)) + native, ReplyKind.PREPARE, self.out)
+        seen = await self.home.relay(bytes((COM_PREPARE,)) + native, ReplyKind.PREPARE, self.client)
         for event in seen:
             if isinstance(event, PreparedEvent) and isinstance(route, Distributed):
-                self._prepared[event.statement_id] = Prepared(route, event.parameters)
+                self._prepared[event.statement_id] = Prepared(sql, route, event.parameters)
 
     async def _execute(self, payload: bytes) -> None:
-        prepared = self._prepared.get(int.from_bytes(payload[1:5], "little"))
+        prepared = self._prepared.get(_statement_id(payload))
         if prepared is None:
             self.settings_dirty = True
+            self._diagnostics = None
             try:
-                await self.home.relay(payload, ReplyKind.QUERY, self.out)
+                await self.home.relay(payload, ReplyKind.QUERY, self.client)
             except Trapped:
                 raise trap_error() from None
             return
+        prepared.close_cursor()
         parameters = prepared.bind(payload)
-        route = prepared.distributed
-        await self._distributed(
-            route.native, self._engine.run(self, route, parameters, True, self.home.status)
-        )
+        if not payload[5] & _READ_ONLY_CURSOR:
+            await self._distributed(prepared.text, self._engine_run(prepared.distributed, parameters, True))
+            return
+        limits = self._usage.of(self.user)
+        cursor = Cursor(min(self._limits.cursor_bytes, limits.result_bytes or self._limits.cursor_bytes))
+        aside = copy.copy(self)
+        aside.out = cursor
+        try:
+            await self._distributed(
+                prepared.text, aside._engine_run(prepared.distributed, parameters, True), cursor
+            )
+            prepared.cursor = cursor
+            await cursor.open(self.client, self.home.status)
+        except BaseException:
+            prepared.cursor = None
+            cursor.close()
+            raise
+
+    async def _fetch(self, payload: bytes) -> None:
+        number = _statement_id(payload)
+        prepared = self._prepared.get(number)
+        if prepared is None:
+            await self.home.relay(payload, ReplyKind.FETCH, self.client)
+        elif prepared.cursor is None:
+            raise SkyError(NO_CURSOR, id=number)
+        else:
+            wanted = int.from_bytes(payload[5:9], "little")
+            if not await prepared.cursor.fetch(self.client, wanted, self.home.status):
+                prepared.close_cursor()
+
+    def _reset(self, number: int) -> None:
+        prepared = self._prepared.get(number)
+        if prepared is not None:
+            prepared.reset()
 
     async def _long_data(self, payload: bytes) -> None:
-        prepared = self._prepared.get(int.from_bytes(payload[1:5], "little"))
+        prepared = self._prepared.get(_statement_id(payload))
         if prepared is None:
-            await self.home.send(_command(payload))
+            await self.home.send(packet(payload, 0))
             return
-        index = int.from_bytes(payload[5:7], "little")
-        prepared.long_data[index] = prepared.long_data.get(index, b"") + payload[7:]
+        prepared.add_long_data(
+            int.from_bytes(payload[5:7], "little"), payload[7:], self._limits.long_data_bytes
+        )
 
     # what the proxy owns -------------------------------------------------------------------------
 
@@ -238,12 +457,12 @@ class Session:
         """KILL goes home, which checks that the victim may be killed; then its distributed query ends too."""
         await self.home.table(sql)
         self._cancel(number)
-        await self.out.ok(self.home.status)
+        await self.client.ok(self.home.status)
 
     async def _processlist(self, sql: bytes) -> None:
-        """The home server's list, with the state of distributed queries filled in."""
+        """The home server's list, which shows what this user may see, with distributed queries filled in."""
         found = await self.home.table(sql)
-        await self.out.columns(found.columns, self.home.status)
+        await self.client.columns(found.columns, self.home.status)
         for row in found.rows:
             query = self._registry.queries.get(int(row[0] or b"0"))
             if query is not None and len(row) >= 8:
@@ -251,12 +470,14 @@ class Session:
                 row[7] = query.sql.encode()
                 if len(row) > 8:
                     row[8] = b"%.3f" % (100 * query.chunks_done / max(1, query.chunks_total))
-            await self.out.packet(text_row(row))
-        await self.out.end(0, self.home.status)
+            await self.client.packet(text_row(row))
+        await self.client.end(0, self.home.status)
 
 
-def _command(payload: bytes) -> bytes:
-    return packet(payload, 0)
+def _statement_id(payload: bytes) -> int:
+    if len(payload) < 5:
+        raise PacketError("statement id missing")
+    return int.from_bytes(payload[1:5], "little")
 
 
 def text_row(values: list[bytes | None]) -> bytes:

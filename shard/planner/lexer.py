@@ -157,23 +157,29 @@ def _is_code(version: str | None) -> bool:
 def split_statements(sql: bytes, mode: LexerMode = LexerMode()) -> list[bytes]:
     """Return the statements of a packet, verbatim, without their semicolons.
 
-    A packet with one statement comes back unchanged but for a trailing semicolon. Text that does
-    not lex is returned whole, so that the server reports it.
+    As in MariaDB semicolons and blanks at the end do not count, and comments alone are a statement. Text
+    that does not lex is returned whole, so that the server reports it.
     """
     if b";" not in sql:
         return [sql]
-    text = sql.decode("latin-1")
     try:
-        cuts = [token.start for token in tokenize(text, mode) if token.text == ";"]
+        cuts = [token.start for token in tokenize(sql.decode("latin-1"), mode) if token.text == ";"]
     except LexError:
         return [sql]
-    parts, start = [], 0
-    for cut in [*cuts, len(sql)]:
-        part = sql[start:cut]
-        if part.strip() and tokenize(part.decode("latin-1"), mode):
-            parts.append(part)
-        start = cut + 1
-    return parts or [sql]
+    parts = [
+        sql[start:cut] for start, cut in zip([0, *(cut + 1 for cut in cuts)], [*cuts, len(sql)], strict=True)
+    ]
+    while len(parts) > 1 and not parts[-1].strip():
+        parts.pop()
+    return parts
+
+
+def is_blank(sql: bytes, mode: LexerMode = LexerMode()) -> bool:
+    """Whether a text consists of blanks and comments."""
+    try:
+        return not tokenize(sql.decode("latin-1"), mode)
+    except LexError:
+        return False
 
 
 def unquote(token: Token) -> str:

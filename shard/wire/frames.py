@@ -146,14 +146,26 @@ class Rows(msgspec.Struct, frozen=True, tag="rows"):
     rows: int
 
 
+class Note(msgspec.Struct, frozen=True, array_like=True):
+    """One row of SHOW WARNINGS."""
+
+    level: str
+    code: int
+    message: str
+
+
 class BatchEnd(msgspec.Struct, frozen=True, tag="batch_end"):
-    """All rows of these chunks have been sent: they may be released."""
+    """All rows of these chunks have been sent: they may be released.
+
+    `warnings` counts the conditions; `notes` are some of them.
+    """
 
     batch: int
     chunks: tuple[int, ...]
     rows: int
     bytes: int
     warnings: int = 0
+    notes: tuple[Note, ...] = ()
 
 
 class JobEnd(msgspec.Struct, frozen=True, tag="job_end"):

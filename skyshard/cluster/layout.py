@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from skyshard.cluster import mariadb
+from skyshard.cluster import certificate, mariadb
 from skyshard.cluster import state as states
 from skyshard.errors import UserError
 
@@ -94,7 +94,9 @@ def _socket_path(directory: Path, name: str) -> str:
     return str(short / f"{name}.sock")
 
 
-def plan(directory: Path, workers: int, replicas: int, port: int, proxies: int) -> states.ClusterState:
+def plan(
+    directory: Path, workers: int, replicas: int, port: int, proxies: int, tls: str
+) -> states.ClusterState:
     """Choose ports, write the configuration files and return the cluster's state, nothing started yet."""
     names = ["home", *(f"worker{number}" for number in range(1, workers + 1))]
     sockets = {name: _socket_path(directory, name) for name in names}
@@ -122,7 +124,8 @@ def plan(directory: Path, workers: int, replicas: int, port: int, proxies: int) 
     for number in range(1, proxies + 1):
         name = f"proxy{number}"
         config = directory / "run" / f"{name}.yaml"
-        config.write_text(_proxy_config(directory, port, ports[f"{name}-http"], sockets["home"], proxies > 1))
+        text = _proxy_config(directory, port, ports[f"{name}-http"], sockets["home"], proxies > 1)
+        config.write_text(text + _tls_config(directory, tls))
         listed.append(
             states.Process(name=name, kind="proxy", argv=[*skyshard, "proxy", "--config", str(config)])
         )
@@ -131,6 +134,7 @@ def plan(directory: Path, workers: int, replicas: int, port: int, proxies: int) 
         workers=workers,
         replicas=replicas,
         proxies=proxies,
+        tls=tls,
         sockets=sockets,
         ports=ports,
         processes=listed,
@@ -142,8 +146,8 @@ def _quoted(value: object) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def _server(directory: Path, path: str) -> str:
-    return f"{{socket: {_quoted(path)}, password_file: {_quoted(directory / 'secrets' / 'service')}}}"
+def _server(directory: Path, path: str, more: str = "") -> str:
+    return f"{{socket: {_quoted(path)}, password_file: {_quoted(directory / 'secrets' / 'service')}{more}}}"
 
 
 def _agent_config(directory: Path, name: str, path: str, ports: dict[str, int]) -> str:
@@ -159,7 +163,18 @@ def _agent_config(directory: Path, name: str, path: str, ports: dict[str, int]) 
 def _proxy_config(directory: Path, port: int, http: int, path: str, shared: bool) -> str:
     return (
         f"listen: 127.0.0.1:{port}\nhttp: 127.0.0.1:{http}\nreuse_port: {str(shared).lower()}\n"
-        f"secret_file: {_quoted(directory / 'secrets' / 'agents')}\nhome: {_server(directory, path)}\n"
+        f"secret_file: {_quoted(directory / 'secrets' / 'agents')}\n"
+        f"home: {_server(directory, path, ', proxy_protocol: true')}\n"
+    )
+
+
+def _tls_config(directory: Path, tls: str) -> str:
+    if tls == "off":
+        return ""
+    made = certificate.provide(directory / "tls")
+    return (
+        f"tls: {{certificate: {_quoted(made.certificate)}, key: {_quoted(made.key)}, "
+        f"required: {str(tls == 'required').lower()}}}\n"
     )
 
 

@@ -40,6 +40,7 @@ class Wish:
     replicas: int | None = None
     port: int | None = None
     proxies: int | None = None
+    tls: str | None = None
 
 
 def home_address(directory: Path, state: states.ClusterState) -> Address:
@@ -111,6 +112,7 @@ def _refuse_changes(directory: Path, state: states.ClusterState, wish: Wish) -> 
         "--workers": (wish.workers, state.workers),
         "--replicas": (wish.replicas, state.replicas),
         "--processes": (wish.proxies, state.proxies),
+        "--tls": (wish.tls, state.tls),
     }
     for option, (wanted, has) in asked.items():
         if wanted is not None and wanted != has:
@@ -129,6 +131,7 @@ def _planned(directory: Path, old: states.ClusterState | None, wish: Wish) -> st
     replicas = had.replicas if wish.replicas is None else wish.replicas
     port = had.port if wish.port is None else wish.port
     proxies = had.proxies if wish.proxies is None else wish.proxies
+    tls = had.tls if wish.tls is None else wish.tls
     if old is not None and workers < old.workers:
         raise UserError(
             f"the cluster in {directory} has {old.workers} workers; they hold data and cannot be fewer"
@@ -141,7 +144,7 @@ def _planned(directory: Path, old: states.ClusterState | None, wish: Wish) -> st
         raise UserError(f"port {port} is in use on 127.0.0.1; choose another with --port")
     for name in ("service", "agents"):
         layout.secret(directory, name)
-    return layout.plan(directory, workers, replicas, port, proxies)
+    return layout.plan(directory, workers, replicas, port, proxies, tls)
 
 
 def _launch(directory: Path) -> None:

@@ -24,7 +24,7 @@ class ClusterState(msgspec.Struct, kw_only=True):
     """Ports, sockets and processes.
 
     `sockets` are the MariaDB servers' by name; `ports` are the agents' data ports by worker name, and the
-    HTTP ports by process (``worker1-http``, ``proxy1-http``).
+    HTTP ports by process (``worker1-http``, ``proxy1-http``). `tls` is clients': on, off or required.
     """
 
     version: int = 1
@@ -32,6 +32,7 @@ class ClusterState(msgspec.Struct, kw_only=True):
     workers: int
     replicas: int
     proxies: int = 1
+    tls: str = "on"
     sockets: dict[str, str]
     ports: dict[str, int]
     processes: list[Process] = []

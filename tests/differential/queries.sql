@@ -325,7 +325,7 @@ SELECT DISTINCT kind, g FROM lab.Star ORDER BY kind, g LIMIT 5 OFFSET 3
 -- name: nested 47
 SELECT g, COUNT(*) c FROM lab.Star GROUP BY g HAVING c > (SELECT AVG(c) FROM (SELECT COUNT(*) c FROM lab.Star GROUP BY g) z)
 -- name: nested 48
-SELECT USER() = CURRENT_USER(), DATABASE(), COUNT(*) FROM lab.Star WHERE g > 1
+SELECT USER() LIKE 'root@%', CURRENT_USER() LIKE 'root@%', DATABASE(), COUNT(*) FROM lab.Star WHERE g > 1
 -- name: nested 49
 SELECT starId FROM lab.Star ORDER BY (SELECT COUNT(*) FROM lab.Visit v WHERE v.starId = Star.starId) DESC, starId LIMIT 10
 -- name: nested 50 [ordered]

@@ -12,15 +12,6 @@ from shard.wire import rows
 from shard.wire.frames import Parameter
 
 
-@pytest.fixture
-def client(cluster):
-    connection = pymysql.connect(
-        host="127.0.0.1", port=cluster.port, user="root", database="hip", autocommit=True
-    )
-    yield connection
-    connection.close()
-
-
 def ask(client, sql, *arguments):
     with client.cursor() as cursor:
         cursor.execute(sql, *arguments)
@@ -178,7 +169,8 @@ def test_the_connection_is_cut_by_nonsense(cluster):
     with socket.create_connection(("127.0.0.1", cluster.port), timeout=5) as raw:
         raw.recv(4096)
         raw.sendall(b"\x05\x00\x00\x01hello")
-        assert raw.recv(4096) == b""
+        said = b"".join(iter(lambda: raw.recv(4096), b""))
+    assert said == b"\x16\x00\x00\x02\xff\x13\x04#08S01Bad handshake"
 
 
 def test_rows_are_text(client):

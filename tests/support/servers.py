@@ -2,20 +2,24 @@
 
 import contextlib
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import yaml
+
 from backend.address import Address
-from skyshard.cluster import mariadb
+from skyshard.cluster import certificate, mariadb
+from skyshard.cluster.local import free_port
 
 
 class PlainMariaDB:
-    """One plain MariaDB server with a unix socket."""
+    """One plain MariaDB server with a unix socket, and perhaps a port."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, port: int | None = None, tls: certificate.Files | None = None) -> None:
+        self.directory, self.port, self.tls = directory, port, tls
         directory.mkdir(parents=True)
         mariadb.initialise(directory / "data", mariadb.account_sql("plain"))
         self.socket = str(directory / "s")
@@ -28,6 +32,11 @@ class PlainMariaDB:
 
     def start(self) -> None:
         command = mariadb.command(self.directory / "data", self.socket, self.directory, "plain", home=True)
+        if self.port is not None:
+            command.remove("--skip-networking")
+            command += ["--bind-address=127.0.0.1", f"--port={self.port}"]
+        if self.tls is not None:
+            command += [f"--ssl-cert={self.tls.certificate}", f"--ssl-key={self.tls.key}"]
         log = (self.directory / "log").open("ab")
         with log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -72,3 +81,32 @@ class LocalCluster:
         skyshard("cluster", "down", "--dir", self.directory, check=False)
         with contextlib.suppress(OSError):
             shutil.rmtree(self.directory)
+
+
+class ExtraProxy:
+    """One more proxy process of a running cluster, with settings of its own."""
+
+    def __init__(self, cluster: LocalCluster, directory: Path, **settings: object) -> None:
+        self.port = free_port()
+        config = yaml.safe_load((cluster.directory / "run" / "proxy1.yaml").read_text())
+        config |= {"listen": f"127.0.0.1:{self.port}", "http": None, "reuse_port": False, **settings}
+        directory.mkdir(parents=True, exist_ok=True)
+        self.log = directory / f"proxy-{self.port}.log"
+        path = directory / f"proxy-{self.port}.yaml"
+        path.write_text(yaml.safe_dump({key: value for key, value in config.items() if value is not None}))
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "skyshard.cli", "proxy", "--config", str(path)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)

@@ -38,7 +38,7 @@ async def copy_database(directory, database: str, plain: Address, engine: str = 
     for table in tables:
         head = f"CREATE TABLE {quote(table.name)}"
         await twin.run(
-            f"CREATE TABLE {quote(database)}.{quote(table.name)}{table.ddl[len(head) :]} ENGINE={engine}"
+            f"CREATE TABLE {quote(database)}.{quote(table.name)}{table.ddl[len(head) :]} ENGINE={engine} ROW_FORMAT=DYNAMIC"
         )
         names = [column.name for column in table.columns]
         if table.is_sharded:

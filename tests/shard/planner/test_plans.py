@@ -104,6 +104,8 @@ def test_statements_are_split_outside_of_literals_and_comments():
         b"select ';' /* ; */",
         b" select 2 -- ;\n",
     ]
+    assert split_statements(b"select 1;;\n;") == [b"select 1"]
+    assert split_statements(b"select 1; ;/* */") == [b"select 1", b" ", b"/* */"]
 
 
 @pytest.mark.parametrize(("ansi", "escapes"), [(False, False), (True, False), (False, True), (True, True)])

@@ -1,0 +1,118 @@
+"""Cursors over distributed results: rows are kept aside and handed out by COM_STMT_FETCH.
+
+As in MariaDB the statement runs to its end when it is executed, and its rows wait in a temporary file (the
+first megabyte in memory), so a cursor holds no worker, no connection and little memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+
+from proxy.session.client import ClientStream
+from shard.errors import LIMIT_EXCEEDED, SkyError
+from shard.wire.packets import MAX_PAYLOAD, packet
+from shard.wire.replies import CURSOR_EXISTS
+
+LAST_ROW_SENT = 0x0080
+IN_MEMORY = 1 << 20
+_READ = 256 << 10
+
+
+class Cursor:
+    """The rows of one executed statement; takes the place of the client while it runs.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes of rows it may keep.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed by close()
+        self._limit = limit
+        self._size = self._at = 0
+        self._rest = b""
+        self.definitions: tuple[bytes, ...] = ()
+        self.warnings = 0
+        self.started = self.ended = False
+
+    async def columns(self, definitions: Sequence[bytes], status: int = 2) -> None:
+        """Keep the head of the result set."""
+        del status
+        self.started = True
+        self.definitions = tuple(definitions)
+
+    async def packet(self, payload: bytes) -> None:
+        """Keep a row's payload."""
+        await self.rows(packet(payload, 0))
+
+    async def rows(self, block: bytes) -> None:
+        """Keep whole row packets."""
+        self._size += len(block)
+        if self._size > self._limit:
+            raise SkyError(
+                LIMIT_EXCEEDED, limit="size of a cursor", value=f"{self._limit} bytes", setting="cursor_bytes"
+            )
+        if self._size > IN_MEMORY:
+            await asyncio.to_thread(self._file.write, block)
+        else:
+            self._file.write(block)
+
+    async def end(self, warnings: int = 0, status: int = 2) -> None:
+        """Keep how the result ended."""
+        del status
+        self.warnings, self.ended = warnings, True
+
+    async def open(self, client: ClientStream, status: int) -> None:
+        """Send the answer to COM_STMT_EXECUTE: columns, then that there is a cursor."""
+        status |= CURSOR_EXISTS
+        if client.deprecate_eof:
+            await client.columns(self.definitions, status)
+            await client.end(self.warnings, status)
+        else:  # the EOF after the columns is the whole end
+            await client.columns(self.definitions, status)
+        self._file.seek(0)
+
+    async def fetch(self, client: ClientStream, wanted: int, status: int) -> bool:
+        """Send up to `wanted` rows, and whether they were the last; return whether there may be more.
+
+        As in MariaDB the end is told by the fetch that meets it, which may be one without rows.
+        """
+        left = wanted
+        while left:
+            block, count = await self._next(left)
+            if not count:
+                break
+            left -= count
+            await client.rows(block)
+        await client.end(0, status | (LAST_ROW_SENT if left else CURSOR_EXISTS))
+        return not left
+
+    async def _next(self, wanted: int) -> tuple[bytes, int]:
+        """Return at most `wanted` whole rows and how many they are; none at the end."""
+        while True:
+            end, count = _whole_rows(self._rest, self._at, wanted)
+            if count:
+                block, self._at = self._rest[self._at : end], end
+                return block, count
+            more = await asyncio.to_thread(self._file.read, _READ)
+            if not more:
+                return b"", 0
+            self._rest, self._at = self._rest[self._at :] + more, 0
+
+    def close(self) -> None:
+        """Forget the rows."""
+        self._file.close()
+
+
+def _whole_rows(data: bytes, at: int, wanted: int) -> tuple[int, int]:
+    """Return where the first `wanted` whole rows from `at` end, or as many as there are, and their number."""
+    end, count = at, 0
+    while count < wanted and at + 4 <= len(data):
+        length = data[at] | data[at + 1] << 8 | data[at + 2] << 16
+        at += 4 + length
+        if at <= len(data) and length < MAX_PAYLOAD:
+            end, count = at, count + 1
+    return end, count

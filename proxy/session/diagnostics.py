@@ -1,0 +1,128 @@
+"""What a session remembers of its last distributed statement, for the questions that ask about it.
+
+SHOW WARNINGS, SHOW COUNT(*) WARNINGS, @@warning_count, FOUND_ROWS() and ROW_COUNT() are about the statement
+before; the home server has not run it, so the proxy answers from what it kept.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from shard.planner.lexer import LexerMode, LexError, Token, TokenKind, tokenize
+from shard.wire.frames import Note
+
+MOST_NOTES = 64
+"""Conditions kept of a statement: MariaDB's default max_error_count."""
+
+_SHOW = re.compile(
+    rb"\s*SHOW\s+(?P<count>COUNT\s*\(\s*\*\s*\)\s+)?(?P<what>WARNINGS|ERRORS)"
+    rb"(?:\s+LIMIT\s+(?P<one>\d+)(?:\s*(?P<sep>,|OFFSET)\s*(?P<two>\d+))?)?\s*;?\s*\Z",
+    re.IGNORECASE,
+)
+QUESTIONS = re.compile(rb"(?i)found_rows|row_count|warning_count|error_count")
+"""What a statement says that may ask about the one before."""
+
+
+@dataclass(slots=True)
+class Diagnostics:
+    """The last distributed statement's conditions and counts.
+
+    Attributes
+    ----------
+    found_rows : int
+        Rows it returned.
+    warnings : int
+        Conditions in all; `notes` are the first of them.
+    """
+
+    found_rows: int = 0
+    warnings: int = 0
+    notes: list[Note] = field(default_factory=list)
+
+    @staticmethod
+    def of_error(errno: int, message: str) -> Diagnostics:
+        """Return what is known after an error."""
+        return Diagnostics(0, 1, [Note("Error", errno, message)])
+
+    def errors(self) -> int:
+        """Return the number of errors."""
+        return sum(note.level == "Error" for note in self.notes)
+
+    def show(self, sql: bytes) -> Shown | None:
+        """Return the answer to SHOW WARNINGS and its kin; None if the statement is another."""
+        match = _SHOW.match(sql)
+        if match is None:
+            return None
+        errors_only = match["what"].upper() == b"ERRORS"
+        if match["count"]:
+            return Shown([[str(self.errors() if errors_only else self.warnings).encode()]])
+        notes = [note for note in self.notes if note.level == "Error" or not errors_only]
+        skip, most = 0, len(notes)
+        if match["one"]:
+            first, second = int(match["one"]), match["two"]
+            if second is None:
+                most = first
+            elif match["sep"] == b",":
+                skip, most = first, int(second)
+            else:
+                skip, most = int(second), first
+        return Shown(
+            [
+                [note.level.encode(), str(note.code).encode(), note.message.encode()]
+                for note in notes[skip : skip + most]
+            ]
+        )
+
+    def fill_in(self, sql: bytes, mode: LexerMode) -> bytes | None:
+        """Return a statement with its questions about the last one answered; None if it asks nothing."""
+        if not QUESTIONS.search(sql):
+            return None
+        text = sql.decode("latin-1")
+        try:
+            tokens = tokenize(text, mode)
+        except LexError:
+            return None
+        out, at = "", 0
+        for start, end, value in self._questions(tokens):
+            whole = text[tokens[start].start : tokens[end].start + len(tokens[end].text)]
+            out += text[at : tokens[start].start] + _typed(whole, value) + _alias(tokens, start, end, whole)
+            at = tokens[end].start + len(tokens[end].text)
+        return (out + text[at:]).encode("latin-1") if at else None
+
+    def _questions(self, tokens: list[Token]) -> list[tuple[int, int, int]]:
+        """Return (first token, last token, answer) of each question."""
+        found = []
+        values = {"FOUND_ROWS": self.found_rows, "ROW_COUNT": -1}
+        variables = {"WARNING_COUNT": self.warnings, "ERROR_COUNT": self.errors()}
+        for index, token in enumerate(tokens):
+            called = [item.text for item in tokens[index + 1 : index + 3]] == ["(", ")"]
+            if token.kind is TokenKind.WORD and token.upper in values and called:
+                found.append((index, index + 2, values[token.upper]))
+            elif token.kind is TokenKind.VARIABLE and token.text.startswith("@@"):
+                name = token.upper.removeprefix("@@").removeprefix("SESSION.").removeprefix("LOCAL.")
+                if name in variables:
+                    found.append((index, index, variables[name]))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Rows of an answer."""
+
+    rows: list[list[bytes | None]]
+
+
+def _typed(question: str, value: int) -> str:
+    """Return an expression of the question's type that is the value."""
+    return f"IF(0,{question}," + (f"CAST({value} AS UNSIGNED))" if question[0] == "@" else f"{value})")
+
+
+def _alias(tokens: list[Token], start: int, end: int, whole: str) -> str:
+    """Return the name that the column has without the value: only where it is a whole select item."""
+    depth = sum((token.text == "(") - (token.text == ")") for token in tokens[:start])
+    before = tokens[start - 1].upper if start else ""
+    after = tokens[end + 1].upper if end + 1 < len(tokens) else ""
+    if depth or before not in ("SELECT", ",") or after not in ("", ",", "FROM", "LIMIT", "UNION", "INTO"):
+        return ""
+    return " AS `" + whole.replace("`", "``") + "`"

@@ -1,0 +1,202 @@
+"""The handshake's packets as values: the greeting as this proxy sends it, and what the client answers.
+
+Layouts: Protocol::HandshakeV10, SSLRequest, HandshakeResponse41 and COM_CHANGE_USER of the MySQL protocol as
+MariaDB 10.11 speaks it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mysql_mimic.types import Capabilities
+
+from shard.wire.packets import PacketError, lenenc_bytes, read_lenenc_bytes
+
+C = Capabilities
+SSL, COMPRESS, MULTI_STATEMENTS, MYSQL_CLIENT = 0x800, 0x20, 0x10000, 0x1
+IMPLEMENTED = int(
+    C.CLIENT_PROTOCOL_41 | C.CLIENT_SECURE_CONNECTION | C.CLIENT_PLUGIN_AUTH | C.CLIENT_CONNECT_WITH_DB
+    | C.CLIENT_LONG_FLAG | C.CLIENT_FOUND_ROWS | C.CLIENT_CONNECT_ATTRS
+    | C.CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA | C.CLIENT_DEPRECATE_EOF | C.CLIENT_SESSION_TRACK
+    | 0x80 | 0x400 | 0x2000 | MULTI_STATEMENTS | 0x20000 | 0x40000 | 0x10 | 0x100
+)  # fmt: skip
+"""0x80 LOCAL_FILES, 0x400 INTERACTIVE, 0x2000 TRANSACTIONS, 0x20000 MULTI_RESULTS, 0x40000
+PS_MULTI_RESULTS, 0x10 NO_SCHEMA, 0x100 IGNORE_SPACE: flags that the library lacks or that only the home
+server heeds. TLS and compression are this proxy's own and end here."""
+
+_PLUGIN_AUTH, _LENENC, _SECURE = (
+    int(C.CLIENT_PLUGIN_AUTH),
+    int(C.CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA),
+    0x8000,
+)
+_WITH_DB, _ATTRS, _41 = int(C.CLIENT_CONNECT_WITH_DB), int(C.CLIENT_CONNECT_ATTRS), int(C.CLIENT_PROTOCOL_41)
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """The home server's first packet, changed to what this proxy offers."""
+
+    thread_id: int
+    scramble: bytes
+    payload: bytes
+
+
+def greeting(payload: bytes, tls: bool) -> Greeting:
+    """Return the greeting for the client.
+
+    Raises
+    ------
+    PacketError
+        If the home server's is cut short.
+    """
+    end = payload.find(b"\0", 1)
+    low = end + 1 + 4 + 8 + 1
+    if end < 0 or len(payload) < low + 18 + 13:
+        raise PacketError("greeting cut short")
+    server = int.from_bytes(payload[low : low + 2] + payload[low + 5 : low + 7], "little")
+    mask = (server & IMPLEMENTED | COMPRESS | (SSL if tls else 0)).to_bytes(4, "little")
+    out = bytearray(payload)
+    out[low : low + 2], out[low + 5 : low + 7] = mask[:2], mask[2:]
+    out[low + 14 : low + 18] = b"\0\0\0\0"  # MariaDB's extended capabilities: none is implemented
+    scramble = payload[end + 5 : end + 13] + payload[low + 18 : low + 30]
+    return Greeting(int.from_bytes(payload[end + 1 : end + 5], "little"), scramble, bytes(out))
+
+
+@dataclass(slots=True)
+class Response:
+    """The client's answer to the greeting.
+
+    Attributes
+    ----------
+    head : bytes
+        Packet size, character set and filler: 28 bytes after the capabilities.
+    auth : bytes
+        What the client's plugin answered to the greeting's scramble.
+    """
+
+    capabilities: int
+    head: bytes
+    user: bytes
+    auth: bytes
+    database: bytes | None
+    plugin: str
+    attributes: bytes
+    names: dict[str, str] = field(default_factory=dict)
+
+    def encode(self, auth: bytes | None = None, plugin: str | None = None) -> bytes:
+        """Return the response for the home server, perhaps with another plugin's answer."""
+        flags = self.capabilities & IMPLEMENTED
+        answer = self.auth if auth is None else auth
+        out = flags.to_bytes(4, "little") + self.head[:24] + b"\0\0\0\0" + self.user + b"\0"
+        if flags & _LENENC:
+            out += lenenc_bytes(answer)
+        elif flags & _SECURE:
+            out += bytes((len(answer),)) + answer
+        else:
+            out += answer + b"\0"
+        if flags & _WITH_DB:
+            out += (self.database or b"") + b"\0"
+        if flags & _PLUGIN_AUTH:
+            out += (plugin or self.plugin).encode() + b"\0"
+        if flags & _ATTRS:
+            out += self.attributes
+        return out
+
+
+def _text(payload: bytes, at: int) -> tuple[bytes, int]:
+    end = payload.find(b"\0", at)
+    if end < 0:
+        return payload[at:], len(payload)
+    return payload[at:end], end + 1
+
+
+def _short(payload: bytes, at: int) -> tuple[bytes, int]:
+    if at >= len(payload) or at + 1 + payload[at] > len(payload):
+        raise PacketError("authentication answer cut short")
+    return payload[at + 1 : at + 1 + payload[at]], at + 1 + payload[at]
+
+
+def _attributes(raw: bytes) -> dict[str, str]:
+    """Return connection attributes; empty if they are not well formed."""
+    found: dict[str, str] = {}
+    try:
+        block, _ = read_lenenc_bytes(raw, 0) if raw else (b"", 0)
+        at = 0
+        while at < len(block):
+            key, at = read_lenenc_bytes(block, at)
+            value, at = read_lenenc_bytes(block, at)
+            found[key.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
+    except PacketError:
+        return {}
+    return found
+
+
+def wants_tls(payload: bytes) -> bool:
+    """Whether a packet is an SSLRequest."""
+    return len(payload) == 32 and bool(int.from_bytes(payload[:4], "little") & SSL)
+
+
+def response(payload: bytes) -> Response:
+    """Return the client's response.
+
+    Raises
+    ------
+    PacketError
+        If it is cut short, or of a protocol before 4.1.
+    """
+    if len(payload) < 33 or not int.from_bytes(payload[:4], "little") & _41:
+        raise PacketError("no response to a greeting")
+    flags = int.from_bytes(payload[:4], "little")
+    user, at = _text(payload, 32)
+    if flags & _LENENC:
+        auth, at = read_lenenc_bytes(payload, at)
+    elif flags & _SECURE:
+        auth, at = _short(payload, at)
+    else:
+        auth, at = _text(payload, at)
+    database: bytes | None = None
+    if flags & _WITH_DB:
+        database, at = _text(payload, at)
+    plugin = b""
+    if flags & _PLUGIN_AUTH:
+        plugin, at = _text(payload, at)
+    attributes = payload[at:] if flags & _ATTRS else b""
+    if flags & _ATTRS and not _attributes(attributes):
+        attributes = b"\0"
+    return Response(
+        flags, payload[4:32], user, auth, database, plugin.decode("ascii", "replace"), attributes,
+        _attributes(attributes),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class UserChange:
+    """COM_CHANGE_USER."""
+
+    user: bytes
+    auth: bytes
+    database: bytes
+    rest: bytes
+    plugin: str
+    attributes: bytes
+
+    def encode(self, auth: bytes, plugin: str) -> bytes:
+        """Return the command with another plugin's answer."""
+        head = b"\x11" + self.user + b"\0" + bytes((len(auth),)) + auth + self.database + b"\0"
+        return head + self.rest + plugin.encode() + b"\0" + self.attributes
+
+
+def user_change(payload: bytes) -> UserChange:
+    """Return a COM_CHANGE_USER's content.
+
+    Raises
+    ------
+    PacketError
+        If it is cut short.
+    """
+    user, at = _text(payload, 1)
+    auth, at = _short(payload, at)
+    database, at = _text(payload, at)
+    rest, at = payload[at : at + 2], at + 2
+    plugin, at = _text(payload, at)
+    return UserChange(user, auth, database, rest, plugin.decode("ascii", "replace"), payload[at:])

@@ -1,0 +1,96 @@
+"""What one user may use of a proxy: connections, running queries, result bytes, seconds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import msgspec
+
+from shard.errors import USER_LIMIT, SkyError
+
+
+class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Limits of one user in one proxy process; 0 is none.
+
+    Attributes
+    ----------
+    connections : int
+        Open sessions.
+    queries : int
+        Distributed queries that run at once.
+    result_bytes : int
+        Bytes of one distributed query's rows.
+    statement_s : float
+        Seconds one distributed query may run.
+    """
+
+    connections: int = 0
+    queries: int = 0
+    result_bytes: int = 0
+    statement_s: float = 0.0
+
+
+class SessionLimits(msgspec.Struct, frozen=True):
+    """Bytes that one session may make this process, or its disk, keep."""
+
+    packet_bytes: int = 1 << 30
+    long_data_bytes: int = 64 << 20
+    cursor_bytes: int = 1 << 30
+
+
+class Usage:
+    """Counts what users have open.
+
+    Parameters
+    ----------
+    default : Limits
+        Everybody's.
+    users : mapping
+        User name → limits in place of the default.
+    """
+
+    def __init__(self, default: Limits, users: Mapping[str, Limits]) -> None:
+        self._default, self._users = default, users
+        self._sessions: Counter[str] = Counter()
+        self._queries: Counter[str] = Counter()
+
+    def of(self, user: str) -> Limits:
+        """Return a user's limits."""
+        return self._users.get(user, self._default)
+
+    def enter(self, user: str) -> None:
+        """Count a session.
+
+        Raises
+        ------
+        SkyError
+            USER_LIMIT.
+        """
+        _count(self._sessions, user, self.of(user).connections, "connections")
+
+    def leave(self, user: str) -> None:
+        """End a session."""
+        self._sessions[user] -= 1
+        self._sessions += Counter()
+
+    def begin(self, user: str) -> None:
+        """Count a running query.
+
+        Raises
+        ------
+        SkyError
+            USER_LIMIT.
+        """
+        _count(self._queries, user, self.of(user).queries, "queries")
+
+    def end(self, user: str) -> None:
+        """End a running query."""
+        self._queries[user] -= 1
+        self._queries += Counter()
+
+
+def _count(counter: Counter[str], user: str, most: int, resource: str) -> None:
+    if most and counter[user] >= most:
+        raise SkyError(USER_LIMIT, user=user, resource=resource, value=counter[user])
+    counter[user] += 1

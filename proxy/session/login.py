@@ -1,0 +1,237 @@
+"""Logs a client in: TLS, the home server's authentication relayed, or passwords taken over TLS or RSA.
+
+The home server decides about every login. Its dialogue with the client's plugin is relayed; a client whose
+plugin the home server lacks (caching_sha2_password) is asked for the password itself, protected by TLS or
+RSA, and the proxy answers the home server with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from backend.pool import Pool
+from proxy.home.link import HomeLink
+from proxy.session import passwords
+from proxy.session.client import ClientStream
+from proxy.session.handshake import (
+    COMPRESS,
+    IMPLEMENTED,
+    MYSQL_CLIENT,
+    Response,
+    UserChange,
+    greeting,
+    response,
+    user_change,
+    wants_tls,
+)
+from proxy.session.passwords import SHA2
+from proxy.session.throttle import LoginThrottle
+from proxy.session.tls import Tls
+from shard.catalog.naming import literal
+from shard.errors import BAD_HANDSHAKE, BLOCKED, INSECURE, NO_SUCH_PLUGIN, ServerError, SkyError
+from shard.wire.packets import Ok, PacketError, lenenc_bytes, packet
+
+log = logging.getLogger("skyshard.login")
+
+_SWITCH, _MORE, _ERR = 0xFE, 0x01, 0xFF
+_FULL, _WANT_KEY = b"\x01\x04", b"\x02"
+
+
+@dataclass(frozen=True, slots=True)
+class Doorkeeper:
+    """What all logins of a process share.
+
+    `pool` reaches the home server with the service account: it knows what is kept of a password.
+    """
+
+    pool: Pool
+    tls: Tls | None
+    throttle: LoginThrottle
+    keys: passwords.KeyPair
+
+
+class Login:
+    """One connection's authentications: its first, and every COM_CHANGE_USER.
+
+    `admit` is asked, with the user's name, once the home server has accepted; it may raise SkyError.
+    """
+
+    def __init__(
+        self, client: ClientStream, home: HomeLink, door: Doorkeeper, admit: Callable[[str], None]
+    ) -> None:
+        self._client, self._home, self._door, self._admit = client, home, door, admit
+        self._scramble = b""
+        self._plugin = passwords.NATIVE
+        self.user = ""
+
+    async def run(self) -> Response | None:
+        """Greet and authenticate; return the client's response, or None if it may not come in.
+
+        Raises
+        ------
+        ClientGone
+            If the client leaves, or breaks off TLS.
+        SkyError
+            If it says nothing sensible.
+        """
+        _, payload = await self._home.packet()
+        if payload[:1] == b"\xff":
+            await self._client.raw(packet(payload, 0))
+            return None
+        first = greeting(payload, self._door.tls is not None)
+        self._home.thread_id, self._scramble = first.thread_id, first.scramble
+        await self._client.packet(first.payload)
+        payload = await self._client.answer()
+        if wants_tls(payload) and self._door.tls is not None:
+            await self._client.wire.start_tls(self._door.tls.context)
+            payload = await self._client.answer()
+        try:
+            said = response(payload)
+        except PacketError as error:
+            raise SkyError(BAD_HANDSHAKE) from error
+        if self._door.tls is not None and self._door.tls.required and not self._client.wire.secure:
+            raise SkyError(INSECURE)
+        self._client.capabilities = said.capabilities & IMPLEMENTED
+        self._home.deprecate_eof = self._client.deprecate_eof
+        self.user = said.user.decode("utf-8", "replace")
+        if not await self._first(said):
+            return None
+        if said.capabilities & COMPRESS:
+            self._client.wire.compress()
+        return said
+
+    async def change(self, payload: bytes) -> bool:
+        """Do a COM_CHANGE_USER; return whether it succeeded."""
+        said = user_change(payload)
+        self.user = said.user.decode("utf-8", "replace")
+        self._allowed()
+        if said.plugin == SHA2:
+            secret = await self._password()
+            await self._home.send(packet(self._changed(said, secret), 0))
+            return self._seen(await self._answer(secret))
+        await self._home.send(packet(payload, 0))
+        return self._seen(await self._relay(said.plugin))
+
+    def _changed(self, said: UserChange, secret: bytes) -> bytes:
+        return said.encode(passwords.native(secret, self._scramble), passwords.NATIVE)
+
+    def _allowed(self) -> None:
+        """Refuse one who guesses."""
+        wait = self._door.throttle.wait(self._client.wire.peer[0], self.user)
+        if wait:
+            log.warning("login of %r from %s blocked", self.user, self._client.wire.peer[0] or "a socket")
+            raise SkyError(BLOCKED, seconds=int(wait) + 1)
+
+    async def _first(self, said: Response) -> bool:
+        self._allowed()
+        if said.plugin == SHA2 and not self._speaks_native(said):
+            secret = await self._password()
+            auth = passwords.native(secret, self._scramble)
+            await self._home.send(packet(said.encode(auth, passwords.NATIVE), 1))
+            return self._seen(await self._answer(secret))
+        await self._home.send(packet(said.encode(), 1))
+        return self._seen(await self._relay(said.plugin))
+
+    def _speaks_native(self, said: Response) -> bool:
+        """Whether a client without TLS that names caching_sha2_password also knows the old plugin.
+
+        Oracle's library does up to version 8; without TLS it would refuse to send the password.
+        """
+        name, version = said.names.get("_client_name", ""), said.names.get("_client_version", "")
+        return not self._client.wire.secure and name == "libmysql" and version[:2] in ("5.", "8.")
+
+    def _seen(self, accepted: bool) -> bool:
+        """Count and log a refused login."""
+        address = self._client.wire.peer[0]
+        if accepted:
+            self._door.throttle.succeeded(address, self.user)
+        else:
+            self._door.throttle.failed(address, self.user)
+            log.warning("login of %r from %s refused", self.user, address or "a socket")
+        return accepted
+
+    # the home server's dialogue ------------------------------------------------------------------
+
+    async def _relay(self, plugin: str) -> bool:
+        """Relay authentication packets until OK or ERR; return whether it was OK."""
+        self._plugin = plugin or passwords.NATIVE
+        while True:
+            seq, payload = await self._home.packet()
+            if payload[:1] in (b"\x00", b"\xff"):
+                return await self._finish(payload)
+            if payload[0] == _SWITCH:
+                self._plugin = payload[1:].split(b"\0")[0].decode("ascii", "replace")
+            await self._client.packet(payload)
+            await self._home.send(packet(await self._client.answer(), (seq + 1) & 255))
+
+    async def _answer(self, secret: bytes) -> bool:
+        """Answer the home server's plugins with a password."""
+        self._plugin, scramble = passwords.NATIVE, self._scramble
+        while True:
+            seq, payload = await self._home.packet()
+            if payload[:1] in (b"\x00", b"\xff"):
+                return await self._finish(payload)
+            if payload[0] == _SWITCH:
+                name, _, scramble = payload[1:].partition(b"\0")
+                self._plugin = name.decode("ascii", "replace")
+            reply = passwords.answer(self._plugin, secret, scramble)
+            if reply is None:
+                raise SkyError(NO_SUCH_PLUGIN, plugin=self._plugin)
+            await self._home.send(packet(reply, (seq + 1) & 255))
+
+    async def _finish(self, payload: bytes) -> bool:
+        """Pass the home server's verdict on."""
+        if payload[0] == _ERR:
+            await self._client.packet(payload)
+            return False
+        self._admit(self.user)
+        ok = Ok.decode(payload)
+        self._home.status = ok.status
+        proof = await self._certificate_proof() if not self._client.capabilities & MYSQL_CLIENT else b""
+        if proof:
+            payload = Ok(
+                ok.affected_rows, ok.last_insert_id, ok.status & 0x2203, 0, lenenc_bytes(proof)
+            ).encode()
+        await self._client.packet(payload)
+        return True
+
+    async def _certificate_proof(self) -> bytes:
+        """Return the text that proves this proxy's certificate to one who knows the account's password."""
+        tls = self._door.tls
+        if tls is None or not self._client.wire.secure:
+            return b""
+        try:
+            account = (await self._home.table(b"SELECT CURRENT_USER()")).rows[0][0] or b""
+        except ServerError:  # an expired password: nothing may be asked
+            return b""
+        user, _, host = account.decode().rpartition("@")
+        async with self._door.pool.lease() as connection:
+            found = await connection.fetch(
+                f"SELECT Priv FROM mysql.global_priv WHERE User = {literal(user)} AND Host = {literal(host)}"
+            )
+        kept = passwords.kept_of(found[0][0] or b"{}", self._plugin) if found else b""
+        return passwords.certificate_proof(kept, self._scramble, tls.fingerprint) if kept else b""
+
+    # caching_sha2_password -----------------------------------------------------------------------
+
+    async def _password(self) -> bytes:
+        """Ask a client that speaks caching_sha2_password for its password, by full authentication."""
+        nonce = os.urandom(20).replace(b"\0", b"\1")
+        client = self._client
+        await client.packet(bytes((_SWITCH,)) + SHA2.encode() + b"\0" + nonce + b"\0")
+        if (await client.answer()).rstrip(b"\0") == b"":
+            return b""
+        await client.packet(_FULL)
+        said = await client.answer()
+        if client.wire.secure:
+            return said.removesuffix(b"\0")
+        if said == _WANT_KEY:
+            await client.packet(bytes((_MORE,)) + self._door.keys.public_pem())
+            said = await client.answer()
+        secret = self._door.keys.password(said, nonce)
+        if secret is None:
+            raise SkyError(BAD_HANDSHAKE)
+        return secret

@@ -1,0 +1,346 @@
+"""The socket's edge of a client connection: bytes in and out, through TLS and compression.
+
+Received bytes pile up here and are parsed on demand, so pipelined commands are kept and a client that
+sends without end is paused. TLS is done on memory buffers because the client's hello may come in the same
+segment as the packet that announces it. Compressed packets (zlib) are opened one at a time, when their
+content is wanted: a small compressed text can be a large one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import zlib
+from collections.abc import Callable
+from typing import cast
+
+from shard.wire.packets import MAX_PAYLOAD
+
+HIGH_WATER = 1 << 20
+"""Bytes received and not yet taken, past which reading pauses."""
+
+_PLAIN_BELOW = 50
+"""Bytes; shorter payloads are not worth compressing (MariaDB's own limit)."""
+_IN_THREAD = 64 << 10
+"""Bytes, past which compression would hold up other sessions."""
+_LEVEL = 1
+_PIECE = 1 << 20
+
+
+class ClientGone(Exception):  # noqa: N818 - it is what happened
+    """The client closed the connection, or broke the framing."""
+
+
+class ClientWire(asyncio.Protocol):
+    """Bytes of one client connection.
+
+    Parameters
+    ----------
+    accepted : callable
+        Called once with this wire when the connection is there.
+
+    Attributes
+    ----------
+    gone : asyncio.Event
+        Set when the client has disconnected.
+    on_gone : callable or None
+        Called at that moment, if no further command of the client waits.
+    """
+
+    def __init__(self, accepted: Callable[[ClientWire], None] = lambda _: None) -> None:
+        self._accepted = accepted
+        self._transport: asyncio.Transport | None = None
+        self.gone = asyncio.Event()
+        self.on_gone: Callable[[], None] | None = None
+        self._received = bytearray()
+        self._buffer = bytearray()
+        self._at = 0
+        self._want = 0
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._paused = self._full = False
+        self._compressed = False
+        self._packed_seq = 0
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls: ssl.SSLObject | None = None
+        self._shaking = False
+
+    # what the event loop calls -------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the transport and tell whoever waits for clients."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are of no common class
+        self._accepted(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep received bytes; pause the transport past the limit."""
+        if self._tls is not None:
+            self._incoming.write(data)
+            if not self._shaking:
+                self._decrypt()
+        else:
+            self._keep(data)
+        self._throttle()
+        self._wake()
+
+    def _keep(self, data: bytes) -> None:
+        if self._compressed:
+            self._received += data
+        else:
+            self._buffer += data
+
+    def _decrypt(self) -> None:
+        if self._tls is None:
+            return
+        try:
+            while data := self._tls.read(1 << 18):
+                self._keep(data)
+            self._ended()
+        except ssl.SSLWantReadError:
+            self._flush()  # answers to key updates
+        except ssl.SSLError:
+            self._ended()
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end, and wake whoever waits."""
+        self._ended()
+        self.resume_writing()
+
+    def eof_received(self) -> bool:
+        """Note that nothing more comes; the transport closes."""
+        self._ended()
+        return False
+
+    def _ended(self) -> None:
+        if not self.gone.is_set():
+            self.gone.set()
+            if self.on_gone is not None and self._waiting_bytes() == 0:
+                self.on_gone()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        """Note that the transport is full."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """Note that the transport has room again."""
+        self._full = False
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
+    # reading -------------------------------------------------------------------------------------
+
+    def _waiting_bytes(self) -> int:
+        return len(self._received) + len(self._buffer) - self._at
+
+    def _throttle(self) -> None:
+        if (
+            not self._paused
+            and self._transport is not None
+            and self._waiting_bytes() > HIGH_WATER + self._want
+        ):
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def _more(self, want: int) -> None:
+        """Wait for bytes; `want` is how many the reader needs in all."""
+        if self.gone.is_set():
+            raise ClientGone
+        self._want = want
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader, self._want = None, 0
+
+    async def read(self, size: int) -> bytes:
+        """Return exactly so many bytes of the packet stream.
+
+        Raises
+        ------
+        ClientGone
+            If they do not come.
+        """
+        while len(self._buffer) - self._at < size:
+            if self._compressed and self._open_one():
+                continue
+            await self._more(size)
+        end = self._at + size
+        data = bytes(memoryview(self._buffer)[self._at : end])
+        self._at = end
+        if self._at >= 1 << 16 or self._at == len(self._buffer):
+            del self._buffer[: self._at]
+            self._at = 0
+        return data
+
+    def _open_one(self) -> bool:
+        """Open the next compressed packet, if it is there as a whole."""
+        if len(self._received) < 7:
+            return False
+        size = int.from_bytes(self._received[:3], "little")
+        if len(self._received) < 7 + size:
+            self._want = 7 + size
+            return False
+        self._packed_seq = (self._received[3] + 1) & 255
+        plain = int.from_bytes(self._received[4:7], "little")
+        body = bytes(memoryview(self._received)[7 : 7 + size])
+        del self._received[: 7 + size]
+        if plain:
+            body = _inflate(body, plain)
+        self._buffer += body
+        return True
+
+    # writing -------------------------------------------------------------------------------------
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes of the packet stream, waiting while the client does not take them."""
+        if self._transport is None or self.gone.is_set():
+            raise ClientGone
+        if self._compressed:
+            data = await self._pack(data)
+        if self._tls is not None:
+            try:
+                self._tls.write(data)
+            except ssl.SSLError as error:
+                raise ClientGone from error
+            self._flush()
+        else:
+            self._transport.write(data)
+        while self._full and not self.gone.is_set():
+            self._writer = asyncio.get_running_loop().create_future()
+            try:
+                await self._writer
+            finally:
+                self._writer = None
+
+    async def _pack(self, data: bytes | bytearray | memoryview) -> bytes:
+        out = bytearray()
+        view = memoryview(data)
+        for start in range(0, len(data), _PIECE):
+            piece = bytes(view[start : start + _PIECE])
+            packed = b""
+            if len(piece) >= _IN_THREAD:
+                packed = await asyncio.to_thread(zlib.compress, piece, _LEVEL)
+            elif len(piece) >= _PLAIN_BELOW:
+                packed = zlib.compress(piece, _LEVEL)
+            small = bool(packed) and len(packed) < len(piece)
+            body = packed if small else piece
+            out += len(body).to_bytes(3, "little") + bytes((self._packed_seq,))
+            out += (len(piece) if small else 0).to_bytes(3, "little") + body
+            self._packed_seq = (self._packed_seq + 1) & 255
+        return bytes(out)
+
+    def _flush(self) -> None:
+        if self._outgoing.pending and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(self._outgoing.read())
+
+    # changes of the connection -------------------------------------------------------------------
+
+    def compress(self) -> None:
+        """From here on both directions are compressed packets."""
+        self._compressed = True
+        self._received += self._buffer[self._at :]
+        self._buffer.clear()
+        self._at = 0
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """Do the server's side of a TLS handshake.
+
+        Raises
+        ------
+        ClientGone
+            If it fails.
+        """
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._shaking = True
+        self._incoming.write(bytes(self._buffer[self._at :]))
+        self._buffer.clear()
+        self._at = 0
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self._flush()
+                await self._more(HIGH_WATER)
+            except ssl.SSLError as error:
+                self._flush()
+                raise ClientGone from error
+        self._shaking = False
+        self._flush()
+        self._decrypt()
+
+    @property
+    def secure(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self._tls is not None
+
+    @property
+    def cipher(self) -> str:
+        """Name of the cipher; empty without TLS."""
+        found = self._tls.cipher() if self._tls is not None else None
+        return found[0] if found is not None else ""
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """The client's address and port; empty and 0 if it has none."""
+        return _address(self._transport, "peername")
+
+    @property
+    def local(self) -> tuple[str, int]:
+        """The address and port the client connected to."""
+        return _address(self._transport, "sockname")
+
+    def farewell(self, data: bytes) -> None:
+        """Send the home server's last words, whatever they are, and close."""
+        if self._transport is not None and data and not self._compressed and not self._shaking:
+            if self._tls is None:
+                self._transport.write(data)
+            else:
+                with contextlib.suppress(ssl.SSLError):
+                    self._tls.write(data)
+        self.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Send what is left and close."""
+        if self._tls is not None and not self._shaking and not self.gone.is_set():
+            with contextlib.suppress(ssl.SSLError):  # the client's own goodbye is not waited for
+                self._tls.unwrap()
+            self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+
+def _address(transport: asyncio.Transport | None, what: str) -> tuple[str, int]:
+    found = transport.get_extra_info(what) if transport is not None else None
+    if isinstance(found, tuple) and len(found) >= 2:
+        return str(found[0]), int(found[1])
+    return "", 0
+
+
+def _inflate(body: bytes, size: int) -> bytes:
+    """Return a compressed packet's content, which must be exactly `size` bytes."""
+    if size > MAX_PAYLOAD + 4:
+        raise ClientGone
+    try:
+        inflater = zlib.decompressobj()
+        plain = inflater.decompress(body, size + 1)
+    except zlib.error as error:
+        raise ClientGone from error
+    if len(plain) != size or not inflater.eof:
+        raise ClientGone
+    return plain

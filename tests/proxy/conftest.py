@@ -1,0 +1,63 @@
+"""Fixtures of the sessions' tests: accounts, raw clients, proxies with settings of their own."""
+
+import pymysql
+import pytest
+
+from tests.support.rawclient import RawClient
+from tests.support.servers import ExtraProxy
+
+
+@pytest.fixture
+def client(cluster):
+    connection = pymysql.connect(
+        host="127.0.0.1", port=cluster.port, user="root", database="hip", autocommit=True
+    )
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def raw(cluster):
+    """Return a function that opens raw clients of the cluster."""
+    opened = []
+
+    def open_one(port=None, **options):
+        made = RawClient(port or cluster.port)
+        opened.append(made)
+        return made.connect(**options)
+
+    yield open_one
+    for made in opened:
+        made.socket.close()
+
+
+@pytest.fixture
+def proxy(cluster, tmp_path):
+    """Return a function that starts another proxy of the cluster."""
+    started = []
+
+    def start(**settings):
+        started.append(ExtraProxy(cluster, tmp_path, **settings))
+        return started[-1]
+
+    yield start
+    for made in started:
+        made.stop()
+
+
+@pytest.fixture
+def account(client):
+    """Return a function that makes an account."""
+    made = []
+
+    def create(name, how="IDENTIFIED BY 'geheim'", grants=("SELECT ON hip.*",)):
+        with client.cursor() as cursor:
+            cursor.execute(f"CREATE OR REPLACE USER {name} {how}")
+            for grant in grants:
+                cursor.execute(f"GRANT {grant} TO {name}")
+        made.append(name)
+
+    yield create
+    with client.cursor() as cursor:
+        for name in made:
+            cursor.execute(f"DROP USER IF EXISTS {name}")

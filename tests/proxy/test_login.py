@@ -1,0 +1,335 @@
+"""Logins: TLS, plugins, refusals and how they are slowed down, changes of user, limits, who sees whom."""
+
+import hashlib
+import re
+import ssl
+import threading
+import time
+
+import pymysql
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from tests.support.authority import Authority
+from tests.support.rawclient import (
+    DEPRECATE_EOF,
+    NATIVE,
+    SHA2,
+    SSL,
+    Closed,
+    RawClient,
+    ServerError,
+    native_answer,
+    sha2_answer,
+)
+from tests.support.servers import skyshard
+
+SLOW = "SELECT COUNT(*) FROM hip.Detection a JOIN hip.Detection b ON a.objectId = b.objectId WHERE SIN(a.flux * b.flux) + SIN(a.mjd * b.mjd) > 3"
+
+
+def refused(function, *arguments, **options):
+    with pytest.raises(ServerError) as caught:
+        function(*arguments, **options)
+    return caught.value.errno
+
+
+# TLS ---------------------------------------------------------------------------------------------
+
+
+def test_tls_is_on_and_its_certificate_verifies(cluster):
+    authority = cluster.directory / "tls" / "server.crt"
+    connection = pymysql.connect(
+        host="127.0.0.1", port=cluster.port, user="root", ssl_ca=str(authority), ssl_verify_identity=True
+    )
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM hip.Object")
+        assert cursor.fetchone() == (118216,)
+
+
+def test_tls_carries_large_rows_both_ways(raw):
+    with raw(tls=True) as client:
+        text = "x" * 17_000_000
+        assert client.query(f"SELECT '{text}'").rows == [(text.encode(),)]
+
+
+def test_the_certificate_is_proved_with_the_password(cluster, raw, account):
+    account("prover")
+    made = RawClient(cluster.port)
+    made.flags &= ~1  # MariaDB's own clients do not set CLIENT_MYSQL
+    with made:
+        made.connect(user="prover", password="geheim", tls=True)
+        found = x509.load_pem_x509_certificate((cluster.directory / "tls" / "server.crt").read_bytes())
+        fingerprint = found.fingerprint(hashes.SHA256())
+        kept = hashlib.sha1(hashlib.sha1(b"geheim").digest()).digest()
+        proof = hashlib.sha256(kept + made.scramble + fingerprint).hexdigest().encode()
+        assert made.auth_ok.endswith(bytes((65, 1)) + proof)
+        assert made.query("SELECT 1").rows == [(b"1",)]
+
+
+def test_tls_required(proxy, raw, cluster):
+    files = {
+        "certificate": str(cluster.directory / "tls/server.crt"),
+        "key": str(cluster.directory / "tls/server.key"),
+    }
+    port = proxy(tls=files | {"required": True}).port
+    assert refused(raw, port) == 3159
+    assert raw(port, tls=True).query("SELECT 1").rows == [(b"1",)]
+
+
+def test_tls_off(proxy, raw):
+    client = raw(proxy(tls=None).port)
+    assert not client.offered & SSL
+    assert client.query("SELECT 1").rows == [(b"1",)]
+
+
+def test_client_certificates(proxy, raw, cluster, tmp_path):
+    own, others = Authority(tmp_path / "own"), Authority(tmp_path / "others")
+    files = {
+        "certificate": str(cluster.directory / "tls/server.crt"),
+        "key": str(cluster.directory / "tls/server.key"),
+    }
+    port = proxy(tls=files | {"required": True, "client_ca": str(own.certificate)}).port
+
+    def context(files=None):
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+        if files is not None:
+            made.load_cert_chain(*files)
+        return made
+
+    for bad in (context(), context(others.client("eve"))):
+        with pytest.raises((Closed, ssl.SSLError, OSError)):
+            raw(port, tls=bad)
+    assert raw(port, tls=context(own.client("ann"))).query("SELECT 1").rows == [(b"1",)]
+
+
+@pytest.mark.parametrize("mode", ["off", "required"])
+def test_the_command_line_says_what_tls_does(tmp_path, mode):
+    out = skyshard("cluster", "up", "--help").stdout
+    assert "--tls [on|off|required]" in out
+    bad = skyshard("cluster", "up", "--dir", tmp_path / "c", "--tls", mode + "x", check=False)
+    assert bad.returncode == 2
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_key_is_private(cluster):
+    key = cluster.directory / "tls" / "server.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert key.parent.stat().st_mode & 0o777 == 0o700
+    serialization.load_pem_private_key(key.read_bytes(), None)
+
+
+# plugins -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tls", [None, True])
+@pytest.mark.parametrize("flags", [0, DEPRECATE_EOF])
+def test_caching_sha2_clients_come_in(raw, account, tls, flags):
+    account("modern")
+    client = raw(user="modern", password="geheim", plugin=SHA2, tls=tls, flags=flags)
+    assert client.query("SELECT COUNT(*) FROM hip.Object").rows == [(b"118216",)]
+    assert client.query("SELECT USER()").rows == [(b"modern@127.0.0.1",)]
+
+
+@pytest.mark.parametrize("tls", [None, True])
+def test_caching_sha2_clients_need_the_password(raw, account, tls):
+    account("modern")
+    assert refused(raw, user="modern", password="falsch", plugin=SHA2, tls=tls) == 1045
+
+
+def test_caching_sha2_without_a_password(raw):
+    assert raw(plugin=SHA2).query("SELECT 1").rows == [(b"1",)]
+
+
+def test_ed25519_accounts(client, raw, account):
+    with client.cursor() as cursor:
+        cursor.execute("INSTALL SONAME 'auth_ed25519'")
+        try:
+            account("signer", "IDENTIFIED VIA ed25519 USING PASSWORD('geheim')")
+            made = raw(user="signer", password="geheim", plugin=SHA2, tls=True)
+            assert made.query("SELECT COUNT(*) FROM hip.Object").rows == [(b"118216",)]
+            assert refused(raw, user="signer", password="falsch", plugin=SHA2, tls=True) == 1045
+        finally:
+            cursor.execute("DROP USER IF EXISTS signer")
+            cursor.execute("UNINSTALL SONAME 'auth_ed25519'")
+
+
+# refusals ----------------------------------------------------------------------------------------
+
+
+def test_who_goes_on_after_a_refusal_gets_nothing(cluster, account):
+    account("locked")
+    with RawClient(cluster.port) as client:
+        client.greet()
+        client.flags &= ~0x80000
+        assert refused(client.login, "locked", "falsch") == 1045
+        with pytest.raises((Closed, ConnectionError)):
+            client.query("SELECT COUNT(*) FROM hip.Object")
+
+
+def test_guessing_is_slowed_down_and_logged(proxy, raw, account):
+    account("target")
+    door = proxy()
+    numbers = {}
+    for attempt in range(12):
+        number = refused(raw, door.port, user="target", password=f"guess{attempt}")
+        numbers[number] = numbers.get(number, 0) + 1
+    assert numbers == {1045: 10, 1129: 2}
+    assert refused(raw, door.port, user="target", password="geheim") == 1129
+    assert raw(door.port).query("SELECT 1").rows == [(b"1",)]
+    log = door.log.read_text()
+    assert len(re.findall("login of 'target' from 127.0.0.1 refused", log)) == 10
+    assert len(re.findall("login of 'target' from 127.0.0.1 blocked", log)) == 3
+    assert "guess" not in log
+    assert "geheim" not in log
+
+
+def trickle(client, started):
+    while time.monotonic() < started + 10:
+        client.socket.sendall(b"\x01")
+        time.sleep(0.05)  # a slow-loris sends a byte now and then
+
+
+def test_a_silent_client_is_cut_off(proxy):
+    port = proxy(handshake_timeout_s=0.5).port
+    with RawClient(port) as silent:
+        silent.greet()
+        with pytest.raises(Closed):
+            silent.read()
+    with RawClient(port) as slow:
+        slow.greet()
+        started = time.monotonic()
+        with pytest.raises(ConnectionError):
+            trickle(slow, started)
+        assert time.monotonic() - started < 5
+
+
+# changes of user ---------------------------------------------------------------------------------
+
+
+def change_user(client, user, password, plugin=NATIVE):
+    answer = {NATIVE: native_answer, SHA2: sha2_answer}[plugin](password, client.scramble)
+    client.command(
+        b"\x11"
+        + user.encode()
+        + b"\0"
+        + bytes((len(answer),))
+        + answer
+        + b"hip\0\x2d\0"
+        + plugin.encode()
+        + b"\0"
+    )
+    client.dialogue(password, plugin)
+
+
+@pytest.mark.parametrize("plugin", [NATIVE, SHA2])
+def test_change_user(raw, account, plugin):
+    account("second")
+    client = raw(tls=True)
+    client.query("SET @x = 1")
+    number, _, _ = client.prepare("SELECT COUNT(*) FROM hip.Object")
+    change_user(client, "second", "geheim", plugin)
+    assert client.query("SELECT USER(), DATABASE(), @x").rows == [(b"second@127.0.0.1", b"hip", None)]
+    assert client.query("SELECT COUNT(*) FROM Object").rows == [(b"118216",)]
+    assert refused(client.query, "SELECT * FROM mysql.global_priv") == 1142
+    assert refused(client.execute, number) == 1243
+
+
+def test_a_failed_change_of_user_ends_the_session(raw, account):
+    account("second")
+    client = raw()
+    assert refused(change_user, client, "second", "falsch") == 1045
+    with pytest.raises((Closed, ConnectionError)):
+        client.query("SELECT COUNT(*) FROM hip.Object")
+
+
+# limits ------------------------------------------------------------------------------------------
+
+
+def test_too_many_connections(proxy, raw):
+    port = proxy(max_connections=3).port
+    first = [raw(port) for _ in range(3)]
+    with pytest.raises(ServerError) as caught:
+        raw(port)
+    assert (caught.value.errno, caught.value.sqlstate) == (1040, "08004")
+    assert caught.value.message == "Too many connections"
+    first[0].socket.close()
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            raw(port)
+            break
+        except ServerError:
+            assert time.monotonic() < deadline
+
+
+def test_limits_of_a_user(proxy, raw, account):
+    account("small")
+    limits = {"connections": 2, "queries": 1, "result_bytes": 10_000, "statement_s": 1.5}
+    port = proxy(user_limits={"small": limits}).port
+    one, two = (raw(port, user="small", password="geheim", database="hip") for _ in range(2))
+    assert refused(raw, port, user="small", password="geheim") == 1226
+    assert raw(port).query("SELECT 1").rows == [(b"1",)]
+    assert refused(one.query, "SELECT * FROM Object") == 1104
+    assert len(one.query("SELECT objectId FROM Object LIMIT 50").rows) == 50
+    assert refused(one.query, SLOW) == 1969
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(refused(one.query, SLOW)))
+    thread.start()
+    root, mine = raw(port), str(one.thread_id).encode()
+    while not any(row[0] == mine and b"chunks" in row[6] for row in root.query("SHOW PROCESSLIST").rows):
+        assert thread.is_alive()
+    assert refused(two.query, "SELECT objectId FROM Object LIMIT 1") == 1226
+    thread.join()
+    assert seen == [1969]
+    assert len(two.query("SELECT objectId FROM Object LIMIT 1").rows) == 1
+
+
+# who sees whom -----------------------------------------------------------------------------------
+
+
+def test_grants_take_effect_at_once(client, raw, account):
+    account("guest", grants=())
+    guest = raw(user="guest", password="geheim")
+    assert guest.query("SHOW DATABASES").rows == [(b"information_schema",)]
+    assert refused(guest.query, "SELECT COUNT(*) FROM hip.Object") == 1142
+    assert refused(guest.query, "USE hip") == 1044
+    with client.cursor() as cursor:
+        cursor.execute("GRANT SELECT (objectId) ON hip.Object TO guest")
+        assert guest.query("SELECT COUNT(objectId) FROM hip.Object").rows == [(b"118216",)]
+        assert refused(guest.query, "SELECT SUM(ra) FROM hip.Object") == 1143
+        cursor.execute("CREATE OR REPLACE ROLE reader")
+        cursor.execute("GRANT SELECT ON hip.* TO reader")
+        cursor.execute("GRANT reader TO guest")
+        guest.query("SET ROLE reader")
+        assert guest.query("SELECT COUNT(ra) FROM hip.Object").rows == [(b"118216",)]
+        cursor.execute("SET PASSWORD FOR guest = PASSWORD('neu')")
+        assert refused(raw, user="guest", password="geheim") == 1045
+        assert raw(user="guest", password="neu").query("SELECT 1").rows == [(b"1",)]
+        cursor.execute("DROP ROLE reader")
+
+
+def test_other_users_queries_are_their_own(raw, account):
+    account("alice")
+    account("bob")
+    alice = raw(user="alice", password="geheim", database="hip")
+    bob = raw(user="bob", password="geheim", database="hip")
+    root = raw()
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(refused(alice.query, SLOW)))
+    thread.start()
+
+    def listed(by):
+        return [
+            row for row in by.query("SHOW FULL PROCESSLIST").rows if row[0] == str(alice.thread_id).encode()
+        ]
+
+    while not any(b"chunks" in row[6] for row in listed(root)):
+        assert thread.is_alive()
+    assert listed(bob) == []
+    assert refused(bob.query, f"KILL QUERY {alice.thread_id}") == 1095
+    assert thread.is_alive()
+    root.query(f"KILL QUERY {alice.thread_id}")
+    thread.join(10)
+    assert seen == [1317]

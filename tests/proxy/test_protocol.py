@@ -1,0 +1,450 @@
+"""The command phase: framing, compression, cursors, several statements in a packet, what follows a statement."""
+
+import asyncio
+import struct
+import threading
+import time
+
+import pytest
+
+from backend.address import Address
+from backend.connection import RawConnection
+from skyshard.cluster import state as states
+from tests.support.rawclient import (
+    COMPRESS,
+    DEPRECATE_EOF,
+    LOCAL_FILES,
+    MORE_RESULTS,
+    Closed,
+    RawClient,
+    ServerError,
+)
+
+SLOW = "SELECT COUNT(*) FROM hip.Detection a JOIN hip.Detection b ON a.objectId = b.objectId WHERE SIN(a.flux * b.flux) + SIN(a.mjd * b.mjd) > 3"
+BOTH_ENDS = pytest.mark.parametrize("flags", [0, DEPRECATE_EOF], ids=["eof", "ok"])
+
+
+def refused(function, *arguments):
+    with pytest.raises(ServerError) as caught:
+        function(*arguments)
+    return caught.value.errno
+
+
+@pytest.fixture
+def pair(raw, plain):
+    """Return a function that opens the same client at skyshard and at plain MariaDB."""
+    opened = []
+
+    def open_two(database="hip", **options):
+        other = RawClient(plain.socket)
+        opened.append(other)
+        return raw(database=database, **options), other.connect(database=database, **options)
+
+    yield open_two
+    for made in opened:
+        made.socket.close()
+
+
+@pytest.fixture
+def own(client):
+    with client.cursor() as cursor:
+        cursor.execute("CREATE OR REPLACE DATABASE own_protocol")
+        yield "own_protocol"
+        cursor.execute("DROP DATABASE own_protocol")
+
+
+# framing -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tls", [None, True], ids=["plain", "tls"])
+@BOTH_ENDS
+def test_compression(raw, own, tls, flags):
+    client = raw(database="hip", flags=COMPRESS | flags, tls=tls)
+    assert client.query("SELECT COUNT(*) FROM Object").rows == [(b"118216",)]
+    assert len(client.query("SELECT objectId, ra, decl FROM Object").rows) == 118216
+    text = "abc" * 7_000_000
+    client.query(f"CREATE TABLE {own}.t (a LONGTEXT)")
+    assert client.query(f"INSERT INTO {own}.t VALUES ('{text}')").affected == 1
+    assert client.query(f"SELECT a FROM {own}.t").rows == [(text.encode(),)]
+    assert refused(client.query, "SELECT nosuch FROM Object") == 1054
+    assert client.query("SELECT 1").rows == [(b"1",)]
+
+
+def test_a_compressed_packet_is_what_it_says(raw):
+    for bad in (
+        b"\x05\0\0\0\x20\0\0hello",  # no deflated data
+        b"\x0c\0\0\0\xff\xff\xff" + b"x\x9c\xcbH\xcd\xc9\xc9\x07\0\x06,\x02\x15"[:12],  # not so long
+    ):
+        client = raw(flags=COMPRESS)
+        client.socket.sendall(bad)
+        with pytest.raises((Closed, ConnectionError)):
+            client._bytes(1)
+
+
+def test_packets_of_16_mib(raw):
+    client = raw()
+    for size in (0xFFFFFF - 10, 0xFFFFFF - 9, 0xFFFFFF - 8, 0xFFFFFF, 2 * 0xFFFFFF):
+        text = b"y" * size
+        assert client.query(b"SELECT '" + text + b"'").rows == [(text,)]
+
+
+def test_one_byte_at_a_time(raw):
+    client = raw(database="hip")
+    client.seq = 0
+    for byte in client.frame(b"\x03SELECT COUNT(*) FROM Object"):
+        client.socket.sendall(bytes((byte,)))
+    assert client.result().rows == [(b"118216",)]
+
+
+def test_commands_without_waiting(raw):
+    client = raw(database="hip")
+    texts = [
+        "SELECT 1",
+        "SELECT COUNT(*) FROM Object",
+        "SELECT nosuch",
+        "SELECT objectId FROM Object WHERE objectId = 7",
+    ]
+    data = b""
+    for text in texts:
+        client.seq = 0
+        data += client.frame(b"\x03" + text.encode())
+    client.socket.sendall(data)
+    got = []
+    for _ in texts:
+        client.seq = 1
+        try:
+            got.append(client.result().rows)
+        except ServerError as error:
+            got.append(error.errno)
+    assert got == [[(b"1",)], [(b"118216",)], 1054, [(b"7",)]]
+
+
+# commands ----------------------------------------------------------------------------------------
+
+
+def test_small_commands(raw):
+    client = raw()
+    assert client.simple(b"\x0e")[0] == 0
+    assert client.simple(b"\x02hip")[0] == 0
+    assert client.query("SELECT DATABASE()").rows == [(b"hip",)]
+    assert client.query("SELECT COUNT(*) FROM Object").rows == [(b"118216",)]
+    assert refused(client.simple, b"\x02nosuch") == 1049
+    client.command(b"\x09")
+    assert client.read().startswith(b"Uptime: ")
+    assert refused(client.simple, b"\x0c" + (999_999).to_bytes(4, "little")) == 1094
+    assert refused(client.simple, b"\x55") == 1047
+    assert client.simple(b"\x1b\x01\x00")[0] == 0xFE
+    assert refused(client.query, "SELECT 1; SELECT 2") == 1064
+    assert client.simple(b"\x1b\x00\x00")[0] == 0xFE
+    assert [result.rows for result in client.query_all("SELECT 1; SELECT 2")] == [[(b"1",)], [(b"2",)]]
+
+
+@BOTH_ENDS
+def test_field_list(pair, flags):
+    ours, theirs = pair(flags=flags)
+    found = []
+    for client in (ours, theirs):
+        client.command(b"\x04Object\0")
+        columns = []
+        while (payload := client.read_ok())[:1] != b"\xfe":
+            columns.append(payload)
+        found.append(columns)
+    assert found[0] == found[1]
+    assert len(found[0]) > 5
+
+
+def test_reset_connection(raw):
+    client = raw(database="hip")
+    client.query("SET @x = 1, sql_select_limit = 3")
+    assert len(client.query("SELECT objectId FROM Object").rows) == 3
+    number, _, _ = client.prepare("SELECT COUNT(*) FROM Object")
+    assert len(client.execute(number).rows) == 1
+    assert client.simple(b"\x1f")[0] == 0
+    assert refused(client.execute, number) == 1243
+    assert client.query("SELECT @x").rows == [(None,)]
+    assert len(client.query("SELECT objectId FROM hip.Object WHERE objectId < 10").rows) == 9
+
+
+def test_idle_sessions_end_as_at_mariadb(pair):
+    said = []
+    for client in pair():
+        client.query("SET wait_timeout = 1")
+        client.seq = 0
+        try:
+            said.append(client.read())
+        except (Closed, ConnectionError):
+            said.append(b"closed")
+    assert said[0] == said[1]
+
+
+def test_local_infile_into_own_tables(raw, own):
+    client = raw(flags=LOCAL_FILES, database=own)
+    client.query("CREATE TABLE t (a INT, b TEXT)")
+    client.command(b"\x03LOAD DATA LOCAL INFILE '/some/file' INTO TABLE t FIELDS TERMINATED BY ','")
+    assert client.read_ok() == b"\xfb/some/file"
+    client.send(b"1,one\n2,t")
+    client.send(b"wo\n")
+    client.send(b"")
+    assert client.result().affected == 2
+    assert client.query("SELECT * FROM t ORDER BY a").rows == [(b"1", b"one"), (b"2", b"two")]
+
+
+# prepared statements -----------------------------------------------------------------------------
+
+
+@BOTH_ENDS
+def test_cursors(pair, flags):
+    ours, theirs = pair(flags=flags)
+    seen = []
+    for client in (ours, theirs):
+        number, columns, parameters = client.prepare("SELECT objectId, bv FROM Object WHERE objectId < ?")
+        assert (columns, parameters) == (2, 1)
+        opened = client.execute(number, [8], cursor=1)
+        fetched = [client.fetch(number, 3) for _ in range(3)]
+        seen.append(
+            (
+                opened.status, opened.rows, [len(rows) for rows, _ in fetched], [status for _, status in fetched],
+                sorted(row for rows, _ in fetched for row in rows), refused(client.fetch, number, 1),
+            )
+        )  # fmt: skip
+    assert seen[0] == seen[1]
+    assert seen[0][2] == [3, 3, 1]
+
+
+def test_cursors_end_with_reset_close_and_the_next_execution(raw):
+    client = raw(database="hip")
+    number, _, _ = client.prepare("SELECT objectId FROM Object WHERE objectId < ?")
+    client.execute(number, [500], cursor=1)
+    assert len(client.fetch(number, 10)[0]) == 10
+    assert len(client.query("SELECT objectId FROM Object WHERE objectId < 5").rows) == 4  # between fetches
+    assert len(client.fetch(number, 1000)[0]) == 489
+    client.execute(number, [500], cursor=1)
+    client.simple(b"\x1a" + number.to_bytes(4, "little"))
+    assert refused(client.fetch, number, 1) == 1421
+    client.execute(number, [500], cursor=1)
+    assert len(client.execute(number, [3]).rows) == 2
+    assert refused(client.fetch, number, 1) == 1421
+    client.command(b"\x19" + number.to_bytes(4, "little"))
+    assert refused(client.fetch, number, 1) == 1243
+
+
+def test_cursors_over_own_tables(raw, own):
+    client = raw(database=own)
+    client.query("CREATE TABLE t AS SELECT seq FROM seq_1_to_10")
+    number, _, _ = client.prepare("SELECT seq FROM t WHERE seq > ?")
+    client.execute(number, [4], cursor=1)
+    assert [len(client.fetch(number, 4)[0]) for _ in range(2)] == [4, 2]
+
+
+def test_a_cursor_keeps_no_more_than_it_may(proxy, raw):
+    client = raw(proxy(cursor_bytes=100_000).port, database="hip")
+    number, _, _ = client.prepare("SELECT objectId FROM Object")
+    assert refused(client.execute, number, (), 1) == 1104
+    assert refused(client.fetch, number, 1) == 1421
+    assert len(client.execute(number).rows) == 118216
+
+
+def test_executing_again_with_other_types(raw):
+    client = raw(database="hip")
+    number, _, _ = client.prepare("SELECT objectId FROM Object WHERE objectId = ?")
+    expected = [struct.pack("<BBq", 0, 0, 7)]
+    assert client.execute(number, [7]).rows == expected
+    assert client.execute(number, [7], types=False).rows == expected
+    assert client.execute(number, ["7"]).rows == expected
+    assert client.execute(number, [7.0]).rows == expected
+    assert client.execute(number, [None]).rows == []
+
+
+def test_long_data(raw):
+    client = raw(database="hip")
+    number, _, _ = client.prepare("SELECT objectId FROM Object WHERE objectId = ?")
+    for piece in (b"1", b"2"):
+        client.command(b"\x18" + struct.pack("<IH", number, 0) + piece)
+    assert client.execute(number, [""]).rows == [struct.pack("<BBq", 0, 0, 12)]
+    client.command(b"\x18" + struct.pack("<IH", number, 0) + b"5")
+    client.simple(b"\x1a" + number.to_bytes(4, "little"))
+    assert client.execute(number, ["7"]).rows == [struct.pack("<BBq", 0, 0, 7)]
+
+
+def test_prepare_never_reaches_the_workers_and_knows_its_errors(pair):
+    for sql in ("SELECT nosuch FROM Object", "SELECT FROM", "SELECT * FROM nosuch WHERE a = ?"):
+        ours, theirs = pair()
+        found = []
+        for client in (ours, theirs):
+            with pytest.raises(ServerError) as caught:
+                client.prepare(sql)
+            found.append(caught.value.args)
+        assert found[0] == found[1]
+
+
+# what follows a statement ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT objectId + '1x' FROM Object WHERE objectId < 4",
+        "SELECT SUM(objectId + '1x') FROM Object WHERE objectId < 4",
+        "SELECT objectId FROM Object WHERE objectId < 4",
+        "SELECT nosuch FROM Object",
+        "SELECT objectId / 0 FROM Object WHERE objectId = 7",
+    ],
+)
+@pytest.mark.parametrize(
+    "question",
+    [
+        "SHOW WARNINGS", "SHOW ERRORS", "SHOW COUNT(*) WARNINGS", "SELECT @@warning_count",
+        "SELECT @@session.warning_count, @@error_count AS e", "SHOW WARNINGS LIMIT 1, 1",
+    ],
+)  # fmt: skip
+def test_warnings_after_a_distributed_statement(pair, sql, question):
+    found = []
+    for client in pair():
+        try:
+            warnings = client.query(sql).warnings
+        except ServerError as error:
+            warnings = error.errno
+        asked = client.query(question)
+        found.append((warnings, asked.rows, [column[4:] for column in asked.columns]))
+    assert found[0] == found[1]
+
+
+def test_found_rows_and_row_count(pair):
+    found = []
+    for client in pair():
+        client.query("SELECT objectId FROM Object WHERE objectId < 9")
+        found.append(client.query("SELECT FOUND_ROWS()").rows)
+        client.query("SELECT objectId FROM Object WHERE objectId < 9")
+        found.append(client.query("SELECT ROW_COUNT()").rows)
+    assert found[:2] == found[2:] == [[(b"8",)], [(b"-1",)]]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1; SELECT COUNT(*) FROM Object; SELECT 2",
+        "SELECT COUNT(*) FROM Object; SELECT FOUND_ROWS(); SELECT COUNT(*) FROM Object WHERE objectId < 10;",
+        "SET @a = 5; SELECT @a; SELECT COUNT(*) FROM Object; USE hip; SELECT DATABASE()",
+        "SELECT objectId + '1x' FROM Object WHERE objectId = 3; SHOW WARNINGS",
+        "SELECT 1; SELECT nosuch FROM Object; SELECT 2",
+        "SELECT COUNT(*) FROM Object; SELECT nosuch; SELECT 2",
+        "SELECT COUNT(*) FROM Object; ; SELECT 2",
+        "/* SELECT 3; */ SELECT ';', COUNT(*) FROM Object -- ; SELECT 4\n; SELECT 2 # ; SELECT 5",
+    ],
+)
+@BOTH_ENDS
+def test_several_statements_in_a_packet(pair, sql, flags):
+    found = []
+    for client in pair(flags=flags):
+        client.command(b"\x03" + sql.encode())
+        got, more = [], True
+        while more:
+            try:
+                result = client.result()
+                got.append(
+                    (result.rows, len(result.columns), result.status, result.warnings, result.affected)
+                )
+                more = bool(result.status & MORE_RESULTS)
+            except ServerError as error:
+                got.append(error.args)
+                more = False
+        found.append((got, client.query("SELECT 'still there'").rows))
+    assert [item[:2] for item in found[0][0]] == [item[:2] for item in found[1][0]]
+    for ours, theirs in zip(found[0][0], found[1][0], strict=True):
+        if not isinstance(ours[0], int):  # status flags: MORE_RESULTS and AUTOCOMMIT; not what no client uses
+            assert ours[2] & 0x200B == theirs[2] & 0x200B
+            assert ours[3:] == theirs[3:]
+    assert found[0][1] == found[1][1]
+
+
+def test_an_error_in_the_middle_of_rows_is_an_error_packet(raw):
+    client = raw(database="hip")
+    sql = "SELECT objectId, CAST(118217 AS UNSIGNED) - objectId * 1.0, CAST(objectId AS UNSIGNED) - 3 FROM Object"
+    with pytest.raises(ServerError) as caught:
+        client.query(sql)
+    assert (caught.value.errno, caught.value.sqlstate) == (1690, "22003")
+    assert "Object_" not in caught.value.message
+    assert client.query("SHOW WARNINGS").rows[0][:2] == (b"Error", b"1690")
+    assert client.query("SELECT COUNT(*) FROM Object").rows == [(b"118216",)]
+
+
+def test_a_client_that_leaves_cancels_its_work(cluster, raw):
+    client = raw(database="hip")
+    watcher = raw()
+    client.command(b"\x03" + SLOW.encode())
+    mine = str(client.thread_id).encode()
+    while not any(row[0] == mine and b"chunks" in row[6] for row in watcher.query("SHOW PROCESSLIST").rows):
+        time.sleep(0.01)
+
+    async def running():
+        state = states.read(cluster.directory)
+        password = (cluster.directory / "secrets" / "service").read_text().strip()
+        count = 0
+        for name, path in state.sockets.items():
+            if name != "home":
+                connection = await RawConnection.open(Address("skyshard", password, socket=path))
+                found = await connection.fetch(
+                    "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%flux%' AND ID <> CONNECTION_ID()"
+                )
+                count += int(found[0][0])
+                await connection.close()
+        return count
+
+    while not asyncio.run(running()):
+        pass
+    client.socket.close()
+    left = time.monotonic()
+    while asyncio.run(running()):
+        assert time.monotonic() - left < 1.0
+    while any(row[0] == mine for row in watcher.query("SHOW PROCESSLIST").rows):
+        assert time.monotonic() - left < 2.0
+
+
+def test_kill_connection_ends_the_session(raw):
+    victim, other = raw(database="hip"), raw()
+    seen = []
+
+    def run():
+        try:
+            victim.query(SLOW)
+        except (ServerError, Closed, ConnectionError) as error:
+            seen.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    mine = str(victim.thread_id).encode()
+    while not any(row[0] == mine and b"chunks" in row[6] for row in other.query("SHOW PROCESSLIST").rows):
+        assert thread.is_alive()
+    other.query(f"KILL {victim.thread_id}")
+    thread.join(10)
+    assert not thread.is_alive()
+    with pytest.raises((Closed, ConnectionError, ServerError)):
+        victim.query("SELECT 1")
+    assert mine not in [row[0] for row in other.query("SHOW PROCESSLIST").rows]
+
+
+def test_a_command_may_be_too_long(proxy, raw):
+    client = raw(proxy(packet_bytes=1000).port)
+    assert len(client.query("SELECT '" + "x" * 900 + "'").rows) == 1
+    assert refused(client.query, "SELECT '" + "x" * 1000 + "'") == 1153
+    with pytest.raises((Closed, ConnectionError)):
+        client.query("SELECT 1")
+
+
+def outcome(client):
+    """Return the number of rows of the next result, or the error's number."""
+    try:
+        return len(client.result().rows)
+    except ServerError as error:
+        return error.errno
+
+
+def test_a_session_is_in_step_whenever_its_query_is_killed(raw):
+    victim, killer = raw(database="hip"), raw()
+    for number in range(60):
+        victim.command(b"\x03SELECT SUM(flux) FROM Detection WHERE flux > " + str(number).encode())
+        time.sleep(number * 0.005)  # at another moment each time
+        killer.query(f"KILL QUERY {victim.thread_id}")
+        assert outcome(victim) in (1, 1317)
+        text = f"still {number}"
+        assert victim.query(f"SELECT '{text}'").rows == [(text.encode(),)]
