@@ -17,6 +17,9 @@ from shard.wire import frames
 MOST_IDLE = 64
 """Connections kept per worker for the next jobs."""
 
+PING_S = 2.0
+"""Seconds that an agent has for the answer to a ping."""
+
 log = logging.getLogger("skyshard.agents")
 
 
@@ -44,14 +47,25 @@ class AgentLink:
         except (ConnectionError, OSError) as error:
             raise LinkLost(str(error)) from error
 
-    async def receive(self) -> tuple[frames.Header, bytes]:
-        """Return the next frame; not reading is the backpressure."""
+    async def receive(self, silence_s: float | None = None) -> tuple[frames.Header, bytes]:
+        """Return the next frame but for signs of life; not reading is the backpressure.
+
+        Parameters
+        ----------
+        silence_s : float or None
+            Seconds without a byte after which the agent is given up.
+        """
         try:
-            while (found := self._decoder.next()) is None:
-                data = await self._reader.read(1 << 18)
+            while (found := self._decoder.next()) is None or isinstance(found[0], frames.Alive):
+                if found is not None:
+                    continue
+                async with asyncio.timeout(silence_s):
+                    data = await self._reader.read(1 << 18)
                 if not data:
                     raise LinkLost("closed")
                 self._decoder.feed(data)
+        except TimeoutError as error:
+            raise LinkLost("silent") from error
         except (ConnectionError, OSError, frames.FrameError) as error:
             raise LinkLost(str(error)) from error
         return found
@@ -77,10 +91,14 @@ class AgentPool:
         The shared secret.
     timeout_s : float
         Seconds for connecting and greeting.
+    silence_s : float
+        Seconds without a sign of life after which a running job is given up.
     """
 
-    def __init__(self, workers: Mapping[int, Worker], secret: bytes, timeout_s: float = 5.0) -> None:
-        self.workers = workers
+    def __init__(
+        self, workers: Mapping[int, Worker], secret: bytes, timeout_s: float = 5.0, silence_s: float = 8.0
+    ) -> None:
+        self.workers, self.silence_s = workers, silence_s
         self._secret, self._timeout = secret, timeout_s
         self._idle: dict[int, list[AgentLink]] = {}
 
@@ -101,7 +119,7 @@ class AgentPool:
         worker = self.workers[worker_id]
         try:
             async with asyncio.timeout(self._timeout):
-                reader, writer = await asyncio.open_connection(worker.host, worker.port, limit=1 << 20)
+                reader, writer = await asyncio.open_connection(worker.host, worker.port, limit=1 << 18)
                 link = AgentLink(reader, writer)
                 try:
                     await self._greet(link)
@@ -143,6 +161,16 @@ class AgentPool:
             link.abort()
             raise
         self.put(worker_id, link)
+
+    async def ping(self, worker_id: int) -> frames.Pong | None:
+        """Return how a worker is, or None if its agent does not answer in time."""
+        try:
+            async with self.lease(worker_id) as link:
+                await link.send(frames.Ping())
+                header, _ = await link.receive(PING_S)
+                return header if isinstance(header, frames.Pong) else None
+        except (SkyError, LinkLost):
+            return None
 
     async def admin(
         self, worker_id: int, statements: Sequence[str], database: str = ""

@@ -41,23 +41,45 @@ _PATIENCE_S = 0.002
 _FILE_PIECE = 1 << 20
 _SETTINGS = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, SESSION autocommit=1"
 
-__all__ = ["Address", "ConnectionLost", "RawConnection", "Result", "RowBlock", "RowTooLong"]
-
-
-class RowTooLong(Exception):  # noqa: N818 - it is what happened
-    """A row is longer than the caller can take; the connection is closed."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        super().__init__(f"a row of {size} bytes or more")
+__all__ = ["Address", "ConnectionLost", "RawConnection", "Result", "RowBlock", "cut"]
 
 
 @dataclass(frozen=True, slots=True)
 class RowBlock:
-    """Whole row packets and how many rows they are."""
+    """Whole row packets and how many rows end in them.
+
+    A row of 16 MiB or more may come in several blocks, which then hold nothing else: `more` says that it
+    goes on in the next one.
+    """
 
     data: bytes
     rows: int
+    more: bool = False
+
+
+def cut(block: RowBlock, continued: bool) -> list[RowBlock]:
+    """Return a block in parts: pieces of rows that are not whole, and whole rows between them.
+
+    Parameters
+    ----------
+    block : RowBlock
+        Packets; `more` says that they end within a row.
+    continued : bool
+        Whether the block begins within a row.
+    """
+    data, count, out = block.data, block.rows, []
+    if continued and count:
+        end = rows.take(data, 1)
+        out.append(RowBlock(data[:end], 1))
+        data, count, continued = data[end:], count - 1, False
+    if continued:
+        return [RowBlock(data, 0, more=True)]
+    end = rows.take(data, count) if block.more else len(data)
+    if end:
+        out.append(RowBlock(data[:end], count))
+    if end < len(data):
+        out.append(RowBlock(data[end:], 0, more=True))
+    return out
 
 
 class Result:
@@ -119,18 +141,17 @@ class Result:
         self._finish()
         return ServerError(err.errno, err.sqlstate, err.message)
 
-    async def blocks(self, longest: int | None = None) -> AsyncIterator[RowBlock]:
-        """Yield the rows, each block ending where a row ends; after the last block `end` is set.
+    async def blocks(self, pieces: bool = False) -> AsyncIterator[RowBlock]:
+        """Yield the rows; after the last block `end` is set.
 
         Parameters
         ----------
-        longest : int or None
-            Bytes; a row is given up once a block with it would be longer.
+        pieces : bool
+            Whether rows of 16 MiB and more may come in several blocks. If not, every block ends where a
+            row ends, however long it gets.
 
         Raises
         ------
-        RowTooLong
-            If a row is longer than the caller wants.
         ServerError
             If the statement fails in the middle.
         SkyError
@@ -140,21 +161,26 @@ class Result:
         """
         held: list[bytes] = []
         size = count = 0
-        whole = True
+        within = False
         while self.end is None:
-            ready = size and whole and not self._events
+            ready = size and not within and not self._events
             if ready and (size >= BLOCK_BYTES or not await self._connection.wire.wait(_PATIENCE_S)):
-                yield RowBlock(held[0] if len(held) == 1 else b"".join(held), count)
+                yield RowBlock(b"".join(held), count)
                 held, size, count = [], 0, 0
             event = await self._next()
             if isinstance(event, RowsEvent):
-                held.append(event.block)
-                size += len(event.block)
-                count += event.rows
-                whole = event.whole
-                if longest is not None and size > longest:
-                    self._connection.abort()
-                    raise RowTooLong(size)
+                block = RowBlock(event.block, event.rows, not event.whole)
+                for part in cut(block, within) if pieces else [block]:
+                    if pieces and (within or part.more):
+                        if size:
+                            yield RowBlock(b"".join(held), count)
+                            held, size, count = [], 0, 0
+                        yield part
+                    else:
+                        held.append(part.data)
+                        size += len(part.data)
+                        count += part.rows
+                    within = part.more
             elif isinstance(event, EndEvent):
                 self.end = event.ok if not event.more_results else await self._last()
                 self._finish()
@@ -163,7 +189,7 @@ class Result:
             else:
                 raise self._connection.desynchronised("unexpected packet among rows")
         if size:
-            yield RowBlock(held[0] if len(held) == 1 else b"".join(held), count)
+            yield RowBlock(b"".join(held), count)
 
     async def _last(self) -> Ok:
         """Read what follows the rows of a CALL: OKs, but no more rows."""

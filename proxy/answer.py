@@ -179,16 +179,16 @@ class Answerer:
         async with self._dispatcher.run(self._work(request, plan, placement, ())) as stream:
             async for block in stream:
                 data, count = block.data, block.rows
-                if not query.rows and not out.started:
+                if not out.started:
                     _same_types(columns, stream, request.binary, query.query_id)
                     await out.columns(columns, request.status)
                 if skip:
                     dropped = min(skip, count)
                     skip -= dropped
-                    data, count = data[rows.take(data, dropped) :], count - dropped
-                if count:
+                    data, count = b"" if block.more else data[rows.take(data, dropped) :], count - dropped
+                if data:
                     query.rows += count
-                    await out.rows(data)
+                    await out.rows(data, block.more)
             warnings = query.warnings = stream.warnings
             query.notes += stream.notes
         await self._unchanged(request)
@@ -275,7 +275,9 @@ class Answerer:
         await merging.create_table(connection, merge, settings.encoding, request.parameters)
         await connection.run("SET SESSION sql_mode='', character_set_client=utf8mb4")
         async with self._dispatcher.run(self._work(request, plan, placement, types.partial)) as stream:
-            loaded = await merging.load(connection, _blocks(stream), merging.Target.of(merge), types.partial)
+            loaded = await merging.load(
+                connection, stream.whole_rows(), merging.Target.of(merge), types.partial
+            )
         await connection.run(set_statement(request.home_values()))
         request.query.notes += stream.notes
         return loaded.bytes, stream.warnings
@@ -319,7 +321,7 @@ class Answerer:
             return moved, 0
         await connection.run("SET SESSION sql_mode='', character_set_client=utf8mb4")
         async with self._dispatcher.run(self._work(request, plan, placement, types.partial, False)) as stream:
-            blocks: AsyncIterator[RowBlock] = merging.cut(_blocks(stream), plan.skip)
+            blocks: AsyncIterator[RowBlock] = merging.cut(stream.whole_rows(), plan.skip)
             await merging.load(connection, blocks, merging.Target.of_part(part), types.partial, watch)
         await connection.run(set_statement(request.home_values()))
         request.query.notes += stream.notes
@@ -342,9 +344,9 @@ class Answerer:
             result = await connection.query(text)
         _check_merged(columns, result.columns, request.binary, query.query_id)
         await out.columns(columns, request.status)
-        async for block in result.blocks():
+        async for block in result.blocks(pieces=True):
             query.rows += block.rows
-            await out.rows(block.data)
+            await out.rows(block.data, block.more)
         if result.end is not None and result.end.warnings:
             warnings += result.end.warnings
             query.notes += await merging.notes(connection)
@@ -388,11 +390,6 @@ class Answerer:
             query.chunks_done = before + done
 
         return Work(query.query_id, job, dict(placement), limit, progress)
-
-
-async def _blocks(stream: RowStream) -> AsyncIterator[RowBlock]:
-    async for block in stream:
-        yield block
 
 
 def _template(sql: Sql, encoding: tuple[str, str]) -> frames.Template:

@@ -78,6 +78,7 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     max_connections: int = 4000
     handshake_timeout_s: float = 10.0
     agent_timeout_s: float = 5.0
+    agent_silence_s: float = 8.0
     service_connections: int = 32
     reuse_port: bool = False
     log_level: str = "INFO"

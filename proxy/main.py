@@ -100,6 +100,11 @@ class Proxy:
     async def show_metrics(self) -> Answer:
         """Return the figures."""
         self.metrics.budget.set(self.budget.used)
+        self.metrics.running.set(len(self.registry.queries))
+        workers = list(self.catalogue.workers.values())
+        pongs = await asyncio.gather(*(self.agents.ping(worker.worker_id) for worker in workers))
+        for worker, pong in zip(workers, pongs, strict=True):
+            self.metrics.worker(worker.name, pong is not None and pong.mariadb_ok)
         for state in ("active", "draining"):
             number = sum(worker.state == state for worker in self.catalogue.workers.values())
             self.metrics.workers.labels(state).set(number)

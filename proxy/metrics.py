@@ -20,6 +20,12 @@ class Metrics:
         self._bytes = Counter("skyshard_bytes", "Bytes of rows read from agents", registry=self.registry)
         self._chunks = Counter("skyshard_chunks", "Chunks answered", registry=self.registry)
         self.sessions = Gauge("skyshard_sessions", "Open sessions", registry=self.registry)
+        self.running = Gauge(
+            "skyshard_running_queries", "Distributed queries that run", registry=self.registry
+        )
+        self._up = Gauge(
+            "skyshard_worker_up", "1 if the agent and its MariaDB answer", ["worker"], registry=self.registry
+        )
         self.budget = Gauge("skyshard_budget_bytes", "Bytes of rows in the process", registry=self.registry)
         self.workers = Gauge("skyshard_workers", "Workers by state", ["state"], registry=self.registry)
 
@@ -32,3 +38,7 @@ class Metrics:
         self._rows.inc(rows)
         self._bytes.inc(size)
         self._chunks.inc(chunks)
+
+    def worker(self, name: str, up: bool) -> None:
+        """Note whether a worker answers."""
+        self._up.labels(name).set(up)

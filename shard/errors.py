@@ -92,12 +92,6 @@ USER_LIMIT = _define(
     "User '{user}' has exceeded the '{resource}' resource (current value: {value})",
 )
 HOME_DOWN = _define("HOME_DOWN", 1429, "HY000", "the home server cannot be reached; try again")
-ROW_TOO_LONG = _define(
-    "ROW_TOO_LONG",
-    1153,
-    "08S01",
-    "a row of at least {size} bytes is longer than the {limit} that a worker sends",
-)
 STATEMENT_TOO_LONG = _define(
     "STATEMENT_TOO_LONG", 1153, "08S01", "the statement is longer than the {limit} bytes that a worker takes"
 )

@@ -43,6 +43,7 @@ class AgentConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     spool_dir: str | None = None
     spool_memory_bytes: int = 64 << 20
     spool_disk_bytes: int = 10 << 30
+    spool_job_bytes: int = 256 << 20
     log_level: str = "INFO"
 
     @staticmethod

@@ -27,6 +27,7 @@ async def serve(config: AgentConfig, secret: bytes, stop: asyncio.Event) -> None
     async def show_metrics() -> Answer:
         metrics.running.set(agent.scheduler.running)
         metrics.queued.set(agent.scheduler.queued)
+        metrics.spooled(agent.space.memory, agent.space.disk)
         metrics.mariadb_up.set(await agent.mariadb_ok())
         return Answer(200, "text/plain; version=0.0.4", generate_latest(metrics.registry))
 

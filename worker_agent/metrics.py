@@ -10,9 +10,27 @@ class AgentMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.jobs = Counter("skyshard_agent_jobs", "Jobs begun", registry=self.registry)
-        self.chunks = Counter("skyshard_agent_chunks", "Chunk queries done", registry=self.registry)
+        self._jobs = Counter("skyshard_agent_jobs", "Jobs ended", ["outcome"], registry=self.registry)
+        self._chunks = Counter("skyshard_agent_chunks", "Chunk queries done", registry=self.registry)
+        self._bytes = Counter("skyshard_agent_bytes", "Bytes of rows sent", registry=self.registry)
+        self._spooled = Gauge(
+            "skyshard_agent_spool_bytes",
+            "Bytes of rows that wait for readers",
+            ["where"],
+            registry=self.registry,
+        )
         self.loaded_rows = Counter("skyshard_agent_loaded_rows", "Rows loaded", registry=self.registry)
         self.running = Gauge("skyshard_agent_running", "Chunk queries that run", registry=self.registry)
         self.queued = Gauge("skyshard_agent_queued", "Chunk queries that wait", registry=self.registry)
         self.mariadb_up = Gauge("skyshard_agent_mariadb_up", "1 if MariaDB answers", registry=self.registry)
+
+    def job_done(self, outcome: str, chunks: int, size: int) -> None:
+        """Count a job that has ended, its chunks and the bytes it has sent."""
+        self._jobs.labels(outcome).inc()
+        self._chunks.inc(chunks)
+        self._bytes.inc(size)
+
+    def spooled(self, memory: int, disk: int) -> None:
+        """Note how many bytes wait in spools."""
+        self._spooled.labels("memory").set(memory)
+        self._spooled.labels("disk").set(disk)

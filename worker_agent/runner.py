@@ -1,8 +1,9 @@
 """Runs one job: its chunks in parallel under the scheduler, rows out as raw blocks.
 
 Every chunk fills its spool. A chunk that has ended is sent before one that still runs, so that a slow
-chunk holds nobody up; of those that run, the one that was begun first streams. Every MariaDB connection
-of a job gets its settings once.
+chunk holds nobody up; of those that run, the one that was begun first streams. A job whose rows nobody
+takes begins no further chunk once its spools hold `job_bytes`. Every MariaDB connection of a job gets its
+settings once.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
-from backend.connection import ConnectionLost, RawConnection, RowTooLong
+from backend.connection import ConnectionLost, RawConnection
 from backend.pool import Pool
 from backend.tasks import to_the_end
 from shard.catalog.naming import quote
-from shard.errors import ROW_TOO_LONG, ServerError, SkyError
+from shard.errors import ServerError
 from shard.wire import frames
 from shard.wire.packets import ColumnDefinition, PacketError
 from worker_agent.scheduler import Scheduler, Start
@@ -38,10 +39,13 @@ class JobFailed(Exception):  # noqa: N818 - it is what happened
 
 
 class Floor:
-    """What all jobs of an agent share: scheduler, connections, spool space."""
+    """What all jobs of an agent share: scheduler, connections, spool space.
 
-    def __init__(self, scheduler: Scheduler, pool: Pool, space: SpoolSpace) -> None:
-        self.scheduler, self.pool, self.space = scheduler, pool, space
+    `job_bytes` is what the spools of one job may hold before it begins no further chunk.
+    """
+
+    def __init__(self, scheduler: Scheduler, pool: Pool, space: SpoolSpace, job_bytes: int) -> None:
+        self.scheduler, self.pool, self.space, self.job_bytes = scheduler, pool, space, job_bytes
         self._jobs: dict[int, Callable[[int], None]] = {}
         self._next = 0
 
@@ -63,9 +67,9 @@ class Floor:
         """Give a slot back."""
         self._begin(self.scheduler.finished(number))
 
-    def leave(self, number: int) -> None:
-        """Drop a job's waiting chunks."""
-        self.scheduler.remove(number)
+    def leave(self, number: int) -> list[int]:
+        """Drop a job's waiting chunks and return them."""
+        return self.scheduler.remove(number)
 
     def forget(self, number: int) -> None:
         """Forget a job whose chunks have all ended."""
@@ -85,8 +89,10 @@ class JobRun:
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._columns: tuple[frames.ColumnType, ...] | None = None
         self._told = False
-        self._number = self._batches = self._rows = self._noted = 0
-        self.chunks_done = 0
+        self._number = self._batches = self._rows = self._noted = self._spooled = 0
+        self._paused: list[int] = []
+        self._within: int | None = None  # the batch of which a row has been sent in part
+        self.chunks_done = self.bytes_sent = 0
 
     async def run(self) -> None:
         """Run the job to its end: rows, BatchEnds, JobEnd.
@@ -160,19 +166,33 @@ class JobRun:
                 spool.close()
                 self.chunks_done += 1
                 return True
-            block = spool.get()
             await self._send_columns()
-            await self._send(frames.Rows(batch, block.rows), block.data)
+            block = spool.get()
+            self._note_spooled(-len(block.data))
+            await self._send(frames.Rows(batch, block.rows, block.more), block.data)
+            self._within = batch if block.more else None
             self._rows += block.rows
+            self.bytes_sent += len(block.data)
             if self._limited():
                 return True
         return False
 
+    def _note_spooled(self, size: int) -> None:
+        """Count what the spools hold; past the limit, begin no chunk until half of it has been taken."""
+        self._spooled += size
+        if self._spooled > self._floor.job_bytes:
+            self._paused += self._floor.leave(self._number)
+        elif self._paused and self._spooled <= self._floor.job_bytes // 2:
+            chunks, self._paused = self._paused, []
+            self._floor.enter(self._number, chunks, self._job.interactive, self._start)
+
     def _sendable(self) -> int | None:
         """Return the batch to send of: one that has ended, else the first to run if it has rows.
 
-        A job with a row limit takes rows from wherever they are.
+        A job with a row limit takes rows from wherever they are. A row that has been sent in part comes first.
         """
+        if self._within is not None:
+            return None if self._spools[self._within][1].empty else self._within
         found: int | None = None
         oldest = True
         for batch, (_, spool) in self._spools.items():
@@ -213,9 +233,6 @@ class JobRun:
             raise JobFailed(frames.Failed(2013, "HY000", text, retry=True)) from error
         except SpoolFull as error:
             raise JobFailed(frames.Failed(1104, "42000", str(error))) from error
-        except RowTooLong as error:
-            failure = SkyError(ROW_TOO_LONG, size=error.size, limit=frames.MAX_BODY)
-            raise JobFailed(frames.Failed(failure.errno, failure.sqlstate, failure.message)) from error
         except PacketError as error:
             raise JobFailed(frames.Failed(1835, "HY000", str(error))) from error
 
@@ -229,8 +246,9 @@ class JobRun:
         if not self._told:
             self._told = True
             self._columns = tuple(_column_type(payload) for payload in result.columns)
-        async for block in result.blocks(longest=frames.MAX_BODY):
+        async for block in result.blocks(pieces=True):
             spool.put(block)
+            self._note_spooled(len(block.data))
         warnings = result.end.warnings if result.end is not None else 0
         spool.end(warnings, await self._notes(connection) if warnings else ())
 

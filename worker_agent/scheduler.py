@@ -58,15 +58,18 @@ class Scheduler:
             self._running_scans -= 1
         return self._fill()
 
-    def remove(self, job: int) -> None:
-        """Forget the waiting chunks of a job (its running ones still call `finished`)."""
+    def remove(self, job: int) -> list[int]:
+        """Forget the waiting chunks of a job and return them (its running ones still call `finished`)."""
+        out = [start.chunk for start in self._quick if start.job == job]
         self._quick = deque(start for start in self._quick if start.job != job)
         for chunk in list(self._scans):
             left = deque(other for other in self._scans[chunk] if other != job)
+            out += [chunk] * (len(self._scans[chunk]) - len(left))
             if left:
                 self._scans[chunk] = left
             else:
                 del self._scans[chunk]
+        return out
 
     def forget(self, job: int) -> None:
         """Forget a job of which nothing runs any more."""

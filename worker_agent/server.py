@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator
 
 from backend.connection import ConnectionLost
@@ -25,6 +26,10 @@ from worker_agent.scheduler import Scheduler
 from worker_agent.spool import SpoolSpace
 
 log = logging.getLogger("skyshard.agent")
+
+
+ALIVE_S = 2.0
+"""Seconds between signs of life while a job has nothing to send."""
 
 
 class Gone(Exception):  # noqa: N818 - it is what happened
@@ -43,6 +48,13 @@ class Peer:
         """Send one frame; waits while the peer does not read."""
         self._writer.writelines(frames.encode(header, body))
         await self._writer.drain()
+
+    async def say_alive(self) -> None:
+        """Send `Alive` now and then, whenever nothing else is on its way."""
+        while True:
+            await asyncio.sleep(ALIVE_S)
+            if not self._writer.transport.get_write_buffer_size():
+                self._writer.writelines(frames.encode(frames.Alive()))
 
     async def peek(self) -> frames.Header:
         """Wait for the next frame and return its header; `receive` returns the frame again."""
@@ -70,7 +82,8 @@ class AgentServer:
         self.pool = Pool(config.mariadb.address(), limit=64)
         self.scheduler = Scheduler(config.slots, config.interactive_slots)
         space = SpoolSpace(config.spool_memory_bytes, config.spool_disk_bytes, config.spool_dir)
-        self._floor = Floor(self.scheduler, self.pool, space)
+        self.space = space
+        self._floor = Floor(self.scheduler, self.pool, space, config.spool_job_bytes)
         self._boot = secrets.token_hex(8)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -137,13 +150,14 @@ class AgentServer:
         return True
 
     async def _job(self, peer: Peer, job: frames.Job) -> None:
-        self.metrics.jobs.inc()
         if not job.chunks:
             await peer.send(frames.JobEnd())
             return
         jobrun = JobRun(self._floor, job, peer.send)
         run = asyncio.ensure_future(jobrun.run())
         watch = asyncio.ensure_future(peer.peek())
+        alive = asyncio.ensure_future(peer.say_alive())
+        started, outcome = time.monotonic(), "lost"
         try:
             await asyncio.wait({run, watch}, return_when=asyncio.FIRST_COMPLETED)
             if not run.done() and not isinstance(watch.result(), frames.Cancel):
@@ -151,16 +165,24 @@ class AgentServer:
             if not run.done():
                 run.cancel()
                 await asyncio.gather(run, return_exceptions=True)
+                outcome = "cancelled"
                 await peer.send(frames.Failed(1317, "70100", "Query execution was interrupted"))
                 return
             run.result()
+            outcome = "ok"
         except JobFailed as failed:
+            outcome = f"error {failed.frame.errno}"
             await peer.send(failed.frame)
         finally:
-            for task in (run, watch):
+            for task in (run, watch, alive):
                 task.cancel()
-            await asyncio.gather(run, watch, return_exceptions=True)
-            self.metrics.chunks.inc(jobrun.chunks_done)
+            await asyncio.gather(run, watch, alive, return_exceptions=True)
+            self.metrics.job_done(outcome.split()[0], jobrun.chunks_done, jobrun.bytes_sent)
+            log.info(
+                "query=%s chunks=%s/%s bytes=%s ms=%.1f outcome=%s",
+                job.query_id, jobrun.chunks_done, len(job.chunks), jobrun.bytes_sent,
+                (time.monotonic() - started) * 1e3, outcome,
+            )  # fmt: skip
 
     async def _load(self, peer: Peer, begin: frames.LoadBegin) -> None:
         sent = [0]

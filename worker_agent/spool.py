@@ -15,7 +15,7 @@ from typing import IO
 from backend.connection import RowBlock
 from shard.wire.frames import Note
 
-_HEAD = struct.Struct("<QQ")
+_HEAD = struct.Struct("<QQ?")
 
 
 class SpoolFull(Exception):  # noqa: N818 - it is what happened
@@ -86,7 +86,7 @@ class Spool:
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self._space.directory)  # noqa: SIM115 - closed in close()
         self._file.seek(self._written)
-        self._file.write(_HEAD.pack(len(block.data), block.rows))
+        self._file.write(_HEAD.pack(len(block.data), block.rows, block.more))
         self._file.write(block.data)
         self._file.flush()  # a full disk shows here, not when the rows are read
         self._written += len(block.data) + _HEAD.size
@@ -119,7 +119,7 @@ class Spool:
         if self._file is None:
             raise LookupError("nothing is held")
         self._file.seek(self._read)
-        size, rows = _HEAD.unpack(self._file.read(_HEAD.size))
+        size, rows, more = _HEAD.unpack(self._file.read(_HEAD.size))
         data = self._file.read(size)
         self._read += size + _HEAD.size
         self._on_disk -= size
@@ -127,7 +127,7 @@ class Spool:
         if self._read == self._written:  # give the room on disk back
             self._file.truncate(0)
             self._read = self._written = 0
-        return RowBlock(data, rows)
+        return RowBlock(data, rows, more)
 
     def close(self) -> None:
         """Give back what is still held."""

@@ -1,4 +1,7 @@
-"""One byte budget for the whole proxy process: past it, reading from agents waits."""
+"""One byte budget for the whole proxy process: past it, reading from agents waits.
+
+One query may have a third of it, so that a client that does not read leaves room for the others.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ class ByteBudget:
         self.used = 0
         self._watchers: set[asyncio.Event] = set()
 
-    def full(self) -> bool:
-        """Whether no more should be read."""
-        return self.used >= self.limit
+    def full(self, own: int = 0) -> bool:
+        """Whether no more should be read, for a query that holds `own` bytes."""
+        return self.used >= self.limit or own >= self.limit // 3
 
     def add(self, size: int) -> None:
         """Count bytes that were read."""

@@ -57,6 +57,9 @@ class RowStream:
         self._queue: asyncio.Queue[RowBlock | _End | BaseException] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[int, dict[int, list[RowBlock]]] = {}
+        self._open: dict[int, int] = {}  # jobs whose last block ends within a row, and its batch
+        self._within: int | None = None  # the job of which the queue's end holds a row in part
+        self._deferred: dict[int, list[RowBlock]] = {}  # other jobs' blocks meanwhile
         self._counted = 0
         self._moved = asyncio.Event()
         self.columns: tuple[frames.ColumnType, ...] | None = None
@@ -76,8 +79,7 @@ class RowStream:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             elif isinstance(item, Forward):
-                for block in self._held.get(item.job, {}).pop(item.batch, []):
-                    self._queue.put_nowait(block)
+                self._put(item.job, self._held.get(item.job, {}).pop(item.batch, []))
             elif isinstance(item, Discard):
                 for blocks in self._held.pop(item.job, {}).values():
                     self._release(sum(len(block.data) for block in blocks))
@@ -85,6 +87,18 @@ class RowStream:
                 self._queue.put_nowait(_End())
             elif isinstance(item, Fail):
                 self._queue.put_nowait(self._error(item))
+
+    def _put(self, job: int, blocks: list[RowBlock]) -> None:
+        """Release a job's blocks; nothing comes between the pieces of a row."""
+        for block in blocks:
+            if self._within not in (None, job):
+                self._deferred.setdefault(job, []).append(block)
+                continue
+            self._queue.put_nowait(block)
+            self._within = job if block.more else None
+        while self._within is None and self._deferred:
+            other = next(iter(self._deferred))
+            self._put(other, self._deferred.pop(other))
 
     def _name(self, worker: int) -> str:
         found = self._agents.workers.get(worker)
@@ -128,10 +142,12 @@ class RowStream:
     async def _read(self, start: StartJob, link: AgentLink) -> bool:
         """Read a job's frames to its end; return whether the connection can be used again."""
         while True:
-            while self._budget.full() and self._queue.qsize():  # who has nothing to send may always read
-                self._moved.clear()
+            while self._full() and (self._queue.qsize() or self._within not in (None, start.job)):
+                self._moved.clear()  # a query that has nothing to send may always read
                 await self._moved.wait()
-            header, body = await link.receive()
+            header, body = await link.receive(self._agents.silence_s)
+            if start.job in self._open and isinstance(header, (frames.BatchEnd, frames.JobEnd)):
+                raise SkyError(INTERNAL, query_id=self._work.query_id)
             if isinstance(header, frames.Rows):
                 self._rows(start.job, header, body)
             elif isinstance(header, frames.BatchEnd):
@@ -154,13 +170,21 @@ class RowStream:
             else:
                 raise LinkLost("unexpected frame")
 
+    def _full(self) -> bool:
+        return self._budget.full(self._counted)
+
     def _rows(self, job: int, header: frames.Rows, body: bytes) -> None:
         size = len(body)
         self._budget.add(size)
         self._counted += size
         self.bytes += size
-        self._held.setdefault(job, {}).setdefault(header.batch, []).append(RowBlock(body, header.rows))
-        crowded = self._budget.full() and not self._queue.qsize()
+        held = self._held.setdefault(job, {})
+        if self._open.pop(job, header.batch) != header.batch:
+            raise SkyError(INTERNAL, query_id=self._work.query_id)
+        if header.more:
+            self._open[job] = header.batch
+        held.setdefault(header.batch, []).append(RowBlock(body, header.rows, header.more))
+        crowded = self._full() and not self._queue.qsize()
         answer = self._core.rows(job, header.batch, size, must_stream=crowded)
         if isinstance(answer, Forward):
             self._obey([answer])
@@ -179,6 +203,15 @@ class RowStream:
 
     def __aiter__(self) -> AsyncIterator[RowBlock]:
         return self._blocks()
+
+    async def whole_rows(self) -> AsyncIterator[RowBlock]:
+        """Yield blocks that all end where a row ends, however long it is."""
+        pieces: list[RowBlock] = []
+        async for block in self:
+            pieces.append(block)
+            if not block.more:
+                yield block if len(pieces) == 1 else RowBlock(b"".join(p.data for p in pieces), block.rows)
+                pieces = []
 
     async def _blocks(self) -> AsyncIterator[RowBlock]:
         left = self._work.limit_rows

@@ -44,8 +44,8 @@ class Reply(Protocol):
     async def packet(self, payload: bytes) -> None:
         """Send a payload, framed and numbered."""
 
-    async def rows(self, block: bytes) -> None:
-        """Send whole row packets, numbered anew."""
+    async def rows(self, block: bytes, more: bool = False) -> None:
+        """Send whole row packets, numbered anew; `more` says that they end within a row."""
 
     async def end(self, warnings: int = 0, status: int = 2) -> None:
         """Send the end of a result set."""
@@ -78,6 +78,7 @@ class ClientStream:
         self.limit = LOGIN_BYTES
         self.more = False
         self._most_rows = self._row_bytes = 0
+        self._within = False
 
     async def raw_packet(self) -> tuple[int, bytes]:
         """Return (sequence number, payload) of the next single packet.
@@ -118,7 +119,7 @@ class ClientStream:
 
     def begin_reply(self) -> None:
         """Say that nothing of the next reply has been sent."""
-        self.started = self.ended = False
+        self.started = self.ended = self._within = False
 
     async def raw(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes of a relayed reply as they are."""
@@ -132,8 +133,8 @@ class ClientStream:
         self.seq = (self.seq + packet_count(len(payload))) & 255
         await self.raw(data)
 
-    async def rows(self, block: bytes) -> None:
-        """Send whole row packets, numbered anew."""
+    async def rows(self, block: bytes, more: bool = False) -> None:
+        """Send whole row packets, numbered anew; `more` says that they end within a row."""
         self._row_bytes += len(block)
         if self._most_rows and self._row_bytes > self._most_rows:
             raise SkyError(
@@ -144,6 +145,7 @@ class ClientStream:
             )
         numbered = bytearray(block)
         self.seq = rows.renumber(numbered, self.seq)
+        self._within = more
         await self.raw(numbered)
 
     def limit_rows(self, most: int) -> None:
@@ -182,5 +184,13 @@ class ClientStream:
         await self.packet(Ok(status=self._status(status)).encode())
 
     async def error(self, error: SkyError) -> None:
-        """Send an ERR packet, also in the middle of rows."""
+        """Send an ERR packet, also among rows.
+
+        Raises
+        ------
+        ClientGone
+            Within a row the client would take it for the row's: the connection can only be closed.
+        """
+        if self._within:
+            raise ClientGone
         await self.packet(Err(error.errno, error.sqlstate, error.message).encode())

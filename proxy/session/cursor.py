@@ -48,8 +48,9 @@ class Cursor:
         """Keep a row's payload."""
         await self.rows(packet(payload, 0))
 
-    async def rows(self, block: bytes) -> None:
-        """Keep whole row packets."""
+    async def rows(self, block: bytes, more: bool = False) -> None:
+        """Keep whole row packets, which may end within a row."""
+        del more
         self._size += len(block)
         if self._size > self._limit:
             raise SkyError(

@@ -5,7 +5,7 @@ follows it). The header is one of the structs below, tagged by its name; the bod
 `Rows` (whole MySQL row packets) and `LoadData` (LOAD DATA text). Events of one connection:
 
 proxy → agent: `Answer` · `Job` … `Cancel` · `Ping` · `LoadBegin` `LoadData`… `LoadEnd` · `Admin`
-agent → proxy: `Challenge` · `Welcome` · `Columns` `Rows`… `BatchEnd`… `JobEnd` | `Failed` · `Pong`
+agent → proxy: `Challenge` · `Welcome` · `Columns` `Rows`… `BatchEnd`… `JobEnd` | `Failed` · `Alive` · `Pong`
                · `Loaded` · `AdminDone`
 
 One connection carries one job at a time; after `JobEnd` or `Failed` it is idle again.
@@ -21,8 +21,6 @@ import msgspec
 VERSION = 1
 MAX_FRAME = 64 << 20
 """Bytes; a longer frame is a protocol error."""
-MAX_BODY = MAX_FRAME - (1 << 16) - 6
-"""Bytes of a body that fits into a frame whatever its header."""
 BLOCK_BYTES = 256 << 10
 """Bytes of row packets an agent gathers into one `Rows` frame (a longer single row is sent alone)."""
 
@@ -138,12 +136,15 @@ class Columns(msgspec.Struct, frozen=True, tag="columns"):
 class Rows(msgspec.Struct, frozen=True, tag="rows"):
     """Body: `rows` whole MySQL row packets (headers included, sequence numbers meaningless).
 
-    A row longer than 16 MiB is several packets and still one row. `batch` numbers the batch of
-    chunks that the rows belong to; rows of different batches may interleave.
+    A row longer than 16 MiB is several packets and still one row. Such a row may come in several frames,
+    which hold nothing else and follow each other directly; `more` says that it goes on, `rows` counts
+    the rows that end here. `batch` numbers the batch of chunks that the rows belong to; rows of different
+    batches may interleave.
     """
 
     batch: int
     rows: int
+    more: bool = False
 
 
 class Note(msgspec.Struct, frozen=True, array_like=True):
@@ -184,6 +185,10 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     sqlstate: str
     message: str
     retry: bool = False
+
+
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """Sent now and then while a job runs and has nothing to send: the agent is there."""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -246,7 +251,7 @@ class AdminDone(msgspec.Struct, frozen=True, tag="admin_done"):
 
 
 Header = Union[  # noqa: UP007 - msgspec wants a real union object at run time
-    Challenge, Answer, Welcome, Job, Columns, Rows, BatchEnd, JobEnd, Failed, Cancel, Ping, Pong,
+    Challenge, Answer, Welcome, Job, Columns, Rows, BatchEnd, JobEnd, Failed, Alive, Cancel, Ping, Pong,
     LoadBegin, LoadData, LoadEnd, Loaded, Admin, AdminDone,
 ]  # fmt: skip
 

@@ -33,12 +33,16 @@ async def gone(plain, *ids):
 
 async def test_no_more_than_the_limit_at_once(pool):
     lent, most = 0, 0
+    both = asyncio.Event()
 
     async def one():
         nonlocal lent, most
         async with pool.lease() as connection:
             lent += 1
             most = max(most, lent)
+            if lent == 2:
+                both.set()
+            await both.wait()
             await connection.run("SELECT 1")
             lent -= 1
 

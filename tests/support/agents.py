@@ -107,6 +107,29 @@ async def collect(link: AgentLink, **how: bool) -> Answer:
     return answer
 
 
+@contextlib.asynccontextmanager
+async def serving(serve):
+    """Yield a port on which `serve(reader, writer)` answers; leaving waits until its connections are closed."""
+    tasks = set()
+
+    async def handle(reader, writer):
+        tasks.add(asyncio.current_task())
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        if tasks:
+            await asyncio.wait(tasks, timeout=5)
+
+
 def job(sql: str, chunks: list[int], **more: object) -> frames.Job:
     """Return a job; `#` in the text stands for the chunk's number."""
     segments = tuple(part.encode() for part in sql.split("#"))
@@ -133,6 +156,13 @@ async def running(server, text: str) -> int:
             f"WHERE ID <> CONNECTION_ID() AND INFO LIKE '%{text}%'"
         )
     return int(found[0][0])
+
+
+async def until(condition, seconds: float = 20, pause: float = 0.002) -> None:
+    """Wait until an async condition holds, looking again after `pause` seconds."""
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(pause)  # lets others run; what is waited for is the condition
 
 
 async def until_running(server, text: str, number: int) -> None:

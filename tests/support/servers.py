@@ -7,18 +7,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
+import psutil
 import yaml
 
 from backend.address import Address
-from skyshard.cluster import certificate, mariadb
+from backend.connection import RawConnection
+from skyshard.cluster import certificate, health, mariadb
+from skyshard.cluster import state as states
 from skyshard.cluster.local import free_port
 
 
 class PlainMariaDB:
     """One plain MariaDB server with a unix socket, and perhaps a port."""
 
-    def __init__(self, directory: Path, port: int | None = None, tls: certificate.Files | None = None) -> None:
+    def __init__(
+        self, directory: Path, port: int | None = None, tls: certificate.Files | None = None
+    ) -> None:
         self.directory, self.port, self.tls = directory, port, tls
         directory.mkdir(parents=True)
         mariadb.initialise(directory / "data", mariadb.account_sql("plain"))
@@ -37,6 +44,7 @@ class PlainMariaDB:
             command += ["--bind-address=127.0.0.1", f"--port={self.port}"]
         if self.tls is not None:
             command += [f"--ssl-cert={self.tls.certificate}", f"--ssl-key={self.tls.key}"]
+        Path(self.socket).unlink(missing_ok=True)  # left by a server that was killed
         log = (self.directory / "log").open("ab")
         with log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -110,3 +118,50 @@ class ExtraProxy:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(30)
+
+
+class Inside:
+    """A look inside a local cluster: its processes, its workers' servers, its figures."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @property
+    def state(self) -> states.ClusterState:
+        return states.require(self.directory)
+
+    def process(self, name: str) -> psutil.Process:
+        (pid,) = [process.pid for process in self.state.processes if process.name == name]
+        return psutil.Process(pid)
+
+    def server(self, name: str) -> Address:
+        return health.server_address(self.directory, self.state, name)
+
+    def http(self, name: str, path: str = "/metrics") -> tuple[int, str]:
+        """Ask a proxy or the agent of a worker; return status and text."""
+        try:
+            with urlopen(f"http://127.0.0.1:{self.state.ports[f'{name}-http']}{path}", timeout=20) as answer:
+                return answer.status, answer.read().decode()
+        except HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def figures(self, name: str) -> dict[str, float]:
+        """Return a process's metrics by name and labels, as they are written."""
+        status, text = self.http(name)
+        assert status == 200
+        lines = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, value in lines}
+
+    async def statements(self, text: str) -> int:
+        """Return how many statements that contain `text` run on all workers together."""
+        found = 0
+        for number in range(1, self.state.workers + 1):
+            connection = await RawConnection.open(self.server(f"worker{number}"))
+            rows = await connection.fetch(
+                "SELECT COUNT(*) FROM information_schema.PROCESSLIST "
+                f"WHERE ID <> CONNECTION_ID() AND COMMAND <> 'Sleep' AND INFO LIKE '%{text}%'"
+            )
+            await connection.close()
+            found += int(rows[0][0])
+        return found
