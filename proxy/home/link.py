@@ -17,7 +17,7 @@ from backend.address import Address
 from backend.pool import Pool
 from backend.tasks import to_the_end
 from backend.wire import ConnectionLost, Wire
-from proxy.session.client import ClientStream
+from proxy.session.client import ClientGone, ClientStream
 from shard.catalog.traps import is_trap_error
 from shard.errors import HOME_DOWN, ServerError, SkyError, not_supported
 from shard.wire import rows
@@ -40,6 +40,8 @@ STATUS_KEPT = 0x2203
 
 _CONNECT_S = 5.0
 _KILL_AGAIN_S = 0.02
+_HEAD_BYTES = 1 << 21
+"""Bytes of column definitions that are held until the first row comes, or a trap's error."""
 
 WATCH = "SET STATEMENT max_statement_time=0 FOR DO SLEEP(31536000)"
 """What a session runs at home while a distributed query of its runs for long."""
@@ -182,24 +184,43 @@ class HomeLink:
         await self.send(packet(payload, 0))
         scanner = ReplyScanner(kind, self.deprecate_eof)
         seen: list[Event] = []
+        head: list[bytes] | None = []
         while not scanner.done:
             data = await self._receive()
             events = scanner.feed(data)
             seen = [*seen, *(event for event in events if not isinstance(event, RowsEvent))][-4:]
+            if head is not None:
+                # Many columns come in several pieces, and only then does the first read meet a trap.
+                head.append(data)
+                if (
+                    all(isinstance(event, ColumnsEvent) for event in events)
+                    and sum(map(len, head)) < _HEAD_BYTES
+                ):
+                    continue
+                data, head = b"".join(head), None
             trapped = _trapped(events)
             if trapped is None:
                 await client.raw(data)
-            elif not client.started:
-                raise Trapped
-            else:  # the columns are out: the error packet is the last one and keeps its number
-                client.seq = data[-(len(trapped.err.message.encode()) + 10)]
-                await client.error(trap_error())
+            else:
+                await self._spring(trapped, data, client)
             for event in events:
                 if isinstance(event, LocalInfile):
                     await self._relay_file(client, None)
                 elif isinstance(event, (OkEvent, EndEvent)):
                     self._note(event.ok.status)
         return seen
+
+    async def _spring(self, trapped: ErrEvent, data: bytes, client: ClientStream) -> None:
+        """Put an explanation in the place of a trap's own error, which is the last packet of `data`."""
+        if not client.started:
+            raise Trapped
+        size = 4 + len(trapped.err.encode())
+        if size > len(data):  # its first bytes are out
+            raise ClientGone
+        if size < len(data):
+            await client.raw(data[:-size])
+        client.seq = data[-size + 3]
+        await client.error(trap_error())
 
     async def relay_part(self, sql: bytes, client: ClientStream, more: bool) -> bool:
         """Relay the answer of one statement of several, numbered anew; return whether it succeeded.

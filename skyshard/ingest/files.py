@@ -179,7 +179,7 @@ def _delimited(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piec
             names = delimited.header(stream, spec.format)
         _check_names(file, [field.source for field in layout.fields], names)
     with delimited.open_text(file.path) as stream:
-        for number, block in enumerate(delimited.blocks(stream, spec.format)):
+        for number, block in enumerate(delimited.blocks(stream, spec.format, delimited.BLOCK_BYTES)):
             lines = (
                 delimited.without_header(block, spec.format) if spec.format.header and not number else block
             )
