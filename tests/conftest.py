@@ -17,7 +17,7 @@ BUDGET_S = {
     "backend": 30,
     "worker_agent": 30,
     "differential": 240,
-    "skyshard": 150,
+    "skyshard": 240,
     "": 30,
 }
 _spent: dict[str, float] = defaultdict(float)

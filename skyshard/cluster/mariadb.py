@@ -11,6 +11,7 @@ import os
 import resource
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from skyshard.errors import UserError
@@ -61,22 +62,24 @@ def initialise(data: Path, init_sql: str) -> None:
     partial = data.with_name(data.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     user = f"--user={getpass.getuser()}"
-    _run(
-        [
-            find("mariadb-install-db"), "--no-defaults", f"--datadir={partial}", user, "--skip-test-db",
-            "--auth-root-authentication-method=normal", "--skip-name-resolve", LOG_FILE_SIZE,
-        ]
-    )  # fmt: skip
-    _run(
-        [find("mariadbd"), "--no-defaults", "--bootstrap", f"--datadir={partial}", "--silent-startup", user,
-         LOG_FILE_SIZE],
-        init_sql,
-    )  # fmt: skip
+    install = [
+        find("mariadb-install-db"), "--no-defaults", f"--datadir={partial}", user, "--skip-test-db",
+        "--auth-root-authentication-method=normal", "--skip-name-resolve", LOG_FILE_SIZE,
+    ]  # fmt: skip
+    accounts = [
+        find("mariadbd"), "--no-defaults", "--bootstrap", f"--datadir={partial}", "--silent-startup", user,
+        LOG_FILE_SIZE,
+    ]  # fmt: skip
+    # A server that starts removes every temporary table in its directory for them, another's too.
+    with tempfile.TemporaryDirectory(prefix=data.name + ".tmp", dir=data.parent) as temporary:
+        _run(install, temporary)
+        _run(accounts, temporary, init_sql)
     partial.rename(data)
 
 
-def _run(command: list[str], text: str | None = None) -> None:
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+def _run(command: list[str], temporary: str, text: str | None = None) -> None:
+    environment = os.environ | {"TMPDIR": temporary}
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise UserError(f"{Path(command[0]).name} failed: {(done.stderr or done.stdout).strip()[-500:]}")
 

@@ -373,8 +373,7 @@ class Ingest:
         if not isinstance(error, loading.BadRow):
             return UserError(f"table '{job.spec.name}': {error}")
         loop = asyncio.get_running_loop()
-        place = await loop.run_in_executor(self._reader, _origin, job, error)
-        return UserError(f"{place}table '{job.spec.name}': {error}")
+        return await loop.run_in_executor(self._reader, _origin, job, error)
 
     async def _check_counts(self, loader: loading.Loader, placement: loading.Placement) -> None:
         """Compare the rows of every table on every worker with those that were sent."""
@@ -414,13 +413,20 @@ def _index_text(index: KeyIndex) -> Iterator[bytes]:
             yield data
 
 
-def _origin(job: _Job, error: loading.BadRow) -> str:
-    """Return where row `error.row` of a chunk's text came from, by partitioning once more."""
+def _origin(job: _Job, error: loading.BadRow) -> UserError:
+    """Say where row `error.row` of a chunk's text came from, by partitioning once more, and what it holds."""
     before = 0
+    said = f"table '{job.spec.name}': "
     for piece in job.pieces():
         parts = job.partitioner.partition(piece)
         _, rows = (parts.overlap if error.is_overlap else parts.main).get(error.chunk, (b"", ()))
-        if before + len(rows) >= error.row:
-            return f"{piece.place(int(rows[error.row - before - 1]))}: "
-        before += len(rows)
-    return ""
+        if before + len(rows) < error.row:
+            before += len(rows)
+            continue
+        row = int(rows[error.row - before - 1])
+        if error.column is None:
+            return UserError(f"{piece.place(row)}: {said}{error.reason}")
+        kind = job.layout.kind(error.column).spelled
+        value = values.BadValue(row, values.shown(piece.table(), error.column, row), f"is no value of {kind}")
+        return UserError(f"{piece.place(row)}: {said}column '{error.column}': {value} ({error.reason})")
+    return UserError(f"{said}{error.reason}")

@@ -27,14 +27,26 @@ STATEMENTS = 500
 """Statements sent to an agent at once."""
 
 _ROW = re.compile(r"at row (\d+)")
+_COLUMN = re.compile(r"^(.*?) for column (?:'(.*)'|`[^`]*`\.`[^`]*`\.`(.*)`) at row \d+", re.S)
 
 
 class BadRow(Exception):  # noqa: N818 - it is what was found
-    """A worker could not store a row: `row` counts from 1 in the text of the chunk (or of its overlap)."""
+    """A server could not store a row: `row` counts from 1 in the text of the chunk (or of its overlap).
+
+    Attributes
+    ----------
+    column : str or None
+        The column whose value it refused, if it said so.
+    reason : str
+        What it said, without the names of tables that only it knows.
+    """
 
     def __init__(self, chunk: int, is_overlap: bool, row: int, message: str) -> None:
         self.chunk, self.is_overlap, self.row = chunk, is_overlap, row
-        super().__init__(message)
+        found = _COLUMN.match(message)
+        self.column = (found[2] or found[3]).replace("``", "`") if found else None
+        self.reason = found[1] if found else _ROW.sub("", message).strip()
+        super().__init__(self.reason)
 
 
 @dataclass(frozen=True, slots=True)

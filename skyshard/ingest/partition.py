@@ -107,7 +107,8 @@ class _Rows:
         return array_of(self.columns[name].values, self.piece.layout.kind(name))
 
     def shown(self, name: str, row: int) -> str:
-        return str(self.columns[name].values[row].as_py())
+        value = self.columns[name].values[row].as_py()
+        return "NULL" if value is None else str(value)
 
 
 class Partitioner:
@@ -356,11 +357,16 @@ def check_types(spec: TableSpec, layouts: Mapping[str, Layout], keys: Mapping[st
 
 
 def _check_chunk_columns(spec: TableSpec, layout: Layout) -> str | None:
-    for name in (CHUNK_COLUMN, SUB_CHUNK_COLUMN):
-        if not any(column.name == name for column in layout.columns):
+    own = (CHUNK_COLUMN, SUB_CHUNK_COLUMN, *((OWNER_COLUMN,) if spec.kind is Kind.MATCH else ()))
+    meant = {name.lower(): name for name in own}
+    for column in layout.columns:
+        name = meant.get(column.name.lower())
+        if name is None:
             continue
         if spec.kind is Kind.MATCH:
-            return f"column '{name}' of a match table is made by skyshard; omit or rename it"
+            return f"column '{column.name}' of a match table is made by skyshard; omit or rename it"
+        if column.name != name:
+            return f"column '{column.name}' must be spelled {name}; omit or rename it"
         kind = layout.kind(name)
         if kind.family is not Family.INTEGER or kind.arrow is None or kind.arrow.bit_width < 32:
             return f"column '{name}' is {kind.spelled}; it must be INT"

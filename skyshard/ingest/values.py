@@ -97,6 +97,11 @@ def _shown(values: pa.Array, row: int) -> object:
     return "NULL" if value is None else value
 
 
+def shown(table: pa.Table, column: str, row: int) -> object:
+    """Return one value of a table for a message."""
+    return _shown(_flat(table.column(column)), row)
+
+
 def _written(text: pa.Array) -> pa.LargeBinaryArray:
     return pc.fill_null(text.cast(pa.large_binary()), NULL)
 
