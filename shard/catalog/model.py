@@ -12,12 +12,13 @@ import msgspec
 
 
 class Kind(StrEnum):
-    """The four kinds of catalogue table."""
+    """The four kinds of catalogue table, and users' own tables, which stand beside them in queries."""
 
     DIRECTOR = "director"
     DEPENDENT = "dependent"
     MATCH = "match"
     REPLICATED = "replicated"
+    OWN = "own"
 
 
 class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,8 +78,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_sharded(self) -> bool:
-        """Whether the table is split by chunk (all kinds but replicated)."""
-        return self.kind is not Kind.REPLICATED
+        """Whether the table is split by chunk (all kinds but replicated and users' own)."""
+        return self.kind not in (Kind.REPLICATED, Kind.OWN)
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True):

@@ -47,12 +47,14 @@ class Grid:
         return Grid(side, reach, 2 * (math.ceil(1.0 / side) + 2) + 1)
 
 
-def position(ref: TableRef) -> dict[str, exp.Expression | float | int | str]:
-    """Return the holes `lon` and `lat` for a table's position columns."""
-    table = ref.table
+def position(
+    ref: TableRef, place: tuple[str, str] | None = None
+) -> dict[str, exp.Expression | float | int | str]:
+    """Return the holes `lon` and `lat` for a table's position columns, or for the columns `place`."""
+    lon, lat = place or (ref.table.longitude or "", ref.table.latitude or "")
     return {
-        "lon": exp.column(table.longitude or "", table=ref.alias, quoted=True),
-        "lat": exp.column(table.latitude or "", table=ref.alias, quoted=True),
+        "lon": exp.column(lon, table=ref.alias, quoted=True),
+        "lat": exp.column(lat, table=ref.alias, quoted=True),
     }
 
 
@@ -75,10 +77,10 @@ def own_cell(grid: Grid, ref: TableRef) -> exp.Expression:
 
 
 def probe(
-    grid: Grid, ref: TableRef, offset: str = OFFSET_ALIAS
+    grid: Grid, neighbours: Neighbours, offset: str = OFFSET_ALIAS
 ) -> tuple[exp.Expression, list[exp.Expression]]:
     """Return (cell probed by a row of the anchor at an offset, conditions that leave out repeats)."""
-    holes = position(ref)
+    holes = position(neighbours.anchor, neighbours.place)
     axes, conditions = [], []
     for axis, name in zip(_AXES, ("ox", "oy", "oz"), strict=True):
         step = exp.column(name, table=offset, quoted=True)

@@ -16,7 +16,7 @@ from shard.planner import cells
 from shard.planner.constants import conjuncts
 from shard.planner.emit import CHUNK_MARK, Writer
 from shard.planner.locality import Layout
-from shard.planner.nested import PLACE
+from shard.planner.nested import PLACE, SPLIT_COLUMN, shipped_name
 from shard.planner.plan import Fragment, PartialType, Sql
 from shard.planner.scope import Scope, TableRef, from_items
 from shard.planner.split import Draft
@@ -132,8 +132,11 @@ def _with_cells(select: exp.Select, scope: Scope, layout: Layout) -> Fragment:
         raise TypeError("no near-neighbour join here")
     near = neighbours.near
     grid = cells.Grid.of(neighbours.radius)
-    setup = (_offsets(), _near_table(select, scope, near, grid))
-    cell, repeats = cells.probe(grid, neighbours.anchor)
+    suffixes = ("",) if neighbours.place is not None else ("", "FullOverlap")
+    setup = (_offsets(), _near_table(select, scope, near, grid, suffixes))
+    cell, repeats = cells.probe(grid, neighbours)
+    if neighbours.place is not None:
+        _split_anchor(select, neighbours.anchor)
     for node in [item for item, _ in from_items(select) if item.alias_or_name == near.alias]:
         node.replace(cells.near_reference(neighbours))
     _add_condition(
@@ -162,8 +165,24 @@ def _offsets() -> Sql:
     return Sql(f"CREATE OR REPLACE TEMPORARY TABLE {name} ENGINE=MEMORY AS {cells.offsets_select()}")
 
 
-def _near_table(select: exp.Select, scope: Scope, near: TableRef, grid: cells.Grid) -> Sql:
-    """Return the statement that fills the near table from chunk and overlap, with its own filters."""
+def _split_anchor(select: exp.Select, anchor: TableRef) -> None:
+    """Let the anchor, a user's own table, give only the rows that have neighbours in this chunk."""
+    for node, _ in from_items(select):
+        if node.alias_or_name == anchor.alias:
+            node.meta[PLACE] = (
+                SCRATCH_DATABASE,
+                shipped_name(anchor.database, anchor.table.name, True),
+                False,
+            )
+    chunk = exp.column(SPLIT_COLUMN, table=anchor.alias, quoted=True)
+    mark = exp.Literal(this=CHUNK_MARK, is_string=False)
+    _add_condition(select, exp.EQ(this=chunk, expression=mark))
+
+
+def _near_table(
+    select: exp.Select, scope: Scope, near: TableRef, grid: cells.Grid, suffixes: Sequence[str]
+) -> Sql:
+    """Return the statement that fills the near table, with its own filters."""
     columns = cells.needed_columns(select, near, star=False)
     own = [
         item.copy()
@@ -172,7 +191,7 @@ def _near_table(select: exp.Select, scope: Scope, near: TableRef, grid: cells.Gr
     ]
     texts: list[str] = []
     parameters: list[int] = []
-    for suffix in ("", "FullOverlap"):
+    for suffix in suffixes:
         arm = exp.Select(
             expressions=[
                 *(exp.column(name, table=near.alias, quoted=True) for name in columns),

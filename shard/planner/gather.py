@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from sqlglot import exp
 
+from shard.catalog.model import Kind
 from shard.catalog.naming import OWNER_COLUMN, SCRATCH_DATABASE, quote
 from shard.errors import NOT_SUPPORTED, SkyError, not_supported
 from shard.planner import fragment as writing
@@ -28,7 +29,7 @@ from shard.planner.nested import (
     own_queries,
 )
 from shard.planner.plan import Gather, Part, Plan, Sql
-from shard.planner.scope import column_names, from_items, lookup
+from shard.planner.scope import catalogue_tables, column_names, from_items, lookup
 from shard.planner.templates import fill
 
 _HIDDEN = ("chunkId", "subChunkId", OWNER_COLUMN)
@@ -60,7 +61,10 @@ def gather(tree: exp.Expression, context: Context, plan_tree: PlanTree) -> Gathe
     for column in tree.find_all(exp.Column):
         column.set("db", None)
     native = functions.rewrite(tree, context.values)
-    return Gather(tuple(gatherer.parts), writing.logical(native))
+    own = any(
+        table.kind is Kind.OWN for _, table in catalogue_tables(native, context.default, context.catalogue)
+    )
+    return Gather(tuple(gatherer.parts), writing.logical(native), own)
 
 
 class _Gatherer:

@@ -22,11 +22,22 @@ _ADVICE = "join them on the director key, through a match table, or by scisql_an
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """A near-neighbour join: `near` is taken from chunk and overlap, within `radius` degrees of `anchor`."""
+    """A near-neighbour join: rows of `near` within `radius` degrees of a row of `anchor`.
+
+    `near` is taken from chunk and overlap; but if `anchor` is a user's own table, which has a copy of every
+    row in each chunk that the row can have neighbours in, from the chunk alone. `place` then names the
+    own table's position columns.
+    """
 
     anchor: TableRef
     near: TableRef
     radius: float
+    place: tuple[str, str] | None = None
+
+    @property
+    def position(self) -> tuple[str, str]:
+        """Longitude and latitude columns of the anchor."""
+        return self.place or (self.anchor.table.longitude or "", self.anchor.table.latitude or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +64,20 @@ class Layout:
     partner: TableRef | None = None
     neighbours: Neighbours | None = None
 
+    def is_elsewhere(self, ref: TableRef) -> bool:
+        """Whether a table's rows may come from the overlap of the chunk."""
+        near = self.neighbours is not None and self.neighbours.near is ref and self.neighbours.place is None
+        return near or self.partner is ref
+
 
 def chunk_links(ref: TableRef, layout: Layout) -> tuple[tuple[str, str], ...]:
     """Return (director, column) pairs of a table whose values lie in the anchor's chunk.
 
     None for the far side of a neighbour or match join, and where equal keys stand in several chunks.
     """
-    if not ref.is_sharded or layout.partner is ref or ref.table.key_spans_chunks:
+    if not ref.is_sharded or ref.table.key_spans_chunks:
         return ()
-    if layout.neighbours is not None and layout.neighbours.near is ref:
+    if layout.is_elsewhere(ref):
         return ()
     if ref.table.kind is Kind.MATCH:
         return ref.links[layout.side : layout.side + 1]
@@ -102,7 +118,7 @@ def layout(scope: Scope, where: Sequence[exp.Expression], values: Sequence[Value
         if matches:
             return _match_layout(matches[0], sharded, links)
         _no_spanning_keys(sharded)
-        return Layout(anchor=solid[0])
+        return Layout(anchor=solid[0], neighbours=_own_neighbours(scope, inner, values))
     if len(groups) == 2 and not matches:
         return _neighbour_layout(scope, groups, inner, values)
     names = " and ".join(f"'{group[0].alias}'" for group in groups)
@@ -230,10 +246,39 @@ def _neighbour_layout(
     raise not_supported(f"a join of '{groups[0][0].alias}' with '{groups[1][0].alias}'", _ADVICE)
 
 
-def neighbour_condition(
-    scope: Scope, item: exp.Expression, values: Sequence[Value]
-) -> tuple[TableRef, TableRef, float] | None:
-    """Return (table, table, radius in degrees) if `item` is ``angSep(a, b) < r``, else None."""
+def _own_neighbours(
+    scope: Scope, inner: Sequence[exp.Expression], values: Sequence[Value]
+) -> Neighbours | None:
+    """Return the near-neighbour join of a sharded table with a user's own table, if there is one."""
+    for item in inner:
+        found = _separation(item, values)
+        if found is None:
+            continue
+        positions, radius = found
+        for own, sharded in (positions, positions[::-1]):
+            near = position_owner(scope, *sharded)
+            anchor = scope.owner(own[0])
+            if (
+                near is None
+                or not near.is_sharded
+                or near.table.kind is Kind.MATCH
+                or near.derived is not None
+            ):
+                continue
+            if anchor is None or anchor is not scope.owner(own[1]) or anchor.table.kind is not Kind.OWN:
+                continue
+            if not (near.nullable or anchor.nullable):
+                return Neighbours(anchor, near, radius, (own[0].name, own[1].name))
+    return None
+
+
+_Position = tuple[exp.Expression, exp.Expression]
+
+
+def _separation(
+    item: exp.Expression, values: Sequence[Value]
+) -> tuple[tuple[_Position, _Position], float] | None:
+    """Return both positions and the radius in degrees if `item` is ``angSep(a, b) < r``, else None."""
     if isinstance(item, (exp.LT, exp.LTE)):
         call, bound = item.this, item.expression
     elif isinstance(item, (exp.GT, exp.GTE)):
@@ -247,8 +292,20 @@ def neighbour_condition(
         return None
     if len(call.expressions) != 4:
         return None
+    a, b, c, d = call.expressions
+    return ((a, b), (c, d)), radius
+
+
+def neighbour_condition(
+    scope: Scope, item: exp.Expression, values: Sequence[Value]
+) -> tuple[TableRef, TableRef, float] | None:
+    """Return (table, table, radius in degrees) if `item` is ``angSep(a, b) < r``, else None."""
+    found = _separation(item, values)
+    if found is None:
+        return None
+    positions, radius = found
     owners = []
-    for lon, lat in (call.expressions[:2], call.expressions[2:]):
+    for lon, lat in positions:
         ref = position_owner(scope, lon, lat)
         if ref is None or ref.table.kind is not Kind.DIRECTOR:
             return None

@@ -8,13 +8,14 @@ answered by another strategy.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlglot import exp
 
 from shard.catalog.model import Column, Database, Kind, Table
-from shard.catalog.naming import OWNER_COLUMN
+from shard.catalog.naming import OWNER_COLUMN, SCRATCH_DATABASE
 from shard.errors import not_supported
 from shard.planner import restrict
 from shard.planner.aggregates import has_aggregate, is_aggregate
@@ -36,6 +37,8 @@ from shard.planner.templates import use
 
 PLACE = "place"
 """Key of a table node's meta: (database, table, whether it is a chunk table)."""
+SPLIT_COLUMN = "skyChunk"
+"""Column that a user's own table has on the workers if it is split: a chunk where its row has neighbours."""
 Query = exp.Select | exp.SetOperation | exp.Subquery
 
 
@@ -132,8 +135,17 @@ def mark(node: exp.Table, context: Context) -> None:
     found = lookup(node, context.default, context.catalogue)
     if found is None:
         raise not_supported(f"a join of sharded tables with table '{node.name}'", "copy the rows you need")
-    node.meta[PLACE] = (found[0].name, found[1].name, found[1].is_sharded)
+    if found[1].kind is Kind.OWN:
+        node.meta[PLACE] = (SCRATCH_DATABASE, shipped_name(found[0].name, found[1].name), False)
+    else:
+        node.meta[PLACE] = (found[0].name, found[1].name, found[1].is_sharded)
     node.set("hints", None)  # chunk tables have indexes of their own
+
+
+def shipped_name(database: str, table: str, split: bool = False) -> str:
+    """Return the name that a user's own table has on the workers; `split`: with its rows' chunks."""
+    digest = hashlib.sha256(f"{database}\0{table}".encode()).hexdigest()[:12]
+    return f"own_{digest}{'_split' if split else ''}"
 
 
 # derived tables ------------------------------------------------------------------------------------
@@ -228,7 +240,8 @@ def _union(query: exp.Union, context: Context) -> Derived:
 
 
 def _simple(bound: Bound) -> None:
-    if bound.layout.partner is not None or bound.layout.neighbours is not None:
+    neighbours = bound.layout.neighbours
+    if bound.layout.partner is not None or (neighbours is not None and neighbours.place is None):
         raise not_supported("a near-neighbour or two-sided match join inside a subquery")
 
 

@@ -113,6 +113,27 @@ class Fragment:
 
 
 @dataclass(frozen=True, slots=True)
+class Ship:
+    """A user's own table that is sent to the workers.
+
+    Attributes
+    ----------
+    database, table : str, Table
+        The table.
+    target : str
+        Its name on the workers, in the scratch database.
+    split : tuple or None
+        Longitude and latitude columns and radius (degrees): every row is sent with each chunk that
+        has rows within the radius; None: every row once.
+    """
+
+    database: str
+    table: Table
+    target: str
+    split: tuple[str, str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """Rows that are gathered at home before a statement runs there.
 
@@ -150,6 +171,8 @@ class Gather:
 
     parts: tuple[Part, ...]
     statement: Sql
+    own: bool = False
+    """Whether the statement reads users' own tables: it runs on the session's own connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +188,8 @@ class Plan:
         The catalogue tables it reads, sharded and replicated.
     limit, skip : int or None, int
         Rows wanted and rows to pass over, for a scatter without a merge.
+    ships : tuple of Ship
+        Users' own tables that its fragments read.
     notes : tuple of str
         Note-level warnings about the choice of strategy.
     draft : object
@@ -182,5 +207,6 @@ class Plan:
     interactive: bool
     never: bool = False
     gather: Gather | None = None
+    ships: tuple[Ship, ...] = ()
     notes: tuple[str, ...] = ()
     draft: object = field(default=None, repr=False, compare=False)

@@ -6,16 +6,18 @@ Read `plan_select` to know its passes; each is a file of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlglot import exp
 
-from shard.catalog.model import Table
+from shard.catalog.model import Kind, Table
+from shard.catalog.naming import SCRATCH_DATABASE
 from shard.planner import fragment as writing
 from shard.planner import functions
 from shard.planner.constants import Value, conjuncts, integer
 from shard.planner.gather import expand_areas
 from shard.planner.locality import Layout
-from shard.planner.nested import Context, bind
+from shard.planner.nested import PLACE, Context, bind, shipped_name
 from shard.planner.plan import (
     AllOf,
     AnyOf,
@@ -26,6 +28,7 @@ from shard.planner.plan import (
     PartialType,
     Plan,
     Restriction,
+    Ship,
     Sql,
     Strategy,
 )
@@ -69,8 +72,34 @@ def plan_select(
         tree = _as_select(functions.rewrite(tree, values, filters))
         scope = read_scope(tree, context.default, context.catalogue)
         place = _same_layout(place, scope)
+    ships = _ships(tree, place, tables)
     draft = split(tree, scope, place, values, default_limit)
-    return _plan(native, tables, scope, draft, restriction)
+    return replace(_plan(native, tables, scope, draft, restriction), ships=ships)
+
+
+def _ships(tree: exp.Select, place: Layout, tables: tuple[tuple[str, Table], ...]) -> tuple[Ship, ...]:
+    """Return the users' own tables that go to the workers."""
+    names = [
+        node.meta[PLACE][1]
+        for node in tree.find_all(exp.Table)
+        if node.meta.get(PLACE, ("",))[0] == SCRATCH_DATABASE
+    ]
+    out: list[Ship] = []
+    neighbours = place.neighbours
+    for database, table in tables:
+        if table.kind is not Kind.OWN:
+            continue
+        target = shipped_name(database, table.name)
+        uses = names.count(target)
+        if neighbours is not None and neighbours.place is not None:
+            anchor = neighbours.anchor
+            if (anchor.database, anchor.table.name) == (database, table.name):
+                split_name = shipped_name(database, table.name, True)
+                out.append(Ship(database, table, split_name, (*neighbours.place, neighbours.radius)))
+                uses -= 1
+        if uses:
+            out.append(Ship(database, table, target))
+    return tuple(out)
 
 
 def _own_native(tree: exp.Select, context: Context) -> Sql:
@@ -171,8 +200,6 @@ def _as_select(tree: exp.Expression) -> exp.Select:
 
 def _same_layout(place: Layout, scope: Scope) -> Layout:
     """Return the layout with the tables of a scope that was read again."""
-    from dataclasses import replace
-
     by = {ref.alias: ref for ref in scope.refs}
     neighbours = place.neighbours
     if neighbours is not None:

@@ -110,7 +110,7 @@ def _region(ref: TableRef, region: Region, layout: Layout) -> Restriction:
     margin = MARGIN
     if layout.partner is ref:
         margin += _overlap(layout, ref)
-    elif layout.neighbours is not None and layout.neighbours.near is ref:
+    elif layout.neighbours is not None and layout.is_elsewhere(ref):
         margin += layout.neighbours.radius
     return InRegion(regions.widen(region, margin))
 
@@ -304,7 +304,7 @@ def _key_director(node: exp.Expression, scope: Scope, layout: Layout) -> str | N
         or (ref.table.key_spans_chunks and ref.table.kind is not Kind.DIRECTOR)
     ):
         return None
-    if layout.partner is ref or (layout.neighbours is not None and layout.neighbours.near is ref):
+    if layout.is_elsewhere(ref):
         return None
     links = ref.links
     if ref.table.kind is Kind.MATCH:
@@ -322,12 +322,7 @@ def _chunk(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[
     if not isinstance(node, exp.Column) or node.name.lower() != "chunkid":
         return None
     ref = scope.owner(node) or (scope.sharded()[0] if len(scope.sharded()) == 1 and not node.table else None)
-    if (
-        ref is None
-        or not ref.is_sharded
-        or ref.derived is not None
-        or ref in (layout.partner, layout.neighbours and layout.neighbours.near)
-    ):
+    if ref is None or not ref.is_sharded or ref.derived is not None or layout.is_elsewhere(ref):
         return None
     chunks = [integer(value, values) for value in nodes]
     return None if None in chunks else InChunks(tuple(value for value in chunks if value is not None))

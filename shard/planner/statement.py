@@ -5,11 +5,12 @@ The choice of strategy is made here: counter, chunk-local (`planner.plan_select`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
 from sqlglot import exp
 
-from shard.catalog.model import Database, Table
+from shard.catalog.model import Database, Partitioning, Table
 from shard.catalog.naming import CHUNK_COLUMN, OWNER_COLUMN, SUB_CHUNK_COLUMN
 from shard.errors import NOT_SUPPORTED, RADIUS_TOO_WIDE, SkyError, not_supported
 from shard.planner import fragment as writing
@@ -30,7 +31,7 @@ from shard.planner.plan import (
 )
 from shard.planner.planner import plan_select
 from shard.planner.roundtrip import prove
-from shard.planner.scope import catalogue_tables, column_names, reads_sharded
+from shard.planner.scope import catalogue_tables, column_names, lookup, reads_sharded
 from shard.planner.templates import fill
 
 # Functions whose value belongs to the session or the query, not to a worker.
@@ -89,6 +90,21 @@ class Statement:
         self.parameters = sum(token.kind is TokenKind.PARAMETER for token in tokens)
         self.needs = () if tree is None else _session_values(tree)
         """Expressions whose values belong to the session: they are read there and put into fragments."""
+        self.own = () if tree is None else _own_tables(tree, database, catalogue)
+        """(database or None, name) of tables that are not the catalogue's: the user's own."""
+
+    def over(self, own: Iterable[tuple[str, Table]]) -> Statement:
+        """Return the statement with what is known of the user's own tables: (database, table)."""
+        catalogue = dict(self.catalogue)
+        for name, table in own:
+            before = catalogue.get(name)
+            if before is None:
+                catalogue[name] = Database(
+                    name=name, partitioning=Partitioning(stripes=1, sub_stripes=1), tables=(table,)
+                )
+            else:
+                catalogue[name] = msgspec.structs.replace(before, tables=(*before.tables, table))
+        return Statement(self.text, self.tokens, self.tree, self.database, catalogue)
 
     def prepared(self) -> str:
         """Return text with native stand-ins for skyshard's functions, to PREPARE at home."""
@@ -136,6 +152,21 @@ class Statement:
         else:
             refusal = not_supported(construct_name(tree))
         return _gathered(tree, context, default_limit, native, tables, refusal)
+
+
+def _own_tables(
+    tree: exp.Expression, database: str | None, catalogue: Mapping[str, Database]
+) -> tuple[tuple[str | None, str], ...]:
+    """Return the names of tables that are neither the catalogue's nor common table expressions."""
+    common = {item.alias for clause in tree.find_all(exp.With) for item in clause.expressions}
+    found: dict[tuple[str | None, str], None] = {}
+    for node in tree.find_all(exp.Table):
+        home = node.args["db"].name if node.args.get("db") is not None else None
+        if home is None and (node.name in common or node.name.lower() == "dual"):
+            continue
+        if lookup(node, database, catalogue) is None:
+            found[(home or database, node.name)] = None
+    return tuple(found)
 
 
 def _stand_in(call: exp.Expression) -> exp.Expression:
