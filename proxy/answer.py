@@ -7,28 +7,25 @@ its session is set; all of them end with the columns of the statement as the hom
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
-from backend.connection import RawConnection, RowBlock
+from backend.connection import RawConnection
 from backend.pool import Pool
-from proxy.chunks import find_chunks
-from proxy.config import ProxyConfig
-from proxy.execute.dispatcher import Dispatcher, RowStream, Work
-from proxy.home.definitions import Definitions, Shadow, ShadowPool, set_statement
+from proxy.execute.dispatcher import RowStream
+from proxy.fill import RESULT, Filler
+from proxy.home.definitions import ShadowPool
+from proxy.home.desk import SessionDesk
 from proxy.home.metadata import Catalogue
-from proxy.home.settings import SessionSettings
 from proxy.merge import merge as merging
-from proxy.registry import RunningQuery
-from proxy.session.session import Session, text_row
-from shard.catalog.naming import META_DATABASE, literal, quote
-from shard.errors import CATALOGUE_CHANGED, GATHER_LIMIT, INTERNAL, SkyError
-from shard.planner import planner
-from shard.planner.fragment import template
-from shard.planner.plan import Part, PartialType, Plan, Sql, Strategy
-from shard.wire import frames, rows
+from proxy.request import Request
+from proxy.session.session import text_row
+from shard.errors import INTERNAL, SkyError
+from shard.planner.envelope import Envelope
+from shard.planner.plan import Sql, Strategy
+from shard.wire import rows
 from shard.wire.packets import ColumnDefinition
+from shard.wire.replies import ColumnsEvent, EndEvent, RowsEvent
 
 log = logging.getLogger("skyshard.query")
 _TEXT_FAMILY = frozenset({15, 247, 248, 249, 250, 251, 252, 253, 254})
@@ -40,119 +37,33 @@ _JOINS_AT_HOME = (
 _JOINS_BEFORE = "SET SESSION join_cache_level=DEFAULT, join_buffer_size=DEFAULT"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A distributed statement on its way: who asked, how, and what was planned."""
-
-    session: Session
-    query: RunningQuery
-    plan: Plan
-    parameters: tuple[frames.Parameter, ...]
-    binary: bool
-    status: int
-    settings: SessionSettings
-    variables: Mapping[str, str]
-    shadows: tuple[Shadow, ...]
-    now: str
-
-    def sharded(self) -> tuple[Shadow, ...]:
-        """Return the shadows of sharded tables."""
-        return tuple(shadow for shadow in self.shadows if shadow.table.is_sharded)
-
-    def picked(self, sql: Sql) -> list[frames.Parameter]:
-        """Return the parameters of `sql`, in its order."""
-        return [self.parameters[index] for index in sql.parameters] if self.parameters else []
-
-    def home_values(self) -> dict[str, str]:
-        """Return the session's settings for a statement that runs at home: the same now for all pieces."""
-        return {**self.settings.values, "timestamp": self.now}
-
-
-@dataclass(frozen=True, slots=True)
-class _Types:
-    """What must be known of a merge before it runs: types of the partials, and its final statement."""
-
-    partial: list[PartialType]
-    statement: Sql
-
-
 class Answerer:
     """Answers distributed statements."""
 
-    def __init__(
-        self,
-        config: ProxyConfig,
-        pool: Pool,
-        catalogue: Catalogue,
-        dispatcher: Dispatcher,
-    ) -> None:
-        self._config, self._pool, self._catalogue, self._dispatcher = config, pool, catalogue, dispatcher
-        # Column definitions come from empty tables alone; what runs at home reads replicated tables' rows.
-        self._empty = ShadowPool(Pool(pool.address, config.service_connections))
-        self._shadows = ShadowPool(Pool(pool.address, config.service_connections))
-        self._definitions = Definitions(self._empty)
+    def __init__(self, filler: Filler, service: Pool, catalogue: Catalogue) -> None:
+        self._filler, self._catalogue = filler, catalogue
+        self._shadows = ShadowPool(service)
 
     async def close(self) -> None:
         """Close the service connections."""
-        await self._empty.close()
         await self._shadows.close()
-
-    def request(
-        self,
-        session: Session,
-        query: RunningQuery,
-        plan: Plan,
-        parameters: tuple[frames.Parameter, ...],
-        binary: bool,
-        status: int,
-        settings: SessionSettings,
-        variables: Mapping[str, str],
-    ) -> Request:
-        """Return a request for a plan, over the catalogue as it is now."""
-        shadows = tuple(
-            Shadow(database, table, self._catalogue.databases[database].version)
-            for database, table in plan.tables
-        )
-        now = f"{time.time():.6f}"
-        return Request(session, query, plan, parameters, binary, status, settings, variables, shadows, now)
 
     async def answer(self, request: Request) -> int:
         """Write the whole answer; return the bytes that workers sent."""
         plan = request.plan
         request.query.strategy = plan.strategy.value
-        columns = await self._columns(request, plan.native)
-        if plan.strategy is Strategy.COUNTER:
+        columns = await self._filler.columns(request, plan.native)
+        if plan.strategy is Strategy.COUNTER and request.envelope is None:
             return await self._counter(request, columns)
+        if request.envelope is not None:
+            return await self._store(request, request.envelope, columns)
         if plan.gather is not None:
-            return await self._gather(request, columns)
-        placement = {} if plan.never else await find_chunks(self._pool, self._catalogue, plan)
+            return await (self._own if plan.gather.own else self._gather)(request, columns)
+        placement = await self._filler.placement(request, plan)
         request.query.chunks_total = len(placement)
         if plan.merge is None:
             return await self._scatter(request, columns, placement)
         return await self._merge(request, columns, placement)
-
-    async def _columns(self, request: Request, sql: Sql) -> tuple[bytes, ...]:
-        settings = request.settings
-        return await self._definitions.of(
-            sql,
-            settings.encoding,
-            request.shadows,
-            settings.values,
-            settings.database,
-            request.picked(sql),
-            request.variables,
-        )
-
-    async def _unchanged(self, request: Request) -> None:
-        """Fail the query if its database was, or is being, replaced while it ran."""
-        for name in {shadow.database for shadow in request.shadows}:
-            version = next(shadow.version for shadow in request.shadows if shadow.database == name)
-            async with self._pool.lease() as connection:
-                found = await connection.fetch(
-                    f"SELECT version, state FROM {quote(META_DATABASE)}.`databases` WHERE name = {literal(name)}"
-                )
-            if not found or found[0] != [str(version).encode(), b"published"]:
-                raise SkyError(CATALOGUE_CHANGED, database=name)
 
     # strategies ----------------------------------------------------------------------------------
 
@@ -176,7 +87,7 @@ class Answerer:
         """Forward rows as chunks commit."""
         out, query, plan = request.session.out, request.query, request.plan
         skip = plan.skip
-        async with self._dispatcher.run(self._work(request, plan, placement, ())) as stream:
+        async with self._filler.dispatcher.run(self._filler.work(request, plan, placement, ())) as stream:
             async for block in stream:
                 data, count = block.data, block.rows
                 if not out.started:
@@ -191,7 +102,7 @@ class Answerer:
                     await out.rows(data, block.more)
             warnings = query.warnings = stream.warnings
             query.notes += stream.notes
-        await self._unchanged(request)
+        await self._filler.unchanged(request)
         if not out.started:
             await out.columns(columns, request.status)
         await out.end(warnings, request.status)
@@ -201,15 +112,12 @@ class Answerer:
         self, request: Request, columns: tuple[bytes, ...], placement: Mapping[int, tuple[int, ...]]
     ) -> int:
         """Load partials into the merge table at home and send what its statement reads."""
-        settings = request.settings
-        types = await self._types(request, request.plan)
-        async with self._shadows.lease(
-            request.sharded(), request.home_values(), settings.database, request.variables
-        ) as connection:
-            moved, warnings = await self._partials(connection, request, request.plan, types, placement)
-            await self._unchanged(request)
-            await self._send(connection, request, types.statement, columns, warnings)
-            await merging.drop_table(connection)
+        types = await self._filler.types(request, request.plan)
+        async with self._lease(request) as desk:
+            moved, warnings = await self._filler.partials(desk, request, request.plan, types, placement)
+            await self._filler.unchanged(request)
+            await self._send(desk.connection, request, types.statement, columns, warnings)
+            await desk.connection.run(f"DROP TEMPORARY TABLE {merging.MERGE_NAME}")
         return moved
 
     async def _gather(self, request: Request, columns: tuple[bytes, ...]) -> int:
@@ -217,115 +125,70 @@ class Answerer:
         gather = request.plan.gather
         if gather is None:
             raise TypeError("no gather in this plan")
-        prepared = [await self._part_types(request, part) for part in gather.parts]
-        placements = [await find_chunks(self._pool, self._catalogue, part.plan) for part in gather.parts]
-        request.query.chunks_total = sum(map(len, placements))
-        moved = warnings = 0
-        async with self._shadows.lease(
-            request.sharded(), request.home_values(), request.settings.database, request.variables
-        ) as connection:
-            for part, types, placement in zip(gather.parts, prepared, placements, strict=True):
-                moved, warned = await self._part(connection, request, part, types, placement, moved)
-                warnings += warned
-            await self._unchanged(request)
-            await connection.run(_JOINS_AT_HOME)
-            await self._send(connection, request, gather.statement, columns, warnings)
-            await connection.run(_JOINS_BEFORE)
+        async with self._lease(request) as desk:
+            moved, warnings = await self._filler.parts(desk, request, gather)
+            await self._filler.unchanged(request)
+            await desk.connection.run(_JOINS_AT_HOME)
+            await self._send(desk.connection, request, gather.statement, columns, warnings)
+            await desk.connection.run(_JOINS_BEFORE)
             for part in gather.parts:
-                await connection.run(f"DROP TEMPORARY TABLE IF EXISTS {part.target}")
+                await desk.connection.run(f"DROP TEMPORARY TABLE IF EXISTS {part.target}")
                 if part.schema is None:
                     for shadow in request.sharded():
-                        self._shadows.forget(connection, shadow.database, shadow.table.name)
+                        self._shadows.forget(desk.connection, shadow.database, shadow.table.name)
         return moved
 
-    # pieces --------------------------------------------------------------------------------------
+    async def _own(self, request: Request, columns: tuple[bytes, ...]) -> int:
+        """Fill temporary tables of the session and run the statement over them and its own tables."""
+        gather = request.plan.gather
+        if gather is None:
+            raise TypeError("no gather in this plan")
+        desk = self._filler.desk(request)
+        request.session.leftovers = tuple(part.target for part in gather.parts)
+        moved, warnings = await self._filler.parts(desk, request, gather)
+        await self._filler.unchanged(request)
+        await self._relay(desk, request, gather.statement, columns, warnings)
+        return moved
 
-    async def _types(self, request: Request, plan: Plan) -> _Types:
-        """Return what must be known before a plan's partials can be read."""
-        merge = plan.merge
-        if merge is None:
-            raise TypeError("no merge in this plan")
-        partial = [ColumnDefinition.decode(item) for item in await self._columns(request, merge.partial)]
-        statement = merge.statement
-        if merge.probes is not None:
-            probes = await self._columns(request, merge.probes)
-            statement = planner.merged(plan, [ColumnDefinition.decode(item).decimals for item in probes])
-        return _Types([PartialType(kind.type, kind.flags) for kind in partial], statement)
+    async def _store(self, request: Request, envelope: Envelope, columns: tuple[bytes, ...]) -> int:
+        """Put the rows into a temporary table of the session and let the statement around them read it."""
+        session, plan = request.session, request.plan
+        desk = self._filler.desk(request)
+        names = tuple(ColumnDefinition.decode(item).name.decode() for item in columns)
+        parts = () if plan.gather is None else tuple(part.target for part in plan.gather.parts)
+        session.leftovers = (RESULT, merging.MERGE_NAME, *parts)
+        moved = await self._filler.result(desk, request, names)
+        await self._filler.unchanged(request)
+        text = envelope.around(f"SELECT * FROM {RESULT}").encode(*request.settings.encoding)
+        await session.home.run(text, session.out)
+        return moved
 
-    async def _part_types(self, request: Request, part: Part) -> _Types:
-        if part.plan.merge is not None:
-            return await self._types(request, part.plan)
-        schema = part.schema if part.schema is not None else part.plan.native
-        kinds = [ColumnDefinition.decode(item) for item in await self._columns(request, schema)]
-        return _Types([PartialType(kind.type, kind.flags) for kind in kinds], schema)
+    async def _relay(
+        self, desk: SessionDesk, request: Request, statement: Sql, columns: tuple[bytes, ...], warnings: int
+    ) -> None:
+        """Run a statement on the session's own connection and send its rows."""
+        query, out = request.query, request.session.out
+        text = statement.text.encode(*request.settings.encoding)
+        stream = desk.home.stream(text, request.picked(statement) if request.binary else None)
+        async for event in stream:
+            if isinstance(event, ColumnsEvent):
+                _check_merged(columns, event.definitions, request.binary, query.query_id)
+                await out.columns(columns, request.status)
+            elif isinstance(event, RowsEvent):
+                query.rows += event.rows
+                await out.rows(bytes(event.block))
+            elif isinstance(event, EndEvent):
+                warnings += event.ok.warnings
+        await out.end(min(65535, warnings), request.status)
 
-    async def _partials(
-        self,
-        connection: RawConnection,
-        request: Request,
-        plan: Plan,
-        types: _Types,
-        placement: Mapping[int, tuple[int, ...]],
-    ) -> tuple[int, int]:
-        """Fill the merge table; return (bytes moved, warnings of the workers)."""
-        merge = plan.merge
-        if merge is None:
-            raise TypeError("no merge in this plan")
-        settings = request.settings
-        await merging.create_table(connection, merge, settings.encoding, request.parameters)
-        await connection.run("SET SESSION sql_mode='', character_set_client=utf8mb4")
-        async with self._dispatcher.run(self._work(request, plan, placement, types.partial)) as stream:
-            loaded = await merging.load(
-                connection, stream.whole_rows(), merging.Target.of(merge), types.partial
-            )
-        await connection.run(set_statement(request.home_values()))
-        request.query.notes += stream.notes
-        return loaded.bytes, stream.warnings
-
-    async def _part(
-        self,
-        connection: RawConnection,
-        request: Request,
-        part: Part,
-        types: _Types,
-        placement: Mapping[int, tuple[int, ...]],
-        moved: int,
-    ) -> tuple[int, int]:
-        """Fill one gathered table; return (bytes moved in all, warnings of the workers)."""
-        settings, plan = request.settings, part.plan
-        limit = request.session.gather_limit
-        await merging.create_part(connection, part, settings.encoding, request.parameters)
-        if plan.merge is not None:
-            size, warnings = await self._partials(connection, request, plan, types, placement)
-            head = f"INSERT INTO {part.target} ({', '.join(map(quote, part.columns))}) "
-            await connection.run("SET SESSION sql_mode=CONCAT(@@sql_mode, ',ALLOW_INVALID_DATES')")
-            await merging.run_with(
-                connection,
-                head + types.statement.text,
-                types.statement,
-                settings.encoding,
-                request.parameters,
-            )
-            await connection.run(set_statement(request.home_values()))
-            await merging.drop_table(connection)
-            return moved + size, warnings
-        total = moved
-
-        def watch(size: int) -> None:
-            nonlocal total
-            total += size
-            if total > limit:
-                raise SkyError(GATHER_LIMIT, moved=total, label=part.label, limit=limit)
-
-        if plan.never:
-            return moved, 0
-        await connection.run("SET SESSION sql_mode='', character_set_client=utf8mb4")
-        async with self._dispatcher.run(self._work(request, plan, placement, types.partial, False)) as stream:
-            blocks: AsyncIterator[RowBlock] = merging.cut(stream.whole_rows(), plan.skip)
-            await merging.load(connection, blocks, merging.Target.of_part(part), types.partial, watch)
-        await connection.run(set_statement(request.home_values()))
-        request.query.notes += stream.notes
-        return total, stream.warnings
+    @asynccontextmanager
+    async def _lease(self, request: Request) -> AsyncIterator[merging.ServiceDesk]:
+        """Lend a service connection that stands for the session."""
+        settings, values = request.settings, request.home_values()
+        async with self._shadows.lease(
+            request.sharded(), values, settings.database, request.variables
+        ) as connection:
+            yield merging.ServiceDesk(connection, settings.encoding, request.parameters, values)
 
     async def _send(
         self,
@@ -352,49 +215,6 @@ class Answerer:
             query.notes += await merging.notes(connection)
         query.warnings = min(65535, warnings)
         await out.end(query.warnings, request.status)
-
-    def _work(
-        self,
-        request: Request,
-        plan: Plan,
-        placement: Mapping[int, tuple[int, ...]],
-        types: Sequence[PartialType],
-        forwarded: bool | None = None,
-    ) -> Work:
-        """Return the job for the workers; rows that are not forwarded to the client are text."""
-        fragment = planner.fragment(plan, types)
-        if forwarded is None:
-            forwarded = plan.merge is None
-        settings, query = request.settings, request.query
-        values = {**settings.values, "timestamp": request.now, "sql_select_limit": "DEFAULT"}
-        if not forwarded:
-            values["character_set_results"] = "'utf8mb4'"
-        limit = None if plan.limit is None or plan.merge is not None else plan.limit + plan.skip
-        job = frames.Job(
-            query_id=query.query_id,
-            database=plan.database,
-            main=_template(fragment.main, settings.encoding),
-            setup=tuple(_template(item, settings.encoding) for item in fragment.setup),
-            teardown=tuple(_template(item, settings.encoding) for item in fragment.teardown),
-            chunks=[],
-            interactive=plan.interactive,
-            settings=values,
-            binary=forwarded and (request.binary or bool(fragment.main.parameters)),
-            parameters=request.parameters,
-            row_limit=limit,
-            commit_bytes=self._config.chunk_commit_bytes,
-        )
-        before = query.chunks_done
-
-        def progress(done: int) -> None:
-            query.chunks_done = before + done
-
-        return Work(query.query_id, job, dict(placement), limit, progress)
-
-
-def _template(sql: Sql, encoding: tuple[str, str]) -> frames.Template:
-    segments, parameters = template(sql)
-    return frames.Template(tuple(segment.encode(*encoding) for segment in segments), parameters)
 
 
 def _same_types(columns: tuple[bytes, ...], stream: RowStream, binary: bool, query_id: int) -> None:
@@ -429,4 +249,4 @@ def _compatible(wanted: list[int], got: list[int], binary: bool) -> bool:
     return True
 
 
-__all__ = ["Answerer", "Request"]
+__all__ = ["Answerer"]

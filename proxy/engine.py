@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import zlib
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
@@ -16,23 +17,29 @@ from proxy.answer import Answerer
 from proxy.chunks import find_chunks
 from proxy.config import ProxyConfig
 from proxy.execute.dispatcher import Dispatcher
-from proxy.home import session_values
+from proxy.fill import Filler
+from proxy.home import own_tables, session_values
 from proxy.home import settings as home_settings
+from proxy.home.definitions import Shadow
 from proxy.home.metadata import Catalogue
+from proxy.home.own_tables import OwnTable, Shipment, shipment
 from proxy.home.settings import SessionSettings
 from proxy.metrics import Metrics
 from proxy.registry import Registry, RunningQuery
+from proxy.request import Request
 from proxy.session.client import ClientGone
 from proxy.session.engine import Distributed, Home, Local, Route
 from proxy.session.prepared import planner_values
 from proxy.session.session import Session, text_row
+from shard.catalog.model import Kind, Table
 from shard.errors import HOME_DOWN, INTERNAL, NOT_SUPPORTED, READ_ONLY, TIMEOUT, SkyError, not_supported
 from shard.planner import explain
+from shard.planner.envelope import find as find_envelope
 from shard.planner.fence import SyntaxProblem
 from shard.planner.lexer import LexError, Token, tokenize
 from shard.planner.plan import Plan
+from shard.planner.statement import Statement, read
 from shard.planner.statement import native as native_form
-from shard.planner.statement import read
 from shard.wire import frames
 from shard.wire.packets import ColumnDefinition
 
@@ -53,7 +60,8 @@ class Engine:
     ) -> None:
         self._config, self._pool, self._catalogue = config, pool, catalogue
         self._dispatcher, self._registry, self._metrics = dispatcher, registry, metrics
-        self._answerer = Answerer(config, pool, catalogue, dispatcher)
+        self._filler = Filler(config, pool, catalogue, dispatcher)
+        self._answerer = Answerer(self._filler, Pool(pool.address, config.service_connections), catalogue)
         self._mentions = classify.Mentions.of({}, -1)
         self._settings: dict[int, SessionSettings] = {}
 
@@ -85,21 +93,39 @@ class Engine:
             raise SkyError(READ_ONLY, verb=f"{verb} of a change", table="…")
         if verb in ("SELECT", "WITH", "VALUES"):
             try:
-                return self._select(text, tokens, settings)
+                return self._stored(text, tokens, settings) or self._select(text, tokens, settings)
             except SkyError as error:
                 if error.code is NOT_SUPPORTED and b"scisql_" not in sql and b"qserv_" not in sql:
                     await session.home.check(sql)  # MariaDB's own error comes first
                 raise
         if verb in ("EXPLAIN", "DESCRIBE", "DESC", "ANALYZE"):
             return self._explain(session, text, tokens, settings)
-        if verb in ("INSERT", "REPLACE", "CREATE", "SET", "DO", "UPDATE", "DELETE") and verb != "CREATE":
-            if any(classify.sharded_names(tokens, settings.database, catalogue.databases)):
-                raise not_supported(f"{verb} that reads")
-        elif verb == "CREATE" and any(token.upper == "SELECT" for token in tokens):
-            makes_table = any(token.upper == "TABLE" for token in tokens[:5])
-            if makes_table and any(classify.sharded_names(tokens, settings.database, catalogue.databases)):
-                raise not_supported("CREATE … SELECT")
+        makes_table = verb == "CREATE" and any(token.upper == "TABLE" for token in tokens[:5])
+        if verb in ("INSERT", "REPLACE", "SET", "DO", "UPDATE", "DELETE") or makes_table:
+            stored = self._stored(text, tokens, settings)
+            if stored is not None:
+                return stored
+            if any(classify.sharded_names(tokens, settings.database, catalogue.databases)) and not (
+                makes_table and not any(token.upper == "SELECT" for token in tokens)
+            ):
+                raise not_supported(f"{verb} that reads", "store the rows it needs in a table of your own")
         return Home()
+
+    def _stored(self, text: str, tokens: list[Token], settings: SessionSettings) -> Route | None:
+        """Return the route of a statement that stores the rows of a query on sharded tables."""
+        envelope = find_envelope(text, tokens)
+        if envelope is None:
+            return None
+        try:
+            statement = read(envelope.query, settings.database, self._catalogue.databases, settings.mode)
+        except SyntaxProblem:
+            return None
+        if statement is None:
+            return None
+        if "?" in envelope.head + envelope.tail and any(t.text == "?" for t in tokens):
+            raise not_supported("parameters around the SELECT of a statement that stores rows")
+        native = envelope.around(statement.prepared())
+        return Distributed(statement, native.encode(*settings.encoding), envelope)
 
     async def refresh(self) -> bool:
         """Read the catalogue again; return whether it has changed."""
@@ -141,7 +167,8 @@ class Engine:
 
         async def answer() -> None:
             await session.home.check(statement.prepared().encode(*settings.encoding))
-            plan = statement.plan((), settings.limit)
+            own = await own_tables.read(session.home, statement.own, session.ship_limit)
+            plan = self._over(statement, own).plan((), settings.limit)
             await self._send_explanation(session, plan, as_json)
 
         return Local(answer)
@@ -166,7 +193,10 @@ class Engine:
         placement = {} if plan.never else await find_chunks(self._pool, self._catalogue, plan)
         workers = len({ids[0] for ids in placement.values()})
         total = max(1, len(self._catalogue.replicas(plan.database)))
-        largest = max((self._catalogue.table_rows(db, table.name) for db, table in plan.tables), default=0)
+        largest = max(
+            (self._catalogue.table_rows(db, t.name) for db, t in plan.tables if t.kind is not Kind.OWN),
+            default=0,
+        )
         return explain.Extent(len(placement), workers, largest * len(placement) // total)
 
     # running -------------------------------------------------------------------------------------
@@ -221,15 +251,52 @@ class Engine:
     ) -> int:
         await session.home.check(statement.native)
         values = await session_values.read(session.home, statement.statement.needs)
-        plan = statement.statement.plan(planner_values(parameters), settings.limit, values)
-        variables = {name: value for name, value in values.items() if name.startswith("@") and name[1] != "@"}
+        own = await own_tables.read(session.home, statement.statement.own, session.ship_limit)
+        limit = settings.limit if statement.envelope is None else None
+        plan = self._over(statement.statement, own).plan(planner_values(parameters), limit, values)
         return await self._answerer.answer(
-            self._answerer.request(session, query, plan, parameters, binary, status, settings, variables)
+            Request(
+                session=session,
+                query=query,
+                plan=plan,
+                parameters=parameters,
+                binary=binary,
+                status=status,
+                settings=settings,
+                variables={name: text for name, text in values.items() if name[0] == "@" and name[1] != "@"},
+                shadows=tuple(self._shadow(database, table) for database, table in plan.tables),
+                now=f"{time.time():.6f}",
+                shipments=self._shipments(plan, own),
+                envelope=statement.envelope,
+            )
         )
+
+    @staticmethod
+    def _over(statement: Statement, own: tuple[OwnTable, ...]) -> Statement:
+        if not own:
+            return statement
+        heavy = frozenset((table.database, table.table.name) for table in own if table.data is None)
+        return statement.over(((table.database, table.table) for table in own), heavy)
+
+    def _shadow(self, database: str, table: Table) -> Shadow:
+        if table.kind is Kind.OWN:
+            return Shadow(database, table, zlib.crc32(table.ddl.encode()))
+        return Shadow(database, table, self._catalogue.databases[database].version)
+
+    def _shipments(self, plan: Plan, own: tuple[OwnTable, ...]) -> dict[str, Shipment]:
+        known = {(table.database, table.table.name): table for table in own}
+        return {
+            ship.target: shipment(
+                known[ship.database, ship.table.name], ship, self._catalogue.databases[inner.database]
+            )
+            for inner in explain.scatters(plan)
+            for ship in inner.ships
+        }
 
     async def close(self) -> None:
         """Close the service connections."""
         await self._answerer.close()
+        await self._filler.close()
 
 
 def _text_column(name: str) -> bytes:

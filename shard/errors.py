@@ -69,6 +69,19 @@ GATHER_LIMIT = _define(
     "this query must bring rows together at home and {moved} bytes of {label} are past the limit of {limit}; "
     "restrict it ({label} by region, director key or columns), or raise skyshard_gather_limit",
 )
+LOCAL_DISABLED = _define(
+    "LOCAL_DISABLED",
+    4166,
+    "HY000",
+    "The used command is not allowed because the MariaDB server or client has disabled the local infile capability",
+)
+SHIP_TYPE = _define(
+    "SHIP_TYPE",
+    1235,
+    "42000",
+    "column '{column}' of your own table has type {type}, which cannot be joined with sharded tables; "
+    "leave it out by a view",
+)
 TOO_MANY_CONNECTIONS = _define("TOO_MANY_CONNECTIONS", 1040, "08004", "Too many connections")
 BAD_HANDSHAKE = _define("BAD_HANDSHAKE", 1043, "08S01", "Bad handshake")
 BLOCKED = _define(

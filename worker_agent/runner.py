@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from backend.connection import ConnectionLost, RawConnection
 from backend.pool import Pool
@@ -18,6 +18,7 @@ from backend.tasks import to_the_end
 from shard.catalog.naming import quote
 from shard.errors import ServerError
 from shard.wire import frames
+from shard.wire.immediate import immediate
 from shard.wire.packets import ColumnDefinition, PacketError
 from worker_agent.scheduler import Scheduler, Start
 from worker_agent.spool import Spool, SpoolFull, SpoolSpace
@@ -242,7 +243,8 @@ class JobRun:
         if job.binary:
             result = await connection.execute(sql, [job.parameters[index] for index in job.main.parameters])
         else:
-            result = await connection.query(sql)
+            picked = [job.parameters[index] for index in job.main.parameters]
+            result = await connection.query(immediate(sql, picked, job.charset) if picked else sql)
         if not self._told:
             self._told = True
             self._columns = tuple(_column_type(payload) for payload in result.columns)
@@ -278,6 +280,8 @@ class JobRun:
         connection = await self._floor.pool.borrow()
         job = self._job
         try:
+            for table in job.shipped:
+                await _receive(connection, table)
             if job.database:
                 await connection.run(f"USE {quote(job.database)}")
             items = [f"SESSION {quote(name)}={value}" for name, value in job.settings.items()]
@@ -307,6 +311,21 @@ class JobRun:
             except (ServerError, ConnectionLost, TimeoutError):
                 connection.abort()
             await self._floor.pool.put(connection)
+
+
+async def _receive(connection: RawConnection, table: frames.Shipped) -> None:
+    """Make a user's table on a connection; every row must arrive unchanged."""
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield table.data
+
+    await connection.run(
+        "SET SESSION sql_mode='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', check_constraint_checks=0"
+    )
+    await connection.run(table.create)
+    ok = await connection.load(table.load, whole())
+    if ok.affected_rows != table.data.count(b"\n") or ok.warnings:
+        raise ServerError(1105, "HY000", "rows of your own table were changed on their way to a worker")
 
 
 def _column_type(payload: bytes) -> frames.ColumnType:

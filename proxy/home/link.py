@@ -10,18 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from backend.address import Address
+from backend.connection import execute_payload
 from backend.pool import Pool
 from backend.tasks import to_the_end
 from backend.wire import ConnectionLost, Wire
 from proxy.session.client import ClientGone, ClientStream
 from shard.catalog.traps import is_trap_error
-from shard.errors import HOME_DOWN, ServerError, SkyError, not_supported
+from shard.errors import HOME_DOWN, LOCAL_DISABLED, ServerError, SkyError, not_supported
 from shard.wire import rows
-from shard.wire.packets import STATUS_MORE_RESULTS, Eof, packet
+from shard.wire.frames import Parameter
+from shard.wire.packets import STATUS_MORE_RESULTS, Eof, Ok, packet
 from shard.wire.replies import (
     ColumnsEvent,
     EndEvent,
@@ -40,6 +43,7 @@ STATUS_KEPT = 0x2203
 
 _CONNECT_S = 5.0
 _KILL_AGAIN_S = 0.02
+_FILE_PIECE = 1 << 20
 _HEAD_BYTES = 1 << 21
 """Bytes of column definitions that are held until the first row comes, or a trap's error."""
 
@@ -53,6 +57,15 @@ class Table:
 
     columns: tuple[bytes, ...]
     rows: list[list[bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A result that is not taken apart: raw column definitions, row packets, and how many rows they are."""
+
+    columns: tuple[bytes, ...]
+    data: bytes
+    rows: int
 
 
 class _Wire(Wire):
@@ -198,6 +211,9 @@ class HomeLink:
                 ):
                     continue
                 data, head = b"".join(head), None
+            if not client.local_files and any(isinstance(event, LocalInfile) for event in events):
+                await self._refuse_file(scanner, client)
+                return seen
             trapped = _trapped(events)
             if trapped is None:
                 await client.raw(data)
@@ -237,6 +253,9 @@ class HomeLink:
                         raise trap_error()
                     await client.packet(event.err.encode())
                     return False
+                if isinstance(event, LocalInfile) and not client.local_files:
+                    await self._refuse_file(scanner, client)
+                    return False
                 await self._resend(event, client, flag)
         return True
 
@@ -256,6 +275,12 @@ class HomeLink:
         elif isinstance(event, LocalInfile):
             await client.packet(b"\xfb" + event.filename)
             await self._relay_file(client, 2)
+
+    async def _refuse_file(self, scanner: ReplyScanner, client: ClientStream) -> None:
+        """Give the home server an empty file in the name of a client that sends none."""
+        await self.send(b"\0\0\0\x02")
+        await self._read_on(scanner)
+        await client.error(SkyError(LOCAL_DISABLED))
 
     async def _relay_file(self, client: ClientStream, number: int | None) -> None:
         """Relay a file to the home server; packets are numbered from `number` if that is given."""
@@ -303,6 +328,108 @@ class HomeLink:
             elif isinstance(event, RowsEvent):
                 found += rows.split(event.block)
         return Table(columns, found)
+
+    async def block(self, sql: bytes) -> Block:
+        """Run a statement of the proxy's own and return its rows as they came."""
+        columns: tuple[bytes, ...] = ()
+        pieces: list[bytes] = []
+        count = 0
+        for event in await self._reply(b"\x03" + sql, ReplyKind.QUERY):
+            if isinstance(event, ColumnsEvent):
+                columns = event.definitions
+            elif isinstance(event, RowsEvent):
+                pieces.append(bytes(event.block))
+                count += event.rows
+        return Block(columns, b"".join(pieces), count)
+
+    async def stream(self, sql: bytes, parameters: Sequence[Parameter] | None) -> AsyncIterator[Event]:
+        """Run a statement of the proxy's own and yield the events of its reply.
+
+        Parameters
+        ----------
+        parameters : sequence of Parameter or None
+            None: text protocol; else the statement is prepared and its rows are binary.
+
+        Raises
+        ------
+        ServerError
+            MariaDB's error, at any point.
+        """
+        statement, payload = None, b"\x03" + sql
+        if parameters is not None:
+            for event in await self._reply(b"\x16" + sql, ReplyKind.PREPARE):
+                if isinstance(event, PreparedEvent):
+                    statement = event.statement_id
+            payload = execute_payload(statement or 0, parameters)
+        async with self._asked(payload) as scanner:
+            while not scanner.done:
+                for event in scanner.feed(await self._receive()):
+                    if isinstance(event, ErrEvent):
+                        raise ServerError(event.err.errno, event.err.sqlstate, event.err.message)
+                    yield event
+        if statement is not None:
+            await self.send(packet(b"\x19" + statement.to_bytes(4, "little"), 0))
+
+    async def load(self, sql: bytes, pieces: AsyncIterator[bytes]) -> Ok:
+        """Run LOAD DATA LOCAL with its text from memory; if `pieces` fails, the text ends there."""
+        last: Event | None = None
+        async with self._asked(b"\x03" + sql) as scanner:
+            while not scanner.done:
+                for event in scanner.feed(await self._receive()):
+                    last = event
+                    if isinstance(event, LocalInfile):
+                        await self._send_file(pieces)
+        if isinstance(last, ErrEvent):
+            raise ServerError(last.err.errno, last.err.sqlstate, last.err.message)
+        if isinstance(last, OkEvent):
+            return last.ok
+        raise ValueError("load was given a statement with rows")
+
+    @asynccontextmanager
+    async def _asked(self, payload: bytes) -> AsyncIterator[ReplyScanner]:
+        """Send a command whose reply is read in the block; whatever happens there, it is read to its end."""
+        self.asking = True
+        try:
+            async with self._turn:
+                await to_the_end(self._end_watch())
+                await self.send(packet(payload, 0))
+                scanner = ReplyScanner(ReplyKind.QUERY, self.deprecate_eof)
+                try:
+                    yield scanner
+                finally:
+                    if not scanner.done:
+                        await to_the_end(self._read_on(scanner))
+        finally:
+            self.asking = False
+
+    async def _read_on(self, scanner: ReplyScanner) -> None:
+        while not scanner.done:
+            scanner.feed(await self._receive())
+
+    async def _send_file(self, pieces: AsyncIterator[bytes]) -> None:
+        number = 2
+        try:
+            async for piece in pieces:
+                for start in range(0, len(piece), _FILE_PIECE):
+                    part = piece[start : start + _FILE_PIECE]
+                    await self.send(len(part).to_bytes(3, "little") + bytes((number & 255,)) + part)
+                    number += 1
+        finally:
+            await to_the_end(self.send(b"\0\0\0" + bytes((number & 255,))))
+
+    async def run(self, sql: bytes, client: ClientStream) -> None:
+        """Run a statement and relay its reply to the end."""
+        await to_the_end(self._run(sql, client))
+
+    async def _run(self, sql: bytes, client: ClientStream) -> None:
+        self.asking = True
+        try:
+            async with self._turn:
+                await self._end_watch()
+                await self.relay_part(sql, client, client.more)
+                client.ended = True
+        finally:
+            self.asking = False
 
     async def check(self, sql: bytes) -> None:
         """Let the home server check names, syntax and privileges: PREPARE and CLOSE.

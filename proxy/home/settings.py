@@ -60,6 +60,8 @@ class SessionSettings:
         Setting → SQL literal.
     encoding : tuple
         Codec and error handler that keep every byte of the client's text.
+    charset : str
+        MariaDB's name of its character set.
     limit : int or None
         sql_select_limit, if it is set.
     max_seconds : float
@@ -70,6 +72,7 @@ class SessionSettings:
     database: str | None
     mode: LexerMode
     encoding: tuple[str, str]
+    charset: str
     limit: int | None
     max_seconds: float
 
@@ -92,6 +95,7 @@ async def read(home: HomeLink) -> SessionSettings:
         database=texts[0],
         mode=LexerMode.of(texts[3] or ""),
         encoding=encoding_of(charset),
+        charset=charset,
         limit=limit if limit < 2**63 else None,
         max_seconds=float(texts[2] or "0"),
     )

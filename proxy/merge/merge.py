@@ -7,18 +7,23 @@ by row. LOAD DATA LOCAL implies IGNORE, so the counts are checked afterwards.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from backend.connection import RawConnection, RowBlock
+from proxy.home.definitions import set_statement
 from shard.catalog.naming import SCRATCH_DATABASE, quote
 from shard.planner.plan import Merge, Part, PartialType, Sql
 from shard.planner.split import MERGE_TABLE
 from shard.wire import rows
 from shard.wire.frames import Note, Parameter
+from shard.wire.packets import Ok
 
+PLAINLY = "SET SESSION sql_mode='', character_set_client=utf8mb4"
+"""Makes a session read statements of ours, and take rows as they are."""
 _ENUM_OR_SET = 0x100 | 0x800
-_NAME = f"{quote(SCRATCH_DATABASE)}.{quote(MERGE_TABLE)}"
+MERGE_NAME = f"{quote(SCRATCH_DATABASE)}.{quote(MERGE_TABLE)}"
 
 
 class MergeError(Exception):
@@ -43,7 +48,7 @@ class Target:
     @staticmethod
     def of(merge: Merge) -> Target:
         """Return the merge table's."""
-        return Target(_NAME, tuple(f"p{index}" for index in range(merge.width)))
+        return Target(MERGE_NAME, tuple(f"p{index}" for index in range(merge.width)))
 
     @staticmethod
     def of_part(part: Part) -> Target:
@@ -51,45 +56,79 @@ class Target:
         return Target(part.target, part.columns)
 
 
-async def create_table(
-    connection: RawConnection, merge: Merge, encoding: tuple[str, str], parameters: Sequence[Parameter]
-) -> None:
-    """Make the merge table over the shadows of `connection`."""
-    await connection.run(f"DROP TEMPORARY TABLE IF EXISTS {_NAME}")
-    head = f"CREATE TEMPORARY TABLE {_NAME} ENGINE=Aria TRANSACTIONAL=0 AS "
-    await run_with(connection, head + merge.partial.text + " LIMIT 0", merge.partial, encoding, parameters)
+@dataclass(frozen=True, slots=True)
+class Making:
+    """A temporary table to make: its quoted name, and the statement whose columns it gets."""
+
+    name: str
+    head: str
+    sql: Sql
+
+    @property
+    def text(self) -> str:
+        """The CREATE statement."""
+        return f"CREATE TEMPORARY TABLE {self.name}{self.head} ENGINE=Aria TRANSACTIONAL=0 AS {self.sql.text}"
 
 
-async def create_part(
-    connection: RawConnection, part: Part, encoding: tuple[str, str], parameters: Sequence[Parameter]
-) -> None:
-    """Make the table of a gathered part, with its types, invisible columns and indexes."""
-    if part.schema is None:  # the shadow of a logical table is filled
-        await connection.run(f"DELETE FROM {part.target}")
-        return
-    await connection.run(f"DROP TEMPORARY TABLE IF EXISTS {part.target}")
+def merge_table(merge: Merge) -> Making:
+    """Return how the merge table is made."""
+    return Making(MERGE_NAME, "", Sql(f"{merge.partial.text} LIMIT 0", merge.partial.parameters))
+
+
+def part_table(part: Part, schema: Sql) -> Making:
+    """Return how a gathered part's table is made, with its invisible columns and indexes."""
     declared = [f"{quote(name)} INT INVISIBLE" for name in part.hidden]
     declared += [f"KEY ({quote(name)})" for name in part.keys[:16]]
-    body = f" ({', '.join(declared)})" if declared else ""
-    head = f"CREATE TEMPORARY TABLE {part.target}{body} ENGINE=Aria TRANSACTIONAL=0 AS "
-    await run_with(connection, head + part.schema.text + " LIMIT 0", part.schema, encoding, parameters)
+    head = f" ({', '.join(declared)})" if declared else ""
+    return Making(part.target, head, Sql(f"{schema.text} LIMIT 0", schema.parameters))
 
 
-async def run_with(
-    connection: RawConnection, text: str, sql: Sql, encoding: tuple[str, str], parameters: Sequence[Parameter]
-) -> None:
-    """Run a statement that has the parameters of `sql`, if there are any."""
-    if sql.parameters:
-        picked = [parameters[index] for index in sql.parameters]
-        result = await connection.execute(text.encode(*encoding), picked)
-        await result.drain()
-    else:
-        await connection.run(text.encode(*encoding))
+class Desk(Protocol):
+    """A connection at home where rows are put together."""
+
+    async def make(self, making: Making) -> None:
+        """Make a temporary table, in place of an older one."""
+
+    async def run(self, sql: Sql) -> None:
+        """Run a statement, with the query's parameters; no rows."""
+
+    async def load(self, sql: bytes, pieces: AsyncIterator[bytes]) -> Ok:
+        """Run LOAD DATA LOCAL."""
 
 
-async def drop_table(connection: RawConnection) -> None:
-    """Drop the merge table."""
-    await connection.run(f"DROP TEMPORARY TABLE IF EXISTS {_NAME}")
+class ServiceDesk:
+    """A service connection, on which empty shadows stand for the sharded tables."""
+
+    def __init__(
+        self,
+        connection: RawConnection,
+        encoding: tuple[str, str],
+        parameters: Sequence[Parameter],
+        settings: Mapping[str, str],
+    ) -> None:
+        self.connection, self._encoding, self._parameters = connection, encoding, parameters
+        self._settings = settings
+
+    async def make(self, making: Making) -> None:
+        """Make a temporary table from its statement over the shadows."""
+        await self.connection.run(f"DROP TEMPORARY TABLE IF EXISTS {making.name}")
+        await self.run(Sql(making.text, making.sql.parameters))
+
+    async def run(self, sql: Sql) -> None:
+        """Run a statement; no rows."""
+        text = sql.text.encode(*self._encoding)
+        if sql.parameters:
+            result = await self.connection.execute(text, [self._parameters[i] for i in sql.parameters])
+            await result.drain()
+        else:
+            await self.connection.run(text)
+
+    async def load(self, sql: bytes, pieces: AsyncIterator[bytes]) -> Ok:
+        """Run LOAD DATA LOCAL."""
+        await self.connection.run(PLAINLY)
+        ok = await self.connection.load(sql, pieces)
+        await self.connection.run(set_statement(self._settings))
+        return ok
 
 
 async def notes(connection: RawConnection) -> list[Note]:
@@ -116,7 +155,7 @@ def load_statement(target: Target, types: Sequence[PartialType]) -> str:
 
 
 async def load(
-    connection: RawConnection,
+    desk: Desk,
     blocks: AsyncIterator[RowBlock],
     target: Target,
     types: Sequence[PartialType],
@@ -145,7 +184,7 @@ async def load(
             watch(len(block.data))
             yield rows.rows_to_load(block.data)
 
-    ok = await connection.load(load_statement(target, types).encode(), pieces())
+    ok = await desk.load(load_statement(target, types).encode(), pieces())
     if ok.affected_rows != moved.rows or ok.warnings:
         raise MergeError(f"{moved.rows} rows sent, {ok.affected_rows} records, {ok.warnings} warnings")
     return moved

@@ -156,6 +156,11 @@ class ClientStream:
         return status | STATUS_MORE_RESULTS if self.more else status
 
     @property
+    def local_files(self) -> bool:
+        """Whether this client sends files when it is asked to."""
+        return bool(self.capabilities & 0x80)
+
+    @property
     def deprecate_eof(self) -> bool:
         """Whether this client wants OK packets in place of EOF."""
         return bool(self.capabilities & Capabilities.CLIENT_DEPRECATE_EOF)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from shard.planner.envelope import Envelope
 from shard.planner.statement import Statement
 from shard.wire.frames import Parameter
 
@@ -22,10 +23,11 @@ class Home:
 
 @dataclass(frozen=True, slots=True)
 class Distributed:
-    """Agents answer; `native` is what is prepared at home for COM_STMT_PREPARE."""
+    """Agents answer; `native` is what is prepared at home, `envelope` what stores the rows."""
 
     statement: Statement
     native: bytes
+    envelope: Envelope | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from mysql_mimic.types import Capabilities
 from shard.wire.packets import PacketError, lenenc_bytes, read_lenenc_bytes
 
 C = Capabilities
-SSL, COMPRESS, MULTI_STATEMENTS, MYSQL_CLIENT = 0x800, 0x20, 0x10000, 0x1
+SSL, COMPRESS, MULTI_STATEMENTS, MYSQL_CLIENT, LOCAL_FILES = 0x800, 0x20, 0x10000, 0x1, 0x80
 IMPLEMENTED = int(
     C.CLIENT_PROTOCOL_41 | C.CLIENT_SECURE_CONNECTION | C.CLIENT_PLUGIN_AUTH | C.CLIENT_CONNECT_WITH_DB
     | C.CLIENT_LONG_FLAG | C.CLIENT_FOUND_ROWS | C.CLIENT_CONNECT_ATTRS
@@ -85,7 +85,7 @@ class Response:
 
     def encode(self, auth: bytes | None = None, plugin: str | None = None) -> bytes:
         """Return the response for the home server, perhaps with another plugin's answer."""
-        flags = self.capabilities & IMPLEMENTED
+        flags = self.capabilities & IMPLEMENTED | LOCAL_FILES  # the proxy itself loads rows
         answer = self.auth if auth is None else auth
         out = flags.to_bytes(4, "little") + self.head[:24] + b"\0\0\0\0" + self.user + b"\0"
         if flags & _LENENC:

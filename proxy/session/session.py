@@ -33,6 +33,8 @@ from shard.wire.packets import PacketError, lenenc_bytes, packet
 from shard.wire.replies import ErrEvent, PreparedEvent, ReplyKind
 
 log = logging.getLogger("skyshard.session")
+DEFAULT_SHIP_LIMIT = 16 << 20
+"""Bytes of a user's own table up to which it is sent to the workers (session setting skyshard_ship_limit)."""
 DEFAULT_GATHER_LIMIT = 256 << 20
 """Bytes of rows that one query may bring home (session setting skyshard_gather_limit)."""
 
@@ -85,6 +87,8 @@ class Session:
         self.user = ""
         self.settings_dirty = True
         self.gather_limit = DEFAULT_GATHER_LIMIT
+        self.ship_limit = DEFAULT_SHIP_LIMIT
+        self.leftovers: tuple[str, ...] = ()
         self.mode = LexerMode()
 
     @property

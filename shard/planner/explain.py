@@ -68,6 +68,9 @@ def describe(plan: Plan, extents: Sequence[Extent]) -> list[Step]:
     labels = [part.label for part in plan.gather.parts] if plan.gather is not None else [""]
     for label, inner, extent in zip(labels, scatters(plan), extents, strict=True):
         fragment = planner.fragment(inner)
+        for ship in inner.ships:
+            split = " with the chunks that each row reaches" if ship.split is not None else ""
+            add(f"send {ship.database}.{ship.table.name} to the workers{split}", extent, None, ship.target)
         suffix = f" of {label}" if label else ""
         for item in fragment.setup:
             add("prepare" + suffix, extent, None, item.text)
@@ -75,7 +78,12 @@ def describe(plan: Plan, extents: Sequence[Extent]) -> list[Step]:
         if inner.merge is not None:
             add("merge" + suffix, None, None, inner.merge.statement.text)
     if plan.gather is not None:
-        add("statement at home", None, None, plan.gather.statement.text)
+        add(
+            "statement in the session" if plan.gather.own else "statement at home",
+            None,
+            None,
+            plan.gather.statement.text,
+        )
     return steps
 
 

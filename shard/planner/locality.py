@@ -267,9 +267,17 @@ def _own_neighbours(
                 continue
             if anchor is None or anchor is not scope.owner(own[1]) or anchor.table.kind is not Kind.OWN:
                 continue
-            if not (near.nullable or anchor.nullable):
+            if not (near.nullable or anchor.nullable) and all(_is_number(anchor, node) for node in own):
                 return Neighbours(anchor, near, radius, (own[0].name, own[1].name))
     return None
+
+
+_NUMBERS = ("double", "float", "decimal", "int", "bigint", "smallint", "mediumint", "tinyint")
+
+
+def _is_number(ref: TableRef, column: exp.Expression) -> bool:
+    kinds = {item.name.lower(): item.sql_type.lower() for item in ref.table.columns}
+    return kinds.get(column.name.lower(), "").startswith(_NUMBERS)
 
 
 _Position = tuple[exp.Expression, exp.Expression]

@@ -49,6 +49,8 @@ class Context:
     default: str | None
     catalogue: Mapping[str, Database]
     values: Sequence[Value]
+    heavy: frozenset[tuple[str, str]] = frozenset()
+    """(database, name) of users' own tables that are too large to be sent to the workers."""
 
     def sharded(self, node: exp.Expression) -> bool:
         """Whether a tree reads sharded tables."""
@@ -136,6 +138,8 @@ def mark(node: exp.Table, context: Context) -> None:
     if found is None:
         raise not_supported(f"a join of sharded tables with table '{node.name}'", "copy the rows you need")
     if found[1].kind is Kind.OWN:
+        if (found[0].name, found[1].name) in context.heavy:
+            raise not_supported(f"chunk-local work on your own table '{node.name}', which is large")
         node.meta[PLACE] = (SCRATCH_DATABASE, shipped_name(found[0].name, found[1].name), False)
     else:
         node.meta[PLACE] = (found[0].name, found[1].name, found[1].is_sharded)

@@ -84,7 +84,9 @@ class Statement:
         tree: exp.Expression | None,
         database: str | None,
         catalogue: Mapping[str, Database],
+        heavy: frozenset[tuple[str, str]] = frozenset(),
     ) -> None:
+        self._heavy = heavy
         self.text, self.tokens, self.tree = text, tokens, tree
         self.database, self.catalogue = database, catalogue
         self.parameters = sum(token.kind is TokenKind.PARAMETER for token in tokens)
@@ -93,8 +95,18 @@ class Statement:
         self.own = () if tree is None else _own_tables(tree, database, catalogue)
         """(database or None, name) of tables that are not the catalogue's: the user's own."""
 
-    def over(self, own: Iterable[tuple[str, Table]]) -> Statement:
-        """Return the statement with what is known of the user's own tables: (database, table)."""
+    def over(
+        self, own: Iterable[tuple[str, Table]], heavy: frozenset[tuple[str, str]] = frozenset()
+    ) -> Statement:
+        """Return the statement with what is known of the user's own tables.
+
+        Parameters
+        ----------
+        own : iterable of (str, Table)
+            Database and table.
+        heavy : frozenset of (str, str)
+            Database and name of those that cannot be sent to the workers.
+        """
         catalogue = dict(self.catalogue)
         for name, table in own:
             before = catalogue.get(name)
@@ -104,7 +116,7 @@ class Statement:
                 )
             else:
                 catalogue[name] = msgspec.structs.replace(before, tables=(*before.tables, table))
-        return Statement(self.text, self.tokens, self.tree, self.database, catalogue)
+        return Statement(self.text, self.tokens, self.tree, self.database, catalogue, heavy)
 
     def prepared(self) -> str:
         """Return text with native stand-ins for skyshard's functions, to PREPARE at home."""
@@ -133,7 +145,7 @@ class Statement:
         session : mapping
             SQL literals of what `needs` names; without them, the expressions stay (EXPLAIN).
         """
-        context = Context(self.database, self.catalogue, values)
+        context = Context(self.database, self.catalogue, values, self._heavy)
         if self.tree is None:
             return _whole(self, context, default_limit)
         tree = inline(_put_session(self.tree.copy(), session or {}))

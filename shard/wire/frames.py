@@ -71,6 +71,14 @@ class Parameter(msgspec.Struct, frozen=True):
     value: bytes | None
 
 
+class Shipped(msgspec.Struct, frozen=True):
+    """A user's table that a job reads: `create` makes it, `load` is the LOAD DATA LOCAL of the lines `data`."""
+
+    create: bytes
+    load: bytes
+    data: bytes
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
     """One query's work on one worker.
 
@@ -98,8 +106,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
         Values for the ``?`` marks of the templates.
     row_limit : int or None
         Per job: stop and end the job once that many rows went out.
-    charset_id : int
-        Collation id to connect/SET NAMES with, that the SQL bytes are written in.
+    shipped : tuple of Shipped
+        Temporary tables, made on every connection that runs the job.
+    charset : str
+        Character set that the SQL bytes are written in.
     """
 
     query_id: int
@@ -114,7 +124,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
     binary: bool = False
     parameters: tuple[Parameter, ...] = ()
     row_limit: int | None = None
-    charset_id: int = 45
+    shipped: tuple[Shipped, ...] = ()
+    charset: str = "utf8mb4"
     commit_bytes: int = 16 << 20
 
 

@@ -33,6 +33,8 @@ async def provision(connection: RawConnection) -> int:
     try:
         for name in (META_DATABASE, INDEX_DATABASE, SCRATCH_DATABASE):
             await connection.run(f"CREATE DATABASE IF NOT EXISTS {quote(name)} CHARACTER SET utf8mb4")
+        # Rows of a query that a session stores, or joins with its own tables, wait in its temporary tables.
+        await connection.run(f"GRANT CREATE TEMPORARY TABLES ON {quote(SCRATCH_DATABASE)}.* TO PUBLIC")
         await connection.run(f"USE {quote(META_DATABASE)}")
         await connection.run(VERSION_TABLE)
         rows = await connection.fetch("SELECT COALESCE(MAX(version), 0) FROM schema_migrations")

@@ -1,0 +1,278 @@
+"""Brings rows together: runs the work of a plan on the workers and fills tables at a desk at home."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from backend.connection import RowBlock
+from backend.pool import Pool
+from proxy.chunks import find_chunks
+from proxy.config import ProxyConfig
+from proxy.execute.dispatcher import Dispatcher, RowStream, Work
+from proxy.home.definitions import Definitions, ShadowPool
+from proxy.home.desk import SessionDesk
+from proxy.home.metadata import Catalogue
+from proxy.merge import merge as merging
+from proxy.request import Request
+from shard.catalog.naming import META_DATABASE, SCRATCH_DATABASE, literal, quote
+from shard.errors import CATALOGUE_CHANGED, GATHER_LIMIT, SkyError
+from shard.planner import planner
+from shard.planner.fragment import template
+from shard.planner.plan import Gather, Part, PartialType, Plan, Sql, Strategy
+from shard.wire import frames
+from shard.wire.packets import ColumnDefinition
+
+RESULT = f"{quote(SCRATCH_DATABASE)}.{quote('result')}"
+"""The table of the session that holds the rows of a query whose statement stores them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Types:
+    """What must be known of a merge before it runs: types of the partials, and its final statement."""
+
+    partial: list[PartialType]
+    statement: Sql
+
+
+class Filler:
+    """Runs plans for those who need their rows."""
+
+    def __init__(self, config: ProxyConfig, pool: Pool, catalogue: Catalogue, dispatcher: Dispatcher) -> None:
+        self.dispatcher = dispatcher
+        self._config, self._pool, self._catalogue = config, pool, catalogue
+        # Column definitions come from empty tables alone.
+        self.shapes = ShadowPool(Pool(pool.address, config.service_connections))
+        self._definitions = Definitions(self.shapes)
+
+    async def close(self) -> None:
+        """Close the service connections."""
+        await self.shapes.close()
+
+    async def columns(self, request: Request, sql: Sql) -> tuple[bytes, ...]:
+        """Return the column definitions that the home server gives a statement over the logical tables."""
+        settings = request.settings
+        return await self._definitions.of(
+            sql,
+            settings.encoding,
+            request.shadows,
+            settings.values,
+            settings.database,
+            request.picked(sql),
+            request.variables,
+        )
+
+    async def unchanged(self, request: Request) -> None:
+        """Fail the query if its database was, or is being, replaced while it ran."""
+        for name in {shadow.database for shadow in request.shadows}:
+            version = next(shadow.version for shadow in request.shadows if shadow.database == name)
+            async with self._pool.lease() as connection:
+                found = await connection.fetch(
+                    f"SELECT version, state FROM {quote(META_DATABASE)}.`databases` WHERE name = {literal(name)}"
+                )
+            if not found or found[0] != [str(version).encode(), b"published"]:
+                raise SkyError(CATALOGUE_CHANGED, database=name)
+
+    async def placement(self, request: Request, plan: Plan) -> dict[int, tuple[int, ...]]:
+        """Return the chunks that a plan must ask, and who holds them."""
+        if plan.never:
+            return {}
+        placement = await find_chunks(self._pool, self._catalogue, plan)
+        for ship in plan.ships:
+            reached = request.shipment(ship).chunks
+            if reached is not None:
+                placement = {chunk: ids for chunk, ids in placement.items() if chunk in reached}
+        return placement
+
+    async def types(self, request: Request, plan: Plan) -> Types:
+        """Return what must be known before a plan's partials can be read."""
+        merge = plan.merge
+        if merge is None:
+            raise TypeError("no merge in this plan")
+        partial = [ColumnDefinition.decode(item) for item in await self.columns(request, merge.partial)]
+        statement = merge.statement
+        if merge.probes is not None:
+            probes = await self.columns(request, merge.probes)
+            statement = planner.merged(plan, [ColumnDefinition.decode(item).decimals for item in probes])
+        return Types([PartialType(kind.type, kind.flags) for kind in partial], statement)
+
+    async def _part_types(self, request: Request, part: Part) -> Types:
+        if part.plan.merge is not None:
+            return await self.types(request, part.plan)
+        schema = part.schema if part.schema is not None else part.plan.native
+        kinds = [ColumnDefinition.decode(item) for item in await self.columns(request, schema)]
+        return Types([PartialType(kind.type, kind.flags) for kind in kinds], schema)
+
+    async def parts(self, desk: merging.Desk, request: Request, gather: Gather) -> tuple[int, int]:
+        """Fill the tables of a gather; return (bytes moved, warnings of the workers)."""
+        prepared = [await self._part_types(request, part) for part in gather.parts]
+        placements = [await self.placement(request, part.plan) for part in gather.parts]
+        request.query.chunks_total = sum(map(len, placements))
+        moved = warnings = 0
+        for part, types, placement in zip(gather.parts, prepared, placements, strict=True):
+            moved, warned = await self._part(desk, request, part, types, placement, moved)
+            warnings += warned
+        return moved, warnings
+
+    async def _part(
+        self,
+        desk: merging.Desk,
+        request: Request,
+        part: Part,
+        types: Types,
+        placement: Mapping[int, tuple[int, ...]],
+        moved: int,
+    ) -> tuple[int, int]:
+        """Make and fill one gathered table; return (bytes moved in all, warnings of the workers)."""
+        limit, total = request.session.gather_limit, moved
+        if part.schema is not None:
+            await desk.make(merging.part_table(part, part.schema))
+        else:  # the shadow of a logical table is filled
+            await desk.run(Sql(f"DELETE FROM {part.target}"))
+
+        def watch(size: int) -> None:
+            nonlocal total
+            total += size
+            if total > limit:
+                raise SkyError(GATHER_LIMIT, moved=total, label=part.label, limit=limit)
+
+        size, warnings = await self._rows(desk, request, part, types, placement, watch)
+        return moved + size, warnings
+
+    async def _rows(
+        self,
+        desk: merging.Desk,
+        request: Request,
+        part: Part,
+        types: Types,
+        placement: Mapping[int, tuple[int, ...]],
+        watch: Callable[[int], None],
+    ) -> tuple[int, int]:
+        """Fill a table that exists with the rows of a plan; return (bytes moved, warnings of the workers)."""
+        plan = part.plan
+        if plan.merge is not None:
+            size, warnings = await self.partials(desk, request, plan, types, placement)
+            await self._fill(desk, part, types.statement)
+            await desk.run(Sql(f"DROP TEMPORARY TABLE {merging.MERGE_NAME}"))
+            return size, warnings
+        if plan.never:
+            return 0, 0
+        async with self.dispatcher.run(self.work(request, plan, placement, types.partial, False)) as stream:
+            blocks: AsyncIterator[RowBlock] = merging.cut(stream.whole_rows(), plan.skip)
+            loaded = await merging.load(desk, blocks, merging.Target.of_part(part), types.partial, watch)
+        request.query.notes += stream.notes
+        return loaded.bytes, stream.warnings
+
+    async def result(self, desk: SessionDesk, request: Request, names: tuple[str, ...]) -> int:
+        """Make and fill the table of a query's rows; return the bytes moved.
+
+        The table has the columns that CREATE TABLE … SELECT would give it; if their names are not
+        unique (which INSERT allows), they are p0, p1, ….
+        """
+        plan = request.plan
+        shape, columns = plan.native, names
+        if len({name.lower() for name in names}) < len(names) and request.stores_into_columns:
+            columns = tuple(f"p{index}" for index in range(len(names)))
+            listed = ", ".join(columns)
+            shape = Sql(f"WITH rows_of ({listed}) AS ({shape.text}) SELECT * FROM rows_of", shape.parameters)
+        await desk.make(merging.Making(RESULT, "", shape))
+        part = Part(RESULT, plan, None, columns, (), (), "the result")
+        if plan.strategy is Strategy.COUNTER:
+            database, table = plan.tables[0]
+            count = self._catalogue.table_rows(database, table.name)
+            await desk.run(Sql(f"INSERT INTO {RESULT} VALUES ({count})"))
+            return 0
+        if plan.gather is not None:
+            moved, _ = await self.parts(desk, request, plan.gather)
+            await self._fill(desk, part, plan.gather.statement)
+            return moved
+        types = await self._part_types(request, part)
+        placement = await self.placement(request, plan)
+        request.query.chunks_total = len(placement)
+        moved, _ = await self._rows(desk, request, part, types, placement, lambda _: None)
+        return moved
+
+    def desk(self, request: Request) -> SessionDesk:
+        """Return the session's own connection as a desk."""
+        settings = request.settings
+        return SessionDesk(
+            request.session.home,
+            self.shapes,
+            request.shadows,
+            settings.values,
+            settings.database,
+            request.variables,
+            settings.encoding,
+            settings.charset,
+            request.parameters,
+        )
+
+    async def partials(
+        self,
+        desk: merging.Desk,
+        request: Request,
+        plan: Plan,
+        types: Types,
+        placement: Mapping[int, tuple[int, ...]],
+    ) -> tuple[int, int]:
+        """Fill the merge table; return (bytes moved, warnings of the workers)."""
+        merge = plan.merge
+        if merge is None:
+            raise TypeError("no merge in this plan")
+        await desk.make(merging.merge_table(merge))
+        async with self.dispatcher.run(self.work(request, plan, placement, types.partial)) as stream:
+            loaded = await merging.load(desk, stream.whole_rows(), merging.Target.of(merge), types.partial)
+        request.query.notes += stream.notes
+        return loaded.bytes, stream.warnings
+
+    @staticmethod
+    async def _fill(desk: merging.Desk, part: Part, statement: Sql) -> None:
+        """Fill a part from a statement over other tables at home; no value may be refused."""
+        head = f"INSERT INTO {part.target} ({', '.join(map(quote, part.columns))}) "
+        lenient = "SET STATEMENT sql_mode=CONCAT(@@sql_mode, ',ALLOW_INVALID_DATES') FOR "
+        await desk.run(Sql(lenient + head + statement.text, statement.parameters))
+
+    def work(
+        self,
+        request: Request,
+        plan: Plan,
+        placement: Mapping[int, tuple[int, ...]],
+        types: Sequence[PartialType],
+        forwarded: bool | None = None,
+    ) -> Work:
+        """Return the job for the workers; rows that are not forwarded to the client are text."""
+        fragment = planner.fragment(plan, types)
+        if forwarded is None:
+            forwarded = plan.merge is None
+        settings, query = request.settings, request.query
+        values = {**settings.values, "timestamp": request.now, "sql_select_limit": "DEFAULT"}
+        if not forwarded:
+            values["character_set_results"] = "'utf8mb4'"
+        limit = None if plan.limit is None or plan.merge is not None else plan.limit + plan.skip
+        job = frames.Job(
+            query_id=query.query_id,
+            database=plan.database,
+            main=_template(fragment.main, settings.encoding),
+            setup=tuple(_template(item, settings.encoding) for item in fragment.setup),
+            teardown=tuple(_template(item, settings.encoding) for item in fragment.teardown),
+            chunks=[],
+            interactive=plan.interactive,
+            settings=values,
+            binary=forwarded and (request.binary or bool(fragment.main.parameters)),
+            parameters=request.parameters,
+            row_limit=limit,
+            shipped=tuple(request.shipment(ship).frame for ship in plan.ships),
+            charset=settings.charset,
+            commit_bytes=self._config.chunk_commit_bytes,
+        )
+        before = query.chunks_done
+
+        def progress(done: int) -> None:
+            query.chunks_done = before + done
+
+        return Work(query.query_id, job, dict(placement), limit, progress)
+
+
+def _template(sql: Sql, encoding: tuple[str, str]) -> frames.Template:
+    segments, parameters = template(sql)
+    return frames.Template(tuple(segment.encode(*encoding) for segment in segments), parameters)

@@ -1,0 +1,198 @@
+"""Reads the user's own tables for a query with sharded ones: their shape, and the rows of small ones.
+
+Everything is read on the session's own connection, so that privileges, temporary tables and open
+transactions are the session's. The home server holds the tables; workers get copies of small ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from proxy.home.link import HomeLink
+from proxy.merge.merge import Target, load_statement
+from shard.catalog.model import Column, Database, Kind, Table
+from shard.catalog.naming import SCRATCH_DATABASE, quote
+from shard.errors import SHIP_TYPE, SkyError
+from shard.geometry.chunker import ChunkGrid
+from shard.planner.nested import SPLIT_COLUMN
+from shard.planner.plan import PartialType, Ship
+from shard.wire import frames, rows
+from shard.wire.packets import ColumnDefinition
+
+_BYTES_A_COLUMN = 2
+_CHARSET = re.compile(r"(?i)\bDEFAULT CHARSET=(\w+)(?: COLLATE=(\w+))?")
+_DROPPED = ("CONSTRAINT ", "FULLTEXT KEY", "SPATIAL KEY", "PERIOD FOR")
+_SHAPE = f"{quote(SCRATCH_DATABASE)}.{quote('own_shape')}"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTable:
+    """A user's own table.
+
+    Attributes
+    ----------
+    database, table : str, Table
+        As the planner sees it.
+    names : tuple of str
+        Columns of `data`: all that are stored.
+    types : tuple of PartialType
+        Their types as they travel.
+    data : bytes or None
+        All rows as text row packets, or None if they are more than the limit.
+    """
+
+    database: str
+    table: Table
+    names: tuple[str, ...]
+    types: tuple[PartialType, ...]
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """What is sent to the workers for one `Ship`; `chunks` are those that its rows reach (None: all)."""
+
+    frame: frames.Shipped
+    chunks: frozenset[int] | None
+
+
+async def read(
+    home: HomeLink, wanted: Sequence[tuple[str | None, str]], ship_limit: int
+) -> tuple[OwnTable, ...]:
+    """Return the user's own tables.
+
+    Raises
+    ------
+    ServerError
+        MariaDB's own error for a table that does not exist or may not be read.
+    """
+    return tuple([await _table(home, database, name, ship_limit) for database, name in wanted if database])
+
+
+async def _table(home: HomeLink, database: str, name: str, ship_limit: int) -> OwnTable:
+    full = f"{quote(database)}.{quote(name)}"
+    listed = await home.table(f"SHOW FULL COLUMNS FROM {full}".encode())
+    columns: list[Column] = []
+    stored: list[tuple[str, str]] = []
+    for row in listed.rows:
+        column, kind, extra = ((row[index] or b"").decode() for index in (0, 1, 6))
+        if "INVISIBLE" not in extra.upper():
+            columns.append(Column(name=column, sql_type=kind))
+        if "GENERATED" not in extra.upper():
+            stored.append((column, kind.lower()))
+    table = Table(name=name, kind=Kind.OWN, columns=tuple(columns), ddl=await _ddl(home, database, name))
+    items = ", ".join(_travelling(column, kind, full) for column, kind in stored)
+    most = ship_limit // (_BYTES_A_COLUMN * len(stored)) + 1
+    found = await home.block(
+        f"SET STATEMENT character_set_results=utf8mb4 FOR SELECT {items} FROM {full} LIMIT {most}".encode()
+    )
+    kept = found.data if len(found.data) <= ship_limit and found.rows < most else None
+    types = [ColumnDefinition.decode(item) for item in found.columns]
+    flags = [0x100 if kind.startswith(("enum", "set", "bit")) else 0 for _, kind in stored]
+    return OwnTable(
+        database,
+        table,
+        tuple(column for column, _ in stored),
+        tuple(PartialType(kind.type, flag) for kind, flag in zip(types, flags, strict=True)),
+        kept,
+    )
+
+
+def _travelling(column: str, kind: str, table: str) -> str:
+    """Return the SELECT item whose text is the column's exact value."""
+    if kind.startswith("float"):
+        return f"CAST({quote(column)} AS DOUBLE) AS {quote(column)}"
+    if kind.startswith(("enum", "set", "bit")):
+        return f"{quote(column)} + 0 AS {quote(column)}"
+    if re.match(r"(?:multi)?(?:point|linestring|polygon)|geometry", kind):
+        raise SkyError(SHIP_TYPE, column=column, type=kind)
+    return quote(column)
+
+
+async def _ddl(home: HomeLink, database: str, name: str) -> str:
+    """Return a CREATE TABLE with the columns and keys of a table, fit for a temporary one."""
+    found = await home.table(f"SHOW CREATE TABLE {quote(database)}.{quote(name)}".encode())
+    text = (found.rows[0][1] or b"").decode()
+    if len(found.columns) > 2:  # a view: the columns that a SELECT of it has
+        await home.table(
+            f"CREATE OR REPLACE TEMPORARY TABLE {_SHAPE} AS SELECT * FROM {quote(database)}.{quote(name)} LIMIT 0".encode()
+        )
+        found = await home.table(f"SHOW CREATE TABLE {_SHAPE}".encode())
+        text = (found.rows[0][1] or b"").decode()
+        await home.table(f"DROP TEMPORARY TABLE {_SHAPE}".encode())
+    return clean_ddl(text, name)
+
+
+def clean_ddl(text: str, name: str) -> str:
+    """Return SHOW CREATE TABLE's text under a name, without what a temporary table cannot have."""
+    lines = text.split("\n")
+    body = [line.rstrip(",") for line in lines[1:] if line.startswith("  ")]
+    body = [line for line in body if not line.strip().startswith(_DROPPED)]
+    last = next((line for line in lines[1:] if line.startswith(")")), ")")
+    charset = _CHARSET.search(last)
+    options = ""
+    if charset is not None:
+        options = f" DEFAULT CHARSET={charset[1]}" + (f" COLLATE={charset[2]}" if charset[2] else "")
+    return f"CREATE TABLE {quote(name)} (\n" + ",\n".join(body) + "\n)" + options
+
+
+def shipment(own: OwnTable, ship: Ship, database: Database) -> Shipment:
+    """Return what the workers get of a table.
+
+    Parameters
+    ----------
+    database : Database
+        The catalogue's database, whose chunks split the rows.
+    """
+    if own.data is None:
+        raise ValueError("the table is too large to be sent")
+    head = f"CREATE TABLE {quote(own.table.name)} (\n"
+    body = own.table.ddl[len(head) :]
+    target = f"{quote(SCRATCH_DATABASE)}.{quote(ship.target)}"
+    names, data, chunks = own.names, rows.rows_to_load(own.data), None
+    extra = ""
+    if ship.split is not None:
+        extra = f"  {quote(SPLIT_COLUMN)} INT INVISIBLE, KEY ({quote(SPLIT_COLUMN)}),\n"
+        lines, found = _split(own, ship.split, database, data)
+        names, data, chunks = (*names, SPLIT_COLUMN), lines, frozenset(found.tolist())
+    create = f"CREATE OR REPLACE TEMPORARY TABLE {target} (\n{extra}{body} ENGINE=Aria TRANSACTIONAL=0"
+    types = (*own.types, PartialType(3, 0))[: len(names)]
+    load = load_statement(Target(target, names), types)
+    return Shipment(frames.Shipped(create.encode(), load.encode(), data), chunks)
+
+
+def _split(
+    own: OwnTable, place: tuple[str, str, float], database: Database, data: bytes
+) -> tuple[bytes, npt.NDArray[np.int32]]:
+    """Return the lines to load, each with a chunk that has rows within the radius; and those chunks."""
+    lon_name, lat_name, radius = place
+    at = [[name.lower() for name in own.names].index(column.lower()) for column in (lon_name, lat_name)]
+    lines = data.split(b"\n")[:-1]
+    positions = np.array([_position(line.split(b"\t"), at) for line in lines], dtype=np.float64).reshape(
+        -1, 2
+    )
+    usable = np.flatnonzero(np.isfinite(positions).all(axis=1) & (np.abs(positions[:, 1]) <= 90.0))
+    lon, lat = positions[usable, 0], positions[usable, 1]
+    stripes = database.partitioning.stripes
+    if radius > min(10.0, 180.0 / stripes):
+        every = ChunkGrid(stripes, 1).all_chunks()
+        index, chunk = np.repeat(usable, len(every)), np.tile(every, len(usable))
+    else:
+        grid = ChunkGrid(stripes, 1, radius * (1 + 1e-9) + 1e-12 if radius > 0 else 1e-12)
+        home, _ = grid.locate(lon, lat)
+        near, other = grid.overlap_rows(lon, lat)
+        index, chunk = np.concatenate([usable, usable[near]]), np.concatenate([home, other])
+    out = b"".join(b"%s\t%d\n" % (lines[i], c) for i, c in zip(index.tolist(), chunk.tolist(), strict=True))
+    return out, np.unique(chunk)
+
+
+def _position(fields: list[bytes], at: list[int]) -> tuple[float, float]:
+    try:
+        return float(fields[at[0]]), float(fields[at[1]])
+    except ValueError:  # NULL
+        return float("nan"), float("nan")

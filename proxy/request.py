@@ -1,0 +1,70 @@
+"""A distributed statement on its way: who asked, how, and what was planned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from proxy.home.definitions import Shadow
+from proxy.home.own_tables import Shipment
+from proxy.home.settings import SessionSettings
+from proxy.registry import RunningQuery
+from proxy.session.session import Session
+from shard.planner.envelope import Envelope, Stores
+from shard.planner.plan import Plan, Ship, Sql
+from shard.wire import frames
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A distributed statement on its way.
+
+    Attributes
+    ----------
+    binary, status
+        Whether rows go in the binary protocol, and the status flags of the reply.
+    variables : mapping
+        The session's user variables that it reads, as SQL literals.
+    shadows : tuple of Shadow
+        All tables that it reads.
+    now : str
+        Seconds since 1970: the same now for all its pieces.
+    shipments : mapping
+        Users' own tables as they go to the workers, by target.
+    envelope : Envelope or None
+        What stores the rows.
+    """
+
+    session: Session
+    query: RunningQuery
+    plan: Plan
+    parameters: tuple[frames.Parameter, ...]
+    binary: bool
+    status: int
+    settings: SessionSettings
+    variables: Mapping[str, str]
+    shadows: tuple[Shadow, ...]
+    now: str
+    shipments: Mapping[str, Shipment] = field(default_factory=dict)
+    envelope: Envelope | None = None
+
+    def sharded(self) -> tuple[Shadow, ...]:
+        """Return the shadows of sharded tables."""
+        return tuple(shadow for shadow in self.shadows if shadow.table.is_sharded)
+
+    @property
+    def stores_into_columns(self) -> bool:
+        """Whether the rows go where the query's own column names mean nothing."""
+        return self.envelope is not None and self.envelope.stores is not Stores.CREATE
+
+    def shipment(self, ship: Ship) -> Shipment:
+        """Return what the workers get of a user's own table."""
+        return self.shipments[ship.target]
+
+    def picked(self, sql: Sql) -> list[frames.Parameter]:
+        """Return the parameters of `sql`, in its order."""
+        return [self.parameters[index] for index in sql.parameters] if self.parameters else []
+
+    def home_values(self) -> dict[str, str]:
+        """Return the session's settings for a statement that runs at home: the same now for all pieces."""
+        return {**self.settings.values, "timestamp": self.now}

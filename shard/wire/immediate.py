@@ -1,0 +1,88 @@
+"""A prepared statement's text and binary parameters as one text statement: EXECUTE IMMEDIATE … USING.
+
+Its rows come in the text protocol, which LOAD DATA can take; the parameters keep the types that
+COM_STMT_EXECUTE gives them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from shard.wire.frames import Parameter
+from shard.wire.packets import read_lenenc_int
+
+_SIGNED = {1: "b", 2: "h", 3: "i", 8: "q", 9: "i"}
+_YEAR = 13
+_FLOAT, _DOUBLE = 4, 5
+_DECIMAL = frozenset({0, 246})
+_TIMES = frozenset({7, 10, 12})
+_TIME = 11
+_BLOBS = frozenset({249, 250, 251, 252})
+
+
+def immediate(sql: bytes, parameters: Sequence[Parameter], charset: str = "utf8mb4") -> bytes:
+    """Return the statement.
+
+    Parameters
+    ----------
+    sql : bytes
+        Text with ``?`` marks, in `charset`.
+    parameters : sequence of Parameter
+        As many as there are marks.
+    charset : str
+        MariaDB's name of the character set of the text and of text parameters.
+    """
+    text = f"EXECUTE IMMEDIATE CONVERT(X'{sql.hex()}' USING {charset})"
+    if parameters:
+        text += " USING " + ", ".join(literal(parameter, charset) for parameter in parameters)
+    return text.encode("ascii")
+
+
+def literal(parameter: Parameter, charset: str = "utf8mb4") -> str:
+    """Return a parameter as an SQL literal of its type."""
+    value, kind = parameter.value, parameter.type
+    if value is None:
+        return "NULL"
+    if kind in _SIGNED:
+        code = _SIGNED[kind].upper() if parameter.unsigned else _SIGNED[kind]
+        return str(struct.unpack(f"<{code}", value)[0])
+    if kind == _YEAR:
+        return str(int.from_bytes(value, "little"))
+    if kind in (_FLOAT, _DOUBLE):
+        number = repr(struct.unpack("<f" if kind == _FLOAT else "<d", value)[0])
+        return number if "e" in number else f"{number}e0"
+    if kind in _TIMES:
+        return _timestamp(value, kind)
+    if kind == _TIME:
+        return _duration(value)
+    length, start = read_lenenc_int(value, 0)
+    content = value[start : start + length]
+    if kind in _DECIMAL:
+        digits = content.decode("ascii")
+        if not digits.strip("+-").replace(".", "", 1).isdigit():
+            raise ValueError("a DECIMAL parameter is no number")
+        return digits
+    if kind in _BLOBS:
+        return f"X'{content.hex()}'"
+    return f"_{charset} X'{content.hex()}'"
+
+
+def _timestamp(value: bytes, kind: int) -> str:
+    parts = value[1:].ljust(11, b"\0")
+    year, month, day, hour, minute, second, micro = struct.unpack("<HBBBBBI", parts[:11])
+    date = f"{year:04}-{month:02}-{day:02}"
+    if kind == 10:
+        return f"DATE'{date}'"
+    fraction = f".{micro:06}" if micro else ""
+    return f"TIMESTAMP'{date} {hour:02}:{minute:02}:{second:02}{fraction}'"
+
+
+def _duration(value: bytes) -> str:
+    parts = value[1:].ljust(12, b"\0")
+    negative, days, hour, minute, second, micro = struct.unpack("<BIBBBI", parts[:12])
+    fraction = f".{micro:06}" if micro else ""
+    return f"TIME'{'-' if negative else ''}{days * 24 + hour:02}:{minute:02}:{second:02}{fraction}'"
+
+
+__all__ = ["immediate", "literal"]
