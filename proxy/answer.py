@@ -134,7 +134,7 @@ class Answerer:
             for part in gather.parts:
                 await desk.connection.run(f"DROP TEMPORARY TABLE IF EXISTS {part.target}")
                 if part.schema is None:
-                    for shadow in request.sharded():
+                    for shadow in request.shapes():
                         self._shadows.forget(desk.connection, shadow.database, shadow.table.name)
         return moved
 
@@ -160,7 +160,8 @@ class Answerer:
         moved = await self._filler.result(desk, request, names)
         await self._filler.unchanged(request)
         text = envelope.around(f"SELECT * FROM {RESULT}").encode(*request.settings.encoding)
-        await session.home.run(text, session.out)
+        request.query.at_home = True
+        await session.home.run(text, session.client)
         return moved
 
     async def _relay(
@@ -186,7 +187,7 @@ class Answerer:
         """Lend a service connection that stands for the session."""
         settings, values = request.settings, request.home_values()
         async with self._shadows.lease(
-            request.sharded(), values, settings.database, request.variables
+            request.shapes(), values, settings.database, request.variables
         ) as connection:
             yield merging.ServiceDesk(connection, settings.encoding, request.parameters, values)
 

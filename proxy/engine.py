@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 import zlib
+from functools import partial
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
-from proxy import classify
+from proxy import classify, session_limits
 from proxy.answer import Answerer
 from proxy.chunks import find_chunks
 from proxy.config import ProxyConfig
@@ -46,6 +48,10 @@ from shard.wire.packets import ColumnDefinition
 log = logging.getLogger("skyshard.query")
 
 
+_LAST = re.compile(rb"(?i)row_count|found_rows|warning|errors|diagnostics|last_insert_id")
+"""What asks for what the last statement left behind."""
+
+
 class Engine:
     """Answers statements on sharded tables."""
 
@@ -76,10 +82,18 @@ class Engine:
 
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement."""
+        if session.leftovers and not _LAST.search(sql):
+            names, session.leftovers = session.leftovers, ()
+            await session.home.table(f"DROP TEMPORARY TABLE IF EXISTS {', '.join(names)}".encode())
         catalogue = self._catalogue
-        if not self.mentions(sql):
+        own_setting = session_limits.PATTERN.search(sql) is not None
+        if not own_setting and not self.mentions(sql):
             return Home()
         settings = await self._read_settings(session)
+        if own_setting:
+            handled = session_limits.handle(session, sql.decode(*settings.encoding))
+            if handled is not False:
+                return Local(partial(_tell, session, handled))
         try:
             text = sql.decode(*settings.encoding)
             tokens = tokenize(text, settings.mode)
@@ -253,7 +267,9 @@ class Engine:
         values = await session_values.read(session.home, statement.statement.needs)
         own = await own_tables.read(session.home, statement.statement.own, session.ship_limit)
         limit = settings.limit if statement.envelope is None else None
-        plan = self._over(statement.statement, own).plan(planner_values(parameters), limit, values)
+        plan = self._over(statement.statement, own).plan(
+            planner_values(parameters), limit, values, explicit=statement.envelope is not None
+        )
         return await self._answerer.answer(
             Request(
                 session=session,
@@ -297,6 +313,17 @@ class Engine:
         """Close the service connections."""
         await self._answerer.close()
         await self._filler.close()
+
+
+async def _tell(session: Session, handled: session_limits.Shown | bool) -> None:
+    """Say what became of a statement about one of our session settings."""
+    if isinstance(handled, session_limits.Shown):
+        column = ColumnDefinition(b"def", b"", b"", b"", handled.header.encode(), b"", 63, 21, 8, 32 | 128, 0)
+        await session.out.columns([column.encode()], session.home.status)
+        await session.out.packet(text_row([str(handled.value).encode()]))
+        await session.out.end(0, session.home.status)
+    else:
+        await session.client.ok(session.home.status)
 
 
 def _text_column(name: str) -> bytes:

@@ -64,8 +64,7 @@ class Filler:
 
     async def unchanged(self, request: Request) -> None:
         """Fail the query if its database was, or is being, replaced while it ran."""
-        for name in {shadow.database for shadow in request.shadows}:
-            version = next(shadow.version for shadow in request.shadows if shadow.database == name)
+        for name, version in request.catalogue().items():
             async with self._pool.lease() as connection:
                 found = await connection.fetch(
                     f"SELECT version, state FROM {quote(META_DATABASE)}.`databases` WHERE name = {literal(name)}"

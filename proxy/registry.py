@@ -26,6 +26,7 @@ class RunningQuery:
     chunks_done: int = 0
     rows: int = 0
     warnings: int = 0
+    at_home: bool = False
     notes: list[Note] = field(default_factory=list)
     reason: SkyError | None = None
 

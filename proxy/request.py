@@ -10,6 +10,7 @@ from proxy.home.own_tables import Shipment
 from proxy.home.settings import SessionSettings
 from proxy.registry import RunningQuery
 from proxy.session.session import Session
+from shard.catalog.model import Kind
 from shard.planner.envelope import Envelope, Stores
 from shard.planner.plan import Plan, Ship, Sql
 from shard.wire import frames
@@ -48,9 +49,15 @@ class Request:
     shipments: Mapping[str, Shipment] = field(default_factory=dict)
     envelope: Envelope | None = None
 
-    def sharded(self) -> tuple[Shadow, ...]:
-        """Return the shadows of sharded tables."""
-        return tuple(shadow for shadow in self.shadows if shadow.table.is_sharded)
+    def shapes(self) -> tuple[Shadow, ...]:
+        """Return the shadows of tables whose rows are not the service's to read at home: all but replicated."""
+        return tuple(shadow for shadow in self.shadows if shadow.table.kind is not Kind.REPLICATED)
+
+    def catalogue(self) -> dict[str, int]:
+        """Return the versions of the catalogue's databases that it reads."""
+        return {
+            shadow.database: shadow.version for shadow in self.shadows if shadow.table.kind is not Kind.OWN
+        }
 
     @property
     def stores_into_columns(self) -> bool:

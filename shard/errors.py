@@ -69,11 +69,24 @@ GATHER_LIMIT = _define(
     "this query must bring rows together at home and {moved} bytes of {label} are past the limit of {limit}; "
     "restrict it ({label} by region, director key or columns), or raise skyshard_gather_limit",
 )
+UNKNOWN_SETTING = _define("UNKNOWN_SETTING", 1193, "HY000", "Unknown system variable '{name}'")
+WRONG_SETTING = _define(
+    "WRONG_SETTING",
+    1231,
+    "42000",
+    "Variable '{name}' can't be set to the value of '{value}'; give bytes, or DEFAULT",
+)
 LOCAL_DISABLED = _define(
     "LOCAL_DISABLED",
     4166,
     "HY000",
     "The used command is not allowed because the MariaDB server or client has disabled the local infile capability",
+)
+SYSTEM_TABLE = _define(
+    "SYSTEM_TABLE",
+    1235,
+    "42000",
+    "a table of {database} cannot be joined with sharded tables; copy the rows you need into a table of your own",
 )
 SHIP_TYPE = _define(
     "SHIP_TYPE",

@@ -344,7 +344,9 @@ class Session:
                 if left:
                     raise ClientGone
             self._check_done(query.task, query, out or self.client)
-            self._diagnostics = Diagnostics(query.rows, query.warnings, query.notes)
+            self._diagnostics = (
+                None if query.at_home else Diagnostics(query.rows, query.warnings, query.notes)
+            )
         except asyncio.CancelledError:
             query.task.cancel()
             await asyncio.gather(query.task, return_exceptions=True)

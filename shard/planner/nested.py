@@ -16,7 +16,7 @@ from sqlglot import exp
 
 from shard.catalog.model import Column, Database, Kind, Table
 from shard.catalog.naming import OWNER_COLUMN, SCRATCH_DATABASE
-from shard.errors import not_supported
+from shard.errors import SYSTEM_TABLE, SkyError, not_supported
 from shard.planner import restrict
 from shard.planner.aggregates import has_aggregate, is_aggregate
 from shard.planner.constants import Value, conjuncts
@@ -39,6 +39,7 @@ PLACE = "place"
 """Key of a table node's meta: (database, table, whether it is a chunk table)."""
 SPLIT_COLUMN = "skyChunk"
 """Column that a user's own table has on the workers if it is split: a chunk where its row has neighbours."""
+SYSTEM_DATABASES = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
 Query = exp.Select | exp.SetOperation | exp.Subquery
 
 
@@ -51,6 +52,8 @@ class Context:
     values: Sequence[Value]
     heavy: frozenset[tuple[str, str]] = frozenset()
     """(database, name) of users' own tables that are too large to be sent to the workers."""
+    explicit: bool = False
+    """The rows fill a table, column by column."""
 
     def sharded(self, node: exp.Expression) -> bool:
         """Whether a tree reads sharded tables."""
@@ -138,6 +141,8 @@ def mark(node: exp.Table, context: Context) -> None:
     if found is None:
         raise not_supported(f"a join of sharded tables with table '{node.name}'", "copy the rows you need")
     if found[1].kind is Kind.OWN:
+        if found[0].name.lower() in SYSTEM_DATABASES:
+            raise SkyError(SYSTEM_TABLE, database=found[0].name)
         if (found[0].name, found[1].name) in context.heavy:
             raise not_supported(f"chunk-local work on your own table '{node.name}', which is large")
         node.meta[PLACE] = (SCRATCH_DATABASE, shipped_name(found[0].name, found[1].name), False)

@@ -12,6 +12,7 @@ from sqlglot import exp
 
 from shard.catalog.model import Kind, Table
 from shard.catalog.naming import SCRATCH_DATABASE
+from shard.errors import not_supported
 from shard.planner import fragment as writing
 from shard.planner import functions
 from shard.planner.constants import Value, conjuncts, integer
@@ -73,8 +74,17 @@ def plan_select(
         scope = read_scope(tree, context.default, context.catalogue)
         place = _same_layout(place, scope)
     ships = _ships(tree, place, tables)
-    draft = split(tree, scope, place, values, default_limit)
+    draft = split(tree, scope, place, values, default_limit, context.explicit)
+    _merge_reads_no_own(draft, context)
     return replace(_plan(native, tables, scope, draft, restriction), ships=ships)
+
+
+def _merge_reads_no_own(draft: Draft, context: Context) -> None:
+    """Refuse a merge that reads users' own tables: a service connection may not see them."""
+    if draft.merge is not None:
+        for _, table in catalogue_tables(draft.merge, context.default, context.catalogue):
+            if table.kind is Kind.OWN:
+                raise not_supported(f"your own table '{table.name}' in what is done with merged rows")
 
 
 def _ships(tree: exp.Select, place: Layout, tables: tuple[tuple[str, Table], ...]) -> tuple[Ship, ...]:

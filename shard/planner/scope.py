@@ -246,6 +246,31 @@ def _conditions(
     return tuple(inner), tuple(outer)
 
 
+def star_columns(select: exp.Expression, scope: Scope) -> list[exp.Column]:
+    """Return the columns of ``*`` in MariaDB's order: of a join with USING, its common columns first.
+
+    Raises
+    ------
+    SkyError
+        1235 for a RIGHT JOIN with USING, whose order is another one.
+    """
+    joins = select.args.get("joins") or []
+    columns: list[exp.Column] = []
+    refs = list(scope.refs)
+    for index, ref in enumerate(refs):
+        join = joins[index - 1] if index else None
+        common = {item.name.lower() for item in join.args.get("using") or ()} if join is not None else set()
+        if join is not None and str(join.args.get("method") or "").upper() == "NATURAL":
+            common = {name.lower() for name in _common(index, refs)}
+        if common and join is not None and str(join.args.get("side") or "").upper() == "RIGHT":
+            raise not_supported("* over a RIGHT JOIN with USING", "name the columns")
+        first = [column for column in columns if column.name.lower() in common]
+        rest = [column for column in columns if column.name.lower() not in common]
+        own = [column_of(ref, c.name) for c in ref.table.columns if c.name.lower() not in common]
+        columns = [*first, *rest, *own]
+    return columns
+
+
 def _common(index: int, refs: list[TableRef]) -> list[str]:
     """Return the visible column names that a table shares with those before it (NATURAL JOIN)."""
     before = {column.name.lower() for ref in refs[:index] for column in ref.table.columns}
@@ -264,4 +289,4 @@ def column_of(ref: TableRef, name: str) -> exp.Column:
     )
 
 
-__all__ = ["DERIVED", "Derived", "Everywhere", "Scope", "TableRef", "read_scope"]
+__all__ = ["DERIVED", "Derived", "Everywhere", "Scope", "TableRef", "read_scope", "star_columns"]

@@ -20,7 +20,7 @@ from shard.planner.emit import emit
 from shard.planner.locality import Layout, group_links
 from shard.planner.nested import Bound, check_windows, is_query, is_star, own_nodes
 from shard.planner.plan import Everywhere
-from shard.planner.scope import Scope, column_of
+from shard.planner.scope import Scope, column_of, star_columns
 from shard.planner.templates import fill, use, wrap
 
 MERGE_TABLE = "merge_rows"
@@ -65,7 +65,12 @@ class _Partials:
 
 
 def split(
-    select: exp.Select, scope: Scope, layout: Layout, values: Sequence[Value], default_limit: int | None
+    select: exp.Select,
+    scope: Scope,
+    layout: Layout,
+    values: Sequence[Value],
+    default_limit: int | None,
+    explicit: bool = False,
 ) -> Draft:
     """Return the draft of a SELECT whose work is chunk-local.
 
@@ -75,8 +80,12 @@ def split(
         The statement, with native functions; it is not changed.
     default_limit : int or None
         The session's sql_select_limit, for a statement without LIMIT.
+    explicit : bool
+        The rows fill a table: no ``*`` may stay.
     """
-    return _Splitter(select, scope, layout, values, default_limit).draft()
+    splitter = _Splitter(select, scope, layout, values, default_limit)
+    splitter.explicit = explicit or layout.neighbours is not None
+    return splitter.draft()
 
 
 class _Splitter:
@@ -101,6 +110,7 @@ class _Splitter:
         self.distinct = select.args.get("distinct") is not None
         self.groups = [self._group_item(item) for item in group.expressions] if group is not None else []
         self.partials = _Partials()
+        self.explicit = False
 
     def _limits(self, default_limit: int | None) -> tuple[int | None, int]:
         limit, offset = self.select.args.get("limit"), self.select.args.get("offset")
@@ -180,10 +190,11 @@ class _Splitter:
                 out.append(item)
                 continue
             qualifier = item.table if isinstance(item, exp.Column) else ""
-            refs = [ref for ref in self.scope.refs if not qualifier or ref.alias == qualifier]
-            if not qualifier and any(join.args.get("using") for join in self.select.args.get("joins") or ()):
-                raise not_supported("* over JOIN … USING in a statement that is merged", "name the columns")
-            out += [column_of(ref, column.name) for ref in refs for column in ref.table.columns]
+            if qualifier:
+                refs = [ref for ref in self.scope.refs if ref.alias == qualifier]
+                out += [column_of(ref, column.name) for ref in refs for column in ref.table.columns]
+            else:
+                out += star_columns(self.select, self.scope)
         return out
 
     # cases ---------------------------------------------------------------------------------------
@@ -232,7 +243,7 @@ class _Splitter:
         """Rows need no merge: they are forwarded as chunks commit."""
         fragment = self.select.copy()
         fragment.set("order", None)
-        if self.layout.neighbours is not None and any(is_star(item) for item in self.items):
+        if self.explicit and any(is_star(item) for item in self.items):
             fragment.set("expressions", [item.copy() for item in self.expand_stars()])
         _set_limit(fragment, self._reach())
         return Draft(fragment, limit=self.limit, skip=self.skip)

@@ -5,6 +5,7 @@ The choice of strategy is made here: counter, chunk-local (`planner.plan_select`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -34,6 +35,7 @@ from shard.planner.roundtrip import prove
 from shard.planner.scope import catalogue_tables, column_names, lookup, reads_sharded
 from shard.planner.templates import fill
 
+_INTRODUCED = re.compile(r"_\w+\s*['\"]")
 # Functions whose value belongs to the session or the query, not to a worker.
 _PER_SESSION = frozenset(
     [
@@ -133,6 +135,7 @@ class Statement:
         values: Sequence[Value] = (),
         default_limit: int | None = None,
         session: Mapping[str, str] | None = None,
+        explicit: bool = False,
     ) -> Plan:
         """Return the plan.
 
@@ -144,8 +147,10 @@ class Statement:
             The session's sql_select_limit.
         session : mapping
             SQL literals of what `needs` names; without them, the expressions stay (EXPLAIN).
+        explicit : bool
+            The rows fill a table, column by column.
         """
-        context = Context(self.database, self.catalogue, values, self._heavy)
+        context = Context(self.database, self.catalogue, values, self._heavy, explicit)
         if self.tree is None:
             return _whole(self, context, default_limit)
         tree = inline(_put_session(self.tree.copy(), session or {}))
@@ -490,12 +495,10 @@ def _keep_headers(tree: exp.Select, headers: list[str | None]) -> None:
         return
     items: list[exp.Expression] = []
     for item, header in zip(tree.expressions, headers, strict=True):
-        if isinstance(item, exp.Paren) and header and "scisql_" in header.lower():
-            name = exp.to_identifier(header[:255], quoted=True)
-            items.append(exp.Alias(this=item, alias=name))
-        elif (
-            header and "scisql_" in header.lower() and not isinstance(item, (exp.Alias, exp.Column, exp.Star))
-        ):
+        bare = item.unnest() if isinstance(item, exp.Paren) else item
+        named = isinstance(bare, (exp.Alias, exp.Column, exp.Star, exp.Literal, exp.Null, exp.Boolean))
+        named = named or (header is not None and _INTRODUCED.match(header) is not None)
+        if header and not named:
             items.append(exp.Alias(this=item, alias=exp.to_identifier(header[:255], quoted=True)))
         else:
             items.append(item)

@@ -292,7 +292,7 @@ def test_limits_of_a_user(proxy, raw, account):
 def test_grants_take_effect_at_once(client, raw, account):
     account("guest", grants=())
     guest = raw(user="guest", password="geheim")
-    assert guest.query("SHOW DATABASES").rows == [(b"information_schema",)]
+    assert guest.query("SHOW DATABASES").rows == [(b"information_schema",), (b"skyshard_scratch",)]
     assert refused(guest.query, "SELECT COUNT(*) FROM hip.Object") == 1142
     assert refused(guest.query, "USE hip") == 1044
     with client.cursor() as cursor:

@@ -1,0 +1,57 @@
+"""The session settings that skyshard adds to MariaDB's: SET skyshard_gather_limit = …, SELECT @@….
+
+MariaDB does not know them, so statements about them are answered here; each must stand alone.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from proxy.session.session import DEFAULT_GATHER_LIMIT, DEFAULT_SHIP_LIMIT, Session
+from shard.errors import UNKNOWN_SETTING, WRONG_SETTING, SkyError
+
+PATTERN = re.compile(rb"(?i)skyshard_\w+_limit")
+_DEFAULTS = {"skyshard_gather_limit": DEFAULT_GATHER_LIMIT, "skyshard_ship_limit": DEFAULT_SHIP_LIMIT}
+_WHERE = r"(?:(?:SESSION|LOCAL)\s+|@@(?:(?:session|local)\s*\.\s*)?)"
+_SET = re.compile(rf"(?is)\s*SET\s+{_WHERE}?(?P<name>skyshard_\w+)\s*:?=\s*(?P<value>\w+)\s*;?\s*")
+_SHOW = re.compile(
+    r"(?is)\s*SELECT\s+(?P<text>@@(?:(?:session|local)\s*\.\s*)?(?P<name>skyshard_\w+))\s*;?\s*"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The answer to a question for a setting: header and value."""
+
+    header: str
+    value: int
+
+
+def handle(session: Session, text: str) -> Shown | bool:
+    """Carry out a statement about such a setting.
+
+    Returns
+    -------
+    Shown or bool
+        What a SELECT shows; True if the setting was set; False if the statement is another one.
+
+    Raises
+    ------
+    SkyError
+        For an unknown setting or a value that is no number of bytes.
+    """
+    found = _SET.fullmatch(text) or _SHOW.fullmatch(text)
+    if found is None:
+        return False
+    name = found["name"].lower()
+    if name not in _DEFAULTS:
+        raise SkyError(UNKNOWN_SETTING, name=found["name"])
+    field = name.removeprefix("skyshard_")
+    if "value" not in found.groupdict():
+        return Shown(found["text"], getattr(session, field))
+    value = found["value"]
+    if value.upper() != "DEFAULT" and not value.isdigit():
+        raise SkyError(WRONG_SETTING, name=name, value=value)
+    setattr(session, field, _DEFAULTS[name] if value.upper() == "DEFAULT" else int(value))
+    return True
