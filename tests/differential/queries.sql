@@ -364,19 +364,3 @@ SELECT o.objectId, d.mjd FROM hip.Object o JOIN hip.Detection d ON o.objectId = 
 SELECT COUNT(*) FROM hip.Object WHERE objectId IN (SELECT objectId FROM hip.Detection GROUP BY objectId HAVING COUNT(*) > 22)
 -- name: nested 67
 SELECT band, COUNT(DISTINCT objectId) FROM hip.Detection GROUP BY band
--- name: own 1
-CREATE OR REPLACE TABLE mine.targets AS SELECT starId AS tid, ra + 0.001 AS tra, decl - 0.001 AS tdec FROM lab.Star WHERE starId % 7 = 0
--- name: own 2
-SELECT tid, starId FROM mine.targets t JOIN lab.Star s ON DEGREES(2*ASIN(LEAST(1,SQRT(POW(SIN(RADIANS(s.decl-t.tdec)/2),2)+COS(RADIANS(s.decl))*COS(RADIANS(t.tdec))*POW(SIN(RADIANS(s.ra-t.tra)/2),2))))) < 0.01
--- name: own 3
-SELECT k.g, COUNT(*) FROM mine.kinds k JOIN lab.Star s ON s.kind = k.kind GROUP BY k.g HAVING COUNT(*) > (SELECT MIN(g) FROM mine.kinds)
--- name: own 4 [ordered]
-SELECT k.* FROM mine.kinds k LEFT JOIN lab.Star s ON s.kind = k.kind AND s.starId < 0 ORDER BY k.g, k.kind
--- name: own 5
-UPDATE mine.kinds SET g = g + 1 WHERE kind IN (SELECT 'star')
--- name: own 6
-SELECT s.kind, GROUP_CONCAT(DISTINCT k.g ORDER BY k.g) FROM lab.Star s, mine.kinds k WHERE k.kind = s.kind GROUP BY s.kind
--- name: own 7
-SELECT s.starId, ROW_NUMBER() OVER (PARTITION BY k.g ORDER BY s.starId) FROM lab.Star s JOIN mine.kinds k ON k.kind = s.kind
--- name: own 8
-SELECT t.tid FROM mine.targets t WHERE t.tid NOT IN (SELECT starId FROM lab.Star WHERE f > 0)

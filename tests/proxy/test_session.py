@@ -41,7 +41,6 @@ def test_the_greeting_is_the_home_servers(client):
         "SELECT COUNT(*) FROM own.v",
         "SELECT * FROM own.v LIMIT 1",
         "EXECUTE IMMEDIATE CONCAT('SELECT COUNT(*) FROM hip.Ob', 'ject')",
-        "SET @x = (SELECT COUNT(*) FROM hip.Object)",
         "DO (SELECT COUNT(*) FROM hip.Object)",
         "SELECT own.f()",
     ],

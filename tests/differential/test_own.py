@@ -1,0 +1,91 @@
+"""One session's own tables beside sharded ones: a script, statement by statement, on skyshard and on plain MariaDB."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from backend.connection import RawConnection
+from shard.errors import ServerError
+from shard.wire import rows
+from shard.wire.packets import ColumnDefinition
+from tests.differential.test_differential import packets, shape
+
+SCRIPT = re.sub(r"(?m)^--.*\n", "", Path(__file__).with_name("own.sql").read_text())
+
+
+async def outcome(connection, sql, binary):
+    """Return what a statement gives: columns and rows, or affected rows, or an error number."""
+    try:
+        query = connection.execute(sql.encode(), ()) if binary else connection.query(sql.encode())
+        result = await query
+        blocks = b"".join([block.data async for block in result.blocks()])
+    except ServerError as error:
+        return error.errno, None, None, None
+    columns = [shape(ColumnDefinition.decode(payload)) for payload in result.columns]
+    found = (
+        [packet[4:] for packet in packets(blocks)] if binary else [tuple(row) for row in rows.split(blocks)]
+    )
+    affected = result.end.affected_rows if result.end is not None and not columns else None
+    ordered = re.search(r"(?i)order by[^()]*$", sql) is not None
+    return 0, columns, found if ordered else Counter(found), affected
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
+async def test_script(cluster, plain, binary):
+    ours, theirs = await RawConnection.open(cluster.address), await RawConnection.open(plain.address)
+    try:
+        for sql in [part.strip() for part in re.split(r";\s*\n", SCRIPT) if part.strip()]:
+            assert (sql, *await outcome(ours, sql, binary)) == (sql, *await outcome(theirs, sql, binary))
+    finally:
+        await ours.close()
+        await theirs.close()
+
+
+async def test_cross_match_is_split_by_chunk(cluster, plain):
+    """A list of positions meets each star within the radius once, across chunk borders, poles and 0/360 degrees."""
+    ours, theirs = await RawConnection.open(cluster.address), await RawConnection.open(plain.address)
+    near = (
+        "IF(ABS(s.decl) > 90 OR ABS(t.tdec) > 90, NULL, 2e0 * DEGREES(ASIN(LEAST(1e0, SQRT(POW(SIN(RADIANS("
+        "t.tdec - s.decl) * 0.5e0), 2) + COS(RADIANS(s.decl)) * COS(RADIANS(t.tdec)) * POW(SIN(RADIANS("
+        "t.tra - s.ra) * 0.5e0), 2))))))"
+    )
+    try:
+        for connection in (ours, theirs):
+            await connection.run("CREATE DATABASE IF NOT EXISTS mine")
+            await connection.run(
+                "CREATE OR REPLACE TABLE mine.spots AS SELECT starId AS tid, ra + 0.3 AS tra, decl * 0.999 AS tdec "
+                "FROM lab.Star"
+            )
+        for radius in (0, 0.01, 0.4, 1.0, 7.5, 40):
+            text = "SELECT t.tid, s.starId FROM mine.spots t JOIN lab.Star s ON {} <= %s" % radius
+            got = await ours.fetch(text.format("scisql_angSep(s.ra, s.decl, t.tra, t.tdec)"))
+            want = await theirs.fetch(text.format(near))
+            assert Counter(map(tuple, got)) == Counter(map(tuple, want))
+            plan = await ours.fetch("EXPLAIN " + text.format("scisql_angSep(s.ra, s.decl, t.tra, t.tdec)"))
+            assert b"chunks that each row reaches" in plan[0][1]
+        await ours.run("SET skyshard_ship_limit = 100")
+        plan = await ours.fetch("EXPLAIN " + text.format("scisql_angSep(s.ra, s.decl, t.tra, t.tdec)"))
+        assert plan[-1][1] == b"statement in the session"
+        got = await ours.fetch(text.format("scisql_angSep(s.ra, s.decl, t.tra, t.tdec)"))
+        assert Counter(map(tuple, got)) == Counter(map(tuple, want))
+    finally:
+        await ours.close()
+        await theirs.close()
+
+
+async def test_gather_limit(cluster):
+    connection = await RawConnection.open(cluster.address, "lab")
+    sql = "SELECT a.starId FROM Star a, Ref r WHERE r.mag = a.f"
+    try:
+        await connection.run("SET skyshard_gather_limit = 1000")
+        assert await connection.fetch("SELECT @@skyshard_gather_limit") == [[b"1000"]]
+        with pytest.raises(ServerError) as caught:
+            await connection.fetch(sql)
+        assert caught.value.errno == 1104
+        assert "Star" in caught.value.message
+        await connection.run("SET SESSION skyshard_gather_limit = DEFAULT")
+        assert await connection.fetch(sql) == []
+    finally:
+        await connection.close()
