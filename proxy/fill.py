@@ -9,7 +9,7 @@ from backend.connection import RowBlock
 from backend.pool import Pool
 from proxy.chunks import find_chunks
 from proxy.config import ProxyConfig
-from proxy.execute.dispatcher import Dispatcher, RowStream, Work
+from proxy.execute.dispatcher import Dispatcher, Work
 from proxy.home.definitions import Definitions, ShadowPool
 from proxy.home.desk import SessionDesk
 from proxy.home.metadata import Catalogue

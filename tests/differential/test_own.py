@@ -59,7 +59,7 @@ async def test_cross_match_is_split_by_chunk(cluster, plain):
                 "FROM lab.Star"
             )
         for radius in (0, 0.01, 0.4, 1.0, 7.5, 40):
-            text = "SELECT t.tid, s.starId FROM mine.spots t JOIN lab.Star s ON {} <= %s" % radius
+            text = "SELECT t.tid, s.starId FROM mine.spots t JOIN lab.Star s ON {} <= " + str(radius)
             got = await ours.fetch(text.format("scisql_angSep(s.ra, s.decl, t.tra, t.tdec)"))
             want = await theirs.fetch(text.format(near))
             assert Counter(map(tuple, got)) == Counter(map(tuple, want))
