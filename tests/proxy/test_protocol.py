@@ -397,7 +397,7 @@ def test_a_client_that_leaves_cancels_its_work(cluster, raw):
     while asyncio.run(running()):
         assert time.monotonic() - left < 1.0
     while any(row[0] == mine for row in watcher.query("SHOW PROCESSLIST").rows):
-        assert time.monotonic() - left < 2.0
+        assert time.monotonic() - left < 5.0
 
 
 def test_kill_connection_ends_the_session(raw):
