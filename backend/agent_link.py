@@ -33,7 +33,8 @@ class AgentLink:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._decoder = frames.FrameDecoder()
-        self.idle = True
+        self.worker = ""
+        self.where = ("", 0)
 
     async def send(self, header: frames.Header, body: bytes = b"") -> None:
         """Send one frame."""
@@ -100,7 +101,7 @@ class AgentPool:
     ) -> None:
         self.workers, self.silence_s = workers, silence_s
         self._secret, self._timeout = secret, timeout_s
-        self._idle: dict[int, list[AgentLink]] = {}
+        self._idle: dict[tuple[str, int], list[AgentLink]] = {}
 
     async def get(self, worker_id: int) -> AgentLink:
         """Return a connection to a worker's agent.
@@ -110,17 +111,18 @@ class AgentPool:
         SkyError
             WORKER_DOWN, naming the worker.
         """
-        links = self._idle.get(worker_id, [])
+        worker = self.workers[worker_id]
+        links = self._idle.get((worker.host, worker.port), [])
         while links:
             link = links.pop()
             if not link.closed:
                 return link
             link.abort()
-        worker = self.workers[worker_id]
         try:
             async with asyncio.timeout(self._timeout):
                 reader, writer = await asyncio.open_connection(worker.host, worker.port, limit=1 << 18)
                 link = AgentLink(reader, writer)
+                link.where = worker.host, worker.port
                 try:
                     await self._greet(link)
                 except BaseException:
@@ -142,10 +144,15 @@ class AgentPool:
             raise LinkLost(header.message)
         if not isinstance(header, frames.Welcome):
             raise LinkLost("not welcome")
+        link.worker = header.worker
 
     def put(self, worker_id: int, link: AgentLink) -> None:
         """Keep a connection on which nothing runs, or close it if enough are idle."""
-        idle = self._idle.setdefault(worker_id, [])
+        worker = self.workers.get(worker_id)
+        if worker is None or link.where != (worker.host, worker.port):  # removed or moved meanwhile
+            link.abort()
+            return
+        idle = self._idle.setdefault(link.where, [])
         if len(idle) < MOST_IDLE and not link.closed:
             idle.append(link)
         else:

@@ -15,6 +15,7 @@ from prometheus_client import generate_latest
 from backend.agent_link import AgentPool
 from backend.http import Answer, HttpServer
 from backend.pool import Pool
+from backend.wire import ConnectionLost
 from proxy.config import ConfigError, ProxyConfig, host_port
 from proxy.engine import Engine
 from proxy.execute.budget import ByteBudget
@@ -30,7 +31,7 @@ from proxy.session.passwords import KeyPair
 from proxy.session.session import Session
 from proxy.session.throttle import LoginThrottle
 from proxy.session.wire import ClientWire
-from shard.errors import TOO_MANY_CONNECTIONS, SkyError
+from shard.errors import TOO_MANY_CONNECTIONS, ServerError, SkyError
 
 log = logging.getLogger("skyshard.proxy")
 
@@ -167,5 +168,9 @@ def main(config_path: str) -> int:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await serve(config, stop)
 
-    uvloop.run(run())
+    try:
+        uvloop.run(run())
+    except (OSError, ConnectionLost, ServerError) as error:
+        print(f"skyshard proxy: {error}", file=sys.stderr)  # noqa: T201 - a command's message
+        return 1
     return 0

@@ -17,6 +17,9 @@ from skyshard.errors import UserError
 
 _ELSEWHERE = {
     "ingest": ("skyshard.ingest.command", "ingest_command"),
+    "home": ("skyshard.home.command", "home_command"),
+    "server": ("skyshard.cluster.server", "server_command"),
+    "worker": ("skyshard.home.workers", "worker_command"),
     "sample": ("skyshard.sample.command", "sample_command"),
 }
 

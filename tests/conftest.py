@@ -16,6 +16,7 @@ BUDGET_S = {
     "proxy": 120,
     "backend": 30,
     "worker_agent": 30,
+    "deploy": 45,
     "differential": 240,
     "skyshard": 240,
     "": 30,

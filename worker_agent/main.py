@@ -62,5 +62,9 @@ def main(config_path: str) -> int:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await serve(config, secret, stop)
 
-    uvloop.run(run())
+    try:
+        uvloop.run(run())
+    except OSError as error:
+        print(f"skyshard agent: {error}", file=sys.stderr)  # noqa: T201 - a command's message
+        return 1
     return 0

@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# Starts MariaDB, makes the service account, and runs the agent.
-set -euo pipefail
-[ -d /var/lib/mysql/mysql ] || mariadb-install-db --user=mysql --skip-test-db >/dev/null
-mkdir -p /run/mysqld && chown mysql /run/mysqld
-mariadbd --user=mysql &
-until mariadb-admin ping >/dev/null 2>&1; do sleep 0.2; done
-password=$(cat /run/secrets/service)
-mariadb -e "CREATE USER IF NOT EXISTS skyshard@localhost IDENTIFIED BY '$password'; GRANT ALL ON *.* TO skyshard@localhost; CREATE DATABASE IF NOT EXISTS skyshard_scratch"
-cat >/tmp/agent.yaml <<END
+# A worker: data directory, MariaDB, agent; then it registers itself at home.
+# WORKER is its name. SKYSHARD (the command), DATA, SECRETS, ADDRESS (to listen on), HOST (by which proxies
+# find it), PORT, HTTP_PORT and HOME_URL can be set, so that it runs outside containers too.
+. "$(dirname "$0")/run.sh"
+address=${ADDRESS:-0.0.0.0} port=${PORT:-4041} http=${HTTP_PORT:-4042}
+$skyshard server --role worker --dir "$data" --password-file "$secrets/service" &
+mkdir -p "$data/spool"
+cat >"$data/agent.yaml" <<END
 worker: $WORKER
-listen: 0.0.0.0:4041
-http: 0.0.0.0:4042
-secret_file: /run/secrets/agents
-mariadb: {socket: /run/mysqld/mysqld.sock, password_file: /run/secrets/service}
+listen: $address:$port
+http: $address:$http
+secret_file: $secrets/agents
+spool_dir: $data/spool
+mariadb: {socket: $data/run/mariadb.sock, password_file: $secrets/service}
 END
-exec /venv/bin/skyshard agent --config /tmp/agent.yaml
+$skyshard agent --config "$data/agent.yaml" &
+step $skyshard worker add "$WORKER" --host "${HOST:-$WORKER}" --port "$port" --http-port "$http" \
+    --home "${HOME_URL:-mysql://skyshard@home:3306/}" --password-file "$secrets/service" \
+    --secret-file "$secrets/agents" --wait 120
+hold

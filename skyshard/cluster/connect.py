@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from backend.address import Address
 from skyshard.cluster import health, layout
 from skyshard.cluster import state as states
 from skyshard.errors import UserError
 
-_EXPECTED = "expected mysql://user:password@host:port/"
+_EXPECTED = "expected mysql://user:password@host:port/ or mysql://user@localhost/?socket=PATH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,16 @@ def from_dir(directory: Path) -> ClusterAddress:
     )
 
 
-def from_url(url: str, secret_file: Path) -> ClusterAddress:
+def address_of(url: str, password_file: Path | None = None) -> Address:
     """Return the address in ``mysql://user:password@host:port/``; the user is `skyshard` if none is given.
+
+    ``mysql://user@localhost/?socket=PATH`` is a unix socket. A password file takes the place of a password
+    in the URL, which others can see.
 
     Raises
     ------
     UserError
-        If the URL is not of that form or the secret cannot be read.
+        If the URL is not of that form or the password cannot be read.
     """
     parts = urlsplit(url)
     try:
@@ -52,9 +55,55 @@ def from_url(url: str, secret_file: Path) -> ClusterAddress:
         raise UserError(f"--home: the port is not a number; {_EXPECTED}") from error
     if parts.scheme not in ("mysql", "mariadb") or not parts.hostname:
         raise UserError(f"--home: {_EXPECTED}")
-    try:
-        secret = secret_file.read_bytes().strip()
-    except OSError as error:
-        raise UserError(f"cannot read the secret file {secret_file}: {error.strerror}") from error
     user, password = unquote(parts.username or "skyshard"), unquote(parts.password or "")
-    return ClusterAddress(Address(user, password, host=parts.hostname, port=port), secret)
+    if password_file is not None:
+        password = read_secret(password_file)
+    socket = parse_qs(parts.query).get("socket")
+    if socket:
+        return Address(user, password, socket=socket[0])
+    return Address(user, password, host=parts.hostname, port=port)
+
+
+def read_secret(path: Path) -> str:
+    """Return the text of a file with a secret.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read or is empty.
+    """
+    try:
+        text = path.read_text().strip()
+    except OSError as error:
+        raise UserError(f"cannot read the secret file {path}: {error.strerror}") from error
+    if not text:
+        raise UserError(f"the secret file {path} is empty")
+    return text
+
+
+def from_url(url: str, secret_file: Path, password_file: Path | None = None) -> ClusterAddress:
+    """Return the address of a cluster by its home server's URL (see `address_of`).
+
+    Raises
+    ------
+    UserError
+        If the URL is wrong or a secret cannot be read.
+    """
+    return ClusterAddress(address_of(url, password_file), read_secret(secret_file).encode())
+
+
+def from_options(
+    directory: Path | None, home: str | None, secret_file: Path | None, password_file: Path | None
+) -> ClusterAddress:
+    """Return the address that a command's options give.
+
+    Raises
+    ------
+    UserError
+        If they do not say where the cluster is.
+    """
+    if directory is not None:
+        return from_dir(directory)
+    if home is not None and secret_file is not None:
+        return from_url(home, secret_file, password_file)
+    raise UserError("say where the cluster is: --dir DIR, or --home URL with --secret-file FILE")

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from shard.catalog.naming import literal
 from skyshard.errors import UserError
 
 LOG_FILE_SIZE = "--innodb-log-file-size=32M"
@@ -95,25 +96,45 @@ def copy(template: Path, data: Path) -> None:
     partial.rename(data)
 
 
-def account_sql(password: str) -> str:
-    """Return the SQL (one statement a line) that makes the service account and removes strangers."""
+def account_sql(password: str, root_password: str | None = None) -> str:
+    """Return the SQL (one statement a line) that makes the service account and removes strangers.
+
+    Parameters
+    ----------
+    password : str
+        The service account's.
+    root_password : str or None
+        For a server that others reach by network: the service account and a root account with this
+        password may come from anywhere, and root without a password only by the socket.
+    """
+    remote = []
+    trusted = "'localhost','127.0.0.1','::1'" if root_password is None else "'localhost'"
+    if root_password is not None:
+        for user, secret in (("skyshard", password), ("root", root_password)):
+            remote += [
+                f"CREATE USER {user}@'%' IDENTIFIED BY {literal(secret)};",
+                f"GRANT ALL ON *.* TO {user}@'%' WITH GRANT OPTION;",
+            ]
     return "\n".join(
         (
             "USE mysql;",
             "DELETE FROM global_priv WHERE User='';",
-            "DELETE FROM global_priv WHERE User='root' AND Host NOT IN ('localhost','127.0.0.1','::1');",
+            f"DELETE FROM global_priv WHERE User='root' AND Host NOT IN ({trusted});",
             "DELETE FROM db WHERE User='';",
-            "DELETE FROM proxies_priv WHERE Host NOT IN ('localhost','127.0.0.1','::1');",
+            f"DELETE FROM proxies_priv WHERE Host NOT IN ({trusted});",
             "FLUSH PRIVILEGES;",
-            f"CREATE USER skyshard@localhost IDENTIFIED BY '{password}';",
+            f"CREATE USER skyshard@localhost IDENTIFIED BY {literal(password)};",
             "GRANT ALL ON *.* TO skyshard@localhost WITH GRANT OPTION;",
+            *remote,
             "CREATE DATABASE IF NOT EXISTS skyshard_scratch CHARACTER SET utf8mb4;",
             "",
         )
     )
 
 
-def command(data: Path, socket: str, run: Path, name: str, home: bool) -> list[str]:
+def command(
+    data: Path, socket: str, run: Path, name: str, home: bool, listen: tuple[str, int] | None = None
+) -> list[str]:
     """Return mariadbd's command line, tuned for scans and many tables; makes the directories it names.
 
     Parameters
@@ -126,6 +147,8 @@ def command(data: Path, socket: str, run: Path, name: str, home: bool) -> list[s
         Where the file with the process id goes.
     home : bool
         Whether it is the home server: thousands of mostly idle sessions, and users' own data.
+    listen : (str, int) or None
+        Address and port for TCP; None: the socket alone.
     """
     for place in ("tmp", "files"):
         (data.parent / place).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -135,7 +158,7 @@ def command(data: Path, socket: str, run: Path, name: str, home: bool) -> list[s
     shared = [
         find("mariadbd"), "--no-defaults", f"--datadir={data}", f"--socket={socket}",
         f"--pid-file={run / name}.pid", f"--user={getpass.getuser()}", f"--tmpdir={data.parent / 'tmp'}",
-        f"--secure-file-priv={data.parent / 'files'}", "--skip-symbolic-links", "--skip-networking",
+        f"--secure-file-priv={data.parent / 'files'}", "--skip-symbolic-links",
         "--skip-name-resolve", "--local-infile=1", "--skip-log-bin", "--log-warnings=1",
         "--performance-schema=OFF", "--character-set-server=utf8mb4", f"--open-files-limit={files}",
         f"--table-open-cache={tables}", f"--table-definition-cache={tables}", "--max-allowed-packet=1G",
@@ -146,8 +169,11 @@ def command(data: Path, socket: str, run: Path, name: str, home: bool) -> list[s
         LOG_FILE_SIZE, "--bulk-insert-buffer-size=64M", "--myisam-sort-buffer-size=64M",
         "--read-rnd-buffer-size=1M",
     ]  # fmt: skip
+    network = (
+        ["--skip-networking"] if listen is None else [f"--bind-address={listen[0]}", f"--port={listen[1]}"]
+    )
     worker = ["--max-connections=1000", "--innodb-flush-log-at-trx-commit=2"]
-    return [*shared, *(_home_options() if home else worker)]
+    return [*shared, *network, *(_home_options() if home else worker)]
 
 
 def _home_options() -> list[str]:

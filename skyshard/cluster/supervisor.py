@@ -20,10 +20,9 @@ from pathlib import Path
 import psutil
 
 from backend.connection import RawConnection
-from shard.catalog.naming import META_DATABASE, quote
 from skyshard.cluster import health
 from skyshard.cluster import state as states
-from skyshard.home.provision import provision, register_workers
+from skyshard.home.provision import provision, register_workers, set_replicas
 
 log = logging.getLogger("skyshard.supervisor")
 
@@ -106,9 +105,7 @@ class Supervisor:
     async def _provision(self, connection: RawConnection) -> None:
         ports = self._state.ports
         await provision(connection)
-        await connection.run(
-            f"REPLACE INTO {quote(META_DATABASE)}.cluster VALUES ('replicas', '{self._state.replicas}')"
-        )
+        await set_replicas(connection, self._state.replicas)
         workers = [(number, f"worker{number}") for number in range(1, self._state.workers + 1)]
         await register_workers(
             connection,

@@ -72,6 +72,24 @@ async def register_workers(connection: RawConnection, workers: list[tuple[int, s
     await bump(connection)
 
 
+async def add_worker(connection: RawConnection, name: str, host: str, port: int, http: int) -> int:
+    """Write one worker, new or moved, and tell the proxies; return its id."""
+    workers = f"{quote(META_DATABASE)}.workers"
+    await connection.run(
+        f"INSERT INTO {workers} (name, host, port, http_port) VALUES "
+        f"({literal(name)}, {literal(host)}, {port}, {http}) "
+        f"ON DUPLICATE KEY UPDATE host = VALUES(host), port = {port}, http_port = {http}, state = 'active'"
+    )
+    await bump(connection)
+    found = await connection.fetch(f"SELECT worker_id FROM {workers} WHERE name = {literal(name)}")
+    return int(found[0][0] or b"0")
+
+
+async def set_replicas(connection: RawConnection, replicas: int) -> None:
+    """Write how many copies of every chunk an ingest makes."""
+    await connection.run(f"REPLACE INTO {quote(META_DATABASE)}.cluster VALUES ('replicas', '{replicas}')")
+
+
 async def bump(connection: RawConnection) -> None:
     """Tell proxies that the catalogue has changed."""
     await connection.run(

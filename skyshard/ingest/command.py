@@ -11,16 +11,13 @@ import click
 from backend.connection import ConnectionLost
 from shard.catalog.catalog_file import CatalogFile, CatalogFileError, Places, parse
 from shard.errors import SkyError
+from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
 
 
 @click.command()
 @click.argument("catalog", type=click.Path(path_type=Path))
-@click.option("--dir", "directory", type=click.Path(path_type=Path), help="A local cluster's directory.")
-@click.option("--home", help="A home server: mysql://user:password@host:port/.")
-@click.option(
-    "--secret-file", type=click.Path(path_type=Path, exists=True), help="The agents' secret, with --home."
-)
+@cluster_options
 @click.option("--replace", is_flag=True, help="Swap a published database for these files.")
 @click.option(
     "--processes",
@@ -34,21 +31,17 @@ def ingest_command(
     directory: Path | None,
     home: str | None,
     secret_file: Path | None,
+    password_file: Path | None,
     replace: bool,
     processes: int,
 ) -> None:
     """Load the catalogue that CATALOG (a YAML file) describes, and publish it."""
-    from skyshard.cluster.connect import from_dir, from_url
+    from skyshard.cluster.connect import from_options
     from skyshard.ingest.ingest import Ingest
     from skyshard.ingest.progress import Bars
 
     file, places = _read(catalog)
-    if directory is not None:
-        address = from_dir(directory)
-    elif home is not None and secret_file is not None:
-        address = from_url(home, secret_file)
-    else:
-        raise UserError("say where the cluster is: --dir DIR, or --home URL with --secret-file FILE")
+    address = from_options(directory, home, secret_file, password_file)
     try:
         with Bars() as bars:
             run = Ingest(

@@ -68,7 +68,7 @@ def test_accounts_settings_and_modes(running: Path) -> None:
     accounts = set(ask(port, "SELECT User, Host FROM mysql.user WHERE User <> 'mariadb.sys'"))
     assert accounts == {
         ("root", "localhost"), ("root", "127.0.0.1"), ("root", "::1"), ("skyshard", "localhost"),
-        ("skyshard_trap", "localhost"),
+        ("skyshard_trap", "localhost"), ("PUBLIC", ""),  # a role: everybody
     }  # fmt: skip
     assert not {"test"} & {row[0] for row in ask(port, "SHOW DATABASES")}
     settings = "@@max_connections >= 4500, @@thread_handling, @@local_infile, @@performance_schema, @@log_bin"
@@ -128,6 +128,21 @@ def test_a_killed_supervisor_takes_its_children_with_it(running: Path) -> None:
     local.up(running, local.Wish())
     assert not any(child.is_running() for child in children)
     assert ask(states.require(running).port, "SELECT 1") == ((1,),)
+
+
+def test_clusters_side_by_side(running: Path, make, tmp_path_factory) -> None:  # type: ignore[no-untyped-def]
+    """Each has its own data; stopping one leaves the other alone."""
+    other = make(tmp_path_factory.mktemp("beside") / "c", local.Wish(workers=1, port=local.free_port()))
+    ports = [states.require(directory).port for directory in (running, other)]
+    ask(ports[1], "CREATE DATABASE theirs")
+    assert ("theirs",) not in ask(ports[0], "SHOW DATABASES")
+    assert set(pids(running).values()).isdisjoint(pids(other).values())
+    before = pids(running)
+    local.down(other)
+    assert pids(running) == before
+    assert all(found.healthy for found in local.status(running))
+    with pytest.raises(pymysql.OperationalError):
+        ask(ports[1], "SELECT 1")
 
 
 def test_more_workers_but_never_fewer(running: Path) -> None:

@@ -40,7 +40,7 @@ async def test_no_anonymous_account_and_no_test_database(home: RawConnection) ->
     accounts = {(user, host) for user, host in await home.fetch("SELECT User, Host FROM mysql.user")}
     assert accounts == {
         (b"root", b"localhost"), (b"root", b"127.0.0.1"), (b"root", b"::1"), (b"mariadb.sys", b"localhost"),
-        (b"skyshard", b"localhost"), (b"skyshard_trap", b"localhost"),
+        (b"skyshard", b"localhost"), (b"skyshard_trap", b"localhost"), (b"PUBLIC", b""),  # a role: everybody
     }  # fmt: skip
     assert await home.fetch("SELECT * FROM mysql.db WHERE User=''") == []
     assert [b"test"] not in await home.fetch("SHOW DATABASES")

@@ -1,0 +1,53 @@
+"""`skyshard server`: becomes one MariaDB server of a cluster, set up as a local cluster's are.
+
+For containers and other deployments: makes the data directory when it is missing, then is mariadbd.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from skyshard.cluster import mariadb
+from skyshard.cluster.connect import read_secret
+from skyshard.errors import UserError
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.option("--role", type=click.Choice(["home", "worker"]), required=True, help="What the server is for.")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Data, temporary files and the socket (run/mariadb.sock).",
+)
+@click.option("--listen", help="ADDRESS:PORT for TCP; without it there is the socket alone.")
+@click.option("--password-file", type=_FILE, required=True, help="The service account's password.")
+@click.option("--root-password-file", type=_FILE, help="Root's password from elsewhere, with --listen.")
+def server_command(
+    role: str, directory: Path, listen: str | None, password_file: Path, root_password_file: Path | None
+) -> None:
+    """Run a home or worker server; the data directory is made when it is missing."""
+    if listen is not None and root_password_file is None:
+        raise UserError("a server that listens needs --root-password-file")
+    root = None if root_password_file is None else read_secret(root_password_file)
+    directory = directory.absolute()
+    for name in ("", "run"):
+        (directory / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    mariadb.initialise(directory / "data", mariadb.account_sql(read_secret(password_file), root))
+    socket = str(directory / "run" / "mariadb.sock")
+    where = None if listen is None else _host_port(listen)
+    command = mariadb.command(directory / "data", socket, directory / "run", "mariadb", role == "home", where)
+    os.execv(command[0], command)  # signals and the exit code are the server's own
+
+
+def _host_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"--listen {text}: expected ADDRESS:PORT")
+    return host, int(port)

@@ -1,0 +1,129 @@
+"""`skyshard worker`: which workers a cluster has."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from backend.agent_link import AgentPool
+from shard.catalog.model import Worker
+from shard.catalog.naming import META_DATABASE, quote
+from shard.errors import SkyError
+from skyshard.cluster.connect import ClusterAddress, from_options
+from skyshard.cluster.options import cluster_options
+from skyshard.errors import UserError
+from skyshard.home.command import connected
+from skyshard.home.provision import add_worker
+
+
+@click.group("worker")
+def worker_command() -> None:
+    """Add workers to a cluster, and list them."""
+
+
+@worker_command.command()
+@click.argument("name")
+@cluster_options
+@click.option("--host", required=True, help="Where proxies reach the worker's agent.")
+@click.option("--port", type=click.IntRange(1, 65535), default=4041, show_default=True, help="Its data port.")
+@click.option(
+    "--http-port",
+    type=click.IntRange(0, 65535),
+    default=4042,
+    show_default=True,
+    help="Its HTTP port; 0: none.",
+)
+@click.option(
+    "--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for home server and agent."
+)
+def add(
+    name: str,
+    directory: Path | None,
+    home: str | None,
+    secret_file: Path | None,
+    password_file: Path | None,
+    host: str,
+    port: int,
+    http_port: int,
+    wait: float,
+) -> None:
+    """Add worker NAME, or note that it has moved; its agent must answer by that name."""
+    address = from_options(directory, home, secret_file, password_file)
+    number = asyncio.run(_add(address, name, host, port, http_port, wait))
+    click.echo(f"Worker {number} is {name} at {host}:{port}.")
+
+
+async def _add(address: ClusterAddress, name: str, host: str, port: int, http_port: int, wait: float) -> int:
+    await _check_agent(address.secret, Worker(worker_id=0, name=name, host=host, port=port), wait)
+    connection = await connected(address.home, wait)
+    try:
+        return await add_worker(connection, name, host, port, http_port)
+    finally:
+        await connection.close()
+
+
+async def _check_agent(secret: bytes, worker: Worker, wait: float) -> None:
+    """Wait until the agent and its MariaDB server answer.
+
+    Raises
+    ------
+    UserError
+        If they do not, or the agent is another worker's.
+    """
+    pool = AgentPool({0: worker}, secret)
+    deadline = asyncio.get_running_loop().time() + wait
+    try:
+        while (problem := await _problem(pool, worker)) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.2)
+    finally:
+        await pool.close()
+    if problem:
+        raise UserError(problem)
+
+
+async def _problem(pool: AgentPool, worker: Worker) -> str:
+    where = f"{worker.host}:{worker.port}"
+    try:
+        async with pool.lease(0) as link:
+            said = link.worker
+    except SkyError:
+        return f"no agent that knows the secret answers at {where}"
+    if said != worker.name:
+        return f"the agent at {where} is worker {said}, not {worker.name}"
+    pong = await pool.ping(0)
+    return "" if pong is not None and pong.mariadb_ok else f"{worker.name}'s MariaDB server does not answer"
+
+
+@worker_command.command("list")
+@cluster_options
+def list_workers(
+    directory: Path | None, home: str | None, secret_file: Path | None, password_file: Path | None
+) -> None:
+    """Show one line a worker: id, name, address, state, chunks, and whether it answers."""
+    address = from_options(directory, home, secret_file, password_file)
+    for line in asyncio.run(_list(address)):
+        click.echo(line)
+
+
+async def _list(address: ClusterAddress) -> list[str]:
+    meta = quote(META_DATABASE)
+    connection = await connected(address.home)
+    try:
+        found = await connection.fetch(
+            f"SELECT worker_id, name, host, port, state, (SELECT COUNT(*) FROM {meta}.chunk_replicas r "
+            f"WHERE r.worker_id = w.worker_id) FROM {meta}.workers w ORDER BY worker_id"
+        )
+    finally:
+        await connection.close()
+    rows = [[(value or b"").decode() for value in row] for row in found]
+    workers = {int(r[0]): Worker(worker_id=int(r[0]), name=r[1], host=r[2], port=int(r[3])) for r in rows}
+    pool = AgentPool(workers, address.secret)
+    pongs = await asyncio.gather(*(pool.ping(number) for number in workers))
+    await pool.close()
+    lines = []
+    for (number, name, host, port, state, chunks), pong in zip(rows, pongs, strict=True):
+        health = "no answer" if pong is None else "ok" if pong.mariadb_ok else "MariaDB is down"
+        lines.append(f"{number:>3}  {name:16} {host + ':' + port:24} {state:9} {chunks:>7} chunks  {health}")
+    return lines
