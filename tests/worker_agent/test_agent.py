@@ -7,7 +7,8 @@ import pytest
 from backend.agent_link import AgentPool
 from shard.errors import ServerError, SkyError
 from shard.wire import frames
-from tests.support.agents import LocalAgent, asking, collect, job, running, until_running
+from tests.support.agents import SECRET, LocalAgent, asking, collect, job, running, until_running
+from tests.support.servers import skyshard
 
 HEAVY = "SELECT SUM(x.seq ^ y.seq) FROM mysql.seq_1_to_10000000 x, mysql.seq_1_to_10000000 y /* heavy # */"
 
@@ -264,3 +265,32 @@ async def test_a_peer_that_talks_nonsense_is_cut_off(chunks):
                     pass
             writer.close()
         assert len((await agent.ask(job("SELECT a FROM t_#", [1]))).all_rows) == 100
+
+
+async def test_a_worker_that_has_moved_is_asked_where_it_is(chunks):
+    """Connections to the old place are not used again."""
+    async with LocalAgent(chunks) as old, LocalAgent(chunks, slots=1) as new:
+        workers = {7: old.worker}
+        pool = AgentPool(workers, SECRET)
+        async with pool.lease(7) as link:
+            assert link.where == (old.worker.host, old.worker.port)
+            workers[7] = new.worker
+        async with pool.lease(7) as link:
+            assert link.where == (new.worker.host, new.worker.port)
+            await link.send(frames.Ping())
+            assert (await link.receive())[0] == frames.Pong(True, 0, 0)
+        await pool.close()
+        await asyncio.sleep(0)  # lets the transports close
+
+
+async def test_a_port_that_is_taken_is_one_message(chunks, tmp_path):
+    (tmp_path / "secret").write_text("s")
+    async with LocalAgent(chunks) as agent:
+        config = tmp_path / "agent.yaml"
+        config.write_text(
+            f"worker: w\nlisten: 127.0.0.1:{agent.port}\nsecret_file: {tmp_path / 'secret'}\nmariadb: {{socket: none}}\n"
+        )
+        done = await asyncio.to_thread(skyshard, "agent", "--config", config, check=False)
+    assert done.returncode == 1
+    assert "address already in use" in done.stderr
+    assert "Traceback" not in done.stderr

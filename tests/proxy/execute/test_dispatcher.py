@@ -152,3 +152,17 @@ async def test_an_agent_that_says_nothing_more_is_given_up():
             await ask(port, silence_s=0.3)
         assert time.monotonic() - started < 5
         assert (caught.value.errno, "worker7" in caught.value.message) == (1429, True)
+
+
+def test_one_query_has_a_third_of_the_budget():
+    budget, room = ByteBudget(900), asyncio.Event()
+    budget.watch(room)
+    budget.add(300)
+    assert budget.full(own=300)
+    assert not budget.full(own=299)
+    assert not budget.full()
+    budget.add(600)
+    assert budget.full()
+    budget.give(1)
+    assert room.is_set()
+    assert not budget.full()
