@@ -24,6 +24,7 @@ from shard.errors import INTERNAL, SkyError
 from shard.planner.envelope import Envelope
 from shard.planner.plan import Sql, Strategy
 from shard.wire import rows
+from shard.wire.frames import Note
 from shard.wire.packets import ColumnDefinition
 from shard.wire.replies import ColumnsEvent, EndEvent, RowsEvent
 
@@ -35,6 +36,43 @@ _JOINS_AT_HOME = (
     "SET SESSION join_cache_level=8, join_buffer_size=33554432, optimizer_switch='join_cache_hashed=on'"
 )
 _JOINS_BEFORE = "SET SESSION join_cache_level=DEFAULT, join_buffer_size=DEFAULT"
+
+
+class Sink:
+    """Rows on their way to the client, counted; of a query with SQL_CALC_FOUND_ROWS only some are sent."""
+
+    def __init__(self, request: Request) -> None:
+        self._out, self._query, self._status = request.session.out, request.query, request.status
+        self._window, self._notes = request.plan.window, request.plan.notes
+        self._seen = 0
+        self._within = False
+
+    async def rows(self, data: bytes, count: int, more: bool = False) -> None:
+        """Send row packets; `count` rows end in them, and `more` says that the last row goes on."""
+        if self._window is None:
+            self._query.rows += count
+            await self._out.rows(data, more)
+            return
+        skip, most = self._window
+        first, self._seen = self._seen, self._seen + count
+        last = self._seen + (1 if more else 0)
+        stop = last if most is None else skip + most
+        whole = self._within or more
+        self._within = more
+        if whole:  # a long row comes alone
+            if skip <= first < stop:
+                await self._out.rows(data, more)
+        elif first < stop and last > skip:
+            start = rows.take(data, skip - first) if first < skip else 0
+            end = rows.take(data, stop - first) if last > stop else len(data)
+            await self._out.rows(data[start:end])
+        self._query.rows = self._seen
+
+    async def end(self, warnings: int) -> None:
+        """End the result set; what the plan has to say comes as notes."""
+        self._query.notes[:0] = [Note("Note", 1105, text) for text in self._notes]
+        self._query.warnings = min(65535, warnings + len(self._notes))
+        await self._out.end(self._query.warnings, self._status)
 
 
 class Answerer:
@@ -86,7 +124,7 @@ class Answerer:
     ) -> int:
         """Forward rows as chunks commit."""
         out, query, plan = request.session.out, request.query, request.plan
-        skip = plan.skip
+        skip, sink = plan.skip, Sink(request)
         async with self._filler.dispatcher.run(self._filler.work(request, plan, placement, ())) as stream:
             async for block in stream:
                 data, count = block.data, block.rows
@@ -98,14 +136,13 @@ class Answerer:
                     skip -= dropped
                     data, count = b"" if block.more else data[rows.take(data, dropped) :], count - dropped
                 if data:
-                    query.rows += count
-                    await out.rows(data, block.more)
-            warnings = query.warnings = stream.warnings
+                    await sink.rows(data, count, block.more)
+            warnings = stream.warnings
             query.notes += stream.notes
         await self._filler.unchanged(request)
         if not out.started:
             await out.columns(columns, request.status)
-        await out.end(warnings, request.status)
+        await sink.end(warnings)
         return stream.bytes
 
     async def _merge(
@@ -168,7 +205,7 @@ class Answerer:
         self, desk: SessionDesk, request: Request, statement: Sql, columns: tuple[bytes, ...], warnings: int
     ) -> None:
         """Run a statement on the session's own connection and send its rows."""
-        query, out = request.query, request.session.out
+        query, out, sink = request.query, request.session.out, Sink(request)
         text = statement.text.encode(*request.settings.encoding)
         stream = desk.home.stream(text, request.picked(statement) if request.binary else None)
         async for event in stream:
@@ -176,11 +213,10 @@ class Answerer:
                 _check_merged(columns, event.definitions, request.binary, query.query_id)
                 await out.columns(columns, request.status)
             elif isinstance(event, RowsEvent):
-                query.rows += event.rows
-                await out.rows(bytes(event.block))
+                await sink.rows(bytes(event.block), event.rows)
             elif isinstance(event, EndEvent):
                 warnings += event.ok.warnings
-        await out.end(min(65535, warnings), request.status)
+        await sink.end(warnings)
 
     @asynccontextmanager
     async def _lease(self, request: Request) -> AsyncIterator[merging.ServiceDesk]:
@@ -201,7 +237,7 @@ class Answerer:
     ) -> None:
         """Run a statement at home and send its rows."""
         text = statement.text.encode(*request.settings.encoding)
-        query, out = request.query, request.session.out
+        query, out, sink = request.query, request.session.out, Sink(request)
         if request.binary:
             result = await connection.execute(text, request.picked(statement))
         else:
@@ -209,13 +245,11 @@ class Answerer:
         _check_merged(columns, result.columns, request.binary, query.query_id)
         await out.columns(columns, request.status)
         async for block in result.blocks(pieces=True):
-            query.rows += block.rows
-            await out.rows(block.data, block.more)
+            await sink.rows(block.data, block.rows, block.more)
         if result.end is not None and result.end.warnings:
             warnings += result.end.warnings
             query.notes += await merging.notes(connection)
-        query.warnings = min(65535, warnings)
-        await out.end(query.warnings, request.status)
+        await sink.end(warnings)
 
 
 def _same_types(columns: tuple[bytes, ...], stream: RowStream, binary: bool, query_id: int) -> None:

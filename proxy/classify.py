@@ -7,7 +7,7 @@ skyshard's goes home untouched. What slips past (views, routines, dynamic SQL) m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from shard.catalog.model import Database
@@ -41,14 +41,16 @@ class Mentions:
     pattern: re.Pattern[bytes]
 
     @staticmethod
-    def of(databases: Mapping[str, Database], version: int) -> Mentions:
-        """Return the pattern for a catalogue."""
+    def of(
+        databases: Mapping[str, Database], version: int, views: Iterable[tuple[str, str]] = ()
+    ) -> Mentions:
+        """Return the pattern for a catalogue and the views that read its sharded tables."""
         names = {
             re.escape(table.name.encode())
             for database in databases.values()
             for table in database.tables
             if table.is_sharded
-        }
+        } | {re.escape(name.encode()) for _, name in views}
         words = [*sorted(names), rb"(?i:scisql_)", rb"(?i:qserv_areaspec_)"]
         return Mentions(version, re.compile(b"|".join(words)))
 

@@ -14,7 +14,7 @@ from functools import partial
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
-from proxy import classify, session_limits
+from proxy import classify, session_limits, table_status
 from proxy.answer import Answerer
 from proxy.chunks import find_chunks
 from proxy.config import ProxyConfig
@@ -26,6 +26,7 @@ from proxy.home.definitions import Shadow
 from proxy.home.metadata import Catalogue
 from proxy.home.own_tables import OwnTable, Shipment, shipment
 from proxy.home.settings import SessionSettings
+from proxy.home.views import HomeViews
 from proxy.metrics import Metrics
 from proxy.registry import Registry, RunningQuery
 from proxy.request import Request
@@ -42,6 +43,7 @@ from shard.planner.lexer import LexError, Token, tokenize
 from shard.planner.plan import Plan
 from shard.planner.statement import Statement, read
 from shard.planner.statement import native as native_form
+from shard.planner.views import Views
 from shard.wire import frames
 from shard.wire.packets import ColumnDefinition
 
@@ -50,6 +52,7 @@ log = logging.getLogger("skyshard.query")
 
 _LAST = re.compile(rb"(?i)row_count|found_rows|warning|errors|diagnostics|last_insert_id")
 """What asks for what the last statement left behind."""
+_VIEW = re.compile(rb"(?i)\bview\b")
 
 
 class Engine:
@@ -68,6 +71,8 @@ class Engine:
         self._dispatcher, self._registry, self._metrics = dispatcher, registry, metrics
         self._filler = Filler(config, pool, catalogue, dispatcher)
         self._answerer = Answerer(self._filler, Pool(pool.address, config.service_connections), catalogue)
+        self._views = HomeViews(pool)
+        self._views_changed = True
         self._mentions = classify.Mentions.of({}, -1)
         self._settings: dict[int, SessionSettings] = {}
 
@@ -77,15 +82,16 @@ class Engine:
         """Whether a text could be about sharded tables, or use skyshard's functions."""
         catalogue = self._catalogue
         if self._mentions.version != catalogue.version:
-            self._mentions = classify.Mentions.of(catalogue.databases, catalogue.version)
+            self._mentions = classify.Mentions.of(catalogue.databases, catalogue.version, self._views.names)
         return self._mentions.pattern.search(sql) is not None
 
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement."""
-        if session.leftovers and not _LAST.search(sql):
-            names, session.leftovers = session.leftovers, ()
-            await session.home.table(f"DROP TEMPORARY TABLE IF EXISTS {', '.join(names)}".encode())
+        await self._tidy(session, sql)
         catalogue = self._catalogue
+        if table_status.PATTERN.match(sql):
+            settings = await self._read_settings(session)
+            return Local(partial(table_status.answer, session, sql, settings.database, catalogue))
         own_setting = session_limits.PATTERN.search(sql) is not None
         if not own_setting and not self.mentions(sql):
             return Home()
@@ -103,20 +109,23 @@ class Engine:
         if target is not None:
             raise SkyError(READ_ONLY, verb=target[0], table=target[1])
         verb = classify.first_word(tokens)
+        views = await self._views.definitions(text)
         if verb in ("PREPARE", "EXECUTE") and classify.CHANGES.search(sql):
             raise SkyError(READ_ONLY, verb=f"{verb} of a change", table="…")
         if verb in ("SELECT", "WITH", "VALUES"):
             try:
-                return self._stored(text, tokens, settings) or self._select(text, tokens, settings)
+                return self._stored(text, tokens, settings, views) or self._select(
+                    text, tokens, settings, views
+                )
             except SkyError as error:
                 if error.code is NOT_SUPPORTED and b"scisql_" not in sql and b"qserv_" not in sql:
                     await session.home.check(sql)  # MariaDB's own error comes first
                 raise
         if verb in ("EXPLAIN", "DESCRIBE", "DESC", "ANALYZE"):
-            return self._explain(session, text, tokens, settings)
+            return self._explain(session, text, tokens, settings, views)
         makes_table = verb == "CREATE" and any(token.upper == "TABLE" for token in tokens[:5])
         if verb in ("INSERT", "REPLACE", "SET", "DO", "UPDATE", "DELETE") or makes_table:
-            stored = self._stored(text, tokens, settings)
+            stored = self._stored(text, tokens, settings, views)
             if stored is not None:
                 return stored
             if any(classify.sharded_names(tokens, settings.database, catalogue.databases)) and not (
@@ -125,13 +134,17 @@ class Engine:
                 raise not_supported(f"{verb} that reads", "store the rows it needs in a table of your own")
         return Home()
 
-    def _stored(self, text: str, tokens: list[Token], settings: SessionSettings) -> Route | None:
+    def _stored(
+        self, text: str, tokens: list[Token], settings: SessionSettings, views: Views
+    ) -> Route | None:
         """Return the route of a statement that stores the rows of a query on sharded tables."""
         envelope = find_envelope(text, tokens)
         if envelope is None:
             return None
         try:
-            statement = read(envelope.query, settings.database, self._catalogue.databases, settings.mode)
+            statement = read(
+                envelope.query, settings.database, self._catalogue.databases, settings.mode, views
+            )
         except SyntaxProblem:
             return None
         if statement is None:
@@ -141,11 +154,27 @@ class Engine:
         native = envelope.around(statement.prepared())
         return Distributed(statement, native.encode(*settings.encoding), envelope)
 
+    async def _tidy(self, session: Session, sql: bytes) -> None:
+        """Do what the statements before have left to do."""
+        if session.leftovers and not _LAST.search(sql):
+            names, session.leftovers = session.leftovers, ()
+            await session.home.table(f"DROP TEMPORARY TABLE IF EXISTS {', '.join(names)}".encode())
+        if self._views_changed or self._mentions.version != self._catalogue.version:
+            self._views_changed = False
+            await self._find_views()
+        self._views_changed = _VIEW.search(sql) is not None  # this statement may make one
+
     async def refresh(self) -> bool:
-        """Read the catalogue again; return whether it has changed."""
+        """Read the catalogue and the views over it again; return whether they have changed."""
         before = self._catalogue.version
         await self._catalogue.refresh()
-        return self._catalogue.version != before
+        return await self._find_views() or self._catalogue.version != before
+
+    async def _find_views(self) -> bool:
+        changed = await self._views.find(self._catalogue.databases)
+        if changed:
+            self._mentions = classify.Mentions.of({}, -1)
+        return changed
 
     async def _read_settings(self, session: Session) -> SessionSettings:
         if session.settings_dirty or session.id not in self._settings:
@@ -157,10 +186,10 @@ class Engine:
             session.settings_dirty = False
         return self._settings[session.id]
 
-    def _select(self, text: str, tokens: list[Token], settings: SessionSettings) -> Route:
+    def _select(self, text: str, tokens: list[Token], settings: SessionSettings, views: Views) -> Route:
         databases = self._catalogue.databases
         try:
-            statement = read(text, settings.database, databases, settings.mode)
+            statement = read(text, settings.database, databases, settings.mode, views)
         except SyntaxProblem as error:
             if any(classify.sharded_names(tokens, settings.database, databases)):
                 raise not_supported("this statement's syntax", "see docs/sql.md") from error
@@ -170,11 +199,13 @@ class Engine:
         native = native_form(text, settings.mode)
         return Home(None if native is None else native.encode(*settings.encoding))
 
-    def _explain(self, session: Session, text: str, tokens: list[Token], settings: SessionSettings) -> Route:
+    def _explain(
+        self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views
+    ) -> Route:
         start = next((token.start for token in tokens if token.upper == "SELECT"), None)
         if start is None:
             return Home()
-        statement = read(text[start:], settings.database, self._catalogue.databases, settings.mode)
+        statement = read(text[start:], settings.database, self._catalogue.databases, settings.mode, views)
         if statement is None:
             return Home()
         as_json = any(token.upper == "JSON" for token in tokens[:5])

@@ -233,7 +233,9 @@ class _Gatherer:
         keys = tuple(name for name in everything if name.lower() in compared(select, alias))
         schema = _types(source, everything, self.context)
         part = self._add(plan, schema, everything, tuple(hidden), keys, table.name)
-        node.replace(_table_of(part, alias))
+        replacement = _table_of(part, alias)
+        replacement.set("joins", node.args.get("joins"))
+        node.replace(replacement)
 
     def _add(
         self,

@@ -190,6 +190,8 @@ class Plan:
         Rows wanted and rows to pass over, for a scatter without a merge.
     ships : tuple of Ship
         Users' own tables that its fragments read.
+    window : tuple or None
+        For SQL_CALC_FOUND_ROWS: rows to pass over and rows to send of the rows that are counted.
     notes : tuple of str
         Note-level warnings about the choice of strategy.
     draft : object
@@ -208,5 +210,6 @@ class Plan:
     never: bool = False
     gather: Gather | None = None
     ships: tuple[Ship, ...] = ()
+    window: tuple[int, int | None] | None = None
     notes: tuple[str, ...] = ()
     draft: object = field(default=None, repr=False, compare=False)

@@ -154,6 +154,28 @@ def from_items(select: exp.Expression) -> Iterator[tuple[exp.Expression, exp.Joi
         yield join.this, join
 
 
+def flatten_joins(tree: exp.Expression) -> None:
+    """Take the parentheses off a join that begins a FROM, in place: ``FROM (a JOIN b) JOIN c``."""
+    for select in tree.find_all(exp.Select):
+        source = select.args.get("from_") or select.args.get("from")
+        while source is not None:
+            item = source.this
+            if (
+                not isinstance(item, exp.Subquery)
+                or item.alias
+                or not isinstance(item.this, (exp.Table, exp.Subquery))
+            ):
+                break
+            inner = item.this
+            if isinstance(inner, exp.Subquery) and inner.alias:
+                break
+            joins = [*(inner.args.get("joins") or []), *(item.args.get("joins") or [])]
+            for node in (inner, item):
+                node.set("joins", None)
+            source.set("this", inner)
+            select.set("joins", [*joins, *(select.args.get("joins") or [])])
+
+
 def read_scope(select: exp.Select, default: str | None, catalogue: Mapping[str, Database]) -> Scope:
     """Return the scope of a SELECT that reads sharded tables.
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 import msgspec
 from sqlglot import exp
@@ -32,8 +34,9 @@ from shard.planner.plan import (
 )
 from shard.planner.planner import plan_select
 from shard.planner.roundtrip import prove
-from shard.planner.scope import catalogue_tables, column_names, lookup, reads_sharded
+from shard.planner.scope import catalogue_tables, column_names, flatten_joins, lookup, reads_sharded
 from shard.planner.templates import fill
+from shard.planner.views import Views, expand
 
 _INTRODUCED = re.compile(r"_\w+\s*['\"]")
 # Functions whose value belongs to the session or the query, not to a worker.
@@ -47,14 +50,14 @@ _PER_SESSION = frozenset(
         "database",
         "schema",
         "connection_id",
-        "found_rows",
-        "row_count",
         "last_insert_id",
         "version",
     ]
 )
 _REFUSED = frozenset(
     [
+        "found_rows",
+        "row_count",
         "uuid_short",
         "get_lock",
         "release_lock",
@@ -87,8 +90,9 @@ class Statement:
         database: str | None,
         catalogue: Mapping[str, Database],
         heavy: frozenset[tuple[str, str]] = frozenset(),
+        original: str | None = None,
     ) -> None:
-        self._heavy = heavy
+        self._heavy, self._original = heavy, original
         self.text, self.tokens, self.tree = text, tokens, tree
         self.database, self.catalogue = database, catalogue
         self.parameters = sum(token.kind is TokenKind.PARAMETER for token in tokens)
@@ -118,10 +122,12 @@ class Statement:
                 )
             else:
                 catalogue[name] = msgspec.structs.replace(before, tables=(*before.tables, table))
-        return Statement(self.text, self.tokens, self.tree, self.database, catalogue, heavy)
+        return Statement(self.text, self.tokens, self.tree, self.database, catalogue, heavy, self._original)
 
     def prepared(self) -> str:
         """Return text with native stand-ins for skyshard's functions, to PREPARE at home."""
+        if self._original is not None:
+            return self._original
         if self.tree is None or not functions.uses_functions(self.tree):
             return self.text
         tree = self.tree.copy()
@@ -154,8 +160,15 @@ class Statement:
         if self.tree is None:
             return _whole(self, context, default_limit)
         tree = inline(_put_session(self.tree.copy(), session or {}))
+        flatten_joins(tree)
+        window = _window(tree, context, default_limit)
+        if window is not None:
+            default_limit = None
+        return replace(self._planned(tree, context, default_limit), window=window)
+
+    def _planned(self, tree: exp.Expression, context: Context, default_limit: int | None) -> Plan:
         native = native_sql(self, context)
-        tables = catalogue_tables(self.tree, self.database, self.catalogue)
+        tables = catalogue_tables(tree, self.database, self.catalogue)
         counted = _counter(tree, context, native, tables)
         if counted is not None:
             return counted
@@ -169,6 +182,26 @@ class Statement:
         else:
             refusal = not_supported(construct_name(tree))
         return _gathered(tree, context, default_limit, native, tables, refusal)
+
+
+def _window(
+    tree: exp.Expression, context: Context, default_limit: int | None
+) -> tuple[int, int | None] | None:
+    """Take SQL_CALC_FOUND_ROWS and LIMIT out of a tree: (rows to pass over, rows to send), or None."""
+    first = _first_select(tree)
+    words = first.args.get("operation_modifiers") if first is not None else None
+    if first is None or not words or "SQL_CALC_FOUND_ROWS" not in [str(word).upper() for word in words]:
+        return None
+    rest = [word for word in words if str(word).upper() != "SQL_CALC_FOUND_ROWS"]
+    first.set("operation_modifiers", rest or None)
+    limit, offset = tree.args.get("limit"), tree.args.get("offset")
+    most = integer(limit.expression, context.values) if limit is not None else default_limit
+    skip = integer(offset.expression, context.values) if offset is not None else 0
+    if skip is None or (limit is not None and most is None):
+        raise not_supported("this LIMIT with SQL_CALC_FOUND_ROWS")
+    tree.set("limit", None)
+    tree.set("offset", None)
+    return skip, most
 
 
 def _own_tables(
@@ -195,9 +228,15 @@ def _stand_in(call: exp.Expression) -> exp.Expression:
 
 
 def read(
-    text: str, database: str | None, catalogue: Mapping[str, Database], mode: LexerMode
+    text: str,
+    database: str | None,
+    catalogue: Mapping[str, Database],
+    mode: LexerMode,
+    views: Views = MappingProxyType({}),
 ) -> Statement | None:
     """Return the statement if it is a query that reads sharded tables, else None.
+
+    Views that read sharded tables are replaced by their definitions.
 
     Raises
     ------
@@ -209,20 +248,46 @@ def read(
     if CHUNK_MARK in text:
         raise not_supported("the character U+E000")
     tokens = tokenize(text, mode)
+    original: str | None = None
     try:
         tree: exp.Expression | None = parse(tokens)
+        if views and tree is not None:
+            text, tokens, original = _unfold(text, tokens, tree, database, catalogue, mode, views)
         if tree is not None and not reads_sharded(tree, database, catalogue):
             return None
         if not isinstance(tree, (exp.Select, exp.SetOperation, exp.Subquery)):
             raise not_supported(type(tree).__name__.upper())
-        prove(tokens, tree)
+        if original is None:
+            prove(tokens, tree)
     except (SyntaxProblem, SkyError) as problem:
         tree = None
         _refuse_whole(tokens, database, catalogue, problem)
     _refuse_words(tokens)
     if tree is not None:
         _screen(tree)
-    return Statement(text, tokens, tree, database, catalogue)
+    return Statement(text, tokens, tree, database, catalogue, original=original)
+
+
+def _unfold(
+    text: str,
+    tokens: list[Token],
+    tree: exp.Expression,
+    database: str | None,
+    catalogue: Mapping[str, Database],
+    mode: LexerMode,
+    views: Views,
+) -> tuple[str, list[Token], str | None]:
+    """Put views' definitions into a tree, in place; return the new text and tokens, and what to PREPARE."""
+    before = tree.copy()
+    if not expand(tree, database, views, catalogue):
+        return text, tokens, None
+    prove(tokens, before)
+    first = _first_select(tree)
+    if first is not None:
+        _keep_headers(first, select_headers(text, tokens))
+    original = Statement(text, tokens, before, database, catalogue).prepared()
+    text = emit(tree)
+    return text, tokenize(text, mode), original
 
 
 def _refuse_words(tokens: list[Token]) -> None:

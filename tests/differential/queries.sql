@@ -364,3 +364,17 @@ SELECT o.objectId, d.mjd FROM hip.Object o JOIN hip.Detection d ON o.objectId = 
 SELECT COUNT(*) FROM hip.Object WHERE objectId IN (SELECT objectId FROM hip.Detection GROUP BY objectId HAVING COUNT(*) > 22)
 -- name: nested 67
 SELECT band, COUNT(DISTINCT objectId) FROM hip.Detection GROUP BY band
+-- name: parenthesised 1
+SELECT s.starId, v.flux FROM (lab.Star s JOIN lab.Visit v ON v.starId = s.starId) WHERE s.starId < 50
+-- name: parenthesised 2
+SELECT s.starId, v.flux, b.label FROM ((lab.Star s JOIN lab.Visit v ON v.starId = s.starId) JOIN lab.Band b ON b.band = v.band) WHERE s.starId < 50
+-- name: parenthesised 3
+SELECT s.starId, v.flux, b.label FROM (lab.Star s LEFT JOIN lab.Visit v ON v.starId = s.starId) LEFT JOIN lab.Band b ON b.band = v.band WHERE s.starId < 50
+-- name: parenthesised 4
+SELECT s.starId, v.flux, b.label FROM lab.Star s LEFT JOIN (lab.Visit v JOIN lab.Band b ON b.band = v.band) ON v.starId = s.starId WHERE s.starId < 50
+-- name: parenthesised 5
+SELECT * FROM (lab.Star s JOIN lab.Visit v USING (starId)) JOIN lab.Band USING (band) WHERE s.starId < 20
+-- name: parenthesised 6
+SELECT s.starId FROM (SELECT * FROM lab.Star WHERE starId < 30) s
+-- name: parenthesised 7
+SELECT s.starId, r.refId FROM (lab.Star s JOIN lab.Ref r ON r.mag > s.f) WHERE s.starId < 10

@@ -89,3 +89,23 @@ async def test_gather_limit(cluster):
         assert await connection.fetch(sql) == []
     finally:
         await connection.close()
+
+
+async def test_found_rows_and_table_status(cluster):
+    connection = await RawConnection.open(cluster.address, "lab")
+    try:
+        for sql, found in [
+            ("SELECT SQL_CALC_FOUND_ROWS starId FROM Star WHERE f > 0 ORDER BY starId LIMIT 3, 4", None),
+            ("SELECT SQL_CALC_FOUND_ROWS kind, COUNT(*) FROM Star GROUP BY kind ORDER BY kind LIMIT 1", 4),
+            ("SELECT SQL_CALC_FOUND_ROWS starId FROM Star WHERE starId = 5 LIMIT 1", 1),
+            ("SELECT starId FROM Star LIMIT 7", 7),
+        ]:
+            if found is None:
+                found = int((await connection.fetch("SELECT COUNT(*) FROM Star WHERE f > 0"))[0][0])
+            await connection.fetch(sql)
+            assert await connection.fetch("SELECT FOUND_ROWS()") == [[str(found).encode()]]
+        status = {row[0]: row[4] for row in await connection.fetch("SHOW TABLE STATUS FROM lab")}
+        for name in (b"Star", b"Visit", b"StarRef"):
+            assert [[status[name]]] == await connection.fetch(f"SELECT COUNT(*) FROM {name.decode()}")
+    finally:
+        await connection.close()

@@ -1,0 +1,35 @@
+"""SHOW TABLE STATUS with the truth about sharded tables: the rows that ingest counted.
+
+The home server lists its trap tables; their names, columns and comments are right, their rows are not.
+"""
+
+from __future__ import annotations
+
+import re
+
+from proxy.home.metadata import Catalogue
+from proxy.session.session import Session, text_row
+
+PATTERN = re.compile(rb"(?is)\s*(?:/\*.*?\*/\s*)*SHOW\s+TABLE\s+STATUS\b")
+_FROM = re.compile(
+    rb"(?is)\s*SHOW\s+TABLE\s+STATUS\s+(?:FROM|IN)\s+(?:`(?P<quoted>(?:[^`]|``)+)`|(?P<bare>[^\s`']+))"
+)
+_NAME, _ENGINE, _ROWS, _AVERAGE = 0, 1, 4, 5
+
+
+async def answer(session: Session, sql: bytes, database: str | None, catalogue: Catalogue) -> None:
+    """Write the home server's answer with the rows of sharded tables in it."""
+    found = await session.home.table(sql)
+    named = _FROM.match(sql)
+    if named is not None:
+        database = (named["bare"] or named["quoted"].replace(b"``", b"`")).decode("utf-8", "replace")
+    known = catalogue.databases.get(database or "")
+    await session.out.columns(found.columns, session.home.status)
+    for row in found.rows:
+        table = known.table((row[_NAME] or b"").decode("utf-8", "replace")) if known is not None else None
+        if known is not None and table is not None and table.is_sharded:
+            row[_ENGINE] = b"skyshard"
+            row[_ROWS] = str(catalogue.table_rows(known.name, table.name)).encode()
+            row[_AVERAGE] = None
+        await session.out.packet(text_row(row))
+    await session.out.end(0, session.home.status)
