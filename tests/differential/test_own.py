@@ -94,12 +94,13 @@ async def test_gather_limit(cluster):
 async def test_found_rows_and_table_status(cluster):
     connection = await RawConnection.open(cluster.address, "lab")
     try:
-        for sql, found in [
+        for sql, wanted in [
             ("SELECT SQL_CALC_FOUND_ROWS starId FROM Star WHERE f > 0 ORDER BY starId LIMIT 3, 4", None),
             ("SELECT SQL_CALC_FOUND_ROWS kind, COUNT(*) FROM Star GROUP BY kind ORDER BY kind LIMIT 1", 4),
             ("SELECT SQL_CALC_FOUND_ROWS starId FROM Star WHERE starId = 5 LIMIT 1", 1),
             ("SELECT starId FROM Star LIMIT 7", 7),
         ]:
+            found = wanted
             if found is None:
                 found = int((await connection.fetch("SELECT COUNT(*) FROM Star WHERE f > 0"))[0][0])
             await connection.fetch(sql)

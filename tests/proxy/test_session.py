@@ -38,8 +38,6 @@ def test_the_greeting_is_the_home_servers(client):
 @pytest.mark.parametrize(
     "sql",
     [
-        "SELECT COUNT(*) FROM own.v",
-        "SELECT * FROM own.v LIMIT 1",
         "EXECUTE IMMEDIATE CONCAT('SELECT COUNT(*) FROM hip.Ob', 'ject')",
         "DO (SELECT COUNT(*) FROM hip.Object)",
         "SELECT own.f()",
