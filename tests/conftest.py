@@ -1,6 +1,7 @@
 """Servers that suites share, made once a session, and the seconds each suite took."""
 
 import asyncio
+import contextlib
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -11,7 +12,9 @@ from skyshard.cluster.local import free_port
 from tests.support import handmade, twin
 from tests.support.servers import LocalCluster, PlainMariaDB, skyshard
 
+SHARED = "shared servers"
 BUDGET_S = {
+    SHARED: 60,
     "shard": 60,
     "proxy": 120,
     "backend": 30,
@@ -26,37 +29,54 @@ _spent: dict[str, float] = defaultdict(float)
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item):
-    started = time.monotonic()
+    started, before = time.monotonic(), _spent[SHARED]
     yield
     parts = Path(item.nodeid.split("::")[0]).parts
-    _spent[parts[1] if len(parts) > 2 else ""] += time.monotonic() - started
+    seconds = time.monotonic() - started - (_spent[SHARED] - before)
+    _spent[parts[1] if len(parts) > 2 else ""] += seconds
+
+
+@contextlib.contextmanager
+def shared():
+    """Count the time of the block as that of shared servers, not of the suite that happens to be first."""
+    started = time.monotonic()
+    yield
+    _spent[SHARED] += time.monotonic() - started
 
 
 def pytest_terminal_summary(terminalreporter):
+    """Print what each suite took; servers that suites share are a line of their own."""
     for suite, seconds in sorted(_spent.items()):
         budget = BUDGET_S.get(suite, 60)
         mark = "  OVER BUDGET" if seconds > budget else ""
         terminalreporter.write_line(f"suite {suite or 'repository':14} {seconds:6.1f} s of {budget} s{mark}")
+    everything = sum(BUDGET_S.values())
+    terminalreporter.write_line(f"all suites           {sum(_spent.values()):6.1f} s of {everything} s")
 
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory):
-    server = PlainMariaDB(tmp_path_factory.mktemp("plain") / "server")
+    with shared():
+        server = PlainMariaDB(tmp_path_factory.mktemp("plain") / "server")
     yield server
-    server.stop()
+    with shared():
+        server.stop()
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory, plain):
     """Two workers with the sample and the handmade catalogue, and the plain twin with the same rows."""
     directory = tmp_path_factory.mktemp("cluster")
-    running = LocalCluster(directory / "c", free_port())
+    with shared():
+        running = LocalCluster(directory / "c", free_port())
     try:
-        skyshard("sample", "--dir", directory / "sample")
-        running.ingest(directory / "sample" / "CATALOG.yaml")
-        running.ingest(handmade.write(directory / "lab"))
-        for database in ("hip", "lab"):
-            asyncio.run(twin.copy_database(running.directory, database, plain.address))
+        with shared():
+            skyshard("sample", "--dir", directory / "sample")
+            running.ingest(directory / "sample" / "CATALOG.yaml")
+            running.ingest(handmade.write(directory / "lab"))
+            for database in ("hip", "lab"):
+                asyncio.run(twin.copy_database(running.directory, database, plain.address))
         yield running
     finally:
-        running.stop()
+        with shared():
+            running.stop()
