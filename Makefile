@@ -1,8 +1,9 @@
 # make demo: set up everything and take the tour.  make test: set up and pass the tests.
+# make fuzz: compare generated queries with plain MariaDB.
 VENV ?= .venv
 PY = $(VENV)/bin/python
 
-.PHONY: setup demo test check bench
+.PHONY: setup demo test check bench fuzz
 
 setup:
 	bash scripts/setup.sh $(VENV)
@@ -19,3 +20,9 @@ check: setup
 
 bench: setup
 	$(PY) benchmarks/bench.py
+
+# Generated queries on a cluster and on one plain MariaDB: make fuzz N=20000 SEED=3
+N ?= 2000
+SEED ?= 1
+fuzz: setup
+	$(PY) -m tests.fuzz.run --count $(N) --seed $(SEED)

@@ -6,6 +6,7 @@ its session is set; all of them end with the columns of the statement as the hom
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -21,17 +22,18 @@ from proxy.merge import merge as merging
 from proxy.request import Request
 from proxy.session.session import text_row
 from shard.errors import INTERNAL, SkyError
+from shard.planner import planner
 from shard.planner.envelope import Envelope
 from shard.planner.plan import Sql, Strategy
 from shard.wire import rows
 from shard.wire.frames import Note
-from shard.wire.packets import ColumnDefinition
+from shard.wire.packets import ColumnDefinition, PacketError, same_encoding
+from shard.wire.recode import Recoder
 from shard.wire.replies import ColumnsEvent, EndEvent, RowsEvent
 
 log = logging.getLogger("skyshard.query")
-_TEXT_FAMILY = frozenset({15, 247, 248, 249, 250, 251, 252, 253, 254})
-_INTEGERS = frozenset({1, 2, 3, 8, 9})
-_LONGLONG = 8
+_DOUBLE = 5
+_UNSIGNED = 32
 _JOINS_AT_HOME = (
     "SET SESSION join_cache_level=8, join_buffer_size=33554432, optimizer_switch='join_cache_hashed=on'"
 )
@@ -125,7 +127,9 @@ class Answerer:
         """Forward rows as chunks commit."""
         out, query, plan = request.session.out, request.query, request.plan
         skip, sink = plan.skip, Sink(request)
-        async with self._filler.dispatcher.run(self._filler.work(request, plan, placement, ())) as stream:
+        kinds = tuple(ColumnDefinition.decode(payload).type for payload in columns)
+        work = self._filler.work(request, plan, placement, (), wanted=kinds)
+        async with self._filler.dispatcher.run(work) as stream:
             async for block in stream:
                 data, count = block.data, block.rows
                 if not out.started:
@@ -153,7 +157,10 @@ class Answerer:
         async with self._lease(request) as desk:
             moved, warnings = await self._filler.partials(desk, request, request.plan, types, placement)
             await self._filler.unchanged(request)
-            await self._send(desk.connection, request, types.statement, columns, warnings)
+            statement = types.statement
+            if not request.binary:
+                statement = planner.merged(request.plan, _decimals(columns))
+            await self._send(desk.connection, request, statement, columns, warnings)
             await desk.connection.run(f"DROP TEMPORARY TABLE {merging.MERGE_NAME}")
         return moved
 
@@ -207,13 +214,15 @@ class Answerer:
         """Run a statement on the session's own connection and send its rows."""
         query, out, sink = request.query, request.session.out, Sink(request)
         text = statement.text.encode(*request.settings.encoding)
+        recoder: Recoder | None = None
         stream = desk.home.stream(text, request.picked(statement) if request.binary else None)
         async for event in stream:
             if isinstance(event, ColumnsEvent):
-                _check_merged(columns, event.definitions, request.binary, query.query_id)
+                recoder = _recoder(columns, event.definitions, request.binary, query.query_id)
                 await out.columns(columns, request.status)
             elif isinstance(event, RowsEvent):
-                await sink.rows(bytes(event.block), event.rows)
+                block = bytes(event.block) if recoder is None else recoder.rows(event.block)
+                await sink.rows(block, event.rows)
             elif isinstance(event, EndEvent):
                 warnings += event.ok.warnings
         await sink.end(warnings)
@@ -242,14 +251,21 @@ class Answerer:
             result = await connection.execute(text, request.picked(statement))
         else:
             result = await connection.query(text)
-        _check_merged(columns, result.columns, request.binary, query.query_id)
+        recoder = _recoder(columns, result.columns, request.binary, query.query_id)
         await out.columns(columns, request.status)
-        async for block in result.blocks(pieces=True):
-            await sink.rows(block.data, block.rows, block.more)
+        async for block in result.blocks(pieces=recoder is None):
+            data = block.data if recoder is None else recoder.rows(block.data)
+            await sink.rows(data, block.rows, block.more)
         if result.end is not None and result.end.warnings:
             warnings += result.end.warnings
             query.notes += await merging.notes(connection)
         await sink.end(warnings)
+
+
+def _decimals(columns: tuple[bytes, ...]) -> list[int]:
+    """Return the decimals that DOUBLE columns are written with; 31 where all are, or the type is another."""
+    found = map(ColumnDefinition.decode, columns)
+    return [column.decimals if column.type == _DOUBLE else planner.NOT_FIXED for column in found]
 
 
 def _same_types(columns: tuple[bytes, ...], stream: RowStream, binary: bool, query_id: int) -> None:
@@ -263,25 +279,28 @@ def _same_types(columns: tuple[bytes, ...], stream: RowStream, binary: bool, que
         raise SkyError(INTERNAL, query_id=query_id)
 
 
-def _check_merged(columns: tuple[bytes, ...], merged: tuple[bytes, ...], binary: bool, query_id: int) -> None:
+def _recoder(
+    columns: tuple[bytes, ...], merged: tuple[bytes, ...], binary: bool, query_id: int
+) -> Recoder | None:
+    """Return what makes binary rows at home fit the statement's columns, if they do not; check the types."""
     wanted = [ColumnDefinition.decode(payload).type for payload in columns]
-    got = [ColumnDefinition.decode(payload).type for payload in merged]
-    if not _compatible(wanted, got, binary):
-        log.error("query %s: column types %s at home, %s merged", query_id, wanted, got)
-        raise SkyError(INTERNAL, query_id=query_id)
+    got = [ColumnDefinition.decode(payload) for payload in merged]
+    kinds = [column.type for column in got]
+    if not binary and _compatible(wanted, kinds, binary):
+        return None
+    if binary:
+        with contextlib.suppress(PacketError):
+            recoder = Recoder([(column.type, bool(column.flags & _UNSIGNED)) for column in got], wanted)
+            return recoder if recoder.needed else None
+    log.error("query %s: column types %s at home, %s merged", query_id, wanted, kinds)
+    raise SkyError(INTERNAL, query_id=query_id)
 
 
 def _compatible(wanted: list[int], got: list[int], binary: bool) -> bool:
     """Whether rows of types `got` can be sent under definitions of types `wanted`."""
-    if len(wanted) != len(got):
-        return False
-    for want, have in zip(wanted, got, strict=True):
-        if want == have or (want in _TEXT_FAMILY and have in _TEXT_FAMILY) or 6 in (want, have):
-            continue
-        if not binary and want in _INTEGERS and have in _INTEGERS:
-            continue
-        return False
-    return True
+    return len(wanted) == len(got) and all(
+        same_encoding(want, have, binary) for want, have in zip(wanted, got, strict=True)
+    )
 
 
 __all__ = ["Answerer"]

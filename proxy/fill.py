@@ -18,11 +18,12 @@ from proxy.request import Request
 from shard.catalog.naming import META_DATABASE, SCRATCH_DATABASE, literal, quote
 from shard.errors import CATALOGUE_CHANGED, GATHER_LIMIT, SkyError
 from shard.planner import planner
-from shard.planner.fragment import template
+from shard.planner.fragment import LENIENT, template
 from shard.planner.plan import Gather, Part, PartialType, Plan, Sql, Strategy
 from shard.wire import frames
 from shard.wire.packets import ColumnDefinition
 
+_UNREFUSED = LENIENT.replace("=", "=CONCAT('ALLOW_INVALID_DATES,', ", 1).replace(" FOR ", ") FOR ")
 RESULT = f"{quote(SCRATCH_DATABASE)}.{quote('result')}"
 """The table of the session that holds the rows of a query whose statement stores them."""
 
@@ -89,18 +90,16 @@ class Filler:
         if merge is None:
             raise TypeError("no merge in this plan")
         partial = [ColumnDefinition.decode(item) for item in await self.columns(request, merge.partial)]
-        statement = merge.statement
-        if merge.probes is not None:
-            probes = await self.columns(request, merge.probes)
-            statement = planner.merged(plan, [ColumnDefinition.decode(item).decimals for item in probes])
-        return Types([PartialType(kind.type, kind.flags) for kind in partial], statement)
+        types = planner.shipped(plan, [PartialType(kind.type, kind.flags) for kind in partial])
+        return Types(types, merge.statement)
 
     async def _part_types(self, request: Request, part: Part) -> Types:
         if part.plan.merge is not None:
             return await self.types(request, part.plan)
         schema = part.schema if part.schema is not None else part.plan.native
         kinds = [ColumnDefinition.decode(item) for item in await self.columns(request, schema)]
-        return Types([PartialType(kind.type, kind.flags) for kind in kinds], schema)
+        types = planner.shipped(part.plan, [PartialType(kind.type, kind.flags) for kind in kinds])
+        return Types(types, schema)
 
     async def parts(self, desk: merging.Desk, request: Request, gather: Gather) -> tuple[int, int]:
         """Fill the tables of a gather; return (bytes moved, warnings of the workers)."""
@@ -109,7 +108,7 @@ class Filler:
         request.query.chunks_total = sum(map(len, placements))
         moved = warnings = 0
         for part, types, placement in zip(gather.parts, prepared, placements, strict=True):
-            moved, warned = await self._part(desk, request, part, types, placement, moved)
+            moved, warned = await self._part(desk, request, gather, part, types, placement, moved)
             warnings += warned
         return moved, warnings
 
@@ -117,6 +116,7 @@ class Filler:
         self,
         desk: merging.Desk,
         request: Request,
+        gather: Gather,
         part: Part,
         types: Types,
         placement: Mapping[int, tuple[int, ...]],
@@ -125,7 +125,7 @@ class Filler:
         """Make and fill one gathered table; return (bytes moved in all, warnings of the workers)."""
         limit, total = request.session.gather_limit, moved
         if part.schema is not None:
-            await desk.make(merging.part_table(part, part.schema))
+            await desk.make(merging.part_table(part, part.schema, gather.statement))
         else:  # the shadow of a logical table is filled
             await desk.run(Sql(f"DELETE FROM {part.target}"))
 
@@ -228,8 +228,7 @@ class Filler:
     async def _fill(desk: merging.Desk, part: Part, statement: Sql) -> None:
         """Fill a part from a statement over other tables at home; no value may be refused."""
         head = f"INSERT INTO {part.target} ({', '.join(map(quote, part.columns))}) "
-        lenient = "SET STATEMENT sql_mode=CONCAT(@@sql_mode, ',ALLOW_INVALID_DATES') FOR "
-        await desk.run(Sql(lenient + head + statement.text, statement.parameters))
+        await desk.run(Sql(_UNREFUSED + head + statement.text, statement.parameters))
 
     def work(
         self,
@@ -238,8 +237,15 @@ class Filler:
         placement: Mapping[int, tuple[int, ...]],
         types: Sequence[PartialType],
         forwarded: bool | None = None,
+        wanted: tuple[int, ...] = (),
     ) -> Work:
-        """Return the job for the workers; rows that are not forwarded to the client are text."""
+        """Return the job for the workers; rows that are not forwarded to the client are text.
+
+        Parameters
+        ----------
+        wanted : tuple of int
+            Type bytes that forwarded binary rows must have.
+        """
         fragment = planner.fragment(plan, types)
         if forwarded is None:
             forwarded = plan.merge is None
@@ -259,6 +265,7 @@ class Filler:
             settings=values,
             binary=forwarded and (request.binary or bool(fragment.main.parameters)),
             parameters=request.parameters,
+            wanted=wanted,
             row_limit=limit,
             shipped=tuple(request.shipment(ship).frame for ship in plan.ships),
             charset=settings.charset,

@@ -21,6 +21,7 @@ BUDGET_S = {
     "worker_agent": 30,
     "deploy": 45,
     "differential": 240,
+    "fuzz": 90,
     "skyshard": 240,
     "": 30,
 }

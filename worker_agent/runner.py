@@ -12,7 +12,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from backend.connection import ConnectionLost, RawConnection
+import msgspec
+
+from backend.connection import ConnectionLost, RawConnection, RowBlock
 from backend.pool import Pool
 from backend.tasks import to_the_end
 from shard.catalog.naming import quote
@@ -20,6 +22,7 @@ from shard.errors import ServerError
 from shard.wire import frames
 from shard.wire.immediate import immediate
 from shard.wire.packets import ColumnDefinition, PacketError
+from shard.wire.recode import Recoder
 from worker_agent.scheduler import Scheduler, Start
 from worker_agent.spool import Spool, SpoolFull, SpoolSpace
 
@@ -245,10 +248,21 @@ class JobRun:
         else:
             picked = [job.parameters[index] for index in job.main.parameters]
             result = await connection.query(immediate(sql, picked, job.charset) if picked else sql)
+        types = tuple(_column_type(payload) for payload in result.columns)
+        recoder = None
+        if job.binary and job.wanted:
+            recoder = Recoder([(column.type, column.unsigned) for column in types], job.wanted)
+            types = tuple(
+                msgspec.structs.replace(column, type=kind)
+                for column, kind in zip(types, job.wanted, strict=True)
+            )
         if not self._told:
             self._told = True
-            self._columns = tuple(_column_type(payload) for payload in result.columns)
-        async for block in result.blocks(pieces=True):
+            self._columns = types
+        resized = recoder is not None and recoder.needed
+        async for block in result.blocks(pieces=not resized):
+            if recoder is not None and resized:
+                block = RowBlock(recoder.rows(block.data), block.rows)  # noqa: PLW2901 - the same rows
             spool.put(block)
             self._note_spooled(len(block.data))
         warnings = result.end.warnings if result.end is not None else 0

@@ -16,6 +16,7 @@ from proxy.execute.budget import ByteBudget
 from proxy.execute.core import Discard, DispatchCore, Fail, Finish, Forward, Instruction, StartJob
 from shard.errors import FRAGMENT_FAILED, INTERNAL, WORKER_DOWN, WORKER_LOST, ServerError, SkyError
 from shard.wire import frames, rows
+from shard.wire.packets import same_encoding
 
 _CHUNK_NAME = re.compile(r"(?P<table>\w+?)(?:FullOverlap)?_\d+\b")
 _SCRATCH = re.compile(r"[`']?skyshard_scratch[`']?\.")
@@ -192,7 +193,10 @@ class RowStream:
     def _columns(self, header: frames.Columns) -> None:
         if self.columns is None:
             self.columns = header.columns
-        elif [c.type for c in self.columns] != [c.type for c in header.columns]:
+        elif len(self.columns) != len(header.columns) or not all(
+            same_encoding(mine.type, theirs.type, self._work.job.binary)
+            for mine, theirs in zip(self.columns, header.columns, strict=True)
+        ):
             raise SkyError(INTERNAL, query_id=self._work.query_id)
 
     def _failure(self, failed: frames.Failed, worker: int) -> SkyError:

@@ -14,6 +14,7 @@ from typing import Protocol
 from backend.connection import RawConnection, RowBlock
 from proxy.home.definitions import set_statement
 from shard.catalog.naming import SCRATCH_DATABASE, quote
+from shard.planner.fragment import LENIENT
 from shard.planner.plan import Merge, Part, PartialType, Sql
 from shard.planner.split import MERGE_TABLE
 from shard.wire import rows
@@ -22,6 +23,7 @@ from shard.wire.packets import Ok
 
 PLAINLY = "SET SESSION sql_mode='', character_set_client=utf8mb4"
 """Makes a session read statements of ours, and take rows as they are."""
+ARIA = "Aria TRANSACTIONAL=0"
 _ENUM_OR_SET = 0x100 | 0x800
 MERGE_NAME = f"{quote(SCRATCH_DATABASE)}.{quote(MERGE_TABLE)}"
 
@@ -63,24 +65,38 @@ class Making:
     name: str
     head: str
     sql: Sql
+    engine: str = ARIA
 
     @property
     def text(self) -> str:
         """The CREATE statement."""
-        return f"CREATE TEMPORARY TABLE {self.name}{self.head} ENGINE=Aria TRANSACTIONAL=0 AS {self.sql.text}"
+        return (
+            f"{LENIENT}CREATE TEMPORARY TABLE {self.name}{self.head} ENGINE={self.engine} AS {self.sql.text}"
+        )
 
 
 def merge_table(merge: Merge) -> Making:
     """Return how the merge table is made."""
-    return Making(MERGE_NAME, "", Sql(f"{merge.partial.text} LIMIT 0", merge.partial.parameters))
+    partial = Sql(f"{merge.partial.text} LIMIT 0", merge.partial.parameters)
+    return Making(MERGE_NAME, "", partial, _engine(merge.statement))
 
 
-def part_table(part: Part, schema: Sql) -> Making:
-    """Return how a gathered part's table is made, with its invisible columns and indexes."""
+def _engine(statement: Sql) -> str:
+    """Return the engine of a temporary table that `statement` reads.
+
+    MariaDB takes an Aria table of one row for a constant, and forgets the OFFSET of a SELECT DISTINCT of
+    constants; InnoDB's number of rows is never certain.
+    """
+    words = statement.text.upper()
+    return "InnoDB" if "DISTINCT" in words and "OFFSET" in words else ARIA
+
+
+def part_table(part: Part, schema: Sql, statement: Sql) -> Making:
+    """Return how a gathered part's table, which `statement` reads, is made: invisible columns, indexes."""
     declared = [f"{quote(name)} INT INVISIBLE" for name in part.hidden]
     declared += [f"KEY ({quote(name)})" for name in part.keys[:16]]
     head = f" ({', '.join(declared)})" if declared else ""
-    return Making(part.target, head, Sql(f"{schema.text} LIMIT 0", schema.parameters))
+    return Making(part.target, head, Sql(f"{schema.text} LIMIT 0", schema.parameters), _engine(statement))
 
 
 class Desk(Protocol):

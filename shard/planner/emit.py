@@ -27,6 +27,10 @@ _BINARY: dict[type[exp.Expression], str] = {
 }  # fmt: skip
 
 
+BARE = "bare"
+"""Key of the meta of a query whose parentheses are the parser's, not the text's."""
+
+
 @dataclass(slots=True)
 class Writer:
     """Collects the text of one statement and the order of its ``?`` marks."""
@@ -293,9 +297,10 @@ def _subquery(w: Writer, node: exp.Expression) -> None:
     for key, value in node.args.items():
         if key not in ("this", "alias", "joins", "order", "limit", "offset") and value:
             raise not_supported(key.strip("_").upper())
-    w.parts.append("(")
+    bare = BARE in node.meta and isinstance(node.this, exp.Intersect)
+    w.parts.append("" if bare else "(")
     w.write(node.this)
-    w.parts.append(")")
+    w.parts.append("" if bare else ")")
     _alias_of(w, node)
     for join in node.args.get("joins") or ():
         w.write(join)

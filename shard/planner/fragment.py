@@ -24,6 +24,8 @@ from shard.planner.templates import use
 
 _FLOAT = 4
 _ENUM_OR_SET = 0x100 | 0x800
+LENIENT = "SET STATEMENT sql_mode=REPLACE(REPLACE(@@sql_mode, 'STRICT_TRANS_TABLES', ''), 'STRICT_ALL_TABLES', '') FOR "
+"""Before a CREATE or INSERT … SELECT that stands for a piece of a SELECT: what is a warning there is no error."""
 
 
 def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
@@ -56,6 +58,20 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
         return _with_cells(select, scope, layout)
     _chunk_names(select, scope, {})
     return Fragment(_sql(select))
+
+
+def shipped(draft: Draft, types: Sequence[PartialType]) -> list[PartialType]:
+    """Return the types of the columns as they travel: ENUM and SET as numbers, if they are a table's columns.
+
+    The number of any other value of such a type (``MAX(kind)``) is not to be had: it travels as text.
+    """
+    out: list[PartialType] = []
+    for item, kind in zip(draft.fragment.expressions, types, strict=True):
+        node = item.this if isinstance(item, exp.Alias) else item
+        owner = draft.scope.owner(node) if draft.scope is not None else None
+        numbered = owner is not None and owner.derived is None
+        out.append(kind if numbered else PartialType(kind.type, kind.flags & ~_ENUM_OR_SET))
+    return out
 
 
 def _with_alias(item: exp.Expression, name: str) -> exp.Expression:
@@ -133,7 +149,7 @@ def _with_cells(select: exp.Select, scope: Scope, layout: Layout) -> Fragment:
     near = neighbours.near
     grid = cells.Grid.of(neighbours.radius)
     suffixes = ("",) if neighbours.place is not None else ("", "FullOverlap")
-    setup = (_offsets(), _near_table(select, scope, near, grid, suffixes))
+    setup = (_offsets(), *_near_table(select, scope, near, grid, suffixes))
     cell, repeats = cells.probe(grid, neighbours)
     if neighbours.place is not None:
         _split_anchor(select, neighbours.anchor)
@@ -181,16 +197,18 @@ def _split_anchor(select: exp.Select, anchor: TableRef) -> None:
 
 def _near_table(
     select: exp.Select, scope: Scope, near: TableRef, grid: cells.Grid, suffixes: Sequence[str]
-) -> Sql:
-    """Return the statement that fills the near table, with its own filters."""
+) -> tuple[Sql, ...]:
+    """Return the statements that fill the near table, with its own filters: from chunk and overlap.
+
+    One each: a UNION would make text of an ENUM, which then sorts otherwise.
+    """
     columns = cells.needed_columns(select, near, star=False)
     own = [
         item.copy()
         for item in conjuncts(select.args["where"].this if select.args.get("where") is not None else None)
         if _only(item, scope, near)
     ]
-    texts: list[str] = []
-    parameters: list[int] = []
+    arms: list[Sql] = []
     for suffix in suffixes:
         arm = exp.Select(
             expressions=[
@@ -209,12 +227,15 @@ def _near_table(
         for item in own:
             _add_condition(arm, exp.Paren(this=item.copy()))
         _chunk_names(arm, scope, {near.alias: suffix})
-        sql = _sql(arm)
-        texts.append(sql.text)
-        parameters += sql.parameters
+        arms.append(_sql(arm))
     name = f"{quote(SCRATCH_DATABASE)}.{quote(cells.NEAR_TABLE)}"
-    head = f"CREATE OR REPLACE TEMPORARY TABLE {name} (KEY ({quote(cells.CELL_COLUMN)})) ENGINE=Aria TRANSACTIONAL=0 AS "
-    return Sql(head + " UNION ALL ".join(texts), tuple(parameters))
+    key = quote(cells.CELL_COLUMN)
+    head = f"{LENIENT}CREATE OR REPLACE TEMPORARY TABLE {name} (KEY ({key})) ENGINE=Aria TRANSACTIONAL=0 AS "
+    first, *others = arms
+    return (
+        Sql(head + first.text, first.parameters),
+        *(Sql(f"{LENIENT}INSERT INTO {name} {arm.text}", arm.parameters) for arm in others),
+    )
 
 
 def _only(item: exp.Expression, scope: Scope, ref: TableRef) -> bool:

@@ -30,9 +30,11 @@ from shard.planner.nested import (
 )
 from shard.planner.plan import Gather, Part, Plan, Sql
 from shard.planner.scope import catalogue_tables, column_names, from_items, lookup
+from shard.planner.split import grouping
 from shard.planner.templates import fill
 
 _HIDDEN = ("chunkId", "subChunkId", OWNER_COLUMN)
+_PURE = frozenset({"coalesce", "ifnull", "nullif", "if", "concat", "least", "greatest"})
 PlanTree = Callable[[exp.Select], Plan]
 
 
@@ -155,7 +157,11 @@ class _Gatherer:
             [_aliased(_bare(item), name) for item, name in zip(own.expressions, columns, strict=True)],
         )
         part = self._add(plan, _types(schema, columns, self.context), columns, (), (), "a subquery")
-        _become(select, [_aliased(_column(c), n) for c, n in zip(columns, names, strict=True)], part)
+        items = [
+            _bare(item) if _is_constant(item) else _column(column)
+            for item, column in zip(own.expressions, columns, strict=True)
+        ]
+        _become(select, [_aliased(item, name) for item, name in zip(items, names, strict=True)], part)
 
     def _wanted_names(self, select: exp.Select) -> dict[str, str]:
         """Return the names that the statement around uses, by their text without blanks and quotes."""
@@ -181,20 +187,19 @@ class _Gatherer:
         upper += select.args.get("windows") or []
         aliases = {item.alias.lower() for item in items if isinstance(item, exp.Alias)}
         needed = _owned_columns(upper, bound, aliases)
+        prefix = _unused("c", select)
+        columns = tuple(f"{prefix}{index}" for index in range(max(1, len(needed))))
+        nodes = [node.copy() for node in needed.values()] or [fill(1)]
         source = exp.Select(
-            expressions=[_aliased(node.copy(), f"c{i}") for i, node in enumerate(needed.values())]
-            or [fill(1)]
+            expressions=[_aliased(node, name) for node, name in zip(nodes, columns, strict=True)]
         )
         for key in ("from_", "joins", "where"):
             value = select.args.get(key)
             copied = [item.copy() for item in value] if isinstance(value, list) else value and value.copy()
             source.set(key, copied)
-        columns = tuple(f"c{index}" for index in range(max(1, len(needed))))
-        if not needed:
-            source.set("expressions", [_aliased(fill(1), "c0")])
         plan = self.plan_tree(source.copy())
         part = self._add(plan, _types(source, columns, self.context), columns, (), (), "joined rows")
-        _rename(upper, needed, bound)
+        _rename(upper, dict(zip(needed, columns, strict=False)), bound)
         select.set("expressions", [_keep_name(item) for item in items])
         select.set("from_", exp.From(this=_table_of(part, None)))
         for key in ("joins", "where"):
@@ -215,7 +220,7 @@ class _Gatherer:
             names = {column.name.lower() for column in table.columns} | named(select, alias)
         columns = [column.name for column in table.columns if column.name.lower() in names]
         hidden = [name for name in _HIDDEN if name.lower() in names & known and name not in columns]
-        if not columns and not hidden:
+        if not columns:  # a table needs a visible one
             columns = [table.key or table.columns[0].name]
         source = exp.Select(
             expressions=[_aliased(exp.column(n, table=alias, quoted=True), n) for n in [*columns, *hidden]]
@@ -263,6 +268,15 @@ class _Gatherer:
 def _bare(item: exp.Expression) -> exp.Expression:
     inner = item.this if isinstance(item, exp.Alias) else item
     return inner.copy()
+
+
+def _is_constant(item: exp.Expression) -> bool:
+    """Whether an item is the same for all rows: it stays as it is, for NULL has no type in a table."""
+    return all(
+        isinstance(node, (exp.Literal, exp.Null, exp.Boolean, exp.Neg, exp.Paren, exp.Alias, exp.Identifier))
+        or (isinstance(node, exp.Anonymous) and node.name.lower() in _PURE)
+        for node in item.walk()
+    )
 
 
 def _aliased(node: exp.Expression, name: str) -> exp.Expression:
@@ -331,12 +345,15 @@ def _group(select: exp.Select) -> exp.Expression | None:
             out.append(aliases[node.name.lower()].copy())
         else:
             out.append(node.copy())
-    return exp.Group(expressions=out)
+    return grouping(out)
 
 
 def _types(source: exp.Select, columns: Sequence[str], context: Context) -> Sql:
     """Return the SELECT that gives a gathered table its types: all columns nullable, never a row."""
-    inner = functions.rewrite(source.copy(), context.values)
+    copied = source.copy()
+    for select in copied.find_all(exp.Select):
+        expand_areas(select, context)
+    inner = functions.rewrite(copied, context.values)
     one = exp.Subquery(
         this=exp.Select(expressions=[fill(1)]),
         alias=exp.TableAlias(this=exp.to_identifier("one", quoted=True)),
@@ -414,22 +431,26 @@ def _is_item(column: exp.Expression, tree: exp.Expression) -> bool:
     )
 
 
-def _rename(
-    upper: Sequence[exp.Expression], needed: dict[tuple[str, str], exp.Expression], bound: Bound
-) -> None:
+def _rename(upper: Sequence[exp.Expression], names: dict[tuple[str, str], str], bound: Bound) -> None:
     """Let the upper clauses name the collected columns, in place."""
-    number = {key: index for index, key in enumerate(needed)}
     for tree in upper:
         for column in list(tree.find_all(exp.Column)):
             ref = bound.scope.owner(column)
             if ref is None:
                 continue
-            index = number[(ref.alias, column.name.lower())]
-            name = column.name
-            column.meta["was"] = name
-            column.set("this", exp.to_identifier(f"c{index}", quoted=True))
+            column.meta["was"] = column.name
+            name = names[(ref.alias, column.name.lower())]
+            column.set("this", exp.to_identifier(name, quoted=True))
             column.set("table", None)
             column.set("db", None)
+
+
+def _unused(prefix: str, select: exp.Select) -> str:
+    """Return a prefix that no name in a query begins with: a column must not be taken for an alias."""
+    names = [name.name.lower() for name in select.find_all(exp.Identifier)]
+    while any(name.startswith(prefix) for name in names):
+        prefix = f"{prefix}_"
+    return prefix
 
 
 def _keep_name(item: exp.Expression) -> exp.Expression:

@@ -401,7 +401,7 @@ def _stand_in(outputs: Sequence[tuple[str, exp.Expression]], kind: Kind, bound: 
     return Table(
         name="",
         kind=kind,
-        columns=tuple(Column(name=name, sql_type=_type(node, bound.scope)) for name, node in outputs),
+        columns=tuple(Column(name=name, sql_type=type_of(node, bound.scope)) for name, node in outputs),
         longitude=position.get("longitude") if len(position) == 2 else None,
         latitude=position.get("latitude") if len(position) == 2 else None,
         key_spans_chunks=any(ref.table.key_spans_chunks for ref in bound.scope.sharded()),
@@ -409,7 +409,8 @@ def _stand_in(outputs: Sequence[tuple[str, exp.Expression]], kind: Kind, bound: 
     )
 
 
-def _type(node: exp.Expression, scope: Scope) -> str:
+def type_of(node: exp.Expression, scope: Scope) -> str:
+    """Return the SQL type of a column of FROM, as it was declared; empty if it is none or not certain."""
     ref = scope.owner(node)
     if ref is None or ref.nullable:
         return ""
@@ -501,7 +502,7 @@ def _linked_by_in(
 
 
 def _not_null(node: exp.Expression, scope: Scope) -> bool:
-    return "NOT NULL" in _type(node, scope).upper()
+    return "NOT NULL" in type_of(node, scope).upper()
 
 
 __all__ = [
@@ -514,4 +515,5 @@ __all__ = [
     "is_aggregate",
     "is_query",
     "own_queries",
+    "type_of",
 ]

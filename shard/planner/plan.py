@@ -92,7 +92,6 @@ class PartialType:
 class Merge:
     """How partials become the answer.
 
-    `probes`, if there are any, is a SELECT whose columns' decimals complete `statement` (`planner.merged`).
     `partial` is the fragment over the logical tables: a temporary table made from it has the
     partials' exact types, named p0…pn. `statement` reads that table.
     """
@@ -100,7 +99,6 @@ class Merge:
     partial: Sql
     width: int
     statement: Sql
-    probes: Sql | None = None
 
 
 @dataclass(frozen=True, slots=True)

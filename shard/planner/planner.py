@@ -34,7 +34,7 @@ from shard.planner.plan import (
     Strategy,
 )
 from shard.planner.scope import Scope, catalogue_tables, read_scope
-from shard.planner.split import FIXED, Draft, split
+from shard.planner.split import Draft, split
 
 NOT_FIXED = 31
 """Decimals of a floating-point column without a fixed number of them."""
@@ -131,16 +131,7 @@ def _plan(
 ) -> Plan:
     merge = None
     if draft.merge is not None:
-        probes = None
-        if draft.probes:
-            select = draft.fragment.copy()
-            for key in ("limit", "offset", "order", "group", "having"):
-                select.set(key, None)
-            select.set("expressions", draft.probes)
-            probes = writing.logical(select)
-        merge = Merge(
-            _partial(draft.fragment), draft.width, writing.logical(_finish(draft.merge, None)), probes
-        )
+        merge = Merge(_partial(draft.fragment), draft.width, writing.logical(draft.merge))
     routed = _routes(restriction)
     strategy = (
         Strategy.SCATTER_MERGE if merge is not None else Strategy.ROUTED if routed else Strategy.SCATTER
@@ -175,31 +166,34 @@ def fragment(plan: Plan, types: Sequence[PartialType] = ()) -> Fragment:
     return writing.write(plan.draft, types)
 
 
+def shipped(plan: Plan, types: Sequence[PartialType]) -> list[PartialType]:
+    """Return the types that the columns of a fragment travel as, from those that they have."""
+    if not isinstance(plan.draft, Draft):
+        raise TypeError("the plan has no draft")
+    return writing.shipped(plan.draft, types)
+
+
 def merged(plan: Plan, decimals: Sequence[int]) -> Sql:
-    """Return the merge's statement when the decimals of its probes are known.
+    """Return the merge's statement for an answer in text, whose columns have these numbers of decimals.
 
-    MariaDB gives STD and VARIANCE of integers and DECIMALs a fixed number of decimals; the value put
-    together from partial results has all of them, and is rounded here as the server would.
+    MariaDB writes STD and VARIANCE of integers and DECIMALs with a fixed number of decimals; the value
+    put together from partial results has all of them, and is rounded here as the server would.
     """
-    if not isinstance(plan.draft, Draft) or plan.draft.merge is None:
+    if not isinstance(plan.draft, Draft) or plan.draft.merge is None or plan.merge is None:
         raise TypeError("the plan has no merge")
-    return writing.logical(_finish(plan.draft.merge, decimals))
-
-
-def _finish(merge: exp.Select, decimals: Sequence[int] | None) -> exp.Select:
-    tree = merge.copy()
-    for call in list(tree.find_all(exp.Anonymous)):
-        if call.name != FIXED:
+    if not plan.draft.spread or len(decimals) != len(plan.draft.merge.expressions):
+        return plan.merge.statement
+    tree = plan.draft.merge.copy()
+    items: list[exp.Expression] = []
+    for item, scale in zip(tree.expressions, decimals, strict=True):
+        if scale >= NOT_FIXED or not any(True for _ in item.find_all(exp.Div)):
+            items.append(item)
             continue
-        value, number = call.expressions[0], integer(call.expressions[1]) or 0
-        scale = NOT_FIXED if decimals is None else decimals[number]
-        if scale >= NOT_FIXED:
-            call.replace(value.copy())
-            continue
-        cast = exp.Anonymous(this="CAST", expressions=[value.copy()])
+        cast = exp.Anonymous(this="CAST", expressions=[item])
         cast.meta["call"] = ("", (), f"AS DOUBLE(53,{scale})")
-        call.replace(cast)
-    return tree
+        items.append(cast)
+    tree.set("expressions", items)
+    return writing.logical(tree)
 
 
 def _as_select(tree: exp.Expression) -> exp.Select:
@@ -255,4 +249,4 @@ def _is_small(restriction: Restriction) -> bool:
     return isinstance(region, Circle) and region.radius <= 1.0
 
 
-__all__ = ["fragment", "merged", "plan_select"]
+__all__ = ["fragment", "merged", "plan_select", "shipped"]

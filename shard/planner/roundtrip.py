@@ -10,7 +10,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from shard.errors import not_supported
-from shard.planner.emit import emit
+from shard.planner.emit import BARE, emit
 from shard.planner.fence import drop_modifiers
 from shard.planner.lexer import Token, TokenKind, tokenize, unquote
 
@@ -41,6 +41,14 @@ def prove(tokens: list[Token], tree: exp.Expression) -> None:
     after, after_nots = _canonical(tokenize(emit(tree)))
     if before == after and before_nots == after_nots:
         return
+    # The parser puts parentheses around an INTERSECT that binds tighter than the UNION before it.
+    bound = [node for node in tree.find_all(exp.Subquery) if isinstance(node.this, exp.Intersect)]
+    for node in bound:
+        node.meta[BARE] = True
+    if bound and _canonical(tokenize(emit(tree))) == (before, before_nots):
+        return
+    for node in bound:
+        del node.meta[BARE]
     place = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), len(after))
     near = " ".join(before[max(0, place - 2) : place + 3])
     raise not_supported(f"this spelling near '{near}'")

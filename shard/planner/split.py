@@ -24,18 +24,19 @@ from shard.planner.scope import Scope, column_of, star_columns
 from shard.planner.templates import fill, use, wrap
 
 MERGE_TABLE = "merge_rows"
-FIXED = "SKY_FIXED"
-"""A call with this name in a merge: its value gets the decimals that MariaDB gives the original."""
 
 
 @dataclass(slots=True)
 class Draft:
-    """The fragment as a tree, the merge as a tree, and what the proxy does itself."""
+    """The fragment as a tree, the merge as a tree, and what the proxy does itself.
+
+    `spread`: the merge puts standard deviations or variances together.
+    """
 
     fragment: exp.Select
     merge: exp.Select | None = None
     width: int = 0
-    probes: list[exp.Expression] = field(default_factory=list)
+    spread: bool = False
     limit: int | None = None
     skip: int = 0
     layout: Layout | None = None
@@ -260,13 +261,14 @@ class _Splitter:
         fragment = self.select.copy()
         fragment.set("expressions", self.partials.select())
         if self.groups:  # positions and aliases of the user's select list mean nothing in this one
-            fragment.set("group", exp.Group(expressions=[item.copy() for item in self.groups]))
+            fragment.set("group", grouping(self.groups))
         if self.having is not None:
             fragment.set("having", exp.Having(this=self._having(self.having)))
         fragment.set("limit", None)
         fragment.set("offset", None)
         if self.limit is not None and keys:
-            fragment.set("order", exp.Order(expressions=[_ordered(key.copy(), down) for key, down in keys]))
+            varying = [_ordered(key.copy(), down) for key, down in keys if not is_constant(key)]
+            fragment.set("order", exp.Order(expressions=varying) if varying else None)
         else:
             fragment.set("order", None)
         _set_limit(fragment, self._reach())
@@ -286,7 +288,6 @@ class _Splitter:
         self._extra_groups: list[exp.Expression] = []
         self._any_value = False
         self._shifts: set[str] = set()
-        self._probes: list[exp.Expression] = []
         self._additive = self._distincts_are_additive([*self.items, *(key for key, _ in keys)])
         columns = [self._over_partials(_bare(item)) for item in self.items]
         having = None if self.having is None else self._over_partials(self._having(self.having))
@@ -298,7 +299,7 @@ class _Splitter:
             fragment.set(key, None)
         fragment.set("expressions", self.partials.select())
         grouped = [*self.groups, *self._extra_groups]
-        fragment.set("group", exp.Group(expressions=[item.copy() for item in grouped]) if grouped else None)
+        fragment.set("group", grouping(grouped) if grouped else None)
         if not grouped and self._any_value:
             fragment.set("having", exp.Having(this=use("COUNT(*) > 0")))
         merge = self._merge_select(columns, order)
@@ -312,7 +313,7 @@ class _Splitter:
             merge.set("distinct", exp.Distinct())
         if self._shifts:
             self._add_shifts(merge, [column for _, column in groups])
-        return Draft(fragment, merge, len(self.partials.expressions), self._probes)
+        return Draft(fragment, merge, len(self.partials.expressions), spread=bool(self._shifts))
 
     def _add_shifts(self, merge: exp.Select, groups: list[exp.Expression]) -> None:
         """Read the merge table through a window that adds every group's smallest mean."""
@@ -414,9 +415,7 @@ class _Splitter:
         squares = "SUM(n * v + n * POW(a - c, 2)) - POW(SUM(n * (a - c)), 2) / SUM(n)"
         below = "NULLIF(SUM(n), 0)" if kind == "pop" else "IF(SUM(n) > 1, SUM(n) - 1, NULL)"
         text = f"GREATEST(0e0, {squares}) / {below}"
-        value = use(f"SQRT({text})" if root else text, n=number, v=variance, a=mean, c=shift)
-        self._probes.append(call.copy())
-        return exp.Anonymous(this=FIXED, expressions=[value, fill(len(self._probes) - 1)])
+        return use(f"SQRT({text})" if root else text, n=number, v=variance, a=mean, c=shift)
 
     def _merged_distinct(self, call: exp.Expression, name: str) -> exp.Expression:
         """Ship the distinct keys by grouping finer, or add counts that no chunk shares."""
@@ -484,6 +483,23 @@ def _bare(item: exp.Expression) -> exp.Expression:
     if not isinstance(inner, exp.Expression):
         raise TypeError("a select item is an expression")
     return inner
+
+
+def grouping(items: Sequence[exp.Expression]) -> exp.Group:
+    """Return a GROUP BY of expressions; a constant number would be read as a position."""
+    return exp.Group(
+        expressions=[
+            exp.Anonymous(this="COALESCE", expressions=[item.copy()]) if is_constant(item) else item.copy()
+            for item in items
+        ]
+    )
+
+
+def is_constant(node: exp.Expression) -> bool:
+    """Whether a sort key is a constant; a number would be read as a position."""
+    while isinstance(node, (exp.Paren, exp.Neg)):
+        node = node.this
+    return isinstance(node, (exp.Literal, exp.Null, exp.Boolean))
 
 
 def _ordered(node: exp.Expression, descending: bool) -> exp.Expression:

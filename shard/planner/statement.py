@@ -536,7 +536,7 @@ def _counter(
 
 def select_headers(text: str, tokens: list[Token]) -> list[str | None]:
     """Return the source text of every select item without an alias (None: it has a name of its own)."""
-    start = next(index for index, token in enumerate(tokens) if token.upper == "SELECT") + 1
+    start = _main_select(tokens) + 1
     while start < len(tokens) and tokens[start].upper in ("DISTINCT", "ALL", "SQL_NO_CACHE", "SQL_CACHE"):
         start += 1
     depth, first, headers = 0, start, []
@@ -552,6 +552,17 @@ def select_headers(text: str, tokens: list[Token]) -> list[str | None]:
         elif token is not None:
             depth += (token.text == "(") - (token.text == ")")
     return list(headers)
+
+
+def _main_select(tokens: list[Token]) -> int:
+    """Return where the SELECT is that names the columns: the first, or the first after WITH's queries."""
+    depth = 0
+    behind = tokens[0].upper == "WITH"
+    for index, token in enumerate(tokens):
+        if token.upper == "SELECT" and (depth == 0 or not behind):
+            return index
+        depth += (token.text == "(") - (token.text == ")")
+    return next(index for index, token in enumerate(tokens) if token.upper == "SELECT")
 
 
 def _keep_headers(tree: exp.Select, headers: list[str | None]) -> None:

@@ -104,6 +104,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
         True: prepared statement and binary rows; False: text rows.
     parameters : tuple of Parameter
         Values for the ``?`` marks of the templates.
+    wanted : tuple of int
+        For binary rows that go to the client as they are: type bytes of their columns; empty for any.
     row_limit : int or None
         Per job: stop and end the job once that many rows went out.
     shipped : tuple of Shipped
@@ -123,6 +125,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
     variables: dict[str, str] = {}
     binary: bool = False
     parameters: tuple[Parameter, ...] = ()
+    wanted: tuple[int, ...] = ()
     row_limit: int | None = None
     shipped: tuple[Shipped, ...] = ()
     charset: str = "utf8mb4"

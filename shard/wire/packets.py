@@ -12,6 +12,26 @@ MAX_PAYLOAD = 0xFFFFFF
 
 STATUS_MORE_RESULTS = 0x0008
 
+TEXT_TYPES = frozenset({15, 247, 248, 249, 250, 251, 252, 253, 254})
+"""Type bytes of texts, ENUMs and BLOBs: values of all of them are encoded alike."""
+
+
+INTEGER_TYPES = frozenset({1, 2, 3, 8, 9, 13})
+_NULL_TYPE = 6
+
+
+def same_encoding(first: int, second: int, binary: bool = True) -> bool:
+    """Whether values of two type bytes are encoded alike, in binary rows or in text.
+
+    Which of the text types a computed column has, and which integer type, depends on the plan that a
+    server picks.
+    """
+    if first == second or _NULL_TYPE in (first, second):
+        return True
+    if first in TEXT_TYPES and second in TEXT_TYPES:
+        return True
+    return not binary and first in INTEGER_TYPES and second in INTEGER_TYPES
+
 
 class PacketError(ValueError):
     """A packet is shorter than its layout."""

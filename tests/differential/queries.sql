@@ -378,3 +378,41 @@ SELECT * FROM (lab.Star s JOIN lab.Visit v USING (starId)) JOIN lab.Band USING (
 SELECT s.starId FROM (SELECT * FROM lab.Star WHERE starId < 30) s
 -- name: parenthesised 7
 SELECT s.starId, r.refId FROM (lab.Star s JOIN lab.Ref r ON r.mag > s.f) WHERE s.starId < 10
+-- name: joined in parentheses
+SELECT s.kind, b.label, COUNT(*) FROM lab.Star s LEFT JOIN (lab.Visit v JOIN lab.Band b ON v.band = b.band) ON s.starId = v.starId GROUP BY s.kind, b.label
+-- name: group by a constant
+SELECT 7 AS c, kind, COUNT(DISTINCT 2000), SUM(DISTINCT 7) FROM lab.Star GROUP BY c, kind
+-- name: order by constants [ordered]
+SELECT DISTINCT kind, 7 AS c FROM lab.Star ORDER BY c DESC, kind LIMIT 3
+-- name: largest of an enumeration [ordered]
+SELECT starId, decl, MAX(kind), MIN(flags) FROM lab.Star GROUP BY starId, decl ORDER BY starId, decl
+-- name: near enumeration order [ordered]
+SELECT b.starId AS i, b.kind AS k FROM lab.Ref a JOIN lab.Star b ON scisql_angSep(a.lon, a.lat, b.ra, b.decl) < 0.301 ORDER BY b.kind DESC, b.starId, a.refId LIMIT 20
+-- plain:
+SELECT b.starId AS i, b.kind AS k FROM lab.Ref a JOIN lab.Star b ON DEGREES(2*ASIN(SQRT(POW(SIN(RADIANS(b.decl-a.lat)/2),2)+COS(RADIANS(a.lat))*COS(RADIANS(b.decl))*POW(SIN(RADIANS(b.ra-a.lon)/2),2)))) < 0.301 ORDER BY b.kind DESC, b.starId, a.refId LIMIT 20
+-- name: region in one side of a union
+SELECT s.big FROM lab.Star s WHERE qserv_areaspec_box(242.452, 59.786, 99.314, 77.123) UNION ALL SELECT v.n FROM lab.Visit v WHERE v.starId < 9
+-- plain:
+SELECT s.big FROM lab.Star s WHERE (s.ra >= 242.452 OR s.ra <= 99.314) AND s.decl BETWEEN 59.786 AND 77.123 UNION ALL SELECT v.n FROM lab.Visit v WHERE v.starId < 9
+-- name: headers beside a region
+SELECT CAST( s.dt AS DATE ), ( s.ra+ s.decl), COUNT( DISTINCT s.g ), (1), NULL FROM lab.Star s WHERE scisql_s2PtInBox(s.ra, s.decl, 10, -20, 300, 40) = 1 GROUP BY s.starId
+-- plain:
+SELECT CAST( s.dt AS DATE ), ( s.ra+ s.decl), COUNT( DISTINCT s.g ), (1), NULL FROM lab.Star s WHERE s.ra BETWEEN 10 AND 300 AND s.decl BETWEEN -20 AND 40 GROUP BY s.starId
+-- name: headers after WITH
+WITH q AS (SELECT starId, g FROM lab.Star WHERE scisql_s2PtInBox(ra, decl, 10, -20, 300, 40)) SELECT COUNT( DISTINCT q.g ), 7 < COUNT(*) FROM q
+-- plain:
+WITH q AS (SELECT starId, g FROM lab.Star WHERE ra BETWEEN 10 AND 300 AND decl BETWEEN -20 AND 40) SELECT COUNT( DISTINCT q.g ), 7 < COUNT(*) FROM q
+-- name: only an invisible column
+SELECT EXISTS (SELECT 1 FROM lab.Ref WHERE chunkId = q.n) FROM (SELECT COUNT(DISTINCT starId) AS n FROM lab.StarRef) q
+-- name: null beside numbers in a set operation
+SELECT chunkId, big FROM lab.Star WHERE starId < 9 EXCEPT SELECT chunkId, NULL FROM lab.Ref
+-- name: warnings while planning are no errors
+SELECT SUM(DISTINCT 0.5), COUNT(*) FROM lab.StarRef WHERE (starId, CAST('STAR' + 0 AS SIGNED)) = (1, 0)
+-- name: spread unrounded inside [approx]
+SELECT 1000 * STD(chunkId), VAR_SAMP(g) + 0.5e0, STD(small) FROM lab.Star
+-- name: past the end of one distinct row
+SELECT DISTINCT s.b, 0 FROM lab.Star s JOIN lab.Ref r ON FLOOR(s.ra) >= FLOOR(r.lon) - 400 WHERE s.starId = 144 ORDER BY 1, 2 LIMIT 5 OFFSET 7
+-- name: past the end of one distinct merged row
+SELECT DISTINCT kind IS NULL OR 1 AS c FROM lab.Star ORDER BY c LIMIT 5 OFFSET 1
+-- name: alias like a collected column
+SELECT s.day AS c1, GROUP_CONCAT(1.25 ORDER BY s.starId DESC, v.visitId) AS c4 FROM lab.Star s JOIN lab.Visit v USING (starId) GROUP BY c1
