@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from decimal import ROUND_DOWN, Decimal, localcontext
 
 from sqlglot import exp
 
 _NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\Z")
 _INTEGER = re.compile(r"\d+\Z")
 
+_PRECISION_INCREMENT = 4
+"""MariaDB's div_precision_increment; any from 1 to 9 gives a quotient of integers nine decimals."""
+
 Value = int | float | str | None
 
 
 def number(node: exp.Expression, values: Sequence[Value] = ()) -> float | None:
     """Return the value of a constant numeric expression (literals, + - * /, parameters), or None.
+
+    It is what MariaDB makes of the expression where a DOUBLE is wanted: numbers without an exponent are
+    DECIMAL, and a quotient of two such is cut after nine decimals (``5/3600`` is 0.001388888).
 
     Parameters
     ----------
@@ -27,30 +34,71 @@ def number(node: exp.Expression, values: Sequence[Value] = ()) -> float | None:
     values : sequence
         Values of the statement's parameters, by number; empty when they are not known yet.
     """
+    found = _value(node, values)
+    return None if found is None else float(found)
+
+
+def _value(node: exp.Expression, values: Sequence[Value]) -> Decimal | float | None:
+    """Return an exact number as Decimal, another as float."""
     if isinstance(node, exp.Paren):
-        return number(node.this, values)
+        return _value(node.this, values)
     if isinstance(node, exp.Neg):
-        inner = number(node.this, values)
+        inner = _value(node.this, values)
         return None if inner is None else -inner
     if isinstance(node, exp.Literal):
         text = str(node.this)
-        return float(text) if _NUMBER.match(text) else None
+        if not _NUMBER.match(text):
+            return None
+        return float(text) if "e" in text.lower() else Decimal(text)
     if isinstance(node, exp.Placeholder):
         index = int(node.name)
         value = values[index] if index < len(values) else None
-        return float(value) if isinstance(value, (int, float)) else None
+        if isinstance(value, int):
+            return Decimal(value)
+        return value if isinstance(value, float) else None
     if isinstance(node, (exp.Add, exp.Sub, exp.Mul, exp.Div)):
-        left, right = number(node.this, values), number(node.expression, values)
+        left, right = _value(node.this, values), _value(node.expression, values)
         if left is None or right is None:
             return None
+        if isinstance(left, Decimal) and isinstance(right, Decimal):
+            return _exact(node, left, right)
+        return _inexact(node, float(left), float(right))
+    return None
+
+
+def _exact(node: exp.Expression, left: Decimal, right: Decimal) -> Decimal | None:
+    """Return the result of DECIMAL arithmetic (MariaDB's strings/decimal.c keeps nine digits a word)."""
+    with localcontext() as context:
+        context.prec = 120
         if isinstance(node, exp.Add):
             return left + right
         if isinstance(node, exp.Sub):
             return left - right
         if isinstance(node, exp.Mul):
             return left * right
-        return left / right if right else None
-    return None
+        if not right:
+            return None
+        words = [-(-_decimals(side) // 9) for side in (left, right)]
+        more = _PRECISION_INCREMENT - sum(
+            9 * w - _decimals(s) for w, s in zip(words, (left, right), strict=True)
+        )
+        digits = 9 * -(-(9 * sum(words) + max(0, more)) // 9)
+        return (left / right).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_DOWN)
+
+
+def _decimals(value: Decimal) -> int:
+    exponent = value.as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+def _inexact(node: exp.Expression, left: float, right: float) -> float | None:
+    if isinstance(node, exp.Add):
+        return left + right
+    if isinstance(node, exp.Sub):
+        return left - right
+    if isinstance(node, exp.Mul):
+        return left * right
+    return left / right if right else None
 
 
 def integer(node: exp.Expression, values: Sequence[Value] = ()) -> int | None:

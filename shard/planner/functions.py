@@ -324,8 +324,6 @@ def rewrite(
             continue
         entry = TABLE.get(name)
         if entry is None:
-            if name in ("scisql_median", "scisql_percentile"):
-                raise not_supported(f"the aggregate {node.name}")
             raise SkyError(BAD_ARGUMENT, function=node.name, reason="there is no such function here")
         counts, builder = entry
         arguments = list(node.expressions)

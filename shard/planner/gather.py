@@ -328,11 +328,11 @@ def _names(select: exp.Select, wanted: dict[str, str]) -> list[str]:
     return names
 
 
-def _group(select: exp.Select) -> exp.Expression | None:
-    """Return GROUP BY with what its positions and aliases mean."""
+def group_items(select: exp.Select) -> list[exp.Expression]:
+    """Return the expressions of GROUP BY, its positions and aliases replaced by what they mean."""
     group = select.args.get("group")
     if group is None:
-        return None
+        return []
     aliases = {item.alias.lower(): item.this for item in select.expressions if isinstance(item, exp.Alias)}
     out: list[exp.Expression] = []
     for node in group.expressions:
@@ -345,7 +345,12 @@ def _group(select: exp.Select) -> exp.Expression | None:
             out.append(aliases[node.name.lower()].copy())
         else:
             out.append(node.copy())
-    return grouping(out)
+    return out
+
+
+def _group(select: exp.Select) -> exp.Expression | None:
+    items = group_items(select)
+    return grouping(items) if items else None
 
 
 def _types(source: exp.Select, columns: Sequence[str], context: Context) -> Sql:

@@ -17,7 +17,7 @@ from shard.catalog.model import Database, Partitioning, Table
 from shard.catalog.naming import CHUNK_COLUMN, OWNER_COLUMN, SUB_CHUNK_COLUMN
 from shard.errors import NOT_SUPPORTED, RADIUS_TOO_WIDE, SkyError, not_supported
 from shard.planner import fragment as writing
-from shard.planner import functions
+from shard.planner import functions, medians
 from shard.planner.constants import Value, integer
 from shard.planner.ctes import inline
 from shard.planner.emit import CHUNK_MARK, construct_name, emit
@@ -160,6 +160,7 @@ class Statement:
         if self.tree is None:
             return _whole(self, context, default_limit)
         tree = inline(_put_session(self.tree.copy(), session or {}))
+        medians.unfold(tree, values)
         flatten_joins(tree)
         window = _window(tree, context, default_limit)
         if window is not None:
@@ -221,6 +222,8 @@ def _own_tables(
 
 def _stand_in(call: exp.Expression) -> exp.Expression:
     """Return a native expression with the call's arguments in order and the type of its value."""
+    if call.name.lower() in medians.NAMES:
+        return exp.Anonymous(this="AVG", expressions=[item.copy() for item in call.expressions[:1]])
     is_test = "ptin" in call.name.lower() or "areaspec" in call.name.lower()
     name = "ISNULL" if is_test else "ABS"
     parts = exp.Anonymous(this="CONCAT", expressions=[item.copy() for item in call.expressions])
@@ -356,6 +359,7 @@ def native(text: str, mode: LexerMode) -> str | None:
         return None
     prove(tokens, tree)
     headers = select_headers(text, tokens) if _first_select(tree) is not None else []
+    medians.unfold(tree, ())
     tree = functions.rewrite(tree, ())
     first = _first_select(tree)
     if first is not None:
@@ -371,6 +375,7 @@ def native_sql(statement: Statement, context: Context) -> Sql:
     for select in tree.find_all(exp.Select):
         expand_areas(select, context)
     headers = select_headers(statement.text, statement.tokens)
+    medians.unfold(tree, context.values)
     tree = functions.rewrite(tree, context.values)
     first = _first_select(tree)
     if first is not None:

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from backend.connection import RawConnection
@@ -108,5 +109,29 @@ async def test_found_rows_and_table_status(cluster):
         status = {row[0]: row[4] for row in await connection.fetch("SHOW TABLE STATUS FROM lab")}
         for name in (b"Star", b"Visit", b"StarRef"):
             assert [[status[name]]] == await connection.fetch(f"SELECT COUNT(*) FROM {name.decode()}")
+    finally:
+        await connection.close()
+
+
+async def test_medians(cluster):
+    """scisql_median and scisql_percentile against numpy, over chunks, groups and joins."""
+    connection = await RawConnection.open(cluster.address, "lab")
+    try:
+        raw = await connection.fetch("SELECT kind, small FROM Star")
+        groups = {}
+        for kind, value in raw:
+            groups.setdefault(kind, []).extend([] if value is None else [float(value)])
+        found = await connection.fetch(
+            "SELECT kind, scisql_median(small), scisql_percentile(small, 12.5) AS p, COUNT(*) FROM Star GROUP BY kind"
+        )
+        assert len(found) == len(groups)
+        for kind, median, part, _ in found:
+            assert float(median) == pytest.approx(np.percentile(groups[kind], 50), rel=1e-14)
+            assert float(part) == pytest.approx(np.percentile(groups[kind], 12.5), rel=1e-14)
+        flux = [float(row[0]) for row in await connection.fetch("SELECT flux FROM Visit WHERE starId = 3")]
+        assert float(
+            (await connection.fetch("SELECT scisql_median(flux) FROM Visit WHERE starId = 3"))[0][0]
+        ) == pytest.approx(np.median(flux), rel=1e-14)
+        assert await connection.fetch("SELECT scisql_median(flux) FROM Visit WHERE starId < 0") == [[None]]
     finally:
         await connection.close()

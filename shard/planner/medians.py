@@ -1,0 +1,141 @@
+"""scisql_median and scisql_percentile as native SQL: rows are numbered in their group by a window.
+
+The value at (N - 1)·p/100 of the sorted values that are not NULL, linearly between its neighbours
+(geometry-and-functions: aggregates). MariaDB's own PERCENTILE_CONT rounds to ten decimals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlglot import exp
+
+from shard.errors import BAD_ARGUMENT, SkyError, not_supported
+from shard.planner.constants import Value, number
+from shard.planner.nested import is_star, own_queries
+from shard.planner.templates import use
+
+NAMES = frozenset({"scisql_median", "scisql_percentile"})
+_UPPER = ("expressions", "group", "having", "order")
+
+
+def unfold(tree: exp.Expression, values: Sequence[Value]) -> None:
+    """Replace the aggregates in a tree, in place.
+
+    Raises
+    ------
+    SkyError
+        1210 for wrong arguments, 1235 beside ROLLUP, ``*``, windows or subqueries.
+    """
+    for call in list(tree.find_all(exp.Anonymous)):
+        if call.name.lower() in NAMES:
+            select = call.find_ancestor(exp.Select)
+            if isinstance(select, exp.Select):
+                _unfold(select, values)
+
+
+def _unfold(select: exp.Select, values: Sequence[Value]) -> None:
+    calls = [call for call in _upper(select, exp.Anonymous) if call.name.lower() in NAMES]
+    if not calls:
+        return
+    group = select.args.get("group")
+    if group is not None and group.args.get("rollup"):
+        raise not_supported("scisql_median and scisql_percentile WITH ROLLUP")
+    where = select.args.get("where")
+    inside = {id(node) for node in where.walk()} if where is not None else set()
+    for join in select.args.get("joins") or ():
+        inside |= {id(node) for node in join.walk()}
+    if any(is_star(item) for item in select.expressions) or _upper(select, exp.Window):
+        raise not_supported("scisql_median and scisql_percentile beside * or window functions")
+    if any(id(query) not in inside for query in own_queries(select)):
+        raise not_supported("scisql_median and scisql_percentile beside subqueries", "use a derived table")
+    from shard.planner.gather import group_items
+
+    keys = group_items(select)
+    select.set("group", exp.Group(expressions=keys) if keys else None)
+    inner = exp.Select()
+    for key in ("from_", "from", "joins", "where"):
+        if select.args.get(key):
+            inner.set(key, select.args[key])
+            select.set(key, None)
+    items: list[exp.Expression] = []
+    for index, call in enumerate(calls):
+        items += _ranks(call, keys, index, values)
+    aliases = {item.alias.lower() for item in select.expressions if isinstance(item, exp.Alias)}
+    items += _columns(select, aliases)
+    inner.set("expressions", items or [use("1")])
+    alias = exp.TableAlias(this=exp.to_identifier("ranked", quoted=True))
+    select.set("from_", exp.From(this=exp.Subquery(this=inner, alias=alias)))
+
+
+def _upper(select: exp.Select, kind: type[exp.Expression]) -> list[exp.Expression]:
+    found: list[exp.Expression] = []
+    for key in _UPPER:
+        value = select.args.get(key)
+        for node in value if isinstance(value, list) else [value]:
+            if isinstance(node, exp.Expression):
+                found += list(node.find_all(kind))
+    return found
+
+
+def _ranks(
+    call: exp.Expression, keys: Sequence[exp.Expression], index: int, values: Sequence[Value]
+) -> list[exp.Expression]:
+    """Put the value's expression in the place of a call; return the columns that it reads."""
+    arguments = list(call.expressions)
+    median = call.name.lower() == "scisql_median"
+    if len(arguments) != (1 if median else 2):
+        raise SkyError(BAD_ARGUMENT, function=call.name, reason=f"{len(arguments)} arguments given")
+    percent = 50.0 if median else number(arguments[1], values)
+    if percent is None or not 0 <= percent <= 100:
+        raise SkyError(BAD_ARGUMENT, function=call.name, reason="the percentage is a constant from 0 to 100")
+    value = use("CAST(x AS DOUBLE)", x=arguments[0].copy())
+    names = [f"{letter}{index}" for letter in ("x", "r", "n")]
+    partition = [key.copy() for key in keys]
+    order = [exp.Ordered(this=use("ISNULL(x)", x=value.copy())), exp.Ordered(this=value.copy())]
+    rank = exp.Window(
+        this=exp.Anonymous(this="ROW_NUMBER"), partition_by=partition, order=exp.Order(expressions=order)
+    )
+    count = exp.Window(
+        this=exp.Anonymous(this="COUNT", expressions=[value.copy()]), partition_by=[k.copy() for k in keys]
+    )
+    columns = {name: exp.column(name, table="ranked", quoted=True) for name in names}
+    at = use("(n - 1) * part", n=columns[names[2]], part=percent / 100)
+    holes: dict[str, exp.Expression | float | int | str] = {
+        "v": columns[names[0]], "r": columns[names[1]], "at": exp.Paren(this=at),
+    }  # fmt: skip
+    low = use("MAX(IF(r = FLOOR(at) + 1, v, NULL))", **holes)
+    high = use("MAX(IF(r = CEIL(at) + 1, v, NULL))", **holes)
+    rest = use("MAX(at - FLOOR(at))", **holes)
+    call.replace(exp.Paren(this=use("low + (high - low) * rest", low=low, high=high, rest=rest)))
+    return [
+        exp.Alias(this=node, alias=exp.to_identifier(name, quoted=True))
+        for node, name in zip((value, rank, count), names, strict=True)
+    ]
+
+
+def _columns(select: exp.Select, aliases: set[str]) -> list[exp.Expression]:
+    """Let the upper clauses read the derived table; return the columns that they read."""
+    known: dict[tuple[str, str], str] = {}
+    out: list[exp.Expression] = []
+    for key in _UPPER:
+        value = select.args.get(key)
+        trees = value if isinstance(value, list) else [value]
+        for tree in [tree for tree in trees if isinstance(tree, exp.Expression)]:
+            for column in list(tree.find_all(exp.Column)):
+                if column.table == "ranked":
+                    continue
+                if key in ("having", "order") and not column.table and column.name.lower() in aliases:
+                    continue
+                source = (column.table, column.name.lower())
+                if source not in known:
+                    known[source] = f"c{len(known)}"
+                    named = exp.to_identifier(known[source], quoted=True)
+                    out.append(exp.Alias(this=column.copy(), alias=named))
+                renamed = exp.column(known[source], table="ranked", quoted=True)
+                if column is tree and key == "expressions":
+                    name = exp.to_identifier(column.name, quoted=True)
+                    column.replace(exp.Alias(this=renamed, alias=name))
+                else:
+                    column.replace(renamed)
+    return out
