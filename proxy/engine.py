@@ -202,7 +202,9 @@ class Engine:
     def _explain(
         self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views
     ) -> Route:
-        start = next((token.start for token in tokens if token.upper == "SELECT"), None)
+        start = next(
+            (token.start for token in tokens if token.upper in ("SELECT", "WITH") or token.text == "("), None
+        )
         if start is None:
             return Home()
         statement = read(text[start:], settings.database, self._catalogue.databases, settings.mode, views)

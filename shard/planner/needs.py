@@ -117,12 +117,7 @@ def compared(select: exp.Select, alias: str) -> set[str]:
 def own_filters(node: exp.Table, select: exp.Select, alias: str, context: Context) -> list[exp.Expression]:
     """Return conditions that every useful row of a table passes before any join."""
     items = list(from_items(select))
-    nullable = [False]
-    for _, join in items[1:]:
-        side = str(join.args.get("side") or "").upper() if join is not None else ""
-        if side in ("RIGHT", "FULL"):
-            nullable = [True] * len(nullable)
-        nullable.append(side in ("LEFT", "FULL"))
+    nullable = _nullable(items)
     index = next((i for i, (item, _) in enumerate(items) if item is node), None)
     if index is None or (select.args.get("having") is not None and not has_aggregate(select.args["having"])):
         return []
@@ -146,6 +141,17 @@ def own_filters(node: exp.Table, select: exp.Select, alias: str, context: Contex
         return name in own and all(names is not None and name not in names for names in others)
 
     return [item for item in conditions if _is_filter(item) and all(map(is_own, item.find_all(exp.Column)))]
+
+
+def _nullable(items: Sequence[tuple[exp.Expression, exp.Join | None]]) -> list[bool]:
+    """Return for every item of FROM whether an outer join may make its columns NULL."""
+    flags = [False]
+    for _, join in items[1:]:
+        side = str(join.args.get("side") or "").upper() if join is not None else ""
+        if side in ("RIGHT", "FULL"):
+            flags = [True] * len(flags)
+        flags.append(side in ("LEFT", "FULL"))
+    return flags
 
 
 def _is_filter(item: exp.Expression) -> bool:
@@ -172,9 +178,9 @@ def expand_areas(select: exp.Select, context: Context) -> None:
     from shard.planner.restrict import AREA
 
     positions: list[tuple[str, str, str]] = []
-    for node, join in from_items(select):
+    items = list(from_items(select))
+    for (node, _), outer in zip(items, _nullable(items), strict=True):
         found = lookup(node, context.default, context.catalogue) if isinstance(node, exp.Table) else None
-        outer = join is not None and bool(join.args.get("side"))
         if found is None or outer or not found[1].is_sharded:
             continue
         table = found[1]

@@ -416,3 +416,11 @@ SELECT DISTINCT s.b, 0 FROM lab.Star s JOIN lab.Ref r ON FLOOR(s.ra) >= FLOOR(r.
 SELECT DISTINCT kind IS NULL OR 1 AS c FROM lab.Star ORDER BY c LIMIT 5 OFFSET 1
 -- name: alias like a collected column
 SELECT s.day AS c1, GROUP_CONCAT(1.25 ORDER BY s.starId DESC, v.visitId) AS c4 FROM lab.Star s JOIN lab.Visit v USING (starId) GROUP BY c1
+-- name: region on the kept side of a RIGHT JOIN
+SELECT v.visitId, COUNT(s.flags) AS n FROM lab.Visit v RIGHT JOIN lab.Star s ON v.starId = s.starId WHERE qserv_areaspec_box(341.947, -73.327, 83.334, 80.708) GROUP BY v.visitId HAVING COUNT(DISTINCT s.d) <> 12
+-- plain:
+SELECT v.visitId, COUNT(s.flags) AS n FROM lab.Visit v RIGHT JOIN lab.Star s ON v.starId = s.starId WHERE (s.ra >= 341.947 OR s.ra <= 83.334) AND s.decl BETWEEN -73.327 AND 80.708 GROUP BY v.visitId HAVING COUNT(DISTINCT s.d) <> 12
+-- name: union then intersect beside a region
+SELECT kind FROM lab.Star WHERE g = 1 UNION SELECT kind FROM lab.Star WHERE g = 2 INTERSECT SELECT kind FROM lab.Star WHERE scisql_s2PtInBox(ra, decl, 0, -90, 180, 0) = 1
+-- plain:
+SELECT kind FROM lab.Star WHERE g = 1 UNION SELECT kind FROM lab.Star WHERE g = 2 INTERSECT SELECT kind FROM lab.Star WHERE ra <= 180 AND decl <= 0

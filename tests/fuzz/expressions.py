@@ -43,9 +43,9 @@ LITERALS: dict[str, tuple[str, ...]] = {
         "NULL",
     ),
     "B": ("x'78'", "'yy'", "x''"),
-    "D": ("'2015-03-15'", "DATE '2020-01-01'", "'2012-05-15'"),
-    "M": ("'-10:00:00'", "TIME '99:00:00'", "'00:00:00'"),
-    "W": ("'2024-02-29 12:34:30'", "TIMESTAMP '2024-02-29 12:34:45.5'"),
+    "D": ("DATE '2015-03-15'", "DATE '2020-01-01'", "DATE '2012-05-15'"),
+    "M": ("TIME '-10:00:00'", "TIME '99:00:00'", "TIME '00:00:00'"),
+    "W": ("TIMESTAMP '2024-02-29 12:34:30'", "TIMESTAMP '2024-02-29 12:34:45.5'"),
     "Y": ("2015", "2000", "'2020'"),
     "E": ("'star'", "'qso'", "'STAR'"),
     "T": ("'a'", "'a,b'", "'c'"),
@@ -142,7 +142,9 @@ class Expressions:
         return expr(kind, *parts)
 
     def _literal(self, kind: str) -> str:
-        return self.rng.choice(LITERALS[kind])
+        """Return a constant to compare with; times may be plain texts."""
+        text = self.rng.choice(LITERALS[kind])
+        return text[text.index("'") :] if kind in "DMW" and self.rng.random() < 0.5 else text
 
     def condition(self, cols: list[Col], depth: int) -> Node:
         """Return a condition."""
