@@ -227,6 +227,10 @@ def _case(w: Writer, node: exp.Expression) -> None:
 
 
 def _interval(w: Writer, node: exp.Expression) -> None:
+    if node.args.get("unit") is None and isinstance(node.this, exp.Tuple):  # the function of that name
+        w.parts.append("INTERVAL")
+        w.write(node.this)
+        return
     w.parts.append("INTERVAL ")
     amount = node.this
     if isinstance(amount, exp.Literal) and amount.is_string:

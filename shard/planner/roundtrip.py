@@ -38,7 +38,11 @@ def prove(tokens: list[Token], tree: exp.Expression) -> None:
     ``SELECT a b FROM t WHERE x != 1`` and ``SELECT `a` AS `b` FROM `t` WHERE `x` <> 1`` are the same.
     """
     before, before_nots = _canonical(drop_modifiers(tokens))
-    after, after_nots = _canonical(tokenize(emit(tree)))
+    try:
+        written = emit(tree)
+    except (AttributeError, KeyError, TypeError, IndexError) as error:  # a tree that was not foreseen
+        raise not_supported("this statement's syntax") from error
+    after, after_nots = _canonical(tokenize(written))
     if before == after and before_nots == after_nots:
         return
     # The parser puts parentheses around an INTERSECT that binds tighter than the UNION before it.

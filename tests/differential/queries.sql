@@ -424,3 +424,99 @@ SELECT v.visitId, COUNT(s.flags) AS n FROM lab.Visit v RIGHT JOIN lab.Star s ON 
 SELECT kind FROM lab.Star WHERE g = 1 UNION SELECT kind FROM lab.Star WHERE g = 2 INTERSECT SELECT kind FROM lab.Star WHERE scisql_s2PtInBox(ra, decl, 0, -90, 180, 0) = 1
 -- plain:
 SELECT kind FROM lab.Star WHERE g = 1 UNION SELECT kind FROM lab.Star WHERE g = 2 INTERSECT SELECT kind FROM lab.Star WHERE ra <= 180 AND decl <= 0
+-- name: various 1
+SELECT STRAIGHT_JOIN s.starId FROM lab.Star s JOIN lab.Visit v ON v.starId = s.starId WHERE s.starId < 10
+-- name: various 2
+SELECT s.starId FROM lab.Star s FORCE INDEX (starId) WHERE s.starId < 10
+-- name: various 3
+SELECT * FROM lab.Star WHERE starId = 5 FOR UPDATE
+-- name: various 4
+SELECT * FROM lab.Star WHERE starId = 5 LOCK IN SHARE MODE
+-- name: various 5 [ordered]
+SELECT starId FROM lab.Star ORDER BY starId FETCH FIRST 3 ROWS ONLY
+-- name: various 6 [ordered]
+SELECT starId FROM lab.Star ORDER BY starId OFFSET 2 ROWS FETCH NEXT 3 ROWS ONLY
+-- name: various 7
+SELECT starId FROM lab.Star WHERE name COLLATE utf8mb4_bin = 'angstrom'
+-- name: various 8
+SELECT GROUP_CONCAT(starId ORDER BY starId LIMIT 3) FROM lab.Star
+-- name: various 9
+SELECT kind, GROUP_CONCAT(DISTINCT g ORDER BY g DESC SEPARATOR '') FROM lab.Star GROUP BY kind
+-- name: various 10
+SELECT NTILE(4) OVER (ORDER BY starId), starId FROM lab.Star
+-- name: various 11
+SELECT kind, COUNT(*) FROM lab.Star GROUP BY kind ORDER BY COUNT(*) DESC, kind LIMIT 2
+-- name: various 12 [ordered]
+SELECT ra AS decl, decl AS ra FROM lab.Star WHERE ra > 180 ORDER BY ra, decl LIMIT 5
+-- name: various 13 [ordered]
+SELECT starId AS x FROM lab.Star GROUP BY x HAVING x > 390 ORDER BY x
+-- name: various 14 [ordered]
+SELECT f+d AS z, COUNT(*) FROM lab.Star GROUP BY z ORDER BY z
+-- name: various 15
+SELECT COUNT(*) FROM lab.Star s JOIN lab.Star t USING (starId)
+-- name: various 16
+SELECT COUNT(*) FROM lab.Star s JOIN lab.Star t ON s.kind = t.kind
+-- name: various 17
+SELECT b.*, (SELECT COUNT(*) FROM lab.Visit v WHERE v.band = b.band) FROM lab.Band b
+-- name: various 18
+SELECT b.band, AVG(n) FROM lab.Band b LEFT JOIN (SELECT band, starId, COUNT(*) n FROM lab.Visit GROUP BY band, starId) t USING (band) GROUP BY b.band
+-- name: various 19
+SELECT starId FROM lab.Star WHERE (starId, g) IN ((1,2),(3,4),(5,1))
+-- name: various 20
+SELECT starId FROM lab.Star WHERE ROW(starId, 1) = ROW(5, 1)
+-- name: various 21
+SELECT INTERVAL(starId, 10, 100), COUNT(*) FROM lab.Star GROUP BY 1
+-- name: various 22 [ordered]
+SELECT DATE_FORMAT(dt, '%Y'), COUNT(*) FROM lab.Star GROUP BY 1 ORDER BY 1
+-- name: various 23
+SELECT MAX(day), MIN(t), MAX(dt), MIN(y) FROM lab.Star
+-- name: various 24
+SELECT starId, dt + INTERVAL 1 DAY, DATEDIFF(dt, day), EXTRACT(YEAR FROM dt) FROM lab.Star WHERE starId < 40
+-- name: various 25
+SELECT HEX(b), LENGTH(txt), CHAR_LENGTH(name) FROM lab.Star
+-- name: various 26
+SELECT SUM(big), AVG(big), MAX(big) FROM lab.Star
+-- name: various 27
+SELECT COUNT(b), COUNT(DISTINCT b), MIN(b), MAX(b) FROM lab.Star
+-- name: various 29 [ordered]
+SELECT starId, g FROM lab.Star ORDER BY g IS NULL, g DESC, starId LIMIT 10
+-- name: various 30
+SELECT EXISTS(SELECT 1 FROM lab.Star WHERE g = 99), (SELECT starId FROM lab.Star WHERE starId = -1)
+-- name: various 31
+SELECT 1 FROM lab.Star WHERE 1 = 0
+-- name: various 32
+SELECT * FROM lab.Star WHERE NULL
+-- name: various 33
+SELECT COUNT(*), COUNT(NULL), SUM(NULL), MAX(NULL) FROM lab.Star
+-- name: various 34
+SELECT kind, COUNT(*) FROM lab.Star WHERE starId < 0 GROUP BY kind
+-- name: various 35
+SELECT SUM(g), COUNT(*) FROM lab.Star WHERE starId < 0
+-- name: various 36
+SELECT a.starId FROM lab.Star a LEFT JOIN lab.Star b ON a.starId = b.starId AND b.g > 3 WHERE b.starId IS NULL
+-- name: various 37 [ordered]
+SELECT starId FROM lab.Star UNION SELECT starId FROM lab.Visit UNION ALL SELECT 7 ORDER BY 1 LIMIT 5
+-- name: various 38
+(SELECT starId FROM lab.Star ORDER BY starId LIMIT 2) UNION ALL (SELECT starId FROM lab.Star ORDER BY starId DESC LIMIT 2)
+-- name: various 39 [ordered]
+SELECT * FROM (SELECT starId FROM lab.Star ORDER BY f DESC, starId LIMIT 5) t ORDER BY starId
+-- name: various 40
+SELECT starId FROM lab.Star WHERE starId = (SELECT MAX(starId) FROM lab.Visit)
+-- name: various 41
+SELECT @@sql_mode IS NOT NULL, starId FROM lab.Star WHERE starId < 4
+-- name: various 42
+SELECT SQL_NO_CACHE SQL_BIG_RESULT kind, COUNT(*) FROM lab.Star GROUP BY kind
+-- name: various 43
+SELECT HIGH_PRIORITY starId FROM lab.Star WHERE starId < 3
+-- name: various 44
+SELECT ALL starId FROM lab.Star WHERE starId < 3
+-- name: various 45
+SELECT starId FROM lab.Star WHERE kind REGEXP '^s' AND name RLIKE 'a' OR flags & 2
+-- name: various 46 [ordered]
+SELECT starId FROM lab.Star WHERE FIND_IN_SET('b', flags) ORDER BY starId
+-- name: various 47
+SELECT BINARY name, name = BINARY name FROM lab.Star WHERE starId < 30
+-- name: various 48
+SELECT starId, CASE kind WHEN 'star' THEN 1 WHEN 'qso' THEN 2 END FROM lab.Star
+-- name: various 49
+SELECT JSON_OBJECT('id', starId, 'f', g) FROM lab.Star WHERE starId < 20
