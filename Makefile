@@ -1,9 +1,11 @@
 # make demo: set up everything and take the tour.  make test: set up and pass the tests.
 # make fuzz: compare generated queries with plain MariaDB.
+# make clients: install the SQL clients.  make test-clients: run them against skyshard and plain MariaDB.
+# make test-load: a million hostile packets, 2,000 idle and 100 busy connections.
 VENV ?= .venv
 PY = $(VENV)/bin/python
 
-.PHONY: setup demo test check bench fuzz
+.PHONY: setup demo test check bench fuzz clients test-clients test-load docs-clients
 
 setup:
 	bash scripts/setup.sh $(VENV)
@@ -13,6 +15,18 @@ demo: setup
 
 test: setup check
 	$(PY) -m pytest -q tests
+
+clients: setup
+	bash scripts/clients.sh .clients
+
+test-clients: clients
+	$(PY) -m pytest -q tests/clients
+
+test-load: setup
+	SKYSHARD_IDLE=2000 SKYSHARD_BUSY=100 SKYSHARD_FUZZ_CASES=1000000 $(PY) -m pytest -q tests/proxy/test_connections.py tests/proxy/test_hostile.py
+
+docs-clients: test-clients
+	$(PY) -m tests.clients.table
 
 check: setup
 	$(VENV)/bin/ruff check .

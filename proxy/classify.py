@@ -75,6 +75,22 @@ def sharded_names(
             yield index, name
 
 
+def names_any(tokens: list[Token], names: set[str]) -> bool:
+    """Whether a name in a statement is one of those."""
+    return any(
+        unquote(token) in names for token in tokens if token.kind in (TokenKind.WORD, TokenKind.QUOTED)
+    )
+
+
+def has_functions(tokens: list[Token]) -> bool:
+    """Whether a name could mean one of skyshard's functions."""
+    return any(
+        token.upper.lstrip('`"').startswith(("SCISQL_", "QSERV_AREASPEC_"))
+        for token in tokens
+        if token.kind in (TokenKind.WORD, TokenKind.QUOTED)
+    )
+
+
 def write_target(
     tokens: list[Token], default: str | None, databases: Mapping[str, Database]
 ) -> tuple[str, str] | None:

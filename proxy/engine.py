@@ -6,6 +6,7 @@ One query, in order: settings → check at home → plan → definitions → chu
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import re
 import time
@@ -39,7 +40,7 @@ from shard.errors import HOME_DOWN, INTERNAL, NOT_SUPPORTED, READ_ONLY, TIMEOUT,
 from shard.planner import explain
 from shard.planner.envelope import find as find_envelope
 from shard.planner.fence import SyntaxProblem
-from shard.planner.lexer import LexError, Token, tokenize
+from shard.planner.lexer import LexError, Token, TokenKind, tokenize
 from shard.planner.plan import Plan
 from shard.planner.statement import Statement, read
 from shard.planner.statement import native as native_form
@@ -121,6 +122,17 @@ class Engine:
                 if error.code is NOT_SUPPORTED and b"scisql_" not in sql and b"qserv_" not in sql:
                     await session.home.check(sql)  # MariaDB's own error comes first
                 raise
+        return await self._otherwise(session, text, tokens, settings, views)
+
+    async def _otherwise(
+        self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views
+    ) -> Route:
+        """Return who answers a statement that is no SELECT."""
+        catalogue, verb = self._catalogue, classify.first_word(tokens)
+        if verb == "SET" and len(tokens) > 1 and tokens[1].upper == "STATEMENT":
+            route = await self._under_settings(session, text, tokens, settings, views)
+            if route is not None:
+                return route
         if verb in ("EXPLAIN", "DESCRIBE", "DESC", "ANALYZE"):
             return self._explain(session, text, tokens, settings, views)
         makes_table = verb == "CREATE" and any(token.upper == "TABLE" for token in tokens[:5])
@@ -188,6 +200,12 @@ class Engine:
 
     def _select(self, text: str, tokens: list[Token], settings: SessionSettings, views: Views) -> Route:
         databases = self._catalogue.databases
+        if not (
+            any(classify.sharded_names(tokens, settings.database, databases))
+            or classify.has_functions(tokens)
+            or classify.names_any(tokens, {name for _, name in views})
+        ):
+            return Home()  # the names stand in literals, as in drivers' questions about columns
         try:
             statement = read(text, settings.database, databases, settings.mode, views)
         except SyntaxProblem as error:
@@ -199,6 +217,25 @@ class Engine:
         native = native_form(text, settings.mode)
         return Home(None if native is None else native.encode(*settings.encoding))
 
+    async def _under_settings(
+        self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views
+    ) -> Route | None:
+        """Return who answers the SELECT of a SET STATEMENT; None if it has none."""
+        words = [token.upper if token.kind is TokenKind.WORD else "" for token in tokens]
+        at = words.index("FOR") + 1 if "FOR" in words else len(tokens)
+        if at >= len(tokens) or classify.first_word(tokens[at:]) not in ("SELECT", "WITH", "VALUES"):
+            return None
+        prefix = text[: tokens[at].start].encode(*settings.encoding)
+        inner = await home_settings.read(session.home, prefix)
+        rest = text[tokens[at].start :]
+        try:
+            route = self._select(rest, tokenize(rest, inner.mode), inner, views)
+        except LexError:
+            return Home()
+        if isinstance(route, Home):
+            return Home(None if route.sql is None else prefix + route.sql)
+        return dataclasses.replace(route, prefix=prefix) if isinstance(route, Distributed) else route
+
     def _explain(
         self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views
     ) -> Route:
@@ -207,7 +244,10 @@ class Engine:
         )
         if start is None:
             return Home()
-        statement = read(text[start:], settings.database, self._catalogue.databases, settings.mode, views)
+        try:
+            statement = read(text[start:], settings.database, self._catalogue.databases, settings.mode, views)
+        except (SyntaxProblem, LexError):
+            return Home()  # which says what is wrong
         if statement is None:
             return Home()
         as_json = any(token.upper == "JSON" for token in tokens[:5])
@@ -258,7 +298,10 @@ class Engine:
     ) -> None:
         """Write a distributed statement's whole answer to the client."""
         query = self._registry.queries[session.id]
-        settings = await self._read_settings(session)
+        if statement.prefix:
+            settings = await home_settings.read(session.home, statement.prefix)
+        else:
+            settings = await self._read_settings(session)
         started = time.monotonic()
         outcome, size = "error", 0
         try:
@@ -296,7 +339,7 @@ class Engine:
         status: int,
         settings: SessionSettings,
     ) -> int:
-        await session.home.check(statement.native)
+        session.client.like = await session.home.check(statement.native)
         values = await session_values.read(session.home, statement.statement.needs)
         own = await own_tables.read(session.home, statement.statement.own, session.ship_limit)
         limit = settings.limit if statement.envelope is None else None

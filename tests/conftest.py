@@ -16,7 +16,7 @@ SHARED = "shared servers"
 BUDGET_S = {
     SHARED: 60,
     "shard": 60,
-    "proxy": 120,
+    "proxy": 160,
     "backend": 30,
     "worker_agent": 30,
     "deploy": 45,

@@ -431,20 +431,31 @@ class HomeLink:
         finally:
             self.asking = False
 
-    async def check(self, sql: bytes) -> None:
-        """Let the home server check names, syntax and privileges: PREPARE and CLOSE.
+    async def check(self, sql: bytes) -> tuple[bytes, ...]:
+        """Let the home server check names, syntax and privileges (PREPARE and CLOSE); return the columns.
 
         Raises
         ------
         ServerError
             MariaDB's own error.
         """
-        await to_the_end(self._check(sql))
+        return await to_the_end(self._check(sql))
 
-    async def _check(self, sql: bytes) -> None:
+    async def _check(self, sql: bytes) -> tuple[bytes, ...]:
+        columns: tuple[bytes, ...] = ()
         for event in await self._reply(b"\x16" + sql, ReplyKind.PREPARE):
             if isinstance(event, PreparedEvent):
                 await self.send(packet(b"\x19" + event.statement_id.to_bytes(4, "little"), 0))
+            elif isinstance(event, ColumnsEvent):
+                columns = event.definitions
+        return columns
+
+    async def prepare(self, sql: bytes) -> int:
+        """Prepare a statement and return its number; it is the caller's to close."""
+        for event in await self._reply(b"\x16" + sql, ReplyKind.PREPARE):
+            if isinstance(event, PreparedEvent):
+                return event.statement_id
+        raise SkyError(HOME_DOWN)
 
     async def watch(self, sql: bytes, pool: Pool) -> bool:
         """Run a statement that only KILL ends, in the name of a distributed one.

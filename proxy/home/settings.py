@@ -77,11 +77,12 @@ class SessionSettings:
     max_seconds: float
 
 
-async def read(home: HomeLink) -> SessionSettings:
-    """Ask the session's home connection."""
+async def read(home: HomeLink, prefix: bytes = b"") -> SessionSettings:
+    """Ask the session's home connection, perhaps under a ``SET STATEMENT … FOR``."""
     columns = ", ".join(f"@@SESSION.{name}" for name in _NAMES)
     found = await home.table(
-        f"SELECT DATABASE(), @@SESSION.sql_select_limit, @@SESSION.max_statement_time, {columns}".encode()
+        prefix
+        + f"SELECT DATABASE(), @@SESSION.sql_select_limit, @@SESSION.max_statement_time, {columns}".encode()
     )
     row = found.rows[0]
     texts = [None if value is None else value.decode() for value in row]

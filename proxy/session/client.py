@@ -7,6 +7,7 @@ from typing import Protocol
 
 from mysql_mimic.types import Capabilities
 
+from proxy.session.columns import dressed
 from proxy.session.wire import ClientGone, ClientWire
 from shard.errors import LIMIT_EXCEEDED, PACKET_TOO_LARGE, SkyError
 from shard.wire import rows
@@ -16,6 +17,7 @@ from shard.wire.packets import (
     Eof,
     Err,
     Ok,
+    lenenc_bytes,
     lenenc_int,
     packet,
     packet_count,
@@ -64,6 +66,12 @@ class ClientStream:
         Number of the next packet sent.
     limit : int
         Bytes; a longer command is refused.
+    extended : bool
+        The client reads MariaDB's extended metadata of columns.
+    progresses : bool
+        The client wants MariaDB's reports of progress.
+    like : sequence of bytes
+        The current statement's columns as the home server defines them for this client, if that is known.
     more : bool
         The current reply is followed by another statement's of the same packet.
     """
@@ -76,7 +84,8 @@ class ClientStream:
         self.started = self.ended = False
         self.bytes_sent = 0
         self.limit = LOGIN_BYTES
-        self.more = False
+        self.more = self.extended = self.progresses = False
+        self.like: Sequence[bytes] = ()
         self._most_rows = self._row_bytes = 0
         self._within = False
 
@@ -120,6 +129,7 @@ class ClientStream:
     def begin_reply(self) -> None:
         """Say that nothing of the next reply has been sent."""
         self.started = self.ended = self._within = False
+        self.like = ()
 
     async def raw(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes of a relayed reply as they are."""
@@ -168,7 +178,7 @@ class ClientStream:
     async def columns(self, definitions: Sequence[bytes], status: int = 2) -> None:
         """Send the head of a result set."""
         head = bytearray()
-        payloads = [lenenc_int(len(definitions)), *definitions]
+        payloads = [lenenc_int(len(definitions)), *dressed(definitions, self.like, self.extended)]
         if not self.deprecate_eof:
             payloads.append(Eof(0, self._status(status)).encode())
         for payload in payloads:
@@ -187,6 +197,16 @@ class ClientStream:
     async def ok(self, status: int = 2) -> None:
         """Send OK."""
         await self.packet(Ok(status=self._status(status)).encode())
+
+    async def progress(self, stage: int, stages: int, percent: float, text: str) -> None:
+        """Report how far a statement is, unless its answer has begun; the reply has not begun by this."""
+        if self.started or not self.progresses:
+            return
+        state = text.encode()[:100]
+        payload = b"\xff\xff\xff\x01" + bytes((stage, stages)) + int(percent * 1000).to_bytes(3, "little")
+        data = packet(payload + lenenc_bytes(state), self.seq)
+        self.seq = (self.seq + 1) & 255
+        await self.wire.write(data)
 
     async def error(self, error: SkyError) -> None:
         """Send an ERR packet, also among rows.

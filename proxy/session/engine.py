@@ -23,11 +23,15 @@ class Home:
 
 @dataclass(frozen=True, slots=True)
 class Distributed:
-    """Agents answer; `native` is what is prepared at home, `envelope` what stores the rows."""
+    """Agents answer; `native` is what is prepared at home, `envelope` what stores the rows.
+
+    `prefix` is the statement's own ``SET STATEMENT … FOR``, if it has one.
+    """
 
     statement: Statement
     native: bytes
     envelope: Envelope | None = None
+    prefix: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

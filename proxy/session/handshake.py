@@ -13,6 +13,9 @@ from mysql_mimic.types import Capabilities
 from shard.wire.packets import PacketError, lenenc_bytes, read_lenenc_bytes
 
 C = Capabilities
+PROGRESS, EXTENDED_METADATA = 0x1, 0x8
+"""Of MariaDB's own capabilities: reports of progress; column definitions that tell JSON from text."""
+OWN = PROGRESS | EXTENDED_METADATA
 SSL, COMPRESS, MULTI_STATEMENTS, MYSQL_CLIENT, LOCAL_FILES = 0x800, 0x20, 0x10000, 0x1, 0x80
 IMPLEMENTED = int(
     C.CLIENT_PROTOCOL_41 | C.CLIENT_SECURE_CONNECTION | C.CLIENT_PLUGIN_AUTH | C.CLIENT_CONNECT_WITH_DB
@@ -57,7 +60,8 @@ def greeting(payload: bytes, tls: bool) -> Greeting:
     mask = (server & IMPLEMENTED | COMPRESS | (SSL if tls else 0)).to_bytes(4, "little")
     out = bytearray(payload)
     out[low : low + 2], out[low + 5 : low + 7] = mask[:2], mask[2:]
-    out[low + 14 : low + 18] = b"\0\0\0\0"  # MariaDB's extended capabilities: none is implemented
+    own = int.from_bytes(payload[low + 14 : low + 18], "little") & OWN
+    out[low + 14 : low + 18] = own.to_bytes(4, "little")
     scramble = payload[end + 5 : end + 13] + payload[low + 18 : low + 30]
     return Greeting(int.from_bytes(payload[end + 1 : end + 5], "little"), scramble, bytes(out))
 
@@ -83,11 +87,18 @@ class Response:
     attributes: bytes
     names: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def own(self) -> int:
+        """MariaDB's own capabilities; none if the client says that it is MySQL's."""
+        return 0 if self.capabilities & MYSQL_CLIENT else int.from_bytes(self.head[24:28], "little") & OWN
+
     def encode(self, auth: bytes | None = None, plugin: str | None = None) -> bytes:
         """Return the response for the home server, perhaps with another plugin's answer."""
         flags = self.capabilities & IMPLEMENTED | LOCAL_FILES  # the proxy itself loads rows
         answer = self.auth if auth is None else auth
-        out = flags.to_bytes(4, "little") + self.head[:24] + b"\0\0\0\0" + self.user + b"\0"
+        out = (
+            flags.to_bytes(4, "little") + self.head[:24] + self.own.to_bytes(4, "little") + self.user + b"\0"
+        )
         if flags & _LENENC:
             out += lenenc_bytes(answer)
         elif flags & _SECURE:

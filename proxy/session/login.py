@@ -18,8 +18,10 @@ from proxy.session import passwords
 from proxy.session.client import ClientStream
 from proxy.session.handshake import (
     COMPRESS,
+    EXTENDED_METADATA,
     IMPLEMENTED,
     MYSQL_CLIENT,
+    PROGRESS,
     Response,
     UserChange,
     greeting,
@@ -95,6 +97,8 @@ class Login:
         if self._door.tls is not None and self._door.tls.required and not self._client.wire.secure:
             raise SkyError(INSECURE)
         self._client.capabilities = said.capabilities & IMPLEMENTED
+        self._client.extended = bool(said.own & EXTENDED_METADATA)
+        self._client.progresses = bool(said.own & PROGRESS)
         self._home.deprecate_eof = self._client.deprecate_eof
         self.user = said.user.decode("utf-8", "replace")
         if not await self._first(said):

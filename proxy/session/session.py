@@ -29,7 +29,7 @@ from shard.errors import (
 )
 from shard.planner.lexer import LexerMode, is_blank, split_statements
 from shard.wire.frames import Parameter
-from shard.wire.packets import PacketError, lenenc_bytes, packet
+from shard.wire.packets import ColumnDefinition, PacketError, lenenc_bytes, packet
 from shard.wire.replies import ErrEvent, PreparedEvent, ReplyKind
 
 log = logging.getLogger("skyshard.session")
@@ -57,9 +57,14 @@ _PROCESSLIST = re.compile(
     rb"\s*(?:/\*.*?\*/\s*)*SHOW\s+(?:FULL\s+)?PROCESSLIST\s*\Z", re.IGNORECASE | re.DOTALL
 )
 _READ_ONLY_CURSOR = 1
+_OF_STATEMENT = frozenset({COM_EXECUTE, COM_LONG_DATA, COM_CLOSE, COM_RESET, COM_FETCH})
+_LAST_PREPARED = b"\xff\xff\xff\xff"
+"""MariaDB's clients send COM_STMT_EXECUTE without waiting for the number that COM_STMT_PREPARE returns."""
 _WATCH_AFTER_S = 0.1
+_REPORT_S = 1.0
 _OWN = re.compile(rb"(?i)\b(?:kill|processlist|warnings|errors)\b")
 _CHANGE_S = 30.0
+_INTEGER_SIZES = {1: 1, 2: 2, 3: 4, 8: 8, 9: 4}
 
 
 class Session:
@@ -80,6 +85,8 @@ class Session:
         self._engine, self._registry, self._usage, self._limits = engine, registry, usage, limits
         self._login, self._door = Login(client, home, door, self._enter), door
         self._prepared: dict[int, Prepared] = {}
+        self._asked: dict[int, bytes] = {}
+        self._last_prepared: int | None = None
         self._diagnostics: Diagnostics | None = None
         self._multi = False
         self._idle = False
@@ -144,6 +151,7 @@ class Session:
         for prepared in self._prepared.values():
             prepared.close_cursor()
         self._prepared.clear()
+        self._asked.clear()
 
     async def _command(self, payload: bytes) -> None:
         self.client.more = False
@@ -165,6 +173,8 @@ class Session:
             raise ClientGone
 
     async def _serve(self, code: int, payload: bytes) -> None:
+        if code in _OF_STATEMENT and payload[1:5] == _LAST_PREPARED and self._last_prepared is not None:
+            payload = payload[:1] + self._last_prepared.to_bytes(4, "little") + payload[5:]
         if code == COM_QUERY:
             await self._query(payload[1:])
         elif code == COM_PREPARE:
@@ -175,6 +185,7 @@ class Session:
             await self._long_data(payload)
         elif code == COM_CLOSE:
             closed = self._prepared.pop(_statement_id(payload), None)
+            self._asked.pop(_statement_id(payload), None)
             if closed is not None:
                 closed.close_cursor()
             await self.home.send(packet(payload, 0))
@@ -301,12 +312,13 @@ class Session:
             self._diagnostics = kept
             await self._statement(sql)  # the table was published a moment ago
 
-    async def _show(self, sql: bytes, rows: list[list[bytes | None]]) -> None:
+    async def _show(self, sql: bytes, rows: list[list[bytes | None]], binary: bool = False) -> None:
         """Answer SHOW WARNINGS from what was kept, under the home server's own columns."""
         found = await self.home.table(sql)
         await self.client.columns(found.columns, self.home.status)
+        kinds = [ColumnDefinition.decode(column).type for column in found.columns]
         for row in rows:
-            await self.client.packet(text_row(row))
+            await self.client.packet(binary_row(row, kinds) if binary else text_row(row))
         await self.client.end(0, self.home.status)
 
     def _engine_run(
@@ -329,7 +341,12 @@ class Session:
         query.task = asyncio.ensure_future(work)
         others = [
             asyncio.ensure_future(item)
-            for item in (self.client.gone.wait(), self.home.wait_closed(), self._watch(query, sql))
+            for item in (
+                self.client.gone.wait(),
+                self.home.wait_closed(),
+                self._watch(query, sql),
+                self._report(query),
+            )
         ]
         try:
             await asyncio.wait(
@@ -359,6 +376,14 @@ class Session:
             self._usage.end(self.user)
             self.client.limit_rows(0)
 
+    async def _report(self, query: RunningQuery) -> None:
+        """Tell a client that wants to know how far its query is, until rows come."""
+        while self.client.progresses and not self.client.started:
+            await asyncio.sleep(_REPORT_S)
+            stage = 2 if query.chunks_done >= query.chunks_total > 0 else 1
+            percent = 100 * query.chunks_done / max(1, query.chunks_total)
+            await self.client.progress(stage, 2, percent, query.state())
+
     def _check_done(self, task: asyncio.Task[None], query: RunningQuery, out: Reply) -> None:
         """Raise what ended a query, unless its answer had been sent to the end by then."""
         failed = task.cancelled() or task.exception() is not None
@@ -383,6 +408,7 @@ class Session:
     # prepared statements -------------------------------------------------------------------------
 
     async def _prepare(self, sql: bytes) -> None:
+        self._last_prepared = None
         route = await self._engine.decide(self, sql)
         native = sql
         if isinstance(route, Distributed):
@@ -393,18 +419,18 @@ class Session:
             raise SkyError(UNKNOWN_COMMAND)
         seen = await self.home.relay(bytes((COM_PREPARE,)) + native, ReplyKind.PREPARE, self.client)
         for event in seen:
+            if isinstance(event, PreparedEvent):
+                self._last_prepared = event.statement_id
             if isinstance(event, PreparedEvent) and isinstance(route, Distributed):
                 self._prepared[event.statement_id] = Prepared(sql, route, event.parameters)
+            elif isinstance(event, PreparedEvent) and (_OWN.search(sql) or QUESTIONS.search(sql)):
+                self._asked[event.statement_id] = sql
 
     async def _execute(self, payload: bytes) -> None:
         prepared = self._prepared.get(_statement_id(payload))
         if prepared is None:
-            self.settings_dirty = True
-            self._diagnostics = None
-            try:
-                await self.home.relay(payload, ReplyKind.QUERY, self.client)
-            except Trapped:
-                raise trap_error() from None
+            if not await self._execute_question(payload):
+                await self._execute_at_home(payload)
             return
         prepared.close_cursor()
         parameters = prepared.bind(payload)
@@ -425,6 +451,37 @@ class Session:
             prepared.cursor = None
             cursor.close()
             raise
+
+    async def _execute_at_home(self, payload: bytes) -> None:
+        self.settings_dirty = True
+        self._diagnostics = None
+        try:
+            await self.home.relay(payload, ReplyKind.QUERY, self.client)
+        except Trapped:
+            raise trap_error() from None
+
+    async def _execute_question(self, payload: bytes) -> bool:
+        """Answer a prepared statement that is about the one before; return False if it is no such."""
+        sql = self._asked.get(_statement_id(payload))
+        if sql is None:
+            return False
+        kill = _KILL.match(sql)
+        if kill is not None:
+            await self._kill(sql, int(kill["id"]))
+            return True
+        shown = self._diagnostics.show(sql) if self._diagnostics is not None else None
+        if shown is not None:
+            await self._show(sql, shown.rows, binary=True)
+            return True
+        filled = self._filled(sql)
+        if filled == sql:
+            return False
+        number = await self.home.prepare(filled)
+        try:
+            await self._execute_at_home(payload[:1] + number.to_bytes(4, "little") + payload[5:])
+        finally:
+            await self.home.send(packet(bytes((COM_CLOSE,)) + number.to_bytes(4, "little"), 0))
+        return True
 
     async def _fetch(self, payload: bytes) -> None:
         number = _statement_id(payload)
@@ -484,6 +541,17 @@ def _statement_id(payload: bytes) -> int:
     if len(payload) < 5:
         raise PacketError("statement id missing")
     return int.from_bytes(payload[1:5], "little")
+
+
+def binary_row(values: list[bytes | None], kinds: list[int]) -> bytes:
+    """Return a binary-protocol row of small integers and texts, given as text."""
+    nulls = sum(1 << (index + 2) for index, value in enumerate(values) if value is None)
+    out = bytearray(b"\0" + nulls.to_bytes((len(values) + 9) // 8, "little"))
+    for value, kind in zip(values, kinds, strict=True):
+        if value is not None:
+            size = _INTEGER_SIZES.get(kind)
+            out += lenenc_bytes(value) if size is None else int(value).to_bytes(size, "little")
+    return bytes(out)
 
 
 def text_row(values: list[bytes | None]) -> bytes:

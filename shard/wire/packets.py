@@ -126,6 +126,8 @@ class ColumnDefinition:
         for _ in range(6):
             text, at = read_lenenc_bytes(payload, at)
             texts.append(text)
+        if len(payload) - at > 13:  # MariaDB's extended metadata
+            _, at = read_lenenc_bytes(payload, at)
         _, at = read_lenenc_int(payload, at)
         if at + 10 > len(payload):
             raise PacketError("column definition cut short")

@@ -89,9 +89,16 @@ class PreparedEvent:
     parameters: int
 
 
-Event = OkEvent | ErrEvent | LocalInfile | ColumnsEvent | RowsEvent | EndEvent | PreparedEvent
+@dataclass(frozen=True, slots=True)
+class ProgressEvent:
+    """The server says how far it is (MariaDB's progress reports); the reply goes on."""
+
+
+Event = OkEvent | ErrEvent | LocalInfile | ColumnsEvent | RowsEvent | EndEvent | PreparedEvent | ProgressEvent
 
 CURSOR_EXISTS = 0x0040
+PROGRESS = b"\xff\xff"
+"""The error number that makes an ERR packet a progress report."""
 
 
 class ReplyScanner:
@@ -196,6 +203,9 @@ class ReplyScanner:
         self.done = not more
 
     def _error(self, payload: bytes, events: list[Event]) -> None:
+        if payload[1:3] == PROGRESS:
+            events.append(ProgressEvent())
+            return
         events.append(ErrEvent(Err.decode(payload)))
         self.done = True
 
@@ -272,14 +282,19 @@ class ReplyScanner:
         events.append(PreparedEvent(int.from_bytes(payload[1:5], "little"), columns, parameters))
         eof = 0 if self.deprecate_eof else 1
         self._sections = [count + eof for count in (parameters, columns) if count]
+        self._wanted, self._definitions = columns, []
         self._state = "sections"
         self.done = not self._sections
 
     def _section(self, payload: bytes, events: list[Event]) -> None:
+        if len(self._sections) == 1 and len(self._definitions) < self._wanted:
+            self._definitions.append(payload)
         self._sections[0] -= 1
         if self._sections[0] == 0:
             self._sections.pop(0)
         self.done = not self._sections
+        if self.done and self._wanted:
+            events.append(ColumnsEvent(tuple(self._definitions)))
 
     def _field(self, payload: bytes, events: list[Event]) -> None:
         if payload[0] == 0xFF:

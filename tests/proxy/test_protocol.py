@@ -448,3 +448,101 @@ def test_a_session_is_in_step_whenever_its_query_is_killed(raw):
         assert outcome(victim) in (1, 1317)
         text = f"still {number}"
         assert victim.query(f"SELECT '{text}'").rows == [(text.encode(),)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "values"),
+    [
+        ("SELECT starId, name, d FROM lab.Star WHERE starId IN (?, ?, ?) AND name <> ? ORDER BY starId", (3, 7, 12, "a b")),
+        ("SELECT kind, COUNT(*) FROM lab.Star WHERE d > ? AND dt > ? GROUP BY kind ORDER BY kind", (-500.5, "2024-02-29 12:34:30")),
+        ("SELECT kind, SUM(d * ?), MAX(CONCAT(name, ?)) FROM lab.Star WHERE g <=> ? GROUP BY kind ORDER BY 1", (3, "ä'\\", None)),
+        ("SELECT COUNT(*), ?, SUM(starId) FROM lab.Star WHERE name = ?", ("x\\'y", "ANGSTROM")),
+        ("SELECT starId FROM lab.Star WHERE starId > ? ORDER BY d DESC, starId LIMIT 5", (100,)),
+        ("SELECT name FROM lab.Star WHERE starId IN (SELECT starId FROM lab.Visit WHERE n > ?) AND d < ? ORDER BY starId", (2000000000, 10.5)),
+    ],
+)  # fmt: skip
+def test_parameters_of_merged_statements(pair, sql, values):
+    found = []
+    for client in pair():
+        number, _, _ = client.prepare(sql)
+        found.append(
+            [(result.columns, result.rows) for result in (client.execute(number, values) for _ in range(2))]
+        )
+    assert [rows for _, rows in found[0]] == [rows for _, rows in found[1]]
+    assert found[0][0][1]
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["SHOW WARNINGS", "SHOW COUNT(*) WARNINGS", "SHOW ERRORS", "SELECT @@warning_count, @@error_count", "SELECT FOUND_ROWS()"],
+)  # fmt: skip
+def test_questions_may_be_prepared(pair, question):
+    found = []
+    for client in pair():
+        number, _, _ = client.prepare(question)
+        seen = []
+        statements = [
+            "SELECT objectId + '1x' FROM Object WHERE objectId < 4",
+            "SELECT nosuch FROM Object",
+            "SELECT 5",
+        ]
+        if "FOUND_ROWS" in question:  # an error keeps the count of the statement before
+            del statements[1]
+        for sql in statements:
+            client.command(b"\x03" + sql.encode())
+            assert outcome(client) in (3, 1054, 1)
+            seen.append(client.execute(number).rows)
+        found.append(seen)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET STATEMENT sql_select_limit = 3 FOR SELECT objectId FROM Object ORDER BY objectId",
+        "/* a */ SET STATEMENT sql_mode = 'ANSI_QUOTES', max_statement_time=60 FOR SELECT COUNT(\"objectId\") FROM Object",
+        "SET STATEMENT max_statement_time=0.3 FOR " + SLOW,
+        "SET STATEMENT nosuch=1 FOR SELECT COUNT(*) FROM Object",
+        "SET STATEMENT div_precision_increment=1 FOR SELECT COUNT(*) / 7 FROM Object",
+        "SET STATEMENT sql_select_limit = 1 FOR SHOW TABLES",
+    ],
+)
+def test_settings_of_one_statement(pair, sql):
+    found = []
+    for client in pair():
+        try:
+            found.append(client.query(sql).rows)
+        except ServerError as error:
+            found.append(error.args[:2])
+        assert client.query("SELECT @@sql_select_limit, @@max_statement_time").rows[0][1] == b"0.000000"
+    assert found[0] == found[1]
+
+
+def test_the_last_statement_prepared_is_executed_without_its_number(pair):
+    found = []
+    for client in pair():
+        client.prepare("SELECT COUNT(*) FROM Object WHERE objectId < ?")
+        found.append(client.execute(0xFFFFFFFF, [10]).rows)
+        client.prepare("SELECT 1")
+        found.append(client.execute(0xFFFFFFFF).rows)
+        with pytest.raises(ServerError):
+            client.prepare("SELECT nosuch FROM Object")
+        found.append(refused(client.execute, 0xFFFFFFFF))
+    assert found[:3] == found[3:]
+
+
+def test_progress_is_reported_to_who_asks(cluster, raw):
+    client = RawClient(cluster.port)
+    with client:
+        client.flags &= ~1  # MariaDB's own capabilities follow
+        client.own = 1
+        client.connect(database="hip")
+        killer = raw()
+        client.command(b"\x03" + SLOW.encode())
+        reports = [client.read(), client.read()]
+        killer.query(f"KILL QUERY {client.thread_id}")
+        assert all(
+            report.startswith(b"\xff\xff\xff\x01\x01\x02") and b"chunks" in report for report in reports
+        )
+        assert refused(client.read_ok) == 1317
+        assert client.query("SELECT COUNT(*) FROM Object").rows == [(b"118216",)]

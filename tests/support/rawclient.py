@@ -105,6 +105,7 @@ class RawClient:
         self.packed_seq = 0
         self.seq = 0
         self.flags = USUAL
+        self.own = 0  # MariaDB's own capabilities
         self.auth_ok = None
 
     def __enter__(self):
@@ -156,6 +157,8 @@ class RawClient:
 
     def read_ok(self):
         payload = self.read()
+        if payload[:1] == b"\xff" and payload[1:3] == b"\xff\xff":
+            return self.read_ok()  # a report of progress
         if payload[:1] == b"\xff":
             raise ServerError(payload)
         return payload
@@ -206,7 +209,7 @@ class RawClient:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         self.flags |= SSL
-        self.send(struct.pack("<IIB23x", self.flags, 1 << 24, 45))
+        self.send(struct.pack("<IIB19xI", self.flags, 1 << 24, 45, self.own))
         self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
         return self
 
@@ -222,7 +225,7 @@ class RawClient:
     def login(self, user, password, database=None, plugin=NATIVE):
         make = {NATIVE: native_answer, SHA2: sha2_answer}[plugin]
         auth = make(password, self.scramble)
-        payload = struct.pack("<IIB23x", self.flags, 1 << 24, 45) + user.encode() + b"\0"
+        payload = struct.pack("<IIB19xI", self.flags, 1 << 24, 45, self.own) + user.encode() + b"\0"
         payload += bytes((len(auth),)) + auth + (database.encode() + b"\0" if database else b"")
         self.send(payload + plugin.encode() + b"\0")
         self.dialogue(password, plugin)
