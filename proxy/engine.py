@@ -135,14 +135,24 @@ class Engine:
                 return route
         if verb in ("EXPLAIN", "DESCRIBE", "DESC", "ANALYZE"):
             return self._explain(session, text, tokens, settings, views)
+        return self._change(verb, text, tokens, settings, views)
+
+    def _change(
+        self, verb: str, text: str, tokens: list[Token], settings: SessionSettings, views: Views
+    ) -> Route:
+        """Return who answers a statement that is no query."""
         makes_table = verb == "CREATE" and any(token.upper == "TABLE" for token in tokens[:5])
         if verb in ("INSERT", "REPLACE", "SET", "DO", "UPDATE", "DELETE") or makes_table:
             stored = self._stored(text, tokens, settings, views)
             if stored is not None:
                 return stored
-            if any(classify.sharded_names(tokens, settings.database, catalogue.databases)) and not (
-                makes_table and not any(token.upper == "SELECT" for token in tokens)
-            ):
+            named = next(classify.sharded_names(tokens, settings.database, self._catalogue.databases), None)
+            if named is not None and makes_table and not any(token.upper == "SELECT" for token in tokens):
+                if any(token.upper == "LIKE" for token in tokens[: named[0]]):
+                    raise not_supported("CREATE TABLE … LIKE", "use CREATE TABLE … AS SELECT … LIMIT 0")
+                if any(token.upper == "TEMPORARY" for token in tokens[:4]):
+                    raise SkyError(READ_ONLY, verb="CREATE TEMPORARY TABLE", table=named[1])
+            elif named is not None:
                 raise not_supported(f"{verb} that reads", "store the rows it needs in a table of your own")
         return Home()
 

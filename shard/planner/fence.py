@@ -423,6 +423,8 @@ def parse(tokens: list[Token]) -> exp.Expression:
         raise SyntaxProblem(str(error)) from error
     if not isinstance(tree, exp.Expression):
         raise SyntaxProblem
+    for node in tree.walk():  # positions in a text that is not the user's: they make copies slow
+        node._meta = None
     holder = exp.Paren(this=tree)
     fence.restore(holder)
     restored = holder.this
