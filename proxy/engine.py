@@ -128,7 +128,7 @@ class Engine:
         self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views
     ) -> Route:
         """Return who answers a statement that is no SELECT."""
-        catalogue, verb = self._catalogue, classify.first_word(tokens)
+        verb = classify.first_word(tokens)
         if verb == "SET" and len(tokens) > 1 and tokens[1].upper == "STATEMENT":
             route = await self._under_settings(session, text, tokens, settings, views)
             if route is not None:

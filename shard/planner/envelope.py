@@ -102,7 +102,7 @@ def _cut(text: str, tokens: list[Token], stores: Stores, start: int | None) -> E
     at = tokens[start].start
     stop = tokens[end].start if end < len(tokens) else len(text)
     if any(token.upper == "SELECT" for token in tokens[end:]):
-        raise not_supported("a subquery after the SELECT of an INSERT that reads sharded tables")
+        raise not_supported("a subquery after the SELECT of an INSERT")
     return Envelope(stores, text[:at], text[at:stop], text[stop:])
 
 
