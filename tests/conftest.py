@@ -17,6 +17,7 @@ BUDGET_S = {
     SHARED: 60,
     "shard": 60,
     "proxy": 160,
+    "clients": 480,
     "backend": 30,
     "worker_agent": 30,
     "deploy": 45,

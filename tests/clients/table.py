@@ -28,9 +28,9 @@ def note_missing(client, why):
 
 def note_tests(client, what):
     """Note a check that is not a comparison of steps."""
-    RESULTS.setdefault(
-        client, {"equal": 0, "steps": 0, "modes": [], "seconds": 0.0, "explained": {}}
-    ).setdefault("checks", []).append(what)
+    entry = RESULTS.setdefault(client, {"equal": 0, "steps": 0, "modes": [], "seconds": 0.0, "explained": {}})
+    if what not in entry.setdefault("checks", []):
+        entry["checks"].append(what)
 
 
 def render(results):
