@@ -97,7 +97,8 @@ def line_ends(data: bytes, form: Format) -> Offsets:
     if form.escape is not None:
         # An escaped backslash hides nothing; after that, a backslash hides the next byte.
         data = data.replace(b"\\\\", b"..").replace(b"\\\n", b"..")
-        data = data.replace(b"\\" + form.quote.encode(), b"..") if form.quote else data
+        for special in (form.quote, form.delimiter if form.quote else None):
+            data = data.replace(b"\\" + special.encode(), b"..") if special else data
     raw = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(raw == ord("\n"))
     if form.quote is not None:

@@ -18,6 +18,7 @@ from backend.connection import RawConnection
 from skyshard.cluster import certificate, health, mariadb
 from skyshard.cluster import state as states
 from skyshard.cluster.local import free_port
+from tests.support.agents import until
 
 
 class PlainMariaDB:
@@ -133,6 +134,19 @@ class Inside:
     def process(self, name: str) -> psutil.Process:
         (pid,) = [process.pid for process in self.state.processes if process.name == name]
         return psutil.Process(pid)
+
+    async def renew(self, name: str) -> None:
+        """End a process; wait until its successor, which the supervisor starts, is healthy."""
+        old = self.process(name)
+        old.kill()
+
+        async def healthy() -> bool:
+            try:
+                return self.process(name).pid != old.pid and self.http(name, "/healthz")[0] == 200
+            except (OSError, ValueError, psutil.Error):
+                return False
+
+        await until(healthy, 60, pause=0.1)
 
     def server(self, name: str) -> Address:
         return health.server_address(self.directory, self.state, name)

@@ -8,7 +8,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shard.catalog.catalog_file import Format
@@ -76,6 +76,11 @@ def test_values_come_back_from_every_dialect(form, rows, size, end, last) -> Non
 
 
 @settings(max_examples=200, deadline=None)
+@example(
+    form=Format(delimiter=",", quote="'", escape="\\", null="\\N"),
+    values=[(",'", False), ("", False)],
+    size=1,
+)
 @given(
     form=st.sampled_from([f for f in DIALECTS if f.quote or f.escape]),
     values=st.lists(st.tuples(CHARS, st.booleans()), min_size=1, max_size=12),
