@@ -23,6 +23,7 @@ from shard.planner.plan import Gather, Part, PartialType, Plan, Sql, Strategy
 from shard.wire import frames
 from shard.wire.packets import ColumnDefinition
 
+_DOUBLE = 5
 _UNREFUSED = LENIENT.replace("=", "=CONCAT('ALLOW_INVALID_DATES,', ", 1).replace(" FOR ", ") FOR ")
 RESULT = f"{quote(SCRATCH_DATABASE)}.{quote('result')}"
 """The table of the session that holds the rows of a query whose statement stores them."""
@@ -30,10 +31,14 @@ RESULT = f"{quote(SCRATCH_DATABASE)}.{quote('result')}"
 
 @dataclass(frozen=True, slots=True)
 class Types:
-    """What must be known of a merge before it runs: types of the partials, and its final statement."""
+    """What must be known of a merge before it runs: types of the partials, and its final statement.
+
+    `rounded` are the partials that are DOUBLE with a fixed number of decimals: index → decimals.
+    """
 
     partial: list[PartialType]
     statement: Sql
+    rounded: Mapping[int, int]
 
 
 class Filler:
@@ -91,7 +96,7 @@ class Filler:
             raise TypeError("no merge in this plan")
         partial = [ColumnDefinition.decode(item) for item in await self.columns(request, merge.partial)]
         types = planner.shipped(plan, [PartialType(kind.type, kind.flags) for kind in partial])
-        return Types(types, merge.statement)
+        return Types(types, merge.statement, _rounded(partial))
 
     async def _part_types(self, request: Request, part: Part) -> Types:
         if part.plan.merge is not None:
@@ -99,7 +104,7 @@ class Filler:
         schema = part.schema if part.schema is not None else part.plan.native
         kinds = [ColumnDefinition.decode(item) for item in await self.columns(request, schema)]
         types = planner.shipped(part.plan, [PartialType(kind.type, kind.flags) for kind in kinds])
-        return Types(types, schema)
+        return Types(types, schema, _rounded(kinds))
 
     async def parts(self, desk: merging.Desk, request: Request, gather: Gather) -> tuple[int, int]:
         """Fill the tables of a gather; return (bytes moved, warnings of the workers)."""
@@ -125,7 +130,9 @@ class Filler:
         """Make and fill one gathered table; return (bytes moved in all, warnings of the workers)."""
         limit, total = request.session.gather_limit, moved
         if part.schema is not None:
-            await desk.make(merging.part_table(part, part.schema, gather.statement))
+            shape = [ColumnDefinition.decode(item) for item in await self.columns(request, part.schema)]
+            wide = {part.columns[index]: scale for index, scale in _rounded(shape).items()}
+            await desk.make(merging.part_table(part, part.schema, gather.statement, wide))
         else:  # the shadow of a logical table is filled
             await desk.run(Sql(f"DELETE FROM {part.target}"))
 
@@ -218,7 +225,7 @@ class Filler:
         merge = plan.merge
         if merge is None:
             raise TypeError("no merge in this plan")
-        await desk.make(merging.merge_table(merge))
+        await desk.make(merging.merge_table(merge, tuple(types.rounded)))
         async with self.dispatcher.run(self.work(request, plan, placement, types.partial)) as stream:
             loaded = await merging.load(desk, stream.whole_rows(), merging.Target.of(merge), types.partial)
         request.query.notes += stream.notes
@@ -277,6 +284,14 @@ class Filler:
             query.chunks_done = before + done
 
         return Work(query.query_id, job, dict(placement), limit, progress)
+
+
+def _rounded(columns: Sequence[ColumnDefinition]) -> dict[int, int]:
+    return {
+        index: column.decimals
+        for index, column in enumerate(columns)
+        if column.type == _DOUBLE and column.decimals < planner.NOT_FIXED
+    }
 
 
 def _template(sql: Sql, encoding: tuple[str, str]) -> frames.Template:

@@ -75,10 +75,18 @@ class Making:
         )
 
 
-def merge_table(merge: Merge) -> Making:
-    """Return how the merge table is made."""
+def merge_table(merge: Merge, rounded: Sequence[int] = ()) -> Making:
+    """Return how the merge table is made.
+
+    Parameters
+    ----------
+    rounded : sequence of int
+        Columns that MariaDB would make DOUBLE with a fixed number of decimals, where large values do not
+        fit and others change in their last digit; they are DOUBLE without.
+    """
     partial = Sql(f"{merge.partial.text} LIMIT 0", merge.partial.parameters)
-    return Making(MERGE_NAME, "", partial, _engine(merge.statement))
+    declared = ", ".join(f"{quote(f'p{index}')} DOUBLE" for index in rounded)
+    return Making(MERGE_NAME, f" ({declared})" if declared else "", partial, _engine(merge.statement))
 
 
 def _engine(statement: Sql) -> str:
@@ -91,9 +99,16 @@ def _engine(statement: Sql) -> str:
     return "InnoDB" if "DISTINCT" in words and "OFFSET" in words else ARIA
 
 
-def part_table(part: Part, schema: Sql, statement: Sql) -> Making:
-    """Return how a gathered part's table, which `statement` reads, is made: invisible columns, indexes."""
+def part_table(part: Part, schema: Sql, statement: Sql, rounded: Mapping[str, int]) -> Making:
+    """Return how a gathered part's table, which `statement` reads, is made: invisible columns, indexes.
+
+    Parameters
+    ----------
+    rounded : mapping
+        Columns that are DOUBLE with a fixed number of decimals, which are kept, with room for all values.
+    """
     declared = [f"{quote(name)} INT INVISIBLE" for name in part.hidden]
+    declared += [f"{quote(name)} DOUBLE(53,{scale})" for name, scale in rounded.items()]
     declared += [f"KEY ({quote(name)})" for name in part.keys[:16]]
     head = f" ({', '.join(declared)})" if declared else ""
     return Making(part.target, head, Sql(f"{schema.text} LIMIT 0", schema.parameters), _engine(statement))

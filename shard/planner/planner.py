@@ -176,17 +176,18 @@ def shipped(plan: Plan, types: Sequence[PartialType]) -> list[PartialType]:
 def merged(plan: Plan, decimals: Sequence[int]) -> Sql:
     """Return the merge's statement for an answer in text, whose columns have these numbers of decimals.
 
-    MariaDB writes STD and VARIANCE of integers and DECIMALs with a fixed number of decimals; the value
-    put together from partial results has all of them, and is rounded here as the server would.
+    MariaDB writes ROUND of a DOUBLE, and STD and VARIANCE of integers and DECIMALs, with a fixed number of
+    decimals; the value put together from partial results has all of them, and is rounded here as the
+    server would.
     """
     if not isinstance(plan.draft, Draft) or plan.draft.merge is None or plan.merge is None:
         raise TypeError("the plan has no merge")
-    if not plan.draft.spread or len(decimals) != len(plan.draft.merge.expressions):
+    if all(scale >= NOT_FIXED for scale in decimals) or len(decimals) != len(plan.draft.merge.expressions):
         return plan.merge.statement
     tree = plan.draft.merge.copy()
     items: list[exp.Expression] = []
     for item, scale in zip(tree.expressions, decimals, strict=True):
-        if scale >= NOT_FIXED or not any(True for _ in item.find_all(exp.Div)):
+        if scale >= NOT_FIXED:
             items.append(item)
             continue
         cast = exp.Anonymous(this="CAST", expressions=[item])

@@ -28,15 +28,11 @@ MERGE_TABLE = "merge_rows"
 
 @dataclass(slots=True)
 class Draft:
-    """The fragment as a tree, the merge as a tree, and what the proxy does itself.
-
-    `spread`: the merge puts standard deviations or variances together.
-    """
+    """The fragment as a tree, the merge as a tree, and what the proxy does itself."""
 
     fragment: exp.Select
     merge: exp.Select | None = None
     width: int = 0
-    spread: bool = False
     limit: int | None = None
     skip: int = 0
     layout: Layout | None = None
@@ -285,6 +281,12 @@ class _Splitter:
         keys = [(self._order_item(item.this), bool(item.args.get("desc"))) for item in self.order]
         groups = [(emit(item), self.partials.add(item)) for item in self.groups]
         self._group_texts = dict(groups)
+        if self.rollup:
+            selected = [emit(_bare(item)) for item in self.items]
+            if any(selected.count(text) > 1 for text in self._group_texts) or len(groups) > len(
+                self._group_texts
+            ):
+                raise not_supported("WITH ROLLUP of a column that is selected or grouped by twice")
         self._extra_groups: list[exp.Expression] = []
         self._any_value = False
         self._shifts: set[str] = set()
@@ -313,7 +315,7 @@ class _Splitter:
             merge.set("distinct", exp.Distinct())
         if self._shifts:
             self._add_shifts(merge, [column for _, column in groups])
-        return Draft(fragment, merge, len(self.partials.expressions), spread=bool(self._shifts))
+        return Draft(fragment, merge, len(self.partials.expressions))
 
     def _add_shifts(self, merge: exp.Select, groups: list[exp.Expression]) -> None:
         """Read the merge table through a window that adds every group's smallest mean."""

@@ -520,3 +520,9 @@ SELECT BINARY name, name = BINARY name FROM lab.Star WHERE starId < 30
 SELECT starId, CASE kind WHEN 'star' THEN 1 WHEN 'qso' THEN 2 END FROM lab.Star
 -- name: various 49
 SELECT JSON_OBJECT('id', starId, 'f', g) FROM lab.Star WHERE starId < 20
+-- name: large rounded numbers
+SELECT flags, MIN(ROUND(big + 0e0, 2)) AS low, MAX(ROUND(decl, 1)), ROUND(MAX(ra), 2) FROM lab.Star GROUP BY flags
+-- name: grouped by rounded numbers [ordered] [approx]
+SELECT ROUND(decl / 30, 1) AS zone, COUNT(*) FROM lab.Star GROUP BY zone ORDER BY zone
+-- name: rollup of a column that is selected twice
+SELECT t2.starId, t2.starId AS c2, COUNT(*) AS n FROM lab.Star t2 WHERE starId < 30 GROUP BY t2.starId, c2 WITH ROLLUP

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from shard.wire import rows
-from shard.wire.packets import ColumnDefinition
+from shard.wire.packets import INTEGER_TYPES, ColumnDefinition
 from tests.fuzz.tree import Node, Query
 
 _IGNORED_FLAGS = 2 | 4 | 8 | 16384 | 32768
 _STRINGS = frozenset({15, 247, 248, 249, 250, 251, 252, 253, 254})
-_TEXT = 253
+_TEXT, _INTEGER = 253, 8
 _FLOATING = frozenset({4, 5})
 _SIZES = {1: 1, 2: 2, 13: 2, 3: 4, 9: 4, 8: 8}
 _DECIMAL = frozenset({0, 246})
@@ -46,6 +46,8 @@ def shape(column: ColumnDefinition, nested: bool, outer: bool) -> tuple:
         flags &= ~1
     if column.type in _STRINGS and (nested or not column.schema):
         described: tuple = (_TEXT,)  # computed texts have other types and lengths in temporary tables
+    elif not column.schema and (nested or outer):  # and so have numbers, if empty tables make another plan
+        described = (_INTEGER if column.type in INTEGER_TYPES else column.type, flags, column.decimals)
     else:
         described = (column.type, column.length, flags, column.decimals)
     if nested:  # whether derived tables are merged into the query decides on original names

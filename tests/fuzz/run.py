@@ -175,7 +175,9 @@ class Runner:
     async def _cut(self, query: Query, binary: bool, tries: int = 300) -> Query:
         """Return the smallest query found that is still answered differently."""
         first = await self.compare(query, binary)
-        kind = _kind(first[0] or "")
+        if first[0] is None:
+            return query  # it was answered differently once only
+        kind = _kind(first[0])
         improved = True
         while improved and tries > 0:
             improved = False
