@@ -15,7 +15,7 @@ from functools import partial
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
-from proxy import classify, session_limits, table_status
+from proxy import classify, session_limits, table_status, writes
 from proxy.answer import Answerer
 from proxy.chunks import find_chunks
 from proxy.config import ProxyConfig
@@ -36,7 +36,7 @@ from proxy.session.engine import Distributed, Home, Local, Route
 from proxy.session.prepared import planner_values
 from proxy.session.session import Session, text_row
 from shard.catalog.model import Kind, Table
-from shard.errors import HOME_DOWN, INTERNAL, NOT_SUPPORTED, READ_ONLY, TIMEOUT, SkyError, not_supported
+from shard.errors import HOME_DOWN, INTERNAL, NOT_SUPPORTED, TIMEOUT, SkyError, not_supported
 from shard.planner import explain
 from shard.planner.envelope import find as find_envelope
 from shard.planner.fence import SyntaxProblem
@@ -106,13 +106,13 @@ class Engine:
             tokens = tokenize(text, settings.mode)
         except (LexError, UnicodeDecodeError):
             return Home()
-        target = classify.write_target(tokens, settings.database, catalogue.databases)
-        if target is not None:
-            raise SkyError(READ_ONLY, verb=target[0], table=target[1])
         verb = classify.first_word(tokens)
-        views = await self._views.definitions(text)
+        refused = writes.refusal(tokens, settings.database, catalogue.databases)
         if verb in ("PREPARE", "EXECUTE") and classify.CHANGES.search(sql):
-            raise SkyError(READ_ONLY, verb=f"{verb} of a change", table="…")
+            refused = writes.dynamic(tokens, settings.mode, settings.database, catalogue.databases)
+        if refused is not None:
+            raise refused
+        views = await self._views.definitions(text)
         if verb in ("SELECT", "WITH", "VALUES"):
             try:
                 return self._stored(text, tokens, settings, views) or self._select(
@@ -150,8 +150,6 @@ class Engine:
             if named is not None and makes_table and not any(token.upper == "SELECT" for token in tokens):
                 if any(token.upper == "LIKE" for token in tokens[: named[0]]):
                     raise not_supported("CREATE TABLE … LIKE", "use CREATE TABLE … AS SELECT … LIMIT 0")
-                if any(token.upper == "TEMPORARY" for token in tokens[:4]):
-                    raise SkyError(READ_ONLY, verb="CREATE TEMPORARY TABLE", table=named[1])
             elif named is not None:
                 raise not_supported(f"{verb} that reads", "store the rows it needs in a table of your own")
         return Home()

@@ -39,6 +39,13 @@ READ_ONLY = _define(
     "HY000",
     "Table '{table}' is sharded and read-only: {verb} cannot run on it; load data with 'skyshard ingest'",
 )
+CATALOGUE_READ_ONLY = _define(
+    "CATALOGUE_READ_ONLY",
+    1290,
+    "HY000",
+    "'{name}' belongs to a published catalogue and is read-only: {verb} cannot run on it; "
+    "load data with 'skyshard ingest'",
+)
 UNKNOWN_TABLE = _define("UNKNOWN_TABLE", 1146, "42S02", "Table '{database}.{table}' doesn't exist")
 RADIUS_TOO_WIDE = _define(
     "RADIUS_TOO_WIDE",

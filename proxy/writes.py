@@ -1,0 +1,202 @@
+"""Tells which statements would change a published catalogue, from their tokens alone.
+
+A catalogue's tables live on the workers and, replicated or as traps, at home. A write that reached only
+home would make one of its copies differ from the others, or turn a trap into a table that answers nothing,
+and queries would then be answered wrongly. So such statements are refused before home sees them, in
+routines' and events' bodies too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from shard.catalog.model import Database, Table
+from shard.errors import CATALOGUE_READ_ONLY, READ_ONLY, SkyError, not_supported
+from shard.planner.lexer import LexerMode, LexError, Token, TokenKind, tokenize, unquote
+
+_ENDS = {
+    "INSERT": frozenset({"SELECT", "VALUES", "VALUE", "SET", "WITH", "TABLE", "("}),
+    "REPLACE": frozenset({"SELECT", "VALUES", "VALUE", "SET", "WITH", "TABLE", "("}),
+    "UPDATE": frozenset({"SET"}),
+    "DELETE": frozenset({"WHERE", "ORDER", "LIMIT", "RETURNING"}),
+}
+"""Where the tables that a statement writes end; names in parentheses are only read."""
+_AFTER = {
+    "ALTER": frozenset({"TABLE", "EXISTS"}),
+    "LOAD": frozenset({"TABLE"}),
+    "CREATE": frozenset({"TABLE", "EXISTS", "SEQUENCE"}),
+}
+"""What stands before the table that a statement writes."""
+_HEAD = 9
+"""Tokens that the head of a CREATE has at most, up to the table's name."""
+_WHOLE = frozenset({"TRUNCATE", "DROP", "RENAME"})
+_SERVICE = frozenset({"OPTIMIZE", "REPAIR", "HANDLER"})
+"""Harmless on a replicated table, nothing to work on in a sharded one."""
+_VERBS = frozenset({*_ENDS, *_AFTER, *_WHOLE, *_SERVICE})
+_BLOCKS = frozenset({"BEGIN", "IF", "CASE", "LOOP", "WHILE", "REPEAT", "FOR"})
+_BODIES = frozenset({"PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "PACKAGE"})
+
+
+def refusal(
+    tokens: Sequence[Token], default: str | None, databases: Mapping[str, Database]
+) -> SkyError | None:
+    """Return the error of a statement that would change a catalogue; None for all others.
+
+    Parameters
+    ----------
+    tokens : sequence of Token
+        The statement's.
+    default : str or None
+        The session's database.
+    databases : mapping
+        The published ones by name.
+
+    Examples
+    --------
+    >>> refusal(tokenize("DROP DATABASE sky"), None, {"sky": None}).errno
+    1290
+    >>> refusal(tokenize("DROP DATABASE mine"), None, {"sky": None})
+    """
+    tokens = _inner(tokens)
+    verb = tokens[0].upper if tokens else ""
+    if verb in _VERBS:
+        found = _of_database(tokens, databases) or _of_tables(verb, tokens, default, databases)
+        if found is not None:
+            return found
+    if _has_body(tokens):
+        return _in_body(tokens, default, databases)
+    return None
+
+
+def _inner(tokens: Sequence[Token]) -> Sequence[Token]:
+    """Return the statement that a SET STATEMENT or ANALYZE runs, else all of it."""
+    words = [token.upper if token.kind is TokenKind.WORD else token.text for token in tokens]
+    if words[:2] == ["SET", "STATEMENT"] and "FOR" in words:
+        return tokens[words.index("FOR") + 1 :]
+    if words[:1] == ["ANALYZE"]:
+        return tokens[4:] if words[1:3] == ["FORMAT", "="] else tokens[1:]
+    return tokens
+
+
+def dynamic(
+    tokens: Sequence[Token], mode: LexerMode, default: str | None, databases: Mapping[str, Database]
+) -> SkyError | None:
+    """Return the error of a PREPARE or EXECUTE IMMEDIATE whose text is, or may be, a change."""
+    texts = [token for token in tokens if token.kind is TokenKind.STRING]
+    if len(texts) != 1 or (tokens[-1] is not texts[0] and "USING" not in {token.upper for token in tokens}):
+        return SkyError(READ_ONLY, verb=f"{tokens[0].upper} of a change", table="…")
+    mark, inner = texts[0].text[0], texts[0].text[1:-1]
+    text = inner.replace(mark * 2, mark)
+    if not mode.no_backslash_escapes:
+        text = text.replace("\\" + mark, mark)
+    try:
+        return refusal(tokenize(text, mode), default, databases)
+    except LexError:
+        return SkyError(READ_ONLY, verb=f"{tokens[0].upper} of a change", table="…")
+
+
+def _of_database(tokens: Sequence[Token], databases: Mapping[str, Database]) -> SkyError | None:
+    """Return the error of DROP, ALTER and CREATE OR REPLACE DATABASE."""
+    words = [token.upper for token in tokens[:4]]
+    verb = words[0]
+    replaced = verb == "CREATE" and words[1:3] == ["OR", "REPLACE"]
+    kind = words[3:4] if replaced else words[1:2]
+    if kind not in (["DATABASE"], ["SCHEMA"]) or not (replaced or verb in ("DROP", "ALTER")):
+        return None
+    for token in tokens[2:]:
+        if token.kind in (TokenKind.WORD, TokenKind.QUOTED) and unquote(token) in databases:
+            return SkyError(CATALOGUE_READ_ONLY, verb=verb, name=unquote(token))
+    return None
+
+
+def _of_tables(
+    verb: str, tokens: Sequence[Token], default: str | None, databases: Mapping[str, Database]
+) -> SkyError | None:
+    words = [token.upper for token in tokens]
+    for index, table in catalogue_names(tokens, default, databases):
+        if not _is_target(verb, words, index):
+            continue
+        if table.is_sharded:
+            return SkyError(READ_ONLY, verb=verb, table=table.name)
+        if verb not in _SERVICE:
+            return SkyError(CATALOGUE_READ_ONLY, verb=verb, name=table.name)
+    return _of_references(words, tokens, default, databases) if verb in ("CREATE", "ALTER") else None
+
+
+def _of_references(
+    words: Sequence[str], tokens: Sequence[Token], default: str | None, databases: Mapping[str, Database]
+) -> SkyError | None:
+    """Return the error of a foreign key to a catalogue's table: it would look at a trap, and hold it fast."""
+    if "REFERENCES" not in words:
+        return None
+    for index, _ in catalogue_names(tokens, default, databases):
+        if _before(words, index) == "REFERENCES":
+            return not_supported("a foreign key")
+    return None
+
+
+def _is_target(verb: str, words: Sequence[str], index: int) -> bool:
+    """Whether the name at `index` is one that the statement writes."""
+    if verb == "CREATE":
+        head = words[:_HEAD]
+        if "INDEX" in head and "TABLE" not in head:
+            return _before(words, index) == "ON"
+        if "REPLACE" not in head[:3] and "TEMPORARY" not in head[:4]:
+            return False  # home says that it exists
+        return index < _HEAD and _before(words, index) in _AFTER[verb]
+    if verb in _AFTER:
+        return _before(words, index) in _AFTER[verb]
+    if verb not in _ENDS:
+        return True
+    depth = 0
+    for word in words[:index]:
+        if depth == 0 and word in _ENDS[verb]:
+            return False
+        depth += (word == "(") - (word == ")")
+    return depth == 0
+
+
+def _before(words: Sequence[str], index: int) -> str:
+    """Return the word before a name, its database passed over."""
+    start = index - 2 if index >= 2 and words[index - 1] == "." else index
+    return words[start - 1] if start else ""
+
+
+def _has_body(tokens: Sequence[Token]) -> bool:
+    words = {token.upper for token in tokens[:12]}
+    first = tokens[0].upper if tokens else ""
+    return first in _BLOCKS or (first in ("CREATE", "ALTER") and not _BODIES.isdisjoint(words))
+
+
+def _in_body(
+    tokens: Sequence[Token], default: str | None, databases: Mapping[str, Database]
+) -> SkyError | None:
+    """Return the error of the first statement of a body that would change a catalogue."""
+    for index, token in enumerate(tokens[1:], 1):
+        following = tokens[index + 1].text if index + 1 < len(tokens) else ""
+        if (
+            token.kind is not TokenKind.WORD or token.upper not in _VERBS or following == "("
+            or tokens[index - 1].upper in ("BEFORE", "AFTER", "OR", "ON", "FOR")
+        ):  # fmt: skip
+            continue
+        end = next((at for at in range(index, len(tokens)) if tokens[at].text == ";"), len(tokens))
+        piece = tokens[index:end]
+        found = _of_database(piece, databases) or _of_tables(token.upper, piece, default, databases)
+        if found is not None:
+            return found
+    return None
+
+
+def catalogue_names(
+    tokens: Sequence[Token], default: str | None, databases: Mapping[str, Database]
+) -> Iterator[tuple[int, Table]]:
+    """Yield (token index, table) wherever a name could mean a catalogue's table, replicated ones too."""
+    for index, token in enumerate(tokens):
+        if token.kind not in (TokenKind.WORD, TokenKind.QUOTED):
+            continue
+        qualified = index >= 2 and tokens[index - 1].text == "."
+        database = unquote(tokens[index - 2]) if qualified else default
+        known = databases.get(database) if database is not None else None
+        found = known.table(unquote(token)) if known is not None else None
+        if found is not None:
+            yield index, found
