@@ -42,8 +42,8 @@ def shape(column: ColumnDefinition, nested: bool, outer: bool) -> tuple:
     flags = column.flags & ~_IGNORED_FLAGS & 0xFFFF
     if column.type not in _STRINGS:
         flags &= ~128
-    if nested or outer:  # a join turned around, a table read before, decide on NOT NULL
-        flags &= ~1
+    if nested or outer:  # a join turned around, a table read before, decide on NOT NULL and NO DEFAULT
+        flags &= ~(1 | 4096)
     if column.type in _STRINGS and (nested or not column.schema):
         described: tuple = (_TEXT,)  # computed texts have other types and lengths in temporary tables
     elif not column.schema and (nested or outer):  # and so have numbers, if empty tables make another plan
@@ -143,7 +143,7 @@ def difference(
 def columns_differ(query: Query, got: Answer, wants: list[Answer]) -> str | None:
     """Return the first column that is defined like that column in none of the answers wanted, or None."""
     text = query.root.render()
-    nested = text.count("SELECT ") > 1
+    nested = text.count("SELECT ") > 1 or "WITH ROLLUP" in text
     outer = " LEFT JOIN " in text or " RIGHT JOIN " in text
     for at, column in enumerate(got.columns):
         ours = shape(column, nested, outer)

@@ -459,7 +459,8 @@ class Generator:
         value = self.make.leaf(kind, cols)
         down = rng.choice(("", " DESC"))
         order = f" ORDER BY {', '.join(key + down for key in source.unique)}"
-        if name == "JSON" and kind != "S":  # some plans of MariaDB's call latin1 utf8mb4
+        # Some plans of MariaDB's call latin1 utf8mb4, and TRUE of a derived table 1.
+        if name == "JSON" and kind not in "SI":
             return text("JSON_ARRAYAGG(", value, order, ")"), "J"
         if name == "OBJECT" and len(source.unique) == 1:
             return text(f"MAX({source.unique[0]})"), self._free("S")
