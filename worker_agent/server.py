@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
+from shard.catalog.routines import create_htm_id
 from shard.errors import ServerError
 from shard.wire import frames
 from worker_agent import loader
@@ -85,6 +86,7 @@ class AgentServer:
         self.space = space
         self._floor = Floor(self.scheduler, self.pool, space, config.spool_job_bytes)
         self._boot = secrets.token_hex(8)
+        self._provided = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -149,10 +151,20 @@ class AgentServer:
             return False
         return True
 
+    async def _provide(self) -> None:
+        """Give the worker's MariaDB the function that fragments may call, once."""
+        if self._provided:
+            return
+        with contextlib.suppress(ConnectionLost, OSError):  # the job itself will say so
+            async with self.pool.lease() as connection:
+                await connection.run(create_htm_id())
+            self._provided = True
+
     async def _job(self, peer: Peer, job: frames.Job) -> None:
         if not job.chunks:
             await peer.send(frames.JobEnd())
             return
+        await self._provide()
         jobrun = JobRun(self._floor, job, peer.send)
         run = asyncio.ensure_future(jobrun.run())
         watch = asyncio.ensure_future(peer.peek())

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from shard.errors import BAD_ARGUMENT, SkyError, not_supported
+from shard.catalog.routines import HTM_ID
+from shard.errors import BAD_ARGUMENT, SkyError
 from shard.planner import sphere
 from shard.planner.constants import Value, number
 from shard.planner.templates import fill, use
@@ -200,7 +201,7 @@ def _htm_id(call: Call) -> exp.Expression:
     values = [number(node, call.values) for node in call.arguments]
     lon, lat, level = values
     if lon is None or lat is None or level is None:
-        raise not_supported("scisql_s2HtmId of columns", "only constants can be given an HTM id")
+        return exp.Anonymous(this=HTM_ID, expressions=list(call.arguments))
     if abs(lat) > 90 or not 0 <= level <= 24 or level != int(level):
         return exp.Paren(this=exp.Null())
     from shard.geometry.regions import htm_id

@@ -577,7 +577,9 @@ def _keep_headers(tree: exp.Select, headers: list[str | None]) -> None:
     items: list[exp.Expression] = []
     for item, header in zip(tree.expressions, headers, strict=True):
         bare = item.unnest() if isinstance(item, exp.Paren) else item
-        named = isinstance(bare, (exp.Alias, exp.Column, exp.Star, exp.Literal, exp.Null, exp.Boolean))
+        named = isinstance(bare, (exp.Alias, exp.Column, exp.Star))
+        if isinstance(bare, (exp.Literal, exp.Null, exp.Boolean)):  # as it was written, or a folded call
+            named = "scisql_" not in (header or "").lower()
         named = named or (header is not None and _INTRODUCED.match(header) is not None)
         if header and not named:
             items.append(exp.Alias(this=item, alias=exp.to_identifier(header[:255], quoted=True)))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lsst import sphgeom
 
 from backend.connection import RawConnection
 from shard.errors import ServerError
@@ -136,5 +137,27 @@ async def test_medians(cluster):
             (await connection.fetch("SELECT scisql_median(flux) FROM Visit WHERE starId = 3"))[0][0]
         ) == pytest.approx(np.median(flux), rel=1e-14)
         assert await connection.fetch("SELECT scisql_median(flux) FROM Visit WHERE starId < 0") == [[None]]
+    finally:
+        await connection.close()
+
+
+async def test_htm_ids_of_columns(cluster):
+    """scisql_s2HtmId of columns against lsst-sphgeom, on the workers and at home."""
+    connection = await RawConnection.open(cluster.address, "hip")
+    try:
+        for level in (0, 7, 20):
+            pixels = sphgeom.HtmPixelization(level)
+            found = await connection.fetch(
+                f"SELECT ra, decl, scisql_s2HtmId(ra, decl, {level}) FROM Object WHERE objectId < 2000"
+            )
+            assert len(found) > 1500
+            for ra, decl, number in found:
+                place = sphgeom.UnitVector3d(sphgeom.LonLat.fromDegrees(float(ra), float(decl)))
+                assert int(number) == pixels.index(place)
+        assert await connection.fetch(
+            "SELECT scisql_s2HtmId(a, 1, 5), scisql_s2HtmId(a, 91 + a, 5), scisql_s2HtmId(a, 0, 25), "
+            "scisql_s2HtmId(NULL, a, 5) FROM (SELECT 7 AS a) x"
+        ) == [[str(sphgeom.HtmPixelization(5).index(sphgeom.UnitVector3d(
+            sphgeom.LonLat.fromDegrees(7, 1)))).encode(), None, None, None]]  # fmt: skip
     finally:
         await connection.close()

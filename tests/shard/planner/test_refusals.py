@@ -22,7 +22,6 @@ STATEMENTS = [
     "SELECT LOAD_FILE('f') FROM Object",
     "SELECT FOUND_ROWS(), objectId FROM Object",
     "SELECT objectId INTO OUTFILE 'f' FROM Object",
-    "SELECT scisql_s2HtmId(ra, decl, 10) FROM Object",
     "SELECT scisql_median(mag), COUNT(*) FROM Object GROUP BY flags WITH ROLLUP",
     "SELECT scisql_percentile(mag, 200) FROM Object",
     "SELECT scisql_nothing(ra) FROM Object",
