@@ -53,6 +53,8 @@ log = logging.getLogger("skyshard.query")
 
 _LAST = re.compile(rb"(?i)row_count|found_rows|warning|errors|diagnostics|last_insert_id")
 """What asks for what the last statement left behind."""
+_TEMPORARY = re.compile(rb"(?i)\b(?:temporary|call|execute)\b")
+"""What may make a temporary table of the session, which a service connection does not see."""
 _VIEW = re.compile(rb"(?i)\bview\b")
 
 
@@ -183,6 +185,7 @@ class Engine:
             self._views_changed = False
             await self._find_views()
         self._views_changed = _VIEW.search(sql) is not None  # this statement may make one
+        session.temporaries = session.temporaries or _TEMPORARY.search(sql) is not None
 
     async def refresh(self) -> bool:
         """Read the catalogue and the views over it again; return whether they have changed."""
@@ -349,6 +352,8 @@ class Engine:
     ) -> int:
         session.client.like = await session.home.check(statement.native)
         values = await session_values.read(session.home, statement.statement.needs)
+        if statement.statement.tree is None and session.temporaries:
+            raise not_supported("this statement's syntax in a session that may have temporary tables")
         own = await own_tables.read(session.home, statement.statement.own, session.ship_limit)
         limit = settings.limit if statement.envelope is None else None
         plan = self._over(statement.statement, own).plan(

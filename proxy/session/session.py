@@ -96,6 +96,7 @@ class Session:
         self.gather_limit = DEFAULT_GATHER_LIMIT
         self.ship_limit = DEFAULT_SHIP_LIMIT
         self.leftovers: tuple[str, ...] = ()
+        self.temporaries = False
         self.mode = LexerMode()
 
     @property
