@@ -34,6 +34,7 @@ _WANTED: dict[Kind, tuple[str, ...]] = {
     Kind.MATCH: ("directors",),
     Kind.REPLICATED: (),
 }
+_KINDS = "it must be one of " + ", ".join(kind.value for kind in _WANTED)
 _ALLOWED: dict[Kind, frozenset[str]] = {
     Kind.DIRECTOR: frozenset({"key", "longitude", "latitude", "chunk_files"}),
     Kind.DEPENDENT: frozenset({"key", "director", "director_key", "longitude", "latitude", "chunk_files"}),
@@ -260,7 +261,7 @@ def _explain(message: str, data: object) -> tuple[tuple[str | int, ...], str]:
     if missing := re.search(r"missing required field `(.+?)`", text):
         return tuple(path), f"key '{missing[1]}' is missing"
     if text.startswith("Invalid enum value") and path and path[-1] == "kind":
-        text += "; it must be one of " + ", ".join(kind.value for kind in Kind)
+        text += "; " + _KINDS
     return tuple(path), text
 
 
@@ -304,6 +305,8 @@ _Fault = tuple[tuple[str | int, ...], str]
 
 def _faults(found: CatalogFile, table: TableSpec) -> Iterator[_Fault]:
     """Yield (place below the table, what is wrong)."""
+    if table.kind not in _WANTED:
+        yield ("kind",), f"invalid kind '{table.kind.value}'; {_KINDS}"
     yield from _name_faults(found, table)
     yield from _key_faults(table)
     yield from _director_faults(found, table)

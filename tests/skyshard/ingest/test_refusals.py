@@ -121,6 +121,11 @@ def test_a_dependent_without_a_director_is_named(lab: Lab, write: Writer, key: s
     ("tables", "line", "message"),
     [
         ((STAR % "INT").replace("kind:", "colour: red, kind:"), 4, "tables[0].colour: unknown key"),
+        (
+            STAR.replace("kind: director", "kind: own") % "INT",
+            4,
+            "table 'Star': invalid kind 'own'; it must be one of director, dependent, match, replicated",
+        ),
         ((STAR % "INT").replace("ra,", "raa,"), 4, "longitude: there is no column 'raa'"),
         (STAR % "NUMBER", 5, "columns.x: "),
         ((STAR % "INT").replace("star.csv", "none.csv"), 4, "none.csv does not exist"),
