@@ -18,7 +18,7 @@ from shard.errors import FRAGMENT_FAILED, INTERNAL, WORKER_DOWN, WORKER_LOST, Se
 from shard.wire import frames, rows
 from shard.wire.packets import same_encoding
 
-_CHUNK_NAME = re.compile(r"(?P<table>\w+?)(?:FullOverlap)?_\d+\b")
+_CHUNK_NAME = re.compile(rb"`((?:[^`]|``)+)_\Z")
 _SCRATCH = re.compile(r"[`']?skyshard_scratch[`']?\.")
 
 
@@ -62,6 +62,7 @@ class RowStream:
         self._within: int | None = None  # the job of which the queue's end holds a row in part
         self._deferred: dict[int, list[RowBlock]] = {}  # other jobs' blocks meanwhile
         self._counted = 0
+        self._chunk_tables = chunk_tables(work.job)
         self._moved = asyncio.Event()
         self.columns: tuple[frames.ColumnType, ...] | None = None
         self.warnings = 0
@@ -153,7 +154,7 @@ class RowStream:
                 self._rows(start.job, header, body)
             elif isinstance(header, frames.BatchEnd):
                 self.warnings = min(65535, self.warnings + header.warnings)
-                self.notes += [frames.Note(n.level, n.code, _scrubbed(n.message)) for n in header.notes]
+                self.notes += [frames.Note(n.level, n.code, self._scrubbed(n.message)) for n in header.notes]
                 self._obey(self._core.batch_end(start.job, header.batch, header.chunks))
                 self._work.on_progress(self._core.done)
             elif isinstance(header, frames.Columns):
@@ -200,10 +201,16 @@ class RowStream:
             raise SkyError(INTERNAL, query_id=self._work.query_id)
 
     def _failure(self, failed: frames.Failed, worker: int) -> SkyError:
-        text = _scrubbed(failed.message)
+        text = self._scrubbed(failed.message)
         if failed.errno in (2013, 1429):
             return SkyError(FRAGMENT_FAILED, worker=self._name(worker), message=text)
         return ServerError(failed.errno, failed.sqlstate, text)
+
+    def _scrubbed(self, text: str) -> str:
+        """Return a worker's message without the names of chunk and scratch tables."""
+        if self._chunk_tables is not None:
+            text = self._chunk_tables.sub(r"\g<table>", text)
+        return _SCRATCH.sub("", text)
 
     def __aiter__(self) -> AsyncIterator[RowBlock]:
         return self._blocks()
@@ -248,9 +255,21 @@ class RowStream:
         self._counted = 0
 
 
-def _scrubbed(text: str) -> str:
-    """Return a worker's message without the names of chunk and scratch tables."""
-    return _SCRATCH.sub("", _CHUNK_NAME.sub(r"\g<table>", text))
+def chunk_tables(job: frames.Job) -> re.Pattern[str] | None:
+    """Return what the names of a job's chunk tables look like in messages; None if it has none.
+
+    Only these are taken out: a text or a column of the user's may well end in a number, too.
+    """
+    pieces = [piece for template in (*job.setup, job.main) for piece in template.segments[:-1]]
+    found = {
+        match[1].replace(b"``", b"`").decode("utf-8", "replace")
+        for match in map(_CHUNK_NAME.search, pieces)
+        if match
+    }
+    names = "|".join(
+        re.escape(name.removesuffix("FullOverlap")) for name in sorted(found, key=len, reverse=True)
+    )
+    return re.compile(rf"(?<!\w)(?P<table>{names})(?:FullOverlap)?_\d+\b") if found else None
 
 
 class Dispatcher:

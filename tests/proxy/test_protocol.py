@@ -326,6 +326,7 @@ def test_found_rows_and_row_count(pair):
         "SELECT COUNT(*) FROM Object; SELECT FOUND_ROWS(); SELECT COUNT(*) FROM Object WHERE objectId < 10;",
         "SET @a = 5; SELECT @a; SELECT COUNT(*) FROM Object; USE hip; SELECT DATABASE()",
         "SELECT objectId + '1x' FROM Object WHERE objectId = 3; SHOW WARNINGS",
+        "SELECT CAST('seen_12' AS INT) FROM Object WHERE objectId = 3; SHOW WARNINGS",
         "SELECT 1; SELECT nosuch FROM Object; SELECT 2",
         "SELECT COUNT(*) FROM Object; SELECT nosuch; SELECT 2",
         "SELECT COUNT(*) FROM Object; ; SELECT 2",

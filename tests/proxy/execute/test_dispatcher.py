@@ -3,18 +3,19 @@
 import asyncio
 import time
 
+import msgspec
 import pytest
 
 from backend.agent_link import AgentPool
 from proxy.execute.budget import ByteBudget
-from proxy.execute.dispatcher import Dispatcher, RowStream, Work
+from proxy.execute.dispatcher import Dispatcher, RowStream, Work, chunk_tables
 from shard.catalog.model import Worker
 from shard.errors import SkyError
 from shard.wire import frames
 from skyshard.cluster.local import free_port
 from tests.support.agents import serving
 
-JOB = frames.Job(query_id=1, database="d", main=frames.Template((b"SELECT 1",)), chunks=[])
+JOB = frames.Job(query_id=1, database="d", main=frames.Template((b"SELECT 1 FROM `Object_", b"`")), chunks=[])
 ROW = b"\x02\x00\x00\x01\x011"
 
 
@@ -166,3 +167,14 @@ def test_one_query_has_a_third_of_the_budget():
     budget.give(1)
     assert room.is_set()
     assert not budget.full()
+
+
+def test_only_names_of_chunk_tables_are_taken_out_of_messages():
+    template = frames.Template(
+        (b"SELECT 1 FROM `d`.`Ob-ject_", b"`, `skyshard_scratch`.`NearFullOverlap_", b"` WHERE c = ", b"")
+    )
+    pattern = chunk_tables(msgspec.structs.replace(JOB, main=template))
+    message = "'`d`.`Ob-ject_33`.`flux_2`', 'seen_12', NearFullOverlap_7.x, Near_7"
+    assert pattern.sub(r"\g<table>", message) == "'`d`.`Ob-ject`.`flux_2`', 'seen_12', Near.x, Near"
+    bare = msgspec.structs.replace(JOB, main=frames.Template((b"SELECT 1",)))
+    assert chunk_tables(bare) is None
