@@ -31,7 +31,7 @@ class Mentions:
     def of(
         databases: Mapping[str, Database], version: int, views: Iterable[tuple[str, str]] = ()
     ) -> Mentions:
-        """Return the pattern for a catalogue and the views that read its sharded tables."""
+        """Return the pattern for a catalogue and the views that read its tables."""
         names = {
             re.escape(name.encode())
             for database in databases.values()

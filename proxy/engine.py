@@ -85,7 +85,8 @@ class Engine:
         """Whether a text could be about sharded tables, or use skyshard's functions."""
         catalogue = self._catalogue
         if self._mentions.version != catalogue.version:
-            self._mentions = classify.Mentions.of(catalogue.databases, catalogue.version, self._views.names)
+            names = self._views.names | self._views.replicated
+            self._mentions = classify.Mentions.of(catalogue.databases, catalogue.version, names)
         return self._mentions.pattern.search(sql) is not None
 
     async def decide(self, session: Session, sql: bytes) -> Route:
@@ -109,9 +110,10 @@ class Engine:
         except (LexError, UnicodeDecodeError):
             return Home()
         verb = classify.first_word(tokens)
-        refused = writes.refusal(tokens, settings.database, catalogue.databases)
+        published = writes.Published(catalogue.databases, self._views.replicated)
+        refused = writes.refusal(tokens, settings.database, published)
         if verb in ("PREPARE", "EXECUTE") and classify.CHANGES.search(sql):
-            refused = writes.dynamic(tokens, settings.mode, settings.database, catalogue.databases)
+            refused = writes.dynamic(tokens, settings.mode, settings.database, published)
         if refused is not None:
             raise refused
         views = await self._views.definitions(text)

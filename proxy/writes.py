@@ -9,6 +9,7 @@ routines' and events' bodies too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from shard.catalog.model import Database, Table
 from shard.errors import CATALOGUE_READ_ONLY, READ_ONLY, SkyError, not_supported
@@ -30,6 +31,8 @@ _AFTER = {
 _HEAD = 9
 """Tokens that the head of a CREATE has at most, up to the table's name."""
 _WHOLE = frozenset({"TRUNCATE", "DROP", "RENAME"})
+_ROWS = frozenset({*_ENDS, "LOAD"})
+"""What changes a table that is named by a view of it."""
 _SERVICE = frozenset({"OPTIMIZE", "REPAIR", "HANDLER"})
 """Harmless on a replicated table, nothing to work on in a sharded one."""
 _VERBS = frozenset({*_ENDS, *_AFTER, *_WHOLE, *_SERVICE})
@@ -37,9 +40,15 @@ _BLOCKS = frozenset({"BEGIN", "IF", "CASE", "LOOP", "WHILE", "REPEAT", "FOR"})
 _BODIES = frozenset({"PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "PACKAGE"})
 
 
-def refusal(
-    tokens: Sequence[Token], default: str | None, databases: Mapping[str, Database]
-) -> SkyError | None:
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What may not be changed: databases by name, and views (database, name) that replicated tables show in."""
+
+    databases: Mapping[str, Database]
+    views: frozenset[tuple[str, str]] = frozenset()
+
+
+def refusal(tokens: Sequence[Token], default: str | None, published: Published) -> SkyError | None:
     """Return the error of a statement that would change a catalogue; None for all others.
 
     Parameters
@@ -48,23 +57,17 @@ def refusal(
         The statement's.
     default : str or None
         The session's database.
-    databases : mapping
-        The published ones by name.
-
-    Examples
-    --------
-    >>> refusal(tokenize("DROP DATABASE sky"), None, {"sky": None}).errno
-    1290
-    >>> refusal(tokenize("DROP DATABASE mine"), None, {"sky": None})
+    published : Published
+        What may not be changed.
     """
     tokens = _inner(tokens)
     verb = tokens[0].upper if tokens else ""
     if verb in _VERBS:
-        found = _of_database(tokens, databases) or _of_tables(verb, tokens, default, databases)
+        found = _of_database(tokens, published) or _of_tables(verb, tokens, default, published)
         if found is not None:
             return found
     if _has_body(tokens):
-        return _in_body(tokens, default, databases)
+        return _in_body(tokens, default, published)
     return None
 
 
@@ -79,7 +82,7 @@ def _inner(tokens: Sequence[Token]) -> Sequence[Token]:
 
 
 def dynamic(
-    tokens: Sequence[Token], mode: LexerMode, default: str | None, databases: Mapping[str, Database]
+    tokens: Sequence[Token], mode: LexerMode, default: str | None, published: Published
 ) -> SkyError | None:
     """Return the error of a PREPARE or EXECUTE IMMEDIATE whose text is, or may be, a change."""
     texts = [token for token in tokens if token.kind is TokenKind.STRING]
@@ -90,12 +93,12 @@ def dynamic(
     if not mode.no_backslash_escapes:
         text = text.replace("\\" + mark, mark)
     try:
-        return refusal(tokenize(text, mode), default, databases)
+        return refusal(tokenize(text, mode), default, published)
     except LexError:
         return SkyError(READ_ONLY, verb=f"{tokens[0].upper} of a change", table="…")
 
 
-def _of_database(tokens: Sequence[Token], databases: Mapping[str, Database]) -> SkyError | None:
+def _of_database(tokens: Sequence[Token], published: Published) -> SkyError | None:
     """Return the error of DROP, ALTER and CREATE OR REPLACE DATABASE."""
     words = [token.upper for token in tokens[:4]]
     verb = words[0]
@@ -104,32 +107,36 @@ def _of_database(tokens: Sequence[Token], databases: Mapping[str, Database]) -> 
     if kind not in (["DATABASE"], ["SCHEMA"]) or not (replaced or verb in ("DROP", "ALTER")):
         return None
     for token in tokens[2:]:
-        if token.kind in (TokenKind.WORD, TokenKind.QUOTED) and unquote(token) in databases:
+        if token.kind in (TokenKind.WORD, TokenKind.QUOTED) and unquote(token) in published.databases:
             return SkyError(CATALOGUE_READ_ONLY, verb=verb, name=unquote(token))
     return None
 
 
 def _of_tables(
-    verb: str, tokens: Sequence[Token], default: str | None, databases: Mapping[str, Database]
+    verb: str, tokens: Sequence[Token], default: str | None, published: Published
 ) -> SkyError | None:
     words = [token.upper for token in tokens]
-    for index, table in catalogue_names(tokens, default, databases):
+    for index, table in catalogue_names(tokens, default, published.databases):
         if not _is_target(verb, words, index):
             continue
         if table.is_sharded:
             return SkyError(READ_ONLY, verb=verb, table=table.name)
         if verb not in _SERVICE:
             return SkyError(CATALOGUE_READ_ONLY, verb=verb, name=table.name)
-    return _of_references(words, tokens, default, databases) if verb in ("CREATE", "ALTER") else None
+    if verb in _ROWS:
+        for index, name in _views(tokens, default, published.views):
+            if _is_target(verb, words, index):
+                return SkyError(CATALOGUE_READ_ONLY, verb=verb, name=name)
+    return _of_references(words, tokens, default, published) if verb in ("CREATE", "ALTER") else None
 
 
 def _of_references(
-    words: Sequence[str], tokens: Sequence[Token], default: str | None, databases: Mapping[str, Database]
+    words: Sequence[str], tokens: Sequence[Token], default: str | None, published: Published
 ) -> SkyError | None:
     """Return the error of a foreign key to a catalogue's table: it would look at a trap, and hold it fast."""
     if "REFERENCES" not in words:
         return None
-    for index, _ in catalogue_names(tokens, default, databases):
+    for index, _ in catalogue_names(tokens, default, published.databases):
         if _before(words, index) == "REFERENCES":
             return not_supported("a foreign key")
     return None
@@ -168,9 +175,7 @@ def _has_body(tokens: Sequence[Token]) -> bool:
     return first in _BLOCKS or (first in ("CREATE", "ALTER") and not _BODIES.isdisjoint(words))
 
 
-def _in_body(
-    tokens: Sequence[Token], default: str | None, databases: Mapping[str, Database]
-) -> SkyError | None:
+def _in_body(tokens: Sequence[Token], default: str | None, published: Published) -> SkyError | None:
     """Return the error of the first statement of a body that would change a catalogue."""
     for index, token in enumerate(tokens[1:], 1):
         following = tokens[index + 1].text if index + 1 < len(tokens) else ""
@@ -181,22 +186,33 @@ def _in_body(
             continue
         end = next((at for at in range(index, len(tokens)) if tokens[at].text == ";"), len(tokens))
         piece = tokens[index:end]
-        found = _of_database(piece, databases) or _of_tables(token.upper, piece, default, databases)
+        found = _of_database(piece, published) or _of_tables(token.upper, piece, default, published)
         if found is not None:
             return found
     return None
+
+
+def _names(tokens: Sequence[Token], default: str | None) -> Iterator[tuple[int, str, str]]:
+    """Yield (token index, database, name) wherever a table could be named."""
+    for index, token in enumerate(tokens):
+        if token.kind in (TokenKind.WORD, TokenKind.QUOTED):
+            qualified = index >= 2 and tokens[index - 1].text == "."
+            database = unquote(tokens[index - 2]) if qualified else default
+            if database is not None:
+                yield index, database, unquote(token)
+
+
+def _views(
+    tokens: Sequence[Token], default: str | None, views: frozenset[tuple[str, str]]
+) -> Iterator[tuple[int, str]]:
+    return ((index, name) for index, home, name in _names(tokens, default) if (home, name) in views)
 
 
 def catalogue_names(
     tokens: Sequence[Token], default: str | None, databases: Mapping[str, Database]
 ) -> Iterator[tuple[int, Table]]:
     """Yield (token index, table) wherever a name could mean a catalogue's table, replicated ones too."""
-    for index, token in enumerate(tokens):
-        if token.kind not in (TokenKind.WORD, TokenKind.QUOTED):
-            continue
-        qualified = index >= 2 and tokens[index - 1].text == "."
-        database = unquote(tokens[index - 2]) if qualified else default
-        known = databases.get(database) if database is not None else None
-        found = known.table(unquote(token)) if known is not None else None
+    for index, home, name in _names(tokens, default):
+        found = databases[home].table(name) if home in databases else None
         if found is not None:
             yield index, found

@@ -69,8 +69,8 @@ async def register_workers(connection: RawConnection, workers: list[tuple[int, s
     for number, name, host, port, http in workers:
         await connection.run(
             f"INSERT INTO {meta}.workers (worker_id, name, host, port, http_port) VALUES "
-            f"({number}, '{name}', '{host}', {port}, {http}) "
-            f"ON DUPLICATE KEY UPDATE host = '{host}', port = {port}, http_port = {http}"
+            f"({number}, {literal(name)}, {literal(host)}, {port}, {http}) "
+            f"ON DUPLICATE KEY UPDATE host = {literal(host)}, port = {port}, http_port = {http}"
         )
     await bump(connection)
 

@@ -81,6 +81,15 @@ def test_refusals(client, sql, number):
     assert errno(client, sql) == number
 
 
+def test_a_view_of_a_replicated_table_cannot_be_written(client):
+    ask(client, "CREATE DATABASE IF NOT EXISTS own")
+    ask(client, "CREATE OR REPLACE VIEW own.bands AS SELECT * FROM hip.Filter")
+    ask(client, "CREATE OR REPLACE VIEW own.some AS SELECT * FROM own.bands")
+    for name in ("own.bands", "own.some"):
+        assert errno(client, f"UPDATE {name} SET zeropoint = 1") == 1290
+        assert ask(client, f"SELECT COUNT(*) FROM {name} WHERE zeropoint = 1") == ((0,),)
+
+
 def test_own_tables_are_mariadb(client):
     ask(client, "CREATE DATABASE IF NOT EXISTS own")
     ask(client, "CREATE OR REPLACE TABLE own.t (a INT PRIMARY KEY, b LONGTEXT)")

@@ -2,11 +2,11 @@
 
 import pytest
 
-from proxy.writes import dynamic, refusal
+from proxy.writes import Published, dynamic, refusal
 from shard.catalog.model import Database, Kind, Partitioning, Table
 from shard.planner.lexer import LexerMode, tokenize
 
-SKY = {
+DATABASES = {
     "sky": Database(
         name="sky",
         partitioning=Partitioning(stripes=18, sub_stripes=10),
@@ -16,6 +16,7 @@ SKY = {
         ),
     )
 }
+SKY = Published(DATABASES, frozenset({("mine", "bands")}))
 CHANGES = """
     INSERT INTO Object VALUES (1)
     INSERT IGNORE INTO `Filter` (band) SELECT 'r'
@@ -51,6 +52,8 @@ CHANGES = """
     CREATE EVENT mine.e ON SCHEDULE EVERY 1 DAY DO DELETE FROM Filter
     BEGIN NOT ATOMIC DROP DATABASE sky; END
     IF 1 THEN DROP TABLE Object; END IF
+    UPDATE mine.bands SET band = 'r'
+    INSERT INTO `mine`.`bands` VALUES ('r')
 """
 HARMLESS = """
     SELECT REPLACE(band, 'a', 'b'), INSERT(band, 1, 1, 'x') FROM Filter
@@ -70,6 +73,9 @@ HARMLESS = """
     CREATE OR REPLACE TABLE mine.t AS SELECT * FROM mine.a JOIN Filter ON Filter.band = a.band
     CREATE OR REPLACE VIEW mine.v AS SELECT * FROM mine.a JOIN Object ON Object.id = a.id
     OPTIMIZE TABLE Filter
+    DROP VIEW mine.bands
+    INSERT INTO mine.t SELECT * FROM mine.bands
+    UPDATE bands SET band = 'r'
     CREATE PROCEDURE mine.p() BEGIN INSERT INTO mine.t SELECT band FROM Filter; END
     CREATE TRIGGER mine.g BEFORE DELETE ON mine.t FOR EACH ROW INSERT INTO mine.l SELECT band FROM Filter
     SET STATEMENT max_statement_time = 5 FOR SELECT * FROM Filter
