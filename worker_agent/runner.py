@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import msgspec
 
-from backend.connection import ConnectionLost, RawConnection, RowBlock
+from backend.address import Address
+from backend.connection import ConnectionLost, RawConnection, Result, RowBlock
 from backend.pool import Pool
 from backend.tasks import to_the_end
-from shard.catalog.naming import quote
 from shard.errors import ServerError
 from shard.wire import frames
 from shard.wire.immediate import immediate
@@ -25,9 +26,8 @@ from shard.wire.packets import ColumnDefinition, PacketError
 from shard.wire.recode import Recoder
 from worker_agent.scheduler import Scheduler, Start
 from worker_agent.spool import Spool, SpoolFull, SpoolSpace
+from worker_agent.warm import WarmPool
 
-RESET_TIMEOUT_S = 5.0
-"""Seconds MariaDB has for making a connection as new; a connection that takes longer is closed."""
 MOST_NOTES = 64
 """Warnings a job reports by text; the others are counted."""
 
@@ -50,6 +50,7 @@ class Floor:
 
     def __init__(self, scheduler: Scheduler, pool: Pool, space: SpoolSpace, job_bytes: int) -> None:
         self.scheduler, self.pool, self.space, self.job_bytes = scheduler, pool, space, job_bytes
+        self.warm = WarmPool(pool)
         self._jobs: dict[int, Callable[[int], None]] = {}
         self._next = 0
 
@@ -223,60 +224,27 @@ class JobRun:
                 for template in job.teardown:
                     await self._statement(connection, template, chunk)
             except asyncio.CancelledError:
-                await self._kill(connection)
+                await kill(connection, self._floor.pool.address)
                 raise
             except BaseException:
                 connection.abort()
                 raise
             self._idle.append(connection)
-        except ServerError as error:
-            retry = error.errno in (1146, 1053, 1927)
-            raise JobFailed(frames.Failed(error.errno, error.sqlstate, error.message, retry)) from error
-        except ConnectionLost as error:
-            text = "the worker's MariaDB server cannot be reached"
-            raise JobFailed(frames.Failed(2013, "HY000", text, retry=True)) from error
-        except SpoolFull as error:
-            raise JobFailed(frames.Failed(1104, "42000", str(error))) from error
-        except PacketError as error:
-            raise JobFailed(frames.Failed(1835, "HY000", str(error))) from error
+        except Exception as error:
+            raise refusal(error) from error
 
     async def _main(self, connection: RawConnection, chunk: int, spool: Spool) -> None:
-        job = self._job
-        sql = job.main.fill(chunk)
-        if job.binary:
-            result = await connection.execute(sql, [job.parameters[index] for index in job.main.parameters])
-        else:
-            picked = [job.parameters[index] for index in job.main.parameters]
-            result = await connection.query(immediate(sql, picked, job.charset) if picked else sql)
-        types = tuple(_column_type(payload) for payload in result.columns)
-        recoder = None
-        if job.binary and job.wanted:
-            recoder = Recoder([(column.type, column.unsigned) for column in types], job.wanted)
-            types = tuple(
-                msgspec.structs.replace(column, type=kind)
-                for column, kind in zip(types, job.wanted, strict=True)
-            )
+        asked = await ask(connection, self._job, chunk)
         if not self._told:
             self._told = True
-            self._columns = types
-        resized = recoder is not None and recoder.needed
-        async for block in result.blocks(pieces=not resized):
-            if recoder is not None and resized:
-                block = RowBlock(recoder.rows(block.data), block.rows)  # noqa: PLW2901 - the same rows
-            spool.put(block)
-            self._note_spooled(len(block.data))
-        warnings = result.end.warnings if result.end is not None else 0
-        spool.end(warnings, await self._notes(connection) if warnings else ())
-
-    async def _notes(self, connection: RawConnection) -> tuple[frames.Note, ...]:
-        """Return the conditions of the last statement, as many as a job may still report."""
-        left = MOST_NOTES - self._noted
-        if left <= 0:
-            return ()
-        found = await connection.fetch(f"SHOW WARNINGS LIMIT {left}")
-        self._noted += len(found)
-        texts = [[(value or b"").decode("utf-8", "replace") for value in row] for row in found]
-        return tuple(frames.Note(level, int(code), message) for level, code, message in texts)
+            self._columns = asked.types
+        async for block in asked.result.blocks(pieces=asked.recoder is None):
+            data = asked.recoded(block)
+            spool.put(data)
+            self._note_spooled(len(data.data))
+        warnings, notes = await notes_of(connection, asked.result, MOST_NOTES - self._noted)
+        self._noted += len(notes)
+        spool.end(warnings, notes)
 
     async def _statement(self, connection: RawConnection, template: frames.Template, chunk: int) -> None:
         sql = template.fill(chunk)
@@ -291,55 +259,79 @@ class JobRun:
     async def _connection(self) -> RawConnection:
         if self._idle:
             return self._idle.pop()
-        connection = await self._floor.pool.borrow()
-        job = self._job
-        try:
-            for table in job.shipped:
-                await _receive(connection, table)
-            if job.database:
-                await connection.run(f"USE {quote(job.database)}")
-            items = [f"SESSION {quote(name)}={value}" for name, value in job.settings.items()]
-            items += [f"@{quote(name)}={value}" for name, value in job.variables.items()]
-            if items:
-                await connection.run("SET " + ", ".join(items))
-        except BaseException:
-            connection.abort()
-            raise
-        return connection
-
-    async def _kill(self, connection: RawConnection) -> None:
-        """Stop the statement that runs on a connection, and the connection."""
-        try:
-            if connection.busy:
-                with contextlib.suppress(ServerError, ConnectionLost, OSError, TimeoutError):
-                    await to_the_end(connection.kill_query(self._floor.pool.address))
-        finally:
-            connection.abort()
+        return await self._floor.warm.borrow(self._job)
 
     async def _give_back(self) -> None:
         while self._idle:
-            connection = self._idle.pop()
-            try:
-                async with asyncio.timeout(RESET_TIMEOUT_S):
-                    await connection.reset()
-            except (ServerError, ConnectionLost, TimeoutError):
-                connection.abort()
-            await self._floor.pool.put(connection)
+            await self._floor.warm.give(self._idle.pop(), self._job)
 
 
-async def _receive(connection: RawConnection, table: frames.Shipped) -> None:
-    """Make a user's table on a connection; every row must arrive unchanged."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A chunk's answer before its rows: their types, and what gives them those the proxy wants."""
 
-    async def whole() -> AsyncIterator[bytes]:
-        yield table.data
+    result: Result
+    types: tuple[frames.ColumnType, ...]
+    recoder: Recoder | None
 
-    await connection.run(
-        "SET SESSION sql_mode='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', check_constraint_checks=0"
-    )
-    await connection.run(table.create)
-    ok = await connection.load(table.load, whole())
-    if ok.affected_rows != table.data.count(b"\n") or ok.warnings:
-        raise ServerError(1105, "HY000", "rows of your own table were changed on their way to a worker")
+    def recoded(self, block: RowBlock) -> RowBlock:
+        """Return a block in the types that the proxy wants."""
+        return block if self.recoder is None else RowBlock(self.recoder.rows(block.data), block.rows)
+
+
+async def ask(connection: RawConnection, job: frames.Job, chunk: int) -> Asked:
+    """Run a job's main statement for a chunk."""
+    sql = job.main.fill(chunk)
+    picked = [job.parameters[index] for index in job.main.parameters]
+    if job.binary:
+        result = await connection.execute(sql, picked)
+    else:
+        result = await connection.query(immediate(sql, picked, job.charset) if picked else sql)
+    types = tuple(_column_type(payload) for payload in result.columns)
+    recoder = None
+    if job.binary and job.wanted:
+        recoder = Recoder([(column.type, column.unsigned) for column in types], job.wanted)
+        types = tuple(
+            msgspec.structs.replace(column, type=kind) for column, kind in zip(types, job.wanted, strict=True)
+        )
+    return Asked(result, types, recoder if recoder is not None and recoder.needed else None)
+
+
+async def notes_of(
+    connection: RawConnection, result: Result, most: int
+) -> tuple[int, tuple[frames.Note, ...]]:
+    """Return how many conditions a statement ended with, and the first of them."""
+    warnings = result.end.warnings if result.end is not None else 0
+    if not warnings or most <= 0:
+        return warnings, ()
+    found = await connection.fetch(f"SHOW WARNINGS LIMIT {most}")
+    texts = [[(value or b"").decode("utf-8", "replace") for value in row] for row in found]
+    return warnings, tuple(frames.Note(level, int(code), message) for level, code, message in texts)
+
+
+async def kill(connection: RawConnection, address: Address) -> None:
+    """Stop the statement that runs on a connection, and the connection."""
+    try:
+        if connection.busy:
+            with contextlib.suppress(ServerError, ConnectionLost, OSError, TimeoutError):
+                await to_the_end(connection.kill_query(address))
+    finally:
+        connection.abort()
+
+
+def refusal(error: Exception) -> Exception:
+    """Return what to tell the proxy of an error; what is none of a query's stays as it is."""
+    if isinstance(error, ServerError):
+        retry = error.errno in (1146, 1053, 1927)
+        return JobFailed(frames.Failed(error.errno, error.sqlstate, error.message, retry))
+    if isinstance(error, ConnectionLost):
+        text = "the worker's MariaDB server cannot be reached"
+        return JobFailed(frames.Failed(2013, "HY000", text, retry=True))
+    if isinstance(error, SpoolFull):
+        return JobFailed(frames.Failed(1104, "42000", str(error)))
+    if isinstance(error, PacketError):
+        return JobFailed(frames.Failed(1835, "HY000", str(error)))
+    return error
 
 
 def _column_type(payload: bytes) -> frames.ColumnType:

@@ -12,7 +12,8 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
@@ -22,6 +23,7 @@ from shard.wire import frames
 from worker_agent import loader
 from worker_agent.config import AgentConfig
 from worker_agent.metrics import AgentMetrics
+from worker_agent.quick import quick
 from worker_agent.runner import Floor, JobFailed, JobRun
 from worker_agent.scheduler import Scheduler
 from worker_agent.spool import SpoolSpace
@@ -31,6 +33,8 @@ log = logging.getLogger("skyshard.agent")
 
 ALIVE_S = 2.0
 """Seconds between signs of life while a job has nothing to send."""
+_WATCH_AFTER_S = 0.02
+"""Seconds a job may take before its cancel is listened for, and signs of life are sent."""
 
 
 class Gone(Exception):  # noqa: N818 - it is what happened
@@ -48,6 +52,13 @@ class Peer:
     async def send(self, header: frames.Header, body: bytes = b"") -> None:
         """Send one frame; waits while the peer does not read."""
         self._writer.writelines(frames.encode(header, body))
+        await self._writer.drain()
+
+    async def send_all(self, answer: Iterable[tuple[frames.Header, bytes]]) -> None:
+        """Send several frames at once."""
+        self._writer.write(
+            b"".join(piece for header, body in answer for piece in frames.encode(header, body))
+        )
         await self._writer.drain()
 
     async def say_alive(self) -> None:
@@ -166,14 +177,15 @@ class AgentServer:
             return
         await self._provide()
         jobrun = JobRun(self._floor, job, peer.send)
-        run = asyncio.ensure_future(jobrun.run())
-        watch = asyncio.ensure_future(peer.peek())
-        alive = asyncio.ensure_future(peer.say_alive())
+        run = asyncio.ensure_future(self._answer(peer, job, jobrun))
+        tasks: list[asyncio.Task[Any]] = [run]
         started, outcome = time.monotonic(), "lost"
         try:
-            await asyncio.wait({run, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if not run.done() and not isinstance(watch.result(), frames.Cancel):
-                await asyncio.wait({run})  # the peer has had the end and asks for the next: let it wait
+            await asyncio.wait({run}, timeout=_WATCH_AFTER_S)
+            if not run.done():
+                watch = asyncio.ensure_future(peer.peek())
+                tasks += [watch, asyncio.ensure_future(peer.say_alive())]
+                await self._attend(run, watch)
             if not run.done():
                 run.cancel()
                 await asyncio.gather(run, return_exceptions=True)
@@ -186,15 +198,31 @@ class AgentServer:
             outcome = f"error {failed.frame.errno}"
             await peer.send(failed.frame)
         finally:
-            for task in (run, watch, alive):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(run, watch, alive, return_exceptions=True)
+            if not run.done() or len(tasks) > 1:
+                await asyncio.gather(*tasks, return_exceptions=True)
             self.metrics.job_done(outcome.split()[0], jobrun.chunks_done, jobrun.bytes_sent)
             log.info(
                 "query=%s chunks=%s/%s bytes=%s ms=%.1f outcome=%s",
                 job.query_id, jobrun.chunks_done, len(job.chunks), jobrun.bytes_sent,
                 (time.monotonic() - started) * 1e3, outcome,
             )  # fmt: skip
+
+    async def _attend(self, run: asyncio.Task[None], watch: asyncio.Task[frames.Header]) -> None:
+        """Wait until a job has ended, or is not wanted any more."""
+        await asyncio.wait({run, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not run.done() and not isinstance(watch.result(), frames.Cancel):
+            await asyncio.wait({run})  # the peer has had the end and asks for the next: let it wait
+
+    async def _answer(self, peer: Peer, job: frames.Job, jobrun: JobRun) -> None:
+        """Run a job and send its answer."""
+        answer = await quick(self._floor, job)
+        if answer is None:
+            await jobrun.run()
+            return
+        jobrun.chunks_done, jobrun.bytes_sent = 1, sum(len(body) for _, body in answer)
+        await peer.send_all(answer)
 
     async def _load(self, peer: Peer, begin: frames.LoadBegin) -> None:
         sent = [0]
@@ -225,4 +253,5 @@ class AgentServer:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._floor.warm.close()
         await self.pool.close()
