@@ -11,7 +11,10 @@ import logging
 import re
 import time
 import zlib
+from collections.abc import Coroutine
 from functools import partial
+
+import msgspec
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
@@ -19,7 +22,7 @@ from proxy import classify, session_limits, table_status, writes
 from proxy.answer import Answerer
 from proxy.chunks import find_chunks
 from proxy.config import ProxyConfig
-from proxy.execute.dispatcher import Dispatcher
+from proxy.execute.dispatcher import Dispatcher, chunk_tables
 from proxy.fill import Filler
 from proxy.home import own_tables, session_values
 from proxy.home import settings as home_settings
@@ -29,15 +32,25 @@ from proxy.home.own_tables import OwnTable, Shipment, shipment
 from proxy.home.settings import SessionSettings
 from proxy.home.views import HomeViews
 from proxy.metrics import Metrics
+from proxy.quick import Quick
 from proxy.registry import Registry, RunningQuery
 from proxy.request import Request
 from proxy.session.client import ClientGone
 from proxy.session.engine import Distributed, Home, Local, Route
 from proxy.session.prepared import planner_values
 from proxy.session.session import Session, text_row
+from proxy.shapes import Known, Memory, Shapes
 from shard.catalog.model import Kind, Table
-from shard.errors import HOME_DOWN, INTERNAL, NOT_SUPPORTED, TIMEOUT, SkyError, not_supported
-from shard.planner import explain
+from shard.errors import (
+    CATALOGUE_CHANGED,
+    HOME_DOWN,
+    INTERNAL,
+    NOT_SUPPORTED,
+    TIMEOUT,
+    SkyError,
+    not_supported,
+)
+from shard.planner import explain, shape
 from shard.planner.envelope import find as find_envelope
 from shard.planner.fence import SyntaxProblem
 from shard.planner.lexer import LexError, Token, TokenKind, tokenize
@@ -77,7 +90,9 @@ class Engine:
         self._views = HomeViews(pool)
         self._views_changed = True
         self._mentions = classify.Mentions.of({}, -1)
-        self._settings: dict[int, SessionSettings] = {}
+        self._memories: dict[int, Memory] = {}
+        self._shapes = Shapes()
+        self._quick = Quick(pool, catalogue, dispatcher)
 
     # deciding ------------------------------------------------------------------------------------
 
@@ -202,14 +217,18 @@ class Engine:
         return changed
 
     async def _read_settings(self, session: Session) -> SessionSettings:
-        if session.settings_dirty or session.id not in self._settings:
-            self._settings = {
-                key: value for key, value in self._settings.items() if key in self._registry.sessions
+        return (await self._memory(session)).settings
+
+    async def _memory(self, session: Session) -> Memory:
+        if session.settings_dirty or session.id not in self._memories:
+            self._memories = {
+                key: value for key, value in self._memories.items() if key in self._registry.sessions
             }
-            self._settings[session.id] = await home_settings.read(session.home)
-            session.mode = self._settings[session.id].mode
+            settings = await home_settings.read(session.home)
+            self._memories[session.id] = self._shapes.memory(settings)
+            session.mode = settings.mode
             session.settings_dirty = False
-        return self._settings[session.id]
+        return self._memories[session.id]
 
     def _select(self, text: str, tokens: list[Token], settings: SessionSettings, views: Views) -> Route:
         databases = self._catalogue.databases
@@ -315,11 +334,44 @@ class Engine:
             settings = await home_settings.read(session.home, statement.prefix)
         else:
             settings = await self._read_settings(session)
+        work = self._run(session, query, statement, parameters, binary, status, settings)
+        await self._guarded(session, query, settings.max_seconds, work)
+
+    def shortcut(self, session: Session, sql: bytes) -> Coroutine[None, None, None] | None:
+        """Return the work of a look-up whose shape is known, if nothing has changed that matters to it."""
+        memory = self._memories.get(session.id)
+        if memory is None or session.settings_dirty or session.leftovers or self._views_changed:
+            return None
+        if self._mentions.version != self._catalogue.version:
+            return None
+        found = self._shapes.find(memory, self._catalogue.version, sql)
+        return None if found is None else self._look_up(session, sql, memory, *found)
+
+    async def _look_up(self, session: Session, sql: bytes, memory: Memory, known: Known, key: bytes) -> None:
+        query, status = self._registry.queries[session.id], session.home.status
+
+        async def work() -> int:
+            size = await self._quick.answer(session, query, memory, known, key, status)
+            if size is not None:
+                return size
+            route = await self.decide(session, sql)
+            if not isinstance(route, Distributed):
+                raise SkyError(CATALOGUE_CHANGED, database=known.database)
+            return await self._run(
+                session, query, route, (), False, status, await self._read_settings(session)
+            )
+
+        await self._guarded(session, query, memory.settings.max_seconds, work())
+
+    async def _guarded(
+        self, session: Session, query: RunningQuery, max_seconds: float, work: Coroutine[None, None, int]
+    ) -> None:
+        """Run a query within its time, and account for it."""
         started = time.monotonic()
         outcome, size = "error", 0
         try:
-            async with asyncio.timeout(settings.max_seconds or None):
-                size = await self._run(session, query, statement, parameters, binary, status, settings)
+            async with asyncio.timeout(max_seconds or None):
+                size = await work
             outcome = "ok"
         except TimeoutError as error:
             raise SkyError(TIMEOUT) from error
@@ -361,21 +413,66 @@ class Engine:
         plan = self._over(statement.statement, own).plan(
             planner_values(parameters), limit, values, explicit=statement.envelope is not None
         )
-        return await self._answerer.answer(
-            Request(
-                session=session,
-                query=query,
-                plan=plan,
-                parameters=parameters,
-                binary=binary,
-                status=status,
-                settings=settings,
-                variables={name: text for name, text in values.items() if name[0] == "@" and name[1] != "@"},
-                shadows=tuple(self._shadow(database, table) for database, table in plan.tables),
-                now=f"{time.time():.6f}",
-                shipments=self._shipments(plan, own),
-                envelope=statement.envelope,
-            )
+        request = Request(
+            session=session,
+            query=query,
+            plan=plan,
+            parameters=parameters,
+            binary=binary,
+            status=status,
+            settings=settings,
+            variables={name: text for name, text in values.items() if name[0] == "@" and name[1] != "@"},
+            shadows=tuple(self._shadow(database, table) for database, table in plan.tables),
+            now=f"{time.time():.6f}",
+            shipments=self._shipments(plan, own),
+            envelope=statement.envelope,
+        )
+        size = await self._answerer.answer(request)
+        if not binary and not parameters and statement.envelope is None:
+            await self._learn(request, statement.statement)
+        return size
+
+    async def _learn(self, request: Request, statement: Statement) -> None:
+        """Remember the shape of a look-up that has just been answered, if it has one."""
+        memory, settings, plan = self._memories.get(request.session.id), request.settings, request.plan
+        place = shape.place_of(statement, plan)
+        if place is None or memory is None or memory.settings is not settings:
+            return
+        if settings.limit is not None or any(name in statement.text for _, name in self._views.names):
+            return
+        text = statement.text.encode(*settings.encoding)
+        start = len(statement.text[: place[0]].encode(*settings.encoding))
+        end = start + len(place[1])
+        if self._shapes.tried(memory, self._catalogue.version, text, start, end):
+            return
+        catalogue = self._catalogue.databases
+
+        def again(other: str) -> tuple[Statement, Plan] | None:
+            twin = read(other, settings.database, catalogue, settings.mode, {})
+            return None if twin is None else (twin, twin.plan((), None, {}))
+
+        found = shape.shape_of(statement, plan, place, again)
+        known = None if found is None else await self._known(request, found)
+        if self._catalogue.databases is catalogue:
+            self._shapes.learn(memory, text, start, end, known)
+
+    async def _known(self, request: Request, proved: shape.Shape) -> Known:
+        plan, encoding = request.plan, request.settings.encoding
+        columns = await self._filler.columns(request, plan.native)
+        kinds = tuple(ColumnDefinition.decode(payload).type for payload in columns)
+        job = self._filler.work(request, plan, {}, (), wanted=kinds).job
+        settings = {name: value for name, value in job.settings.items() if name != "timestamp"}
+        return Known(
+            database=plan.database,
+            version=request.catalogue()[plan.database],
+            director=proved.director,
+            prepared=tuple(piece.encode(*encoding) for piece in proved.prepared),
+            main=tuple(tuple(piece.encode(*encoding) for piece in pieces) for pieces in proved.main),
+            job=msgspec.structs.replace(job, settings=settings, main=frames.Template(())),
+            columns=columns,
+            kinds=kinds,
+            limit=plan.limit,
+            chunk_tables=chunk_tables(job),
         )
 
     @staticmethod

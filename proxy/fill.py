@@ -70,6 +70,8 @@ class Filler:
 
     async def unchanged(self, request: Request) -> None:
         """Fail the query if its database was, or is being, replaced while it ran."""
+        if self._catalogue.holds(request.catalogue()):
+            return
         for name, version in request.catalogue().items():
             async with self._pool.lease() as connection:
                 found = await connection.fetch(

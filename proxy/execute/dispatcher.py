@@ -207,10 +207,7 @@ class RowStream:
         return ServerError(failed.errno, failed.sqlstate, text)
 
     def _scrubbed(self, text: str) -> str:
-        """Return a worker's message without the names of chunk and scratch tables."""
-        if self._chunk_tables is not None:
-            text = self._chunk_tables.sub(r"\g<table>", text)
-        return _SCRATCH.sub("", text)
+        return scrubbed(text, self._chunk_tables)
 
     def __aiter__(self) -> AsyncIterator[RowBlock]:
         return self._blocks()
@@ -253,6 +250,13 @@ class RowStream:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._budget.give(self._counted)
         self._counted = 0
+
+
+def scrubbed(text: str, tables: re.Pattern[str] | None) -> str:
+    """Return a worker's message without the names of chunk tables (from `chunk_tables`) and scratch tables."""
+    if tables is not None:
+        text = tables.sub(r"\g<table>", text)
+    return _SCRATCH.sub("", text)
 
 
 def chunk_tables(job: frames.Job) -> re.Pattern[str] | None:

@@ -1,11 +1,15 @@
-"""Key → chunks, from the director index at home."""
+"""Key → chunks, from the director index at home; single keys are remembered."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from backend.pool import Pool
 from shard.catalog.naming import INDEX_DATABASE, index_table, quote
+
+MOST_KEYS = 50_000
+"""Keys whose chunks are remembered: some 15 MB."""
 
 
 async def lookup(pool: Pool, database: str, director: str, keys: Sequence[str]) -> set[int]:
@@ -26,3 +30,28 @@ async def lookup(pool: Pool, database: str, director: str, keys: Sequence[str]) 
             )
             found |= {int((row[0] or b"0").decode()) for row in rows}
     return found
+
+
+class KnownKeys:
+    """Chunks of keys that were looked up, while their database's version lasts.
+
+    An answer may be kept only once the version is known to have held while it was read.
+    """
+
+    def __init__(self, most: int = MOST_KEYS) -> None:
+        self._most = most
+        self._chunks: OrderedDict[tuple[str, int, str, bytes], tuple[int, ...]] = OrderedDict()
+
+    def get(self, database: str, version: int, director: str, key: bytes) -> tuple[int, ...] | None:
+        """Return a key's chunks, or None if they are not known."""
+        place = (database, version, director, key)
+        found = self._chunks.get(place)
+        if found is not None:
+            self._chunks.move_to_end(place)
+        return found
+
+    def keep(self, database: str, version: int, director: str, key: bytes, chunks: tuple[int, ...]) -> None:
+        """Remember a key's chunks."""
+        self._chunks[database, version, director, key] = chunks
+        if len(self._chunks) > self._most:
+            self._chunks.popitem(last=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import time
 from collections.abc import Mapping
 
 import msgspec
@@ -17,6 +19,9 @@ from shard.errors import ServerError
 
 log = logging.getLogger("skyshard.catalogue")
 POLL_S = 0.5
+LEASE_S = 1.0
+"""Seconds for which what was read of the catalogue holds: whoever swaps a database says so first, and then
+waits for longer than this (`skyshard.ingest.staging.GRACE_S`) before it touches a table."""
 _META = quote(META_DATABASE)
 
 
@@ -30,6 +35,8 @@ class Catalogue:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._task: asyncio.Task[None] | None = None
+        self._one = asyncio.Lock()
+        self._read_at = -math.inf
         self.version = -1
         self.databases: Mapping[str, Database] = {}
         self.workers: dict[int, Worker] = {}
@@ -64,9 +71,20 @@ class Catalogue:
         """Return a table's exact row count."""
         return self._rows.get((database, table), 0)
 
+    def holds(self, versions: Mapping[str, int]) -> bool:
+        """Whether databases are known to be published, in these versions, at this moment."""
+        if time.monotonic() >= self._read_at + LEASE_S:
+            return False
+        found = (self.databases.get(name) for name in versions)
+        return all(
+            database is not None and database.version == version
+            for database, version in zip(found, versions.values(), strict=True)
+        )
+
     async def refresh(self) -> None:
         """Read the metadata if its version has changed."""
-        async with self._pool.lease() as connection:
+        async with self._one, self._pool.lease() as connection:
+            asked = time.monotonic()
             found = await connection.fetch(
                 f"SELECT value FROM {_META}.cluster WHERE name = 'catalogue_version'"
             )
@@ -74,6 +92,7 @@ class Catalogue:
             if version != self.version:
                 await self._load(connection)
                 self.version = version
+            self._read_at = max(self._read_at, asked)
 
     async def _load(self, connection: RawConnection) -> None:
         workers = {

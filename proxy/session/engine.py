@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -52,6 +52,9 @@ class Engine(Protocol):
 
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement; may raise SkyError."""
+
+    def shortcut(self, session: Session, sql: bytes) -> Coroutine[None, None, None] | None:
+        """Return the work of answering a packet of one statement without deciding anew, if it is known."""
 
     async def refresh(self) -> bool:
         """Read the catalogue again; return whether it has changed."""

@@ -60,6 +60,8 @@ _READ_ONLY_CURSOR = 1
 _OF_STATEMENT = frozenset({COM_EXECUTE, COM_LONG_DATA, COM_CLOSE, COM_RESET, COM_FETCH})
 _LAST_PREPARED = b"\xff\xff\xff\xff"
 """MariaDB's clients send COM_STMT_EXECUTE without waiting for the number that COM_STMT_PREPARE returns."""
+_ATTEND_AFTER_S = 0.01
+"""Seconds a query may run before anyone looks whether it is still wanted."""
 _WATCH_AFTER_S = 0.1
 _REPORT_S = 1.0
 _OWN = re.compile(rb"(?i)\b(?:kill|processlist|warnings|errors)\b")
@@ -229,6 +231,10 @@ class Session:
     # statements ----------------------------------------------------------------------------------
 
     async def _query(self, sql: bytes) -> None:
+        known = self._engine.shortcut(self, sql)
+        if known is not None:
+            await self._distributed(sql, known)
+            return
         parts = split_statements(sql, self.mode)
         if not self._multi and all(is_blank(part, self.mode) for part in parts[1:]):
             del parts[1:]
@@ -340,21 +346,24 @@ class Session:
         self.client.limit_rows(limits.result_bytes)
         query = self._registry.begin(self.id, self.user, sql.decode("utf-8", "replace"))
         query.task = asyncio.ensure_future(work)
-        others = [
-            asyncio.ensure_future(item)
-            for item in (
-                self.client.gone.wait(),
-                self.home.wait_closed(),
-                self._watch(query, sql),
-                self._report(query),
-            )
-        ]
+        others: list[asyncio.Task[object]] = []
         try:
-            await asyncio.wait(
-                {query.task, others[0], others[1]},
-                timeout=limits.statement_s or None,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait({query.task}, timeout=_ATTEND_AFTER_S)
+            if not query.task.done():
+                others = [
+                    asyncio.ensure_future(item)
+                    for item in (
+                        self.client.gone.wait(),
+                        self.home.wait_closed(),
+                        self._watch(query, sql),
+                        self._report(query),
+                    )
+                ]
+                await asyncio.wait(
+                    {query.task, others[0], others[1]},
+                    timeout=limits.statement_s or None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
             if not query.task.done():
                 left = self.client.gone.is_set() or self.home.closed
                 query.cancel(SkyError(TIMEOUT))
@@ -372,7 +381,8 @@ class Session:
         finally:
             for other in others:
                 other.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            if others:
+                await asyncio.gather(*others, return_exceptions=True)
             self._registry.end(query)
             self._usage.end(self.user)
             self.client.limit_rows(0)

@@ -1,0 +1,155 @@
+"""The short way of a look-up by key whose shape is known: one frame to one agent, one write to the client.
+
+What is not as expected (two chunks, another type, a lost worker, an error) is left to the ordinary way,
+which begins anew: nothing has been sent by then.
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from backend.agent_link import AgentLink, LinkLost
+from backend.pool import Pool
+from proxy.execute.dispatcher import Dispatcher, scrubbed
+from proxy.home.director_index import KnownKeys, lookup
+from proxy.home.metadata import Catalogue
+from proxy.registry import RunningQuery
+from proxy.session.session import Session
+from proxy.shapes import Known, Memory, allow, allowed
+from shard.errors import SkyError
+from shard.planner.plan import Strategy
+from shard.wire import frames, rows
+from shard.wire.packets import same_encoding
+
+_MOST_BYTES = 1 << 20
+"""A longer answer takes the ordinary way, which streams."""
+
+
+class Quick:
+    """Answers statements of known shapes."""
+
+    def __init__(self, pool: Pool, catalogue: Catalogue, dispatcher: Dispatcher) -> None:
+        self._pool, self._catalogue, self._dispatcher = pool, catalogue, dispatcher
+        self._keys = KnownKeys()
+
+    async def answer(
+        self, session: Session, query: RunningQuery, memory: Memory, known: Known, key: bytes, status: int
+    ) -> int | None:
+        """Write the whole answer; return the bytes that the worker sent, or None if nothing was written."""
+        if not allowed(memory, known):
+            asked = time.monotonic()
+            await session.home.check(key.join(known.prepared))
+            allow(memory, known, asked)
+        chunks = self._keys.get(known.database, known.version, known.director, key)
+        looked_up = chunks is None
+        if chunks is None:
+            found = await lookup(self._pool, known.database, known.director, (key.decode(),))
+            chunks = tuple(found)
+        query.strategy = Strategy.ROUTED.value
+        replicas = self._catalogue.replicas(known.database)
+        there = [chunk for chunk in chunks if chunk in replicas]
+        if len(there) > 1:
+            return None
+        answer = _Answer()
+        if there:
+            query.chunks_total = 1
+            if not await self._ask(answer, known, key, query, there[0], replicas[there[0]]):
+                return None
+            query.chunks_done = 1
+        if not self._catalogue.holds({known.database: known.version}):
+            return None
+        if looked_up:
+            self._keys.keep(known.database, known.version, known.director, key, chunks)
+        await _write(session, query, known, answer, status)
+        return len(answer.rows)
+
+    async def _ask(
+        self,
+        answer: _Answer,
+        known: Known,
+        key: bytes,
+        query: RunningQuery,
+        chunk: int,
+        holders: tuple[int, ...],
+    ) -> bool:
+        """Run the fragment on the first worker that is there; return whether its answer is complete."""
+        workers = self._catalogue.workers
+        holder = next((ids for ids in holders if ids in workers and workers[ids].state != "removed"), None)
+        if holder is None:
+            return False
+        segments = tuple(key.join(pieces) for pieces in known.main)
+        job = msgspec.structs.replace(
+            known.job, query_id=query.query_id, main=frames.Template(segments), chunks=[chunk]
+        )
+        agents = self._dispatcher.agents
+        try:
+            link = await agents.get(holder)
+        except SkyError:
+            return False
+        try:
+            await link.send(job)
+            complete = await answer.read(link, known, chunk, agents.silence_s)
+        except LinkLost:
+            complete = False
+        except BaseException:
+            link.abort()
+            raise
+        if complete:
+            agents.put(holder, link)
+        else:
+            link.abort()
+        return complete
+
+
+class _Answer:
+    """What a worker says, as far as it is what was expected."""
+
+    def __init__(self) -> None:
+        self.rows = b""
+        self.count = self.warnings = 0
+        self.notes: tuple[frames.Note, ...] = ()
+
+    async def read(self, link: AgentLink, known: Known, chunk: int, silence_s: float) -> bool:
+        """Read a job's frames; return whether all came, of the types that the statement has at home."""
+        pieces: list[bytes] = []
+        size = 0
+        typed = ended = False
+        while True:
+            header, body = await link.receive(silence_s)
+            if isinstance(header, frames.Rows):
+                size += len(body)
+                if header.more or size > _MOST_BYTES or not typed:
+                    return False
+                pieces.append(body)
+                self.count += header.rows
+            elif isinstance(header, frames.Columns):
+                typed = _fits(header.columns, known.kinds)
+            elif isinstance(header, frames.BatchEnd):
+                ended = header.chunks == (chunk,) and header.rows == self.count
+                self.warnings, self.notes = header.warnings, header.notes
+            else:
+                self.rows = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                return isinstance(header, frames.JobEnd) and not header.limited and typed and ended
+
+
+def _fits(columns: tuple[frames.ColumnType, ...], kinds: tuple[int, ...]) -> bool:
+    return len(columns) == len(kinds) and all(
+        column.type == kind or same_encoding(kind, column.type, False)
+        for column, kind in zip(columns, kinds, strict=True)
+    )
+
+
+async def _write(session: Session, query: RunningQuery, known: Known, answer: _Answer, status: int) -> None:
+    out, data, count = session.out, answer.rows, answer.count
+    if known.limit is not None and count > known.limit:
+        data, count = data[: rows.take(data, known.limit)], known.limit
+    query.rows = count
+    tables = known.chunk_tables
+    query.notes += [frames.Note(n.level, n.code, scrubbed(n.message, tables)) for n in answer.notes]
+    query.warnings = min(65535, answer.warnings)
+    await out.columns(known.columns, status)
+    if data:
+        await out.rows(data)
+    await out.end(query.warnings, status)

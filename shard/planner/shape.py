@@ -1,0 +1,139 @@
+"""Statements that differ only in the key they look up: what is proved of one holds for the others.
+
+A look-up by director key is planned anew for every key, and every time with the same outcome. Here a
+planned statement is planned once more with another key of as many digits; if nothing but that key differs
+anywhere, the statement is a `Shape`, and the next key is put where the first one stood.
+
+Only a plain integer that is the whole restriction and stands in the text once can be such a key: it is
+compared with the director's key and nothing else, so no decision of the planner hangs on its value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from shard.errors import SkyError
+from shard.planner import planner
+from shard.planner.fence import SyntaxProblem
+from shard.planner.fragment import template
+from shard.planner.lexer import Token, TokenKind
+from shard.planner.plan import ByKey, Plan, Strategy
+from shard.planner.statement import Statement
+
+KEY = re.compile(rb"(?<![\w.$@])[1-9][0-9]{0,17}(?![\w.$])")
+"""A whole number that every integer type of MariaDB's reads alike, by its digits."""
+_CLOCK = frozenset(
+    [
+        "NOW", "CURDATE", "CURRENT_DATE", "CURTIME", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME",
+        "LOCALTIMESTAMP", "SYSDATE", "UNIX_TIMESTAMP", "UTC_DATE", "UTC_TIME", "UTC_TIMESTAMP",
+    ]
+)  # fmt: skip
+"""Words that ask for the time of the statement, which the proxy gives; such statements have no shape."""
+
+Pieces = tuple[str, ...]
+"""A text cut where the key stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What all statements of a shape have in common.
+
+    Attributes
+    ----------
+    director : str
+        The table whose key it is.
+    main : tuple of Pieces
+        The fragment between the chunk's numbers.
+    prepared : Pieces
+        The statement to PREPARE at home.
+    """
+
+    director: str
+    main: tuple[Pieces, ...]
+    prepared: Pieces
+
+
+def shape_of(
+    statement: Statement,
+    plan: Plan,
+    place: tuple[int, str],
+    again: Callable[[str], tuple[Statement, Plan] | None],
+) -> Shape | None:
+    """Return a planned statement's shape, if it has one.
+
+    Parameters
+    ----------
+    place : tuple of int and str
+        From `place_of`.
+    again : callable
+        Reads and plans another text as the statement was.
+    """
+    start, key = place
+    fragment = planner.fragment(plan)
+    texts = (statement.text, fragment.main.text, statement.prepared(), plan.native.text)
+    other = _another(key, texts)
+    if other is None or fragment.setup or fragment.teardown or fragment.main.parameters:
+        return None
+    try:
+        second = again(statement.text[:start] + other + statement.text[start + len(key) :])
+    except (SkyError, SyntaxProblem):
+        return None
+    if second is None:
+        return None
+    twin, twin_plan = second
+    director = plan.restriction.director if isinstance(plan.restriction, ByKey) else ""
+    if replace(twin_plan, native=plan.native, restriction=plan.restriction) != plan:
+        return None
+    if twin_plan.restriction != ByKey(director, (other,)):
+        return None
+    twin_fragment = planner.fragment(twin_plan)
+    if replace(twin_fragment, main=fragment.main) != fragment:
+        return None
+    firsts, seconds = template(fragment.main)[0], template(twin_fragment.main)[0]
+    if len(firsts) != len(seconds) or other not in twin_fragment.main.text:
+        return None
+    main = [_cut(text, second, key, other) for text, second in zip(firsts, seconds, strict=True)]
+    prepared = _cut(statement.prepared(), twin.prepared(), key, other)
+    native = _cut(plan.native.text, twin_plan.native.text, key, other)
+    if prepared is None or native is None or None in main:
+        return None
+    return Shape(director, tuple(pieces for pieces in main if pieces is not None), prepared)
+
+
+def place_of(statement: Statement, plan: Plan) -> tuple[int, str] | None:
+    """Return where the key stands in a planned statement (characters), and the key, if it may have a shape."""
+    where = plan.restriction
+    if plan.strategy is not Strategy.ROUTED or not isinstance(where, ByKey) or len(where.keys) != 1:
+        return None
+    if plan.merge is not None or plan.skip or plan.window is not None:
+        return None
+    if plan.never or plan.ships or plan.notes:
+        return None
+    if statement.tree is None or statement.parameters or statement.needs or statement.own:
+        return None
+    (key,) = where.keys
+    if KEY.fullmatch(key.encode()) is None or any(token.upper in _CLOCK for token in statement.tokens):
+        return None
+    places = [token.start for token in statement.tokens if _is_key(token, key)]
+    return (places[0], key) if len(places) == 1 else None
+
+
+def _is_key(token: Token, key: str) -> bool:
+    return token.kind is TokenKind.NUMBER and token.text == key
+
+
+def _another(key: str, texts: tuple[str, ...]) -> str | None:
+    """Return another number of as many digits, which is nowhere in the texts."""
+    for digit in "987654321":
+        other = digit * len(key)
+        if not any(other in text for text in texts):
+            return other
+    return None
+
+
+def _cut(first: str, second: str, key: str, other: str) -> Pieces | None:
+    """Return a text in pieces between its keys, if it is the second one but for the keys."""
+    pieces = tuple(second.split(other))
+    return pieces if key.join(pieces) == first else None
