@@ -353,6 +353,7 @@ class Engine:
         async def work() -> int:
             size = await self._quick.answer(session, query, memory, known, key, status)
             if size is not None:
+                self._metrics.short.inc()
                 return size
             route = await self.decide(session, sql)
             if not isinstance(route, Distributed):

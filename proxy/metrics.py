@@ -19,6 +19,9 @@ class Metrics:
         self._rows = Counter("skyshard_rows", "Rows sent to clients", registry=self.registry)
         self._bytes = Counter("skyshard_bytes", "Bytes of rows read from agents", registry=self.registry)
         self._chunks = Counter("skyshard_chunks", "Chunks answered", registry=self.registry)
+        self.short = Counter(
+            "skyshard_look_ups", "Look-ups by key that took the short way", registry=self.registry
+        )
         self.sessions = Gauge("skyshard_sessions", "Open sessions", registry=self.registry)
         self.running = Gauge(
             "skyshard_running_queries", "Distributed queries that run", registry=self.registry

@@ -142,14 +142,11 @@ def _fits(columns: tuple[frames.ColumnType, ...], kinds: tuple[int, ...]) -> boo
 
 
 async def _write(session: Session, query: RunningQuery, known: Known, answer: _Answer, status: int) -> None:
-    out, data, count = session.out, answer.rows, answer.count
+    data, count = answer.rows, answer.count
     if known.limit is not None and count > known.limit:
         data, count = data[: rows.take(data, known.limit)], known.limit
     query.rows = count
     tables = known.chunk_tables
     query.notes += [frames.Note(n.level, n.code, scrubbed(n.message, tables)) for n in answer.notes]
     query.warnings = min(65535, answer.warnings)
-    await out.columns(known.columns, status)
-    if data:
-        await out.rows(data)
-    await out.end(query.warnings, status)
+    await session.client.whole(known.columns, data, query.warnings, status)

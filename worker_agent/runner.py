@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -22,12 +23,16 @@ from backend.tasks import to_the_end
 from shard.errors import ServerError
 from shard.wire import frames
 from shard.wire.immediate import immediate
-from shard.wire.packets import ColumnDefinition, PacketError
+from shard.wire.packets import PacketError
 from shard.wire.recode import Recoder
 from worker_agent.scheduler import Scheduler, Start
 from worker_agent.spool import Spool, SpoolFull, SpoolSpace
 from worker_agent.warm import WarmPool
 
+_FIXED = 13
+"""Bytes at the end of a column definition whose places are fixed, their number included."""
+_TAIL = struct.Struct("<HIBHB")
+_UNSIGNED = 32
 MOST_NOTES = 64
 """Warnings a job reports by text; the others are counted."""
 
@@ -335,5 +340,8 @@ def refusal(error: Exception) -> Exception:
 
 
 def _column_type(payload: bytes) -> frames.ColumnType:
-    column = ColumnDefinition.decode(payload)
-    return frames.ColumnType(column.type, bool(column.flags & 32), column.decimals, column.charset)
+    """Read what is at a fixed place from a column definition's end; names and table are of no interest."""
+    if len(payload) < _FIXED or payload[-_FIXED] != _FIXED - 1:
+        raise PacketError("malformed column definition")
+    charset, _, kind, flags, decimals = _TAIL.unpack_from(payload, len(payload) - _FIXED + 1)
+    return frames.ColumnType(kind, bool(flags & _UNSIGNED), decimals, charset)

@@ -31,7 +31,7 @@ async def read(home: HomeLink, needs: Sequence[str]) -> dict[str, str]:
     if not needs:
         return {}
     items = ", ".join(f"{text}, HEX(CONVERT({text} USING utf8mb4)), HEX({text})" for text in needs)
-    found = await home.table(f"SELECT {items}".encode())
+    found = await home.table(f"SELECT {items} LIMIT 1".encode())
     row = found.rows[0]
     literals: dict[str, str] = {}
     for index, text in enumerate(needs):

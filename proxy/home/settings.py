@@ -82,7 +82,7 @@ async def read(home: HomeLink, prefix: bytes = b"") -> SessionSettings:
     columns = ", ".join(f"@@SESSION.{name}" for name in _NAMES)
     found = await home.table(
         prefix
-        + f"SELECT DATABASE(), @@SESSION.sql_select_limit, @@SESSION.max_statement_time, {columns}".encode()
+        + f"SELECT DATABASE(), @@SESSION.sql_select_limit, @@SESSION.max_statement_time, {columns} LIMIT 1".encode()
     )
     row = found.rows[0]
     texts = [None if value is None else value.decode() for value in row]

@@ -139,12 +139,15 @@ class ClientStream:
 
     async def packet(self, payload: bytes) -> None:
         """Send a payload, framed and numbered."""
-        data = packet(payload, self.seq)
-        self.seq = (self.seq + packet_count(len(payload))) & 255
-        await self.raw(data)
+        await self.raw(self._framed(payload))
 
     async def rows(self, block: bytes, more: bool = False) -> None:
         """Send whole row packets, numbered anew; `more` says that they end within a row."""
+        numbered = self._numbered(block)
+        self._within = more
+        await self.raw(numbered)
+
+    def _numbered(self, block: bytes) -> bytearray:
         self._row_bytes += len(block)
         if self._most_rows and self._row_bytes > self._most_rows:
             raise SkyError(
@@ -155,8 +158,7 @@ class ClientStream:
             )
         numbered = bytearray(block)
         self.seq = rows.renumber(numbered, self.seq)
-        self._within = more
-        await self.raw(numbered)
+        return numbered
 
     def limit_rows(self, most: int) -> None:
         """Let the next result have so many bytes of rows; 0 is any number."""
@@ -177,22 +179,41 @@ class ClientStream:
 
     async def columns(self, definitions: Sequence[bytes], status: int = 2) -> None:
         """Send the head of a result set."""
+        await self.raw(self._head(definitions, status))
+
+    def _head(self, definitions: Sequence[bytes], status: int) -> bytearray:
         head = bytearray()
         payloads = [lenenc_int(len(definitions)), *dressed(definitions, self.like, self.extended)]
         if not self.deprecate_eof:
             payloads.append(Eof(0, self._status(status)).encode())
         for payload in payloads:
-            head += packet(payload, self.seq)
-            self.seq = (self.seq + packet_count(len(payload))) & 255
-        await self.raw(head)
+            head += self._framed(payload)
+        return head
+
+    def _framed(self, payload: bytes) -> bytes:
+        data = packet(payload, self.seq)
+        self.seq = (self.seq + packet_count(len(payload))) & 255
+        return data
 
     async def end(self, warnings: int = 0, status: int = 2) -> None:
         """Send the end of a result set; no affected rows, whatever the number of rows."""
         self.ended = True
+        await self.packet(self._tail(warnings, status))
+
+    def _tail(self, warnings: int, status: int) -> bytes:
         if self.deprecate_eof:
-            await self.packet(Ok(0, 0, self._status(status), warnings).encode(0xFE))
-        else:
-            await self.packet(Eof(warnings, self._status(status)).encode())
+            return Ok(0, 0, self._status(status), warnings).encode(0xFE)
+        return Eof(warnings, self._status(status)).encode()
+
+    async def whole(
+        self, definitions: Sequence[bytes], block: bytes, warnings: int = 0, status: int = 2
+    ) -> None:
+        """Send a small result set in one write: head, whole rows, end."""
+        numbered = self._head(definitions, status)
+        numbered += self._numbered(block)
+        numbered += self._framed(self._tail(warnings, status))
+        self.ended = True
+        await self.raw(numbered)
 
     async def ok(self, status: int = 2) -> None:
         """Send OK."""

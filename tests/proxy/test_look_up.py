@@ -1,0 +1,224 @@
+"""Look-ups of a known shape: what is remembered must be forgotten when it no longer holds."""
+
+import contextlib
+import threading
+import time
+
+import pymysql
+import pytest
+import yaml
+
+from proxy.shapes import ALLOWED_S
+from tests.proxy.test_session import ask
+from tests.support.servers import Inside
+
+BY_KEY = "SELECT objectId, ra, decl FROM hip.Object WHERE objectId = "
+
+
+@pytest.fixture
+def keys(client):
+    found = ask(client, "SELECT objectId FROM hip.Object WHERE objectId < 100000 ORDER BY objectId LIMIT 12")
+    return [row[0] for row in found]
+
+
+@pytest.fixture
+def short(cluster):
+    """Return a function that gives how many look-ups took the short way since it was last asked."""
+    inside, seen = Inside(cluster.directory), [0.0]
+
+    def count():
+        before, seen[0] = seen[0], inside.figures("proxy1").get("skyshard_look_ups_total", 0.0)
+        return seen[0] - before
+
+    count()
+    return count
+
+
+@pytest.fixture
+def twin(plain):
+    connection = pymysql.connect(unix_socket=plain.socket, user="root", database="hip")
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM Object WHERE objectId = {}",
+        "SELECT o.ra + 1, '7', 17 AS n FROM hip.Object AS o WHERE o.objectId IN ({}) AND o.decl < 1e3 -- {}",
+        "SELECT objectId FROM Object WHERE objectId = {} /* 77 */ LIMIT 1",
+        "SELECT objectId FROM Object WHERE objectId = {} OR objectId = 3",
+        "SELECT objectId, {} FROM Object WHERE objectId = {}",
+        "SELECT objectId FROM Object WHERE objectId = {}.0",
+        "SELECT objectId FROM Object WHERE objectId = '{}'",
+        "SELECT objectId FROM Object WHERE objectId = -{}",
+        "SELECT objectId FROM Object WHERE objectId = 0{}",
+        "SELECT objectId FROM Object WHERE objectId = {} LIMIT 0",
+        "SELECT COUNT(*) FROM Object WHERE objectId = {} AND ra > 5",
+        "SELECT x.ra FROM (SELECT ra FROM Object WHERE objectId = {}) x",
+        "SELECT objectId FROM Object WHERE objectId = {} ORDER BY ra LIMIT 1, 5",
+    ],
+)
+def test_every_key_has_its_own_answer(client, twin, keys, sql):
+    others = [1, 9, 10, 99, 999_999_999, 10**12, 10**18 - 1, 10**19, 2**63]
+    for key in [*keys, *others, *reversed(keys)]:
+        text = sql.replace("{}", str(key))
+        with twin.cursor() as plainly, client.cursor() as cursor:
+            plainly.execute(text)
+            cursor.execute(text)
+            assert sorted(cursor.fetchall()) == sorted(plainly.fetchall()), text
+            assert [column[:6] for column in cursor.description] == [c[:6] for c in plainly.description]
+
+
+def test_the_short_way_is_taken(client, keys, short):
+    for key in keys:
+        assert ask(client, f"{BY_KEY}{key}")[0][0] == key
+    assert short() >= len(keys) - 2  # the first is learnt, and the catalogue may have been read too long ago
+
+
+def test_a_revoked_privilege_is_missed_within_its_time(cluster, client, account, keys):
+    account("'viewer'@'%'")
+    with contextlib.closing(
+        pymysql.connect(host="127.0.0.1", port=cluster.port, user="viewer", password="geheim")
+    ) as viewer:
+        for key in keys:
+            assert len(ask(viewer, f"{BY_KEY}{key}")) == 1
+        ask(client, "REVOKE SELECT ON hip.* FROM 'viewer'@'%'")
+        revoked = time.monotonic()
+        while (refused := _refusal(viewer, f"{BY_KEY}{keys[0]}")) is None:
+            assert time.monotonic() < revoked + ALLOWED_S + 5
+        assert refused in (1044, 1142)
+
+
+def _refusal(connection, sql):
+    try:
+        ask(connection, sql)
+    except pymysql.MySQLError as error:
+        return error.args[0]
+    return None
+
+
+def test_what_goes_home_ends_what_was_allowed(cluster, client, account, keys):
+    account("'viewer'@'%'")
+    with contextlib.closing(
+        pymysql.connect(host="127.0.0.1", port=cluster.port, user="viewer", password="geheim")
+    ) as viewer:
+        for key in keys:
+            assert len(ask(viewer, f"{BY_KEY}{key}")) == 1
+        ask(client, "REVOKE SELECT ON hip.* FROM 'viewer'@'%'")
+        ask(viewer, "DO 1")
+        with pytest.raises(pymysql.MySQLError):
+            ask(viewer, f"{BY_KEY}{keys[0]}")
+
+
+def test_settings_are_those_of_the_moment(client, keys):
+    sql = f'SELECT "objectId", 1 / 3 FROM hip.Object WHERE objectId = {keys[0]}'
+    for _ in range(3):
+        assert str(ask(client, sql)[0]) == "('objectId', Decimal('0.3333'))"
+        ask(client, "SET SESSION sql_mode = 'ANSI_QUOTES', div_precision_increment = 6")
+        assert str(ask(client, sql)[0]) == f"({keys[0]}, Decimal('0.333333'))"
+        ask(client, "SET SESSION sql_mode = DEFAULT, div_precision_increment = DEFAULT")
+    ask(client, "SET SESSION sql_select_limit = 0")
+    assert ask(client, sql) == ()
+    ask(client, "SET SESSION sql_select_limit = DEFAULT")
+    assert len(ask(client, sql)) == 1
+
+
+def test_another_default_database_is_another_table(client, keys):
+    sql = f"SELECT * FROM Object WHERE objectId = {keys[0]}"
+    ask(client, "CREATE OR REPLACE DATABASE mine")
+    ask(client, "CREATE TABLE mine.Object (objectId BIGINT, word TEXT)")
+    ask(client, f"INSERT INTO mine.Object VALUES ({keys[0]}, 'mine')")
+    try:
+        for _ in range(3):
+            client.select_db("hip")
+            assert ask(client, sql) == ask(client, sql) != ((keys[0], "mine"),)
+            client.select_db("mine")
+            assert ask(client, sql) == ((keys[0], "mine"),)
+    finally:
+        ask(client, "DROP DATABASE mine")
+
+
+def test_a_view_is_read_as_it_is(cluster, client, keys):
+    sql = f"SELECT * FROM mine.seen WHERE objectId = {keys[0]}"
+    ask(client, "CREATE OR REPLACE DATABASE mine")
+    (want,) = ask(client, f"{BY_KEY}{keys[0]}")
+    try:
+        with contextlib.closing(
+            pymysql.connect(host="127.0.0.1", port=cluster.port, user="root", autocommit=True)
+        ) as other:
+            for columns, values in (("objectId, ra", want[:2]), ("decl, objectId", want[2::-2])):
+                ask(client, f"CREATE OR REPLACE VIEW mine.seen AS SELECT {columns} FROM hip.Object")
+                for _ in range(3):
+                    assert ask(other, sql) == (values,)
+    finally:
+        ask(client, "DROP DATABASE mine")
+
+
+def test_the_last_statement_is_the_look_up(client, keys, short):
+    sql = "SELECT CAST('x7' AS INT) FROM hip.Object WHERE objectId = "
+    for key in keys[:4]:
+        assert ask(client, f"{sql}{key}") == ((0,),)
+        assert [row[1] for row in ask(client, "SHOW WARNINGS")] == [1292]
+        assert ask(client, "SELECT FOUND_ROWS()") == ((1,),)
+    for key in keys[:4]:
+        ask(client, f"{sql}{key}")
+    assert short() >= 2
+
+
+CATALOG = {
+    "database": "turns",
+    "partitioning": {"stripes": 18, "sub_stripes": 3, "overlap_deg": 0.01},
+    "tables": [
+        {
+            "name": "Star", "kind": "director", "key": "id", "longitude": "ra", "latitude": "decl",
+            "columns": {"id": "BIGINT", "ra": "DOUBLE", "decl": "DOUBLE", "turn": "INT"},
+            "files": ["star.csv"], "format": {"type": "csv", "header": True},
+        }
+    ],
+}  # fmt: skip
+
+
+def _write(directory, turn):
+    """Write a catalogue of 200 stars, which are elsewhere every turn."""
+    lines = [
+        f"{n},{(n * 1.7 + turn * 90) % 360},{(n - 100) * 0.8 * (-1) ** turn},{turn}" for n in range(1, 201)
+    ]
+    (directory / "star.csv").write_text("id,ra,decl,turn\n" + "\n".join(lines) + "\n")
+    path = directory / "CATALOG.yaml"
+    path.write_text(yaml.safe_dump(CATALOG))
+    return path
+
+
+def test_a_replaced_catalogue_is_never_mixed(cluster, tmp_path, short):
+    """While a database is swapped every look-up is answered of one version, or refused; then of the new one."""
+    cluster.ingest(_write(tmp_path, 0), "--replace")
+    stop = threading.Event()
+    seen: list[tuple] = []
+
+    def look():
+        with contextlib.closing(
+            pymysql.connect(host="127.0.0.1", port=cluster.port, user="root", autocommit=True)
+        ) as mine:
+            number = 0
+            while not stop.is_set():
+                number = number % 200 + 1
+                try:
+                    seen.append(ask(mine, f"SELECT id, turn FROM turns.Star WHERE id = {number}"))
+                    assert [row[0] for row in seen[-1]] == [number]
+                except pymysql.MySQLError as error:
+                    seen.append(error.args)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for turn in (1, 2):
+            cluster.ingest(_write(tmp_path, turn), "--replace")
+    finally:
+        stop.set()
+        thread.join(60)
+    turns = [answer[0][1] for answer in seen if isinstance(answer[0], tuple)]
+    assert [answer for answer in seen if answer == ()] == []
+    assert turns == sorted(turns)
+    assert set(turns) == {0, 1, 2}
+    assert short() > 50

@@ -1,0 +1,72 @@
+"""Shapes: which look-ups are the same but for their key, and what is made of them for another."""
+
+import pytest
+
+from shard.planner.lexer import LexerMode
+from shard.planner.planner import fragment
+from shard.planner.shape import KEY, place_of, shape_of
+from shard.planner.statement import read
+from tests.shard.planner.test_plans import CATALOGUE
+
+
+def planned(text):
+    statement = read(text, "sky", CATALOGUE, LexerMode())
+    return statement, statement.plan((), None, {})
+
+
+def shape(text):
+    statement, plan = planned(text)
+    place = place_of(statement, plan)
+    return None if place is None else shape_of(statement, plan, place, planned)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT * FROM Object WHERE objectId = {}",
+        "SELECT * FROM Source WHERE {} = objectId AND flux > 7.5",
+        "SELECT o.name, s.flux FROM Object o JOIN Source s USING (objectId) WHERE o.objectId IN ({}) LIMIT 3",
+        "SELECT scisql_angSep(ra, decl, 1, 2) FROM Object WHERE (objectId = {})",
+    ],
+)
+def test_another_key_makes_the_plan_of_that_key(text):
+    found = shape(text.format(4711))
+    assert found is not None
+    for key in ("1235", "9999", "1000"):
+        statement, plan = planned(text.format(key))
+        assert "\ue000".join(key.join(pieces) for pieces in found.main) == fragment(plan).main.text
+        assert key.join(found.prepared) == statement.prepared()
+        assert plan.restriction.keys == (key,)
+        assert plan.restriction.director == found.director
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT * FROM Object",
+        "SELECT * FROM Object WHERE ra = 5",
+        "SELECT 5 FROM Object WHERE objectId = 5",
+        "SELECT * FROM Object WHERE objectId = 5 OR objectId = 6",
+        "SELECT * FROM Object WHERE objectId IN (5, 6)",
+        "SELECT * FROM Object WHERE objectId BETWEEN 5 AND 5",
+        "SELECT * FROM Object WHERE objectId = 05",
+        "SELECT * FROM Object WHERE objectId = -5",
+        "SELECT * FROM Object WHERE objectId = 5e0",
+        "SELECT * FROM Object WHERE objectId = '5'",
+        "SELECT * FROM Object WHERE objectId = 1234567890123456789",
+        "SELECT * FROM Object WHERE objectId = 5 AND chunkId = 7",
+        "SELECT * FROM Object WHERE objectId = 5 LIMIT 1 OFFSET 1",
+        "SELECT * FROM Object WHERE objectId = 5 LIMIT 0",
+        "SELECT COUNT(*) FROM Object WHERE objectId = 5",
+        "SELECT NOW() FROM Object WHERE objectId = 5",
+        "SELECT USER() FROM Object WHERE objectId = 5",
+        "SELECT 123456789 FROM Object WHERE objectId = 5",  # no other digit is free
+    ],
+)
+def test_what_has_no_shape(text):
+    assert shape(text) is None
+
+
+def test_a_key_is_a_number_of_its_own():
+    text = b"SELECT a1, 1.5, 2e3, 0x10, 07, @4, t.5, `6`, '8' FROM t WHERE a = 99 AND b = 1234567890123456789"
+    assert [match[0] for match in KEY.finditer(text)] == [b"6", b"8", b"99"]
