@@ -14,7 +14,7 @@ from typing import Protocol
 from backend.connection import RawConnection, RowBlock
 from proxy.home.definitions import set_statement
 from shard.catalog.naming import SCRATCH_DATABASE, quote
-from shard.planner.fragment import LENIENT
+from shard.planner.fragment import BIT, LENIENT
 from shard.planner.plan import Merge, Part, PartialType, Sql
 from shard.planner.split import MERGE_TABLE
 from shard.wire import rows
@@ -170,10 +170,10 @@ async def notes(connection: RawConnection) -> list[Note]:
 
 
 def load_statement(target: Target, types: Sequence[PartialType]) -> str:
-    """Return the LOAD DATA for rows of these types; ENUM and SET come as numbers."""
+    """Return the LOAD DATA for rows of these types; BIT, ENUM and SET come as numbers."""
     columns, clauses = [], []
     for index, name in enumerate(target.columns):
-        if index < len(types) and types[index].flags & _ENUM_OR_SET:
+        if index < len(types) and (types[index].type == BIT or types[index].flags & _ENUM_OR_SET):
             columns.append(f"@p{index}")
             clauses.append(f"{quote(name)} = CAST(@p{index} AS UNSIGNED)")
         else:

@@ -23,6 +23,8 @@ from shard.planner.split import Draft
 from shard.planner.templates import use
 
 _FLOAT = 4
+BIT = 16
+"""A column of bits; its text is bytes or digits (``MAX(bits)`` without groups), so it travels as a number."""
 _ENUM_OR_SET = 0x100 | 0x800
 LENIENT = "SET STATEMENT sql_mode=REPLACE(REPLACE(@@sql_mode, 'STRICT_TRANS_TABLES', ''), 'STRICT_ALL_TABLES', '') FOR "
 """Before a CREATE or INSERT … SELECT that stands for a piece of a SELECT: what is a warning there is no error."""
@@ -37,7 +39,7 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
         From `split`.
     types : sequence of PartialType
         For a draft that is merged: types of the partial columns. FLOAT travels as DOUBLE (its text has
-        six digits), ENUM and SET as numbers (an ENUM's empty error value cannot be loaded as text).
+        six digits), BIT, ENUM and SET as numbers (an ENUM's empty error value cannot be loaded as text).
     """
     layout, scope = draft.layout, draft.scope
     if layout is None or scope is None:
@@ -49,6 +51,8 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
     for item, kind in zip(select.expressions, types, strict=False):
         if kind.type == _FLOAT:
             item.set("this", use("CAST(value AS DOUBLE)", value=item.this))
+        elif kind.type == BIT:
+            item.set("this", use("CAST(value AS UNSIGNED)", value=item.this))
         elif kind.flags & _ENUM_OR_SET:
             item.set("this", use("value + 0", value=item.this))
     _owner_conditions(select, layout)

@@ -526,3 +526,13 @@ SELECT flags, MIN(ROUND(big + 0e0, 2)) AS low, MAX(ROUND(decl, 1)), ROUND(MAX(ra
 SELECT ROUND(decl / 30, 1) AS zone, COUNT(*) FROM lab.Star GROUP BY zone ORDER BY zone
 -- name: rollup of a column that is selected twice
 SELECT t2.starId, t2.starId AS c2, COUNT(*) AS n FROM lab.Star t2 WHERE starId < 30 GROUP BY t2.starId, c2 WITH ROLLUP
+-- name: bits
+SELECT MIN(bits), MAX(bits), MAX(bits) + 0, COUNT(DISTINCT bits), SUM(bits) FROM lab.Star
+-- name: bits by group
+SELECT flags, MAX(bits), MIN(bits) FROM lab.Star GROUP BY flags
+-- name: groups of bits
+SELECT bits, COUNT(*) FROM lab.Star GROUP BY bits
+-- name: bits from a subquery
+SELECT (SELECT MAX(bits) FROM lab.Star WHERE starId < 200) AS most, COALESCE(MAX(bits), 1) FROM lab.Star
+-- name: bits through a gather
+SELECT a.bits, COUNT(*) FROM lab.Star a JOIN lab.Star b ON a.bits = b.bits WHERE a.starId < 40 GROUP BY a.bits

@@ -34,7 +34,7 @@ CREATE TABLE Star (
   starId BIGINT NOT NULL, ra DOUBLE NOT NULL, decl DOUBLE NOT NULL,
   name VARCHAR(20), code CHAR(4) CHARACTER SET latin1, kind ENUM('star','galaxy','qso'),
   flags SET('a','b','c'), f FLOAT, d DECIMAL(12,4), big BIGINT UNSIGNED, small SMALLINT,
-  day DATE, t TIME, dt DATETIME(3), y YEAR, txt TEXT, b VARBINARY(8), g INT
+  day DATE, t TIME, dt DATETIME(3), y YEAR, txt TEXT, b VARBINARY(8), g INT, bits BIT(8)
 )
 """
 
@@ -73,7 +73,7 @@ def write(directory: Path, stars: int = 400, seed: int = 3) -> Path:
                     maybe(rng.choice(["-10:00:00", "99:59:59", "100:00:01", "00:00:00"])),
                     maybe(f"2024-02-29 12:34:{rng.randint(10, 59)}.{rng.randint(0, 999):03}"),
                     maybe(rng.randint(1999, 2030)), maybe("t" * rng.randint(0, 40)), maybe(rng.choice(["x", "yy"])),
-                    maybe(rng.randint(0, 5)),
+                    maybe(rng.randint(0, 5)), number % 10 if number % 7 else None,
                 )
             )
         )  # fmt: skip
