@@ -379,7 +379,8 @@ class Engine:
         except ConnectionLost as error:
             raise SkyError(HOME_DOWN) from error
         except (asyncio.CancelledError, ClientGone):
-            outcome = "cancelled"
+            # Whoever leaves with the whole answer has had it, though tables may still be tidied away.
+            outcome = "ok" if session.out.ended else "cancelled"
             raise
         except SkyError:
             raise
