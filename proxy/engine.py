@@ -143,6 +143,18 @@ class Engine:
                 raise
         return await self._otherwise(session, text, tokens, settings, views)
 
+    async def renew(self, session: Session, sql: bytes, route: Distributed) -> Distributed:
+        """Return the route of a prepared statement, decided anew if the catalogue or a view has changed."""
+        if route.version == self._catalogue.version and (
+            not route.views or await self._views.definitions(route.statement.text) == route.views
+        ):
+            return route
+        before = route.statement.database
+        anew = await self.decide(session, sql)
+        if not isinstance(anew, Distributed) or anew.statement.database != before:
+            raise SkyError(CATALOGUE_CHANGED, database=before or "")
+        return anew
+
     async def _otherwise(
         self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views
     ) -> Route:
@@ -191,7 +203,13 @@ class Engine:
         if "?" in envelope.head + envelope.tail and any(t.text == "?" for t in tokens):
             raise not_supported("parameters around the SELECT of a statement that stores rows")
         native = envelope.around(statement.prepared())
-        return Distributed(statement, native.encode(*settings.encoding), envelope)
+        return Distributed(
+            statement,
+            native.encode(*settings.encoding),
+            envelope,
+            version=self._catalogue.version,
+            views=views,
+        )
 
     async def _tidy(self, session: Session, sql: bytes) -> None:
         """Do what the statements before have left to do."""
@@ -245,9 +263,10 @@ class Engine:
                 raise not_supported("this statement's syntax", "see docs/sql.md") from error
             return Home()
         if statement is not None:
-            return Distributed(statement, statement.prepared().encode(*settings.encoding))
-        native = native_form(text, settings.mode)
-        return Home(None if native is None else native.encode(*settings.encoding))
+            native = statement.prepared().encode(*settings.encoding)
+            return Distributed(statement, native, version=self._catalogue.version, views=views)
+        at_home = native_form(text, settings.mode)
+        return Home(None if at_home is None else at_home.encode(*settings.encoding))
 
     async def _under_settings(
         self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views

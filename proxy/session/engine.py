@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from shard.planner.envelope import Envelope
 from shard.planner.statement import Statement
+from shard.planner.views import Views
 from shard.wire.frames import Parameter
 
 if TYPE_CHECKING:
@@ -25,13 +26,16 @@ class Home:
 class Distributed:
     """Agents answer; `native` is what is prepared at home, `envelope` what stores the rows.
 
-    `prefix` is the statement's own ``SET STATEMENT … FOR``, if it has one.
+    `prefix` is the statement's own ``SET STATEMENT … FOR``, if it has one. `version` and `views` are what it
+    was decided from: the catalogue's version, and the definitions of views.
     """
 
     statement: Statement
     native: bytes
     envelope: Envelope | None = None
     prefix: bytes = b""
+    version: int = -1
+    views: Views = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,9 @@ class Engine(Protocol):
 
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement; may raise SkyError."""
+
+    async def renew(self, session: Session, sql: bytes, route: Distributed) -> Distributed:
+        """Return the route of a prepared statement, decided anew if what it was decided from has changed."""
 
     def shortcut(self, session: Session, sql: bytes) -> Coroutine[None, None, None] | None:
         """Return the work of answering a packet of one statement without deciding anew, if it is known."""

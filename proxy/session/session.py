@@ -444,6 +444,7 @@ class Session:
                 await self._execute_at_home(payload)
             return
         prepared.close_cursor()
+        prepared.distributed = await self._engine.renew(self, prepared.text, prepared.distributed)
         parameters = prepared.bind(payload)
         if not payload[5] & _READ_ONLY_CURSOR:
             await self._distributed(prepared.text, self._engine_run(prepared.distributed, parameters, True))

@@ -10,6 +10,8 @@ from backend.connection import RawConnection
 from shard.errors import ServerError
 from shard.wire import rows
 from shard.wire.frames import Parameter
+from tests.support.rawclient import RawClient
+from tests.support.rawclient import ServerError as RawError
 
 
 def ask(client, sql, *arguments):
@@ -134,6 +136,22 @@ async def test_prepared_statements_with_parameters(cluster):
         await connection.execute(b"SELECT nosuch FROM Object WHERE objectId = ?", [number(1)])
     assert caught.value.errno == 1054
     await connection.close()
+
+
+async def test_a_prepared_statement_sees_a_view_as_it_is_now(cluster, client):
+    ask(client, "CREATE DATABASE IF NOT EXISTS own")
+    ask(client, "CREATE OR REPLACE VIEW own.few AS SELECT objectId FROM hip.Object WHERE objectId < 4")
+    with RawClient(cluster.port) as raw:
+        raw.connect(database="hip")
+        statement = raw.prepare("SELECT * FROM own.few")[0]
+        assert len(raw.execute(statement).rows) == 3
+        ask(client, "CREATE OR REPLACE VIEW own.few AS SELECT objectId FROM hip.Object WHERE objectId < 3")
+        assert len(raw.execute(statement).rows) == 2
+        raw.query("USE own")
+        ask(client, "CREATE OR REPLACE VIEW own.few AS SELECT objectId FROM hip.Object WHERE objectId < 2")
+        with pytest.raises(RawError) as caught:  # its names were those of another database
+            raw.execute(statement)
+        assert caught.value.errno == 1412
 
 
 SLOW = "SELECT COUNT(*) FROM Detection a JOIN Detection b ON a.objectId = b.objectId WHERE SIN(a.flux * b.flux) + SIN(a.mjd * b.mjd) > 3"
