@@ -31,7 +31,14 @@ class MariaDB(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class AgentConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Settings of one agent; sizes in bytes."""
+    """Settings of one agent; sizes in bytes.
+
+    Attributes
+    ----------
+    load_dir : str or None
+        A directory of agent and MariaDB server in which the server may read files (`secure_file_priv`). Rows of an
+        ingest wait there, since the server loads a file of its own with half the work. None: LOAD DATA LOCAL.
+    """
 
     worker: str
     listen: str
@@ -44,6 +51,7 @@ class AgentConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     spool_memory_bytes: int = 64 << 20
     spool_disk_bytes: int = 10 << 30
     spool_job_bytes: int = 256 << 20
+    load_dir: str | None = None
     log_level: str = "INFO"
 
     @staticmethod

@@ -2,11 +2,17 @@
 
 LOAD DATA LOCAL implies IGNORE: over-long text is cut and bad values become zero, all as warnings. So
 every load is checked: records = rows sent, no warnings.
+
+IGNORE also costs MyISAM its write cache: one system call a row. Where the agent shares a directory with its
+server, the text therefore goes through a file there and is loaded without LOCAL, for half the processor time.
 """
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from backend.connection import ConnectionLost, RawConnection
 from backend.pool import Pool
@@ -15,6 +21,7 @@ from shard.errors import ServerError
 from shard.wire import frames
 
 FIXED_MODE = "SET SESSION sql_mode='', time_zone='+00:00'"
+_FILES = "skyshard-load-"
 
 
 def _failed(error: Exception) -> frames.Failed:
@@ -24,12 +31,51 @@ def _failed(error: Exception) -> frames.Failed:
 
 
 async def load(
-    pool: Pool, begin: frames.LoadBegin, pieces: AsyncIterator[bytes], sent: list[int]
+    pool: Pool,
+    begin: frames.LoadBegin,
+    pieces: AsyncIterator[bytes],
+    sent: list[int],
+    directory: Path | None = None,
 ) -> frames.Loaded | frames.Failed:
-    """Load the text in `pieces`; `sent[0]` is the number of rows, known at their end."""
+    """Load the text in `pieces`; `sent[0]` is the number of rows, known at their end.
+
+    Parameters
+    ----------
+    directory : Path or None
+        Where the server may read files; None: it is sent the text over its connection.
+    """
+    if directory is None:
+        return await _load(pool, begin, pieces, sent, None)
+    file = directory / f"{_FILES}{secrets.token_hex(8)}"
+    try:
+        try:
+            await _write(file, pieces)
+        except OSError as error:
+            return frames.Failed(1026, "HY000", f"rows cannot be written to load_dir: {error.strerror}")
+        return await _load(pool, begin, pieces, sent, file)
+    finally:
+        file.unlink(missing_ok=True)
+
+
+async def _write(file: Path, pieces: AsyncIterator[bytes]) -> None:
+    with file.open("xb") as opened:
+        async for piece in pieces:
+            await asyncio.to_thread(opened.write, piece)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove the files of loads that an agent before this one did not end."""
+    for file in directory.glob(_FILES + "*"):
+        file.unlink(missing_ok=True)
+
+
+async def _load(
+    pool: Pool, begin: frames.LoadBegin, pieces: AsyncIterator[bytes], sent: list[int], file: Path | None
+) -> frames.Loaded | frames.Failed:
+    source = "LOCAL INFILE 'rows'" if file is None else f"INFILE {_path(file)}"
     columns = ", ".join(name if name.startswith("@") else quote(name) for name in begin.columns)
     sql = (
-        f"LOAD DATA LOCAL INFILE 'rows' INTO TABLE {quote(begin.database)}.{quote(begin.table)} "
+        f"LOAD DATA {source} INTO TABLE {quote(begin.database)}.{quote(begin.table)} "
         "CHARACTER SET utf8mb4 FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' "
         f"({columns})"
     )
@@ -38,12 +84,17 @@ async def load(
     try:
         async with pool.lease() as connection:
             await connection.run(FIXED_MODE)
-            ok = await connection.load(sql.encode(), pieces)
+            ok = await (connection.load(sql.encode(), pieces) if file is None else connection.run(sql))
             if ok.warnings or ok.affected_rows != sent[0]:
                 return await _complain(connection, begin.table, ok.affected_rows, sent[0], ok.warnings)
             return frames.Loaded(ok.affected_rows)
     except (ServerError, ConnectionLost) as error:
         return _failed(error)
+
+
+def _path(file: Path) -> str:
+    """Return a file's name in quotes: the grammar takes no hexadecimal literal, and FIXED_MODE has escapes."""
+    return "'" + str(file).replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 async def _complain(

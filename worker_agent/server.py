@@ -13,6 +13,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import Any
 
 from backend.connection import ConnectionLost
@@ -96,6 +97,9 @@ class AgentServer:
         space = SpoolSpace(config.spool_memory_bytes, config.spool_disk_bytes, config.spool_dir)
         self.space = space
         self._floor = Floor(self.scheduler, self.pool, space, config.spool_job_bytes)
+        self._load_dir = None if config.load_dir is None else Path(config.load_dir)
+        if self._load_dir is not None:
+            loader.remove_leftovers(self._load_dir)
         self._boot = secrets.token_hex(8)
         self._provided = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -241,7 +245,7 @@ class AgentServer:
                 else:
                     raise Gone
 
-        answer = await loader.load(self.pool, begin, pieces(), sent)
+        answer = await loader.load(self.pool, begin, pieces(), sent, self._load_dir)
         while not ended:  # the load failed early: read what is still coming
             header, _ = await peer.receive()
             ended = isinstance(header, frames.LoadEnd)

@@ -12,6 +12,7 @@ listen: $address:$port
 http: $address:$http
 secret_file: $secrets/agents
 spool_dir: $data/spool
+load_dir: $data/files
 mariadb: {socket: $data/run/mariadb.sock, password_file: $secrets/service}
 END
 $skyshard agent --config "$data/agent.yaml" &

@@ -156,6 +156,7 @@ def _agent_config(directory: Path, name: str, path: str, ports: dict[str, int]) 
     return (
         f"worker: {name}\nlisten: 127.0.0.1:{ports[name]}\nhttp: 127.0.0.1:{ports[f'{name}-http']}\n"
         f"secret_file: {_quoted(directory / 'secrets' / 'agents')}\nspool_dir: {_quoted(spool)}\n"
+        f"load_dir: {_quoted(directory / name / 'files')}\n"
         f"mariadb: {_server(directory, path)}\n"
     )
 

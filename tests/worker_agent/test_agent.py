@@ -1,6 +1,7 @@
 """The agent over its port, beside a real MariaDB: secrets, jobs, cancels, lanes, loads."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -208,8 +209,18 @@ async def test_many_jobs_at_once(chunks):
         assert agent.agent.pool.idle <= 64
 
 
-async def test_admin_and_load(chunks):
-    async with LocalAgent(chunks) as agent:
+def files_of(server):
+    """Return the directory in which a server may read files."""
+    return Path(server.socket).with_name("files")
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+async def test_admin_and_load(chunks, by_file):
+    files = files_of(chunks)
+    left = files / "skyshard-load-of an agent that was killed"
+    left.write_text("1\n")
+    async with LocalAgent(chunks, load_dir=str(files) if by_file else None) as agent:
+        assert left.exists() != by_file
         rows = await agent.pool.admin(
             7, ["CREATE OR REPLACE TABLE ag.l (n INT PRIMARY KEY, t TEXT)", "SELECT 1, NULL"]
         )
@@ -235,11 +246,41 @@ async def test_admin_and_load(chunks):
         ]:  # twice, lost, no number
             with pytest.raises(ServerError) as caught:
                 await agent.pool.load(7, begin, text(*pieces), [sent])
-            assert caught.value.errno == 1366
+            assert caught.value.errno == (1062 if by_file and pieces[0][:1] == b"2" else 1366)
         nowhere = frames.LoadBegin(database="ag", table="nowhere", columns=("n",))
         with pytest.raises(ServerError) as caught:
             await agent.pool.load(7, nowhere, text(*[b"1\n" * 100_000] * 20), [2_000_000])
         assert caught.value.errno == 1146
+        assert await agent.pool.admin(7, ["SELECT 1"]) == (("1",),)
+        left.unlink(missing_ok=True)
+        assert not list(files.glob("skyshard-load-*"))
+
+
+async def test_a_load_by_file_that_breaks_off_loads_nothing(chunks):
+    files = files_of(chunks)
+    async with LocalAgent(chunks, load_dir=str(files)) as agent:
+        await agent.pool.admin(7, ["CREATE OR REPLACE TABLE ag.broken (n INT) ENGINE=MyISAM"])
+        link = await agent.link()
+        await link.send(frames.LoadBegin(database="ag", table="broken", columns=("n",)))
+        await link.send(frames.LoadData(), b"1\n2\n3")
+        async with asyncio.timeout(10):
+            while not list(files.glob("skyshard-load-*")):
+                await asyncio.sleep(0.01)
+            link.abort()
+            while list(files.glob("skyshard-load-*")):
+                await asyncio.sleep(0.01)
+        assert await agent.pool.admin(7, ["SELECT COUNT(*) FROM ag.broken"]) == (("0",),)
+
+
+async def test_a_load_dir_that_cannot_be_written_is_an_error_of_the_load(chunks, tmp_path):
+    async with LocalAgent(chunks, load_dir=str(tmp_path / "nowhere")) as agent:
+
+        async def text():
+            yield b"1\n"
+
+        begin = frames.LoadBegin(database="ag", table="t_1", columns=("a",))
+        with pytest.raises(ServerError, match="load_dir"):
+            await agent.pool.load(7, begin, text(), [1])
         assert await agent.pool.admin(7, ["SELECT 1"]) == (("1",),)
 
 
