@@ -121,6 +121,8 @@ class ChunkGrid:
         if bad.any():
             row = int(np.argmax(bad))
             raise PositionError(row, float(lon[row]), float(lat[row]))
+        if not lon.size or (lon.min() >= 0.0 and lon.max() < 360.0):
+            return lon
         reduced = np.mod(lon, 360.0)
         reduced[reduced >= 360.0] = 0.0
         return reduced

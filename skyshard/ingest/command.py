@@ -24,7 +24,7 @@ from skyshard.errors import UserError
     type=click.IntRange(1, 256),
     default=lambda: os.cpu_count() or 1,
     show_default="processors",
-    help="Pieces of files that are partitioned at once.",
+    help="Processes that partition pieces of large files; 1: this one alone.",
 )
 def ingest_command(
     catalog: Path,
@@ -38,8 +38,10 @@ def ingest_command(
     """Load the catalogue that CATALOG (a YAML file) describes, and publish it."""
     from skyshard.cluster.connect import from_options
     from skyshard.ingest.ingest import Ingest
+    from skyshard.ingest.processes import steady_memory
     from skyshard.ingest.progress import Bars
 
+    steady_memory()
     file, places = _read(catalog)
     address = from_options(directory, home, secret_file, password_file)
     try:

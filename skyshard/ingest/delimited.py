@@ -22,7 +22,7 @@ import pyarrow.csv
 
 from shard.catalog.catalog_file import Format
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 8 << 20
 LONGEST_RECORD = 256 << 20
 _ESCAPES = {b"t": b"\t", b"n": b"\n", b"r": b"\r", b"0": b"\0", b"b": b"\b", b"Z": b"\x1a"}
 _SPARE = [char for code in (*range(1, 9), *range(14, 32)) if (char := bytes([code])) not in _ESCAPES.values()]
@@ -86,7 +86,7 @@ def blocks(stream: BinaryIO, form: Format, size: int = BLOCK_BYTES) -> Iterator[
 
 def _last_end(data: bytes, form: Format) -> int:
     """Return the length of the part of `data` that holds whole lines: up to a line end outside quotes."""
-    if form.quote is None and form.escape is None:
+    if form.escape is None and (form.quote is None or form.quote.encode() not in data):
         return data.rfind(b"\n") + 1
     ends = line_ends(data, form)
     return int(ends[-1]) + 1 if len(ends) else 0

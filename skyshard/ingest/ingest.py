@@ -1,8 +1,9 @@
 """One ingest: read, partition, load through the agents, check, publish.
 
 Everything goes into a staged database first (see staging), table by table: directors, then what refers to
-them. Of each table the files are partitioned by several threads, and the text of every chunk is kept until
-the whole table is read; then it is loaded. Counts are compared before anything is published.
+them. Of each table the files are partitioned by several processes (or threads, if they are small), and the text of
+every chunk is kept until the whole table is read; then it is loaded. Meanwhile the chunk tables are made, which is
+waiting for disks. Counts are compared before anything is published.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ import os
 import socket
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
+import msgspec
 import pyarrow as pa
 
 from backend.agent_link import AgentPool
@@ -32,42 +32,19 @@ from shard.errors import SkyError
 from shard.geometry.chunker import ChunkGrid
 from skyshard.cluster.connect import ClusterAddress
 from skyshard.errors import UserError
-from skyshard.ingest import files, loading, staging, values
+from skyshard.ingest import files, loading, processes, staging, values
+from skyshard.ingest.job import Job, defined, origin
 from skyshard.ingest.keys import KeyIndex
 from skyshard.ingest.layout import Layout, layout_of
 from skyshard.ingest.partition import Partitioner, Parts, check_types
+from skyshard.ingest.processes import Processes
 from skyshard.ingest.progress import Bars, Step
-from skyshard.ingest.runs import Array
 from skyshard.ingest.spill import Spill
 
 _META = quote(META_DATABASE)
 _ORDER = {Kind.DIRECTOR: 0, Kind.DEPENDENT: 1, Kind.MATCH: 2, Kind.REPLICATED: 3}
 _YEAR_S = 31_536_000
 _INDEX_ROWS = 200_000
-
-
-@dataclass(slots=True)
-class _Job:
-    """A table on its way in."""
-
-    spec: TableSpec
-    place: tuple[str | int, ...]
-    listed: list[files.DataFile]
-    layout: Layout
-    partitioner: Partitioner
-    target: loading.Target
-    rows: int = 0
-    spans_chunks: bool = False
-    null_keys: bool = False
-    wide_pairs: int = 0
-    not_numbers: dict[str, int] = field(default_factory=dict)
-    strangers: int = 0
-
-    def pieces(self) -> Iterator[files.Piece]:
-        """Yield the pieces of all files; overlap is computed, so files of it are only read to be checked."""
-        for file in self.listed:
-            if not file.is_overlap or self.spec.kind is Kind.DIRECTOR:
-                yield from files.pieces(self.spec, file, self.layout)
 
 
 class Ingest:
@@ -86,7 +63,7 @@ class Ingest:
     replace : bool
         Swap a published database.
     jobs : int
-        Pieces partitioned at once.
+        Pieces partitioned at once; 1: all in this process.
     bars : Bars
         Progress and notes.
     """
@@ -113,6 +90,7 @@ class Ingest:
         self._tables: list[Table] = []
         self._counts: dict[str, staging.Counts] = {}
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="partition")
+        self._processes = Processes(jobs)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
 
     async def run(self) -> dict[str, int]:
@@ -124,9 +102,8 @@ class Ingest:
             If something is wrong with the file, the data or the cluster; nothing was published then.
         """
         found = [files.find(spec, self._place(spec), self._places, self._base) for spec in self._file.tables]
-        home = await RawConnection.open(self._address.home)
+        home = await self._home()
         try:
-            await home.run(f"SET SESSION sql_mode='', time_zone='+00:00', wait_timeout={_YEAR_S}")
             placement = await self._cluster(home)
             stage = staging.Staging(home, self._agents, placement.workers, self._file.database)
             await stage.lock()
@@ -139,16 +116,43 @@ class Ingest:
             try:
                 await self._load(home, stage, number, placement, found)
             except BaseException:
-                with suppress(SkyError, ConnectionLost, ExceptionGroup):
-                    await stage.abandon(number, "failed")
+                with suppress(UserError, SkyError, ConnectionLost, ExceptionGroup):
+                    await self._abandon(home, stage, number, placement.workers)
                 raise
             await stage.publish(number)
         finally:
             await home.close()
             await self._agents.close()
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._processes.end()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._processes.close()
             self._reader.shutdown(wait=False, cancel_futures=True)
         return {table.name: table.rows for table in self._tables}
+
+    async def _abandon(
+        self, home: RawConnection, stage: staging.Staging, number: int, workers: Sequence[int]
+    ) -> None:
+        """Remove what was staged; if this cannot be done now, the next ingest of the database does it."""
+        if not home.busy and not home.closed:
+            return await stage.abandon(number, "failed")
+        # What failed, or Ctrl-C, came amid a statement at home: that connection is of no more use.
+        home.abort()
+        fresh = await self._home()
+        try:
+            again = staging.Staging(fresh, self._agents, workers, self._file.database)
+            await again.lock()
+            await again.abandon(number, "failed")
+        finally:
+            await fresh.close()
+
+    async def _home(self) -> RawConnection:
+        home = await RawConnection.open(self._address.home)
+        try:
+            await home.run(f"SET SESSION sql_mode='', time_zone='+00:00', wait_timeout={_YEAR_S}")
+        except BaseException:
+            home.abort()
+            raise
+        return home
 
     def _place(self, spec: TableSpec) -> tuple[str | int, ...]:
         return "tables", self._file.tables.index(spec)
@@ -179,7 +183,8 @@ class Ingest:
             order = sorted(zip(self._file.tables, found, strict=True), key=lambda item: _ORDER[item[0].kind])
             for spec, listed in order:
                 job = await self._job(home, spec, listed, Path(directory))
-                await self._table(home, loader, name, job)
+                with tempfile.TemporaryDirectory(dir=directory) as texts:
+                    await self._table(home, loader, name, job, Path(texts))
         for table in self._tables:
             if table.is_sharded:  # every chunk has every table, so that a missing one always means a fault
                 await loader.chunk_tables(table, self._chunks - set(self._counts[table.name].rows))
@@ -193,7 +198,7 @@ class Ingest:
 
     async def _job(
         self, home: RawConnection, spec: TableSpec, listed: list[files.DataFile], directory: Path
-    ) -> _Job:
+    ) -> Job:
         place = self._place(spec)
         parquet = [file.path for file in listed if files.is_parquet(spec, file.path) and not file.is_overlap]
         if parquet and len(parquet) < sum(not file.is_overlap for file in listed):
@@ -211,14 +216,22 @@ class Ingest:
         if spec.kind is Kind.DIRECTOR:
             self._indexes[spec.name] = KeyIndex(directory / spec.name)
         chunks = frozenset(file.chunk for file in listed if file.chunk is not None and not file.is_overlap)
-        partitioner = Partitioner(spec, layout, self._grid, self._indexes, chunks)
-        return _Job(spec, place, listed, layout, partitioner, loading.Target.of(partitioner.names, layout))
+        directors = {name for name in (spec.director, *(side.table for side in spec.directors)) if name}
+        indexes = {name: self._indexes[name] for name in directors}
+        partitioner = Partitioner(spec, layout, self._grid, indexes, chunks)
+        return Job(spec, place, listed, layout, partitioner, loading.Target.of(partitioner.names, layout))
 
-    async def _table(self, home: RawConnection, loader: loading.Loader, stage: str, job: _Job) -> None:
+    async def _table(
+        self, home: RawConnection, loader: loading.Loader, stage: str, job: Job, directory: Path
+    ) -> None:
         spec = job.spec
+        empty = defined(job)
+        if empty.is_sharded:
+            for statement in staging.traps(stage, empty):  # finds at once what home could not hold
+                await home.run(statement)
         with Spill() as main, Spill() as overlap:
-            await self._partition(job, main, overlap)
-            table = self._described(job)
+            await self._read(loader, empty, job, main, overlap, directory)
+            table = self._described(job, empty)
             total = sum(main.rows.values()) + sum(overlap.rows.values())
             step = self._bars.step(f"{table.name}: load", total)
             try:
@@ -241,8 +254,9 @@ class Ingest:
         if spec.kind is Kind.DIRECTOR and table.key_spans_chunks:
             self._bars.say(f"  note: equal keys '{spec.key}' lie in several chunks; joins on it are gathered")
 
-    def _described(self, job: _Job) -> Table:
-        spec, layout = job.spec, job.layout
+    def _described(self, job: Job, empty: Table) -> Table:
+        """Return a table with what was learned from its rows."""
+        spec = job.spec
         if spec.kind is Kind.DIRECTOR:
             index = self._indexes[spec.name]
             index.finish()
@@ -250,39 +264,69 @@ class Ingest:
         for director in filter(None, (spec.director, *(side.table for side in spec.directors))):
             # Rows here have each its director's chunk, and yet a collation may hold their keys equal.
             job.spans_chunks |= self._indexes[director].is_text and self._indexes[director].spans_chunks
-        linking = (spec.key, spec.director_key, *(side.foreign_key for side in spec.directors))
-        keys = [ddl.Key.of(name) for name in linking if name] + list(layout.keys)
-        return Table(
-            name=spec.name,
-            kind=spec.kind,
-            columns=layout.columns,
-            key=spec.key,
-            longitude=spec.longitude,
-            latitude=spec.latitude,
-            director=spec.director,
-            director_key=spec.director_key,
-            sides=spec.sides(),
-            ddl=ddl.create(spec.name, layout.columns, spec.kind, keys, spec.description),
+        return msgspec.structs.replace(
+            empty,
             rows=job.rows,
             key_spans_chunks=job.spans_chunks,
             null_keys=job.null_keys,
             wide_pairs=job.wide_pairs,
         )
 
-    async def _partition(self, job: _Job, main: Spill, overlap: Spill) -> None:
-        """Read and partition a table's files, a few pieces ahead of what has been put away."""
+    async def _read(
+        self,
+        loader: loading.Loader,
+        table: Table,
+        job: Job,
+        main: Spill,
+        overlap: Spill,
+        directory: Path,
+    ) -> None:
+        """Partition a table's files, and meanwhile make the tables of the chunks that turn up."""
+        if not table.is_sharded:
+            async for _ in self._partition(job, main, overlap, directory):
+                pass
+            return
+        found: asyncio.Queue[set[int] | None] = asyncio.Queue()
+
+        async def make() -> None:
+            await loader.templates(table)
+            while (chunks := await found.get()) is not None:
+                await loader.chunk_tables(table, chunks)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(make())
+            known: set[int] = set()
+            async for _ in self._partition(job, main, overlap, directory):
+                # A chunk with nothing but overlap is a chunk too: another director may have rows there.
+                chunks = set(main.rows) | set(overlap.rows)
+                found.put_nowait(chunks - known)
+                known = chunks
+            found.put_nowait(None)
+
+    async def _partition(self, job: Job, main: Spill, overlap: Spill, directory: Path) -> AsyncIterator[None]:
+        """Read and partition a table's files, a few pieces ahead of what has been put away; yields after each."""
         loop = asyncio.get_running_loop()
-        step = self._bars.step(f"{job.spec.name}: read", sum(file.path.stat().st_size for file in job.listed))
+        size = sum(file.path.stat().st_size for file in job.listed)
+        apart = self._jobs > 1 and size >= processes.WORTHWHILE_BYTES
+        if apart:
+            self._processes.start()
+        step = self._bars.step(f"{job.spec.name}: read", size)
         pieces = job.pieces()
+        index = self._indexes.get(job.spec.name)
         running: deque[Future[Parts]] = deque()
         try:
             while True:
                 piece = await loop.run_in_executor(self._reader, next, pieces, None)
                 if piece is not None:
-                    running.append(self._pool.submit(job.partitioner.partition, piece))
+                    running.append(
+                        self._pool.submit(self._processes.partition, job.partitioner, piece, directory)
+                        if apart
+                        else self._pool.submit(job.partitioner.partition, piece)
+                    )
                 while running and (piece is None or len(running) > self._jobs):
                     parts = await asyncio.wrap_future(running.popleft())
-                    await loop.run_in_executor(self._reader, self._put_away, job, parts, main, overlap)
+                    await loop.run_in_executor(self._reader, job.put_away, parts, main, overlap, index)
+                    yield
                 if piece is None:
                     return
                 step.advance(piece.size)
@@ -291,49 +335,24 @@ class Ingest:
                 future.cancel()
             step.end()
 
-    def _put_away(self, job: _Job, parts: Parts, main: Spill, overlap: Spill) -> None:
-        for spill, texts in ((main, parts.main), (overlap, parts.overlap)):
-            for chunk, (text, rows) in texts.items():
-                spill.add(chunk, text, len(rows))
-        job.rows += parts.rows
-        job.spans_chunks |= parts.spans_chunks
-        job.null_keys |= parts.null_keys
-        job.wide_pairs += parts.wide_pairs
-        job.strangers += parts.strangers
-        for name, count in parts.not_numbers.items():
-            job.not_numbers[name] = job.not_numbers.get(name, 0) + count
-        if parts.keys is not None:
-            self._indexes[job.spec.name].add(*parts.keys)
-        if parts.overlap_keys is not None:
-            self._indexes[job.spec.name].add_overlap(*parts.overlap_keys)
-
     async def _sharded(
         self,
         home: RawConnection,
         loader: loading.Loader,
         stage: str,
         table: Table,
-        job: _Job,
+        job: Job,
         main: Spill,
         overlap: Spill,
         step: Step,
     ) -> None:
-        # A chunk with nothing but overlap is a chunk too: another director may have rows there.
         chunks = set(main.rows) | set(overlap.rows)
         self._chunks |= chunks
         self._counts[table.name] = staging.Counts(
             {chunk: main.rows.get(chunk, 0) for chunk in chunks}, dict(overlap.rows)
         )
-        for statement in staging.traps(stage, table):  # finds at once what home could not hold
-            await home.run(statement)
-
-        async def chunk_by_chunk() -> None:
-            await loader.templates(table)
-            await loader.chunk_tables(table, chunks)
-            await loader.sharded(table, job.target, main, overlap, step.advance)
-
         async with asyncio.TaskGroup() as group:
-            group.create_task(chunk_by_chunk())
+            group.create_task(loader.sharded(table, job.target, main, overlap, step.advance))
             if table.kind is Kind.DIRECTOR:
                 group.create_task(self._director_index(home, stage, table))
 
@@ -355,7 +374,7 @@ class Ingest:
         loader: loading.Loader,
         stage: str,
         table: Table,
-        job: _Job,
+        job: Job,
         main: Spill,
         step: Step,
     ) -> None:
@@ -366,14 +385,14 @@ class Ingest:
             rows = main.rows.get(0, 0)
             group.create_task(loading.load_home(home, stage, table.name, job.target, main.read(0), rows))
 
-    async def _explain(self, job: _Job, error: Exception) -> UserError:
+    async def _explain(self, job: Job, error: Exception) -> UserError:
         """Find the file and line of a row that a worker could not store."""
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
         if not isinstance(error, loading.BadRow):
             return UserError(f"table '{job.spec.name}': {error}")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reader, _origin, job, error)
+        return await loop.run_in_executor(self._reader, origin, job, error)
 
     async def _check_counts(self, loader: loading.Loader, placement: loading.Placement) -> None:
         """Compare the rows of every table on every worker with those that were sent."""
@@ -407,26 +426,4 @@ def _index_text(index: KeyIndex) -> Iterator[bytes]:
             ).text
         else:
             text = values.whole(keys)
-        lines = values.lines([text, values.whole(chunks), values.whole(subs)])
-        everything: Array = np.arange(len(keys))
-        for data, _ in values.pieces(lines, everything, np.zeros(len(keys), dtype=np.int32)).values():
-            yield data
-
-
-def _origin(job: _Job, error: loading.BadRow) -> UserError:
-    """Say where row `error.row` of a chunk's text came from, by partitioning once more, and what it holds."""
-    before = 0
-    said = f"table '{job.spec.name}': "
-    for piece in job.pieces():
-        parts = job.partitioner.partition(piece)
-        _, rows = (parts.overlap if error.is_overlap else parts.main).get(error.chunk, (b"", ()))
-        if before + len(rows) < error.row:
-            before += len(rows)
-            continue
-        row = int(rows[error.row - before - 1])
-        if error.column is None:
-            return UserError(f"{piece.place(row)}: {said}{error.reason}")
-        kind = job.layout.kind(error.column).spelled
-        value = values.BadValue(row, values.shown(piece.table(), error.column, row), f"is no value of {kind}")
-        return UserError(f"{piece.place(row)}: {said}column '{error.column}': {value} ({error.reason})")
-    return UserError(f"{said}{error.reason}")
+        yield values.text_of(values.lines([text, values.whole(chunks), values.whole(subs)]))

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +73,7 @@ class KeyIndex:
         # In whose overlap keys lie is kept by key, until it is known where a key stands.
         self._near = Sorter(directory, "near", run_rows)
         self._stored: Stored | None = None
+        self._stored_pairs: Stored | None = None
         self.keys: Array = np.empty(0, dtype=np.int64)
         self.chunks = self.sub_chunks = _EMPTY
         self._pairs: Array = np.empty(0, dtype=np.int64)
@@ -107,6 +109,27 @@ class KeyIndex:
         """Add rows of the overlap of `chunks`, whose text is folded already."""
         self._near.add(keys, chunks)
 
+    def __getstate__(self) -> dict[str, object]:
+        """Return a finished index as the files that it is in, for another process."""
+        return {
+            "stored": self._stored,
+            "pairs": self._stored_pairs,
+            "spans_chunks": self.spans_chunks,
+            "folded": self._folded,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        KeyIndex.__init__(self, Path())  # nothing is added any more
+        self._stored, self._stored_pairs = state["stored"], state["pairs"]
+        self.spans_chunks, self._folded = state["spans_chunks"], state["folded"]
+        self._map()
+
+    def _map(self) -> None:
+        if self._stored is not None:
+            self.keys, self.chunks, self.sub_chunks = self._stored.mapped()
+        if self._stored_pairs is not None:
+            (self._pairs,) = self._stored_pairs.mapped()
+
     def _fold(self) -> KeyIndex:
         """Return the second index, of folded text, by which is judged what lies apart."""
         if self._folded is None:
@@ -116,16 +139,15 @@ class KeyIndex:
     def finish(self) -> None:
         """Sort what was added; afterwards keys can be found."""
         self._stored = self._rows.finish(self._look)
-        if self._stored is not None:
-            self.keys, self.chunks, self.sub_chunks = self._stored.mapped()
+        self._map()  # pairs are made of places in it
         near = self._near.finish()
         if near is not None:
             pairs = Sorter(self._directory, "pairs", self._run_rows)
             for keys, chunks in near.parts(self._run_rows):
                 pairs.add(self._pair(keys, chunks))
             near.remove()
-            if (found := pairs.finish()) is not None:
-                (self._pairs,) = found.mapped()
+            self._stored_pairs = pairs.finish()
+            self._map()
         if self._folded is not None:
             self._folded.finish()
             self.spans_chunks = self._folded.spans_chunks

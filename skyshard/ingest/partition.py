@@ -25,9 +25,10 @@ from skyshard.ingest.files import Piece
 from skyshard.ingest.keys import Found, Ints, KeyIndex, array_of
 from skyshard.ingest.layout import Layout
 from skyshard.ingest.runs import Array
+from skyshard.ingest.spill import Text
 
 Rows = npt.NDArray[np.int64]
-Texts = dict[int, tuple[bytes, Array]]
+Texts = Mapping[int, tuple[Text, Array | range]]
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class Parts:
     Attributes
     ----------
     main, overlap : dict
-        Chunk → (its lines, their rows in the piece).
+        Chunk → (its lines, their rows in the piece; only as many where the text stands in a file).
     rows : int
         Rows of the logical table (a match table's second copies are not counted).
     keys : tuple, optional
@@ -249,7 +250,9 @@ class Partitioner:
             SUB_CHUNK_COLUMN: home_sub,
             OWNER_COLUMN: np.ones(rows.count, np.int8),
         }
-        main = values.pieces(self._lines(rows, made), kept, home[kept])
+        main: dict[int, tuple[bytes | memoryview, Array]] = dict(
+            values.pieces(self._lines(rows, made), kept, home[kept])
+        )
         made = {
             CHUNK_COLUMN: second.chunk,
             SUB_CHUNK_COLUMN: second.sub_chunk,
@@ -259,7 +262,7 @@ class Partitioner:
             copies = values.pieces(self._lines(rows, made), across, second.chunk[across])
             for chunk, (text, which) in copies.items():
                 before = main.get(chunk, (b"", np.empty(0, np.int64)))
-                main[chunk] = before[0] + text, np.concatenate([before[1], which])
+                main[chunk] = b"".join((before[0], text)), np.concatenate([before[1], which])
         wide = self._indexes[sides[1].table].missing_partners(second_keys[across], first.chunk[across])
         spans = bool(first_lost[kept].any() or second_lost[kept].any())
         nulls = bool((~first.there | ~second.there)[kept].any())

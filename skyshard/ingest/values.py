@@ -135,9 +135,30 @@ def _cast(values: pa.Array, to: pa.DataType, why: str) -> pa.Array:
 
 def _trimmed(values: pa.Array) -> pa.Array:
     """Return text without spaces around it; NULL where nothing is left."""
+    if values.type == pa.binary() and _is_solid(values):
+        return pa.Array.from_buffers(
+            pa.string(), len(values), values.buffers(), values.null_count, values.offset
+        )
     text = pc.utf8_trim_whitespace(_utf8(values))
     empty = pc.equal(text, "")
     return pc.if_else(empty, pa.scalar(None, text.type), text) if pc.any(empty).as_py() else text
+
+
+def _is_solid(values: pa.BinaryArray) -> bool:
+    """Whether all values are printable ASCII without a space, and none is empty: nothing is to be trimmed or judged.
+
+    Nearly every column of numbers is, and this is seen in a tenth of the time.
+    """
+    _, offsets, data = values.buffers()
+    if data is None:
+        return False
+    ends = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+    if (
+        not len(values) or not (np.diff(ends) > 0).all()
+    ):  # with a NULL, which is empty here, the long way is taken
+        return False
+    raw = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
+    return bool(raw.min() > ord(" ") and raw.max() < 127)
 
 
 def _utf8(values: pa.Array) -> pa.Array:
@@ -271,13 +292,21 @@ def whole(values: np.ndarray[Any, Any]) -> pa.LargeBinaryArray:
 def lines(columns: list[pa.LargeBinaryArray]) -> pa.LargeBinaryArray:
     """Return one line per row, newline included."""
     tab, end = pa.scalar(b"\t", pa.large_binary()), pa.scalar(b"\n", pa.large_binary())
-    joined = pc.binary_join_element_wise(*columns, tab)
-    return pc.binary_join_element_wise(joined, pa.scalar(b"", pa.large_binary()), end)
+    # The newline goes behind the last column, which is short, before the columns are joined.
+    last = pc.binary_join_element_wise(columns[-1], end, pa.scalar(b"", pa.large_binary()))
+    return pc.binary_join_element_wise(*columns[:-1], last, tab) if len(columns) > 1 else last
+
+
+def text_of(joined: pa.LargeBinaryArray) -> bytes:
+    """Return lines as one text."""
+    _, offsets_buffer, data = joined.buffers()
+    offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[joined.offset : joined.offset + len(joined) + 1]
+    return bytes(memoryview(data)[offsets[0] : offsets[-1]])
 
 
 def pieces(
     joined: pa.LargeBinaryArray, order: np.ndarray[Any, Any], groups: np.ndarray[Any, Any]
-) -> dict[int, tuple[bytes, np.ndarray[Any, Any]]]:
+) -> dict[int, tuple[memoryview, np.ndarray[Any, Any]]]:
     """Return group → (its lines as one text, their rows), cut from a sorted buffer without a step per row.
 
     Parameters
@@ -300,6 +329,6 @@ def pieces(
     ends = np.append(starts[1:], len(by))
     view = memoryview(data)
     return {
-        int(name): (bytes(view[offsets[start] : offsets[end]]), rows[start:end])
+        int(name): (view[offsets[start] : offsets[end]], rows[start:end])
         for name, start, end in zip(names, starts, ends, strict=True)
     }
