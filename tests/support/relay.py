@@ -37,7 +37,14 @@ class Relay:
     async def _serve(self, reader, writer) -> None:
         task = asyncio.current_task()
         self._tasks.add(task)
-        inner_reader, inner_writer = await asyncio.open_unix_connection(self._socket)
+        opening = asyncio.ensure_future(asyncio.open_unix_connection(self._socket))
+        try:
+            inner_reader, inner_writer = await asyncio.shield(opening)
+        except asyncio.CancelledError:  # a connection that is only just made has no other owner
+            _, inner_writer = await opening
+            for end in (writer, inner_writer):
+                end.transport.abort()
+            raise
         up = asyncio.ensure_future(self._copy(reader, inner_writer, None, None))
         down = asyncio.ensure_future(self._copy(inner_reader, writer, self._piece, self.cut_after))
         try:
