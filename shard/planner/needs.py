@@ -166,34 +166,47 @@ def _is_filter(item: exp.Expression) -> bool:
     return True
 
 
-def expand_areas(select: exp.Select, context: Context) -> None:
-    """Replace qserv_areaspec_* of a SELECT that is gathered by point tests on its positioned tables."""
-    calls = [
+def area_calls(select: exp.Select) -> list[exp.Anonymous]:
+    """Return the qserv_areaspec_* calls of a SELECT."""
+    return [
         call
         for call in own_nodes(select, exp.Anonymous)
         if isinstance(call, exp.Anonymous) and call.name.lower().startswith("qserv_areaspec_")
     ]
-    if not calls:
-        return
-    from shard.planner.restrict import AREA
 
-    positions: list[tuple[str, str, str]] = []
+
+def area_positions(select: exp.Select, context: Context) -> list[tuple[exp.Expression, exp.Expression]]:
+    """Return longitude and latitude of every sharded table that the areas of a SELECT restrict."""
+    positions: list[tuple[exp.Expression, exp.Expression]] = []
     items = list(from_items(select))
     for (node, _), outer in zip(items, _nullable(items), strict=True):
         found = lookup(node, context.default, context.catalogue) if isinstance(node, exp.Table) else None
         if found is None or outer or not found[1].is_sharded:
             continue
-        table = found[1]
-        if table.longitude and table.latitude:
-            positions.append((node.alias_or_name, table.longitude, table.latitude))
+        lon, lat = found[1].longitude, found[1].latitude
+        if lon and lat:
+            alias = node.alias_or_name
+            positions.append(
+                (exp.column(lon, table=alias, quoted=True), exp.column(lat, table=alias, quoted=True))
+            )
+    return positions
+
+
+def expand_areas(select: exp.Select, context: Context) -> None:
+    """Replace qserv_areaspec_* of a SELECT that is gathered by point tests on its positioned tables."""
+    calls = area_calls(select)
+    if not calls:
+        return
+    from shard.planner.restrict import AREA
+
+    positions = area_positions(select, context)
     for call in calls:
         function = AREA.get(call.name.lower())
         if function is None or not positions:
             raise not_supported(f"{call.name} on tables without positions")
         tests: list[exp.Expression] = []
-        for alias, lon, lat in positions:
-            place = [exp.column(name, table=alias, quoted=True) for name in (lon, lat)]
-            arguments = [*place, *(item.copy() for item in call.expressions)]
+        for lon, lat in positions:
+            arguments = [lon.copy(), lat.copy(), *(item.copy() for item in call.expressions)]
             tests.append(exp.Anonymous(this=function, expressions=arguments))
         joined = tests[0]
         for test in tests[1:]:

@@ -22,8 +22,9 @@ from shard.planner.constants import Value, integer
 from shard.planner.ctes import inline
 from shard.planner.emit import CHUNK_MARK, construct_name, emit
 from shard.planner.fence import MAX_NESTING, SyntaxProblem, parse
-from shard.planner.gather import expand_areas, gather, whole_tables
+from shard.planner.gather import gather, whole_tables
 from shard.planner.lexer import LexerMode, Token, TokenKind, tokenize, unquote
+from shard.planner.needs import area_calls, area_positions, expand_areas
 from shard.planner.nested import Context
 from shard.planner.plan import (
     Everywhere,
@@ -131,8 +132,13 @@ class Statement:
         if self.tree is None or not functions.uses_functions(self.tree):
             return self.text
         tree = self.tree.copy()
+        context = Context(self.database, self.catalogue, ())
+        for select in list(tree.find_all(exp.Select)):  # an area reads positions that it does not name
+            positions = [place.copy() for pair in area_positions(select, context) for place in pair]
+            for call in area_calls(select):
+                call.replace(_stand_in(call, positions))
         for call in list(tree.find_all(exp.Anonymous)):
-            if call.name.lower().startswith(("scisql_", "qserv_areaspec_")):
+            if call.name.lower().startswith("scisql_"):
                 call.replace(_stand_in(call))
         return writing.logical(tree).text
 
@@ -220,13 +226,14 @@ def _own_tables(
     return tuple(found)
 
 
-def _stand_in(call: exp.Expression) -> exp.Expression:
-    """Return a native expression with the call's arguments in order and the type of its value."""
+def _stand_in(call: exp.Expression, reads: Sequence[exp.Expression] = ()) -> exp.Expression:
+    """Return a native expression with the call's arguments in order, what else it reads, and its type."""
     if call.name.lower() in medians.NAMES:
         return exp.Anonymous(this="AVG", expressions=[item.copy() for item in call.expressions[:1]])
     is_test = "ptin" in call.name.lower() or "areaspec" in call.name.lower()
     name = "ISNULL" if is_test else "ABS"
-    parts = exp.Anonymous(this="CONCAT", expressions=[item.copy() for item in call.expressions])
+    items = [item.copy() for item in [*call.expressions, *reads]]
+    parts = exp.Anonymous(this="CONCAT", expressions=items)
     return exp.Anonymous(this=name, expressions=[parts])
 
 

@@ -299,6 +299,8 @@ def test_grants_take_effect_at_once(client, raw, account):
         cursor.execute("GRANT SELECT (objectId) ON hip.Object TO guest")
         assert guest.query("SELECT COUNT(objectId) FROM hip.Object").rows == [(b"118216",)]
         assert refused(guest.query, "SELECT SUM(ra) FROM hip.Object") == 1143
+        for area in ("qserv_areaspec_circle(10, 10, 1)", "qserv_areaspec_box(0, 0, 1, 1) = 1"):
+            assert refused(guest.query, f"SELECT objectId FROM hip.Object o WHERE {area}") == 1143
         cursor.execute("CREATE OR REPLACE ROLE reader")
         cursor.execute("GRANT SELECT ON hip.* TO reader")
         cursor.execute("GRANT reader TO guest")
