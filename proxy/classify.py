@@ -64,6 +64,19 @@ def names_any(tokens: list[Token], names: set[str]) -> bool:
     )
 
 
+def has_quotient(tokens: list[Token]) -> bool:
+    """Whether a text divides a number (or parameter) by another."""
+    constant = (TokenKind.NUMBER, TokenKind.PARAMETER)
+    for index, token in enumerate(tokens):
+        if token.text != "/" or not index:
+            continue
+        before = next((t for t in reversed(tokens[:index]) if t.text != ")"), token)
+        after = next((t for t in tokens[index + 1 :] if t.text not in ("(", "-", "+")), token)
+        if before.kind in constant and after.kind in constant:
+            return True
+    return False
+
+
 def has_functions(tokens: list[Token]) -> bool:
     """Whether a name could mean one of skyshard's functions."""
     return any(

@@ -46,6 +46,7 @@ from shard.errors import (
     HOME_DOWN,
     INTERNAL,
     NOT_SUPPORTED,
+    QUOTIENT,
     TIMEOUT,
     SkyError,
     not_supported,
@@ -200,6 +201,7 @@ class Engine:
             return None
         if statement is None:
             return None
+        _check_quotients(tokens, settings)
         if "?" in envelope.head + envelope.tail and any(t.text == "?" for t in tokens):
             raise not_supported("parameters around the SELECT of a statement that stores rows")
         native = envelope.around(statement.prepared())
@@ -258,6 +260,8 @@ class Engine:
             return Home()  # the names stand in literals, as in drivers' questions about columns
         try:
             statement = read(text, settings.database, databases, settings.mode, views)
+            if statement is not None:
+                _check_quotients(tokens, settings)
         except SyntaxProblem as error:
             if any(classify.sharded_names(tokens, settings.database, databases)):
                 raise not_supported("this statement's syntax", "see docs/sql.md") from error
@@ -522,6 +526,18 @@ class Engine:
         """Close the service connections."""
         await self._answerer.close()
         await self._filler.close()
+
+
+def _check_quotients(tokens: list[Token], settings: SessionSettings) -> None:
+    """Refuse what the planner would fold otherwise than the session's MariaDB.
+
+    The planner divides constants with MariaDB's default of four more digits. Of a quotient of numbers alone,
+    any from 1 to 9 gives the same; inside the arguments of our functions, only four is sure to.
+    """
+    digits = settings.values["div_precision_increment"]
+    same = digits == "4" or (digits in "123456789" and not classify.has_functions(tokens))
+    if not same and classify.has_quotient(tokens):
+        raise SkyError(QUOTIENT, digits=digits)
 
 
 async def _tell(session: Session, handled: session_limits.Shown | bool) -> None:

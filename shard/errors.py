@@ -95,6 +95,13 @@ SYSTEM_TABLE = _define(
     "42000",
     "a table of {database} cannot be joined with sharded tables; copy the rows you need into a table of your own",
 )
+QUOTIENT = _define(
+    "QUOTIENT",
+    1235,
+    "42000",
+    "quotients of constants are not folded with div_precision_increment = {digits}; "
+    "SET div_precision_increment = 4, or write their values",
+)
 SHIP_TYPE = _define(
     "SHIP_TYPE",
     1235,

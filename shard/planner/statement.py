@@ -55,22 +55,19 @@ _PER_SESSION = frozenset(
         "version",
     ]
 )
-_REFUSED = frozenset(
+_ACTS = frozenset(
+    ["sleep", "benchmark", "get_lock", "release_lock", "release_all_locks", "nextval", "setval"]
+)
+"""What is called for its effect."""
+_REFUSED = _ACTS | frozenset(
     [
         "found_rows",
         "row_count",
         "uuid_short",
-        "get_lock",
-        "release_lock",
         "is_free_lock",
         "is_used_lock",
-        "release_all_locks",
-        "sleep",
-        "benchmark",
         "load_file",
-        "nextval",
         "lastval",
-        "setval",
         "master_pos_wait",
         "master_gtid_wait",
     ]
@@ -403,7 +400,8 @@ def _screen(tree: exp.Expression) -> None:
         if isinstance(node, exp.Anonymous):
             name = node.name.lower()
             if name in _REFUSED or (name in _PER_SESSION and node.expressions):
-                raise not_supported(f"{node.name}()", "write its value")
+                advice = "send it in a statement of its own" if name in _ACTS else "write its value"
+                raise not_supported(f"{node.name}()", advice)
 
 
 def _session_values(tree: exp.Expression) -> tuple[str, ...]:

@@ -83,6 +83,20 @@ def test_refusals(client, sql, number):
     assert errno(client, sql) == number
 
 
+@pytest.mark.parametrize(("digits", "number"), [(4, None), (6, 1235), (0, 1235), (12, 1235)])
+def test_quotients_of_constants_are_folded_only_as_mariadb_would(client, digits, number):
+    inside = "SELECT COUNT(*) FROM Object WHERE scisql_angSep(ra, decl, 101.28, -16.72) < 1800/3600"
+    ask(client, f"SET SESSION div_precision_increment = {digits}")
+    try:
+        if number is None:
+            assert ask(client, inside)[0][0] > 0
+        else:
+            assert errno(client, inside) == number
+        assert ask(client, "SELECT COUNT(*) FROM Object WHERE vmag / 2 < 1")[0][0] > 0
+    finally:
+        ask(client, "SET SESSION div_precision_increment = DEFAULT")
+
+
 def test_a_view_of_a_replicated_table_cannot_be_written(client):
     ask(client, "CREATE DATABASE IF NOT EXISTS own")
     ask(client, "CREATE OR REPLACE VIEW own.bands AS SELECT * FROM hip.Filter")
