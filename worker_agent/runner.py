@@ -177,7 +177,7 @@ class JobRun:
                 self.chunks_done += 1
                 return True
             await self._send_columns()
-            block = spool.get()
+            block = await spool.get()
             self._note_spooled(-len(block.data))
             await self._send(frames.Rows(batch, block.rows, block.more), block.data)
             self._within = batch if block.more else None
@@ -245,7 +245,7 @@ class JobRun:
             self._columns = asked.types
         async for block in asked.result.blocks(pieces=asked.recoder is None):
             data = asked.recoded(block)
-            spool.put(data)
+            await spool.put(data)
             self._note_spooled(len(data.data))
         warnings, notes = await notes_of(connection, asked.result, MOST_NOTES - self._noted)
         self._noted += len(notes)

@@ -1,7 +1,7 @@
 """Which chunk queries run now: a pure core, events in, instructions out.
 
-Interactive jobs take slots first and have some of their own. Scans wait by chunk number: when a chunk
-is begun, every waiting scan of that chunk is started next to it, so that its pages are read once.
+Interactive jobs take slots first and have some of their own; while a scan waits or runs they leave it one
+slot, so that a stream of them cannot hold it up for ever. Scans wait by chunk number: when a chunk is begun, every waiting scan of that chunk is started next to it, so that its pages are read once.
 """
 
 from __future__ import annotations
@@ -87,14 +87,12 @@ class Scheduler:
 
     def _fill(self) -> list[Start]:
         out: list[Start] = []
-        while self._quick and self.running < self.slots + self.interactive_slots:
+        total = self.slots + self.interactive_slots
+        for_scans = 1 if total > 1 and (self._scans or self._running_scans) else 0
+        while self._quick and self.running < total and self._running_quick < total - for_scans:
             out.append(self._quick.popleft())
             self._running_quick += 1
-        while (
-            self._scans
-            and self._running_scans < self.slots
-            and self.running < self.slots + self.interactive_slots
-        ):
+        while self._scans and self._running_scans < self.slots and self.running < total:
             if self._head not in self._scans:
                 later = [chunk for chunk in self._scans if chunk > self._head]
                 self._head = min(later) if later else min(self._scans)

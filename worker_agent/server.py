@@ -259,3 +259,4 @@ class AgentServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._floor.warm.close()
         await self.pool.close()
+        self.space.close()

@@ -1,15 +1,19 @@
 """Holds a chunk's rows until the proxy takes them, so that a slow reader does not hold MariaDB.
 
-Blocks stay in memory up to a cap shared by the whole agent, then go to an unnamed temporary file.
+Blocks stay in memory up to a cap shared by the whole agent, then go to an unnamed temporary file. Files are
+read and written by one thread of the agent, in the order asked for, so that a busy disk holds up the spools
+that use it and not the agent's other jobs.
 """
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import tempfile
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import IO
 
 from backend.connection import RowBlock
@@ -31,6 +35,11 @@ class SpoolSpace:
     directory: str | None
     memory: int = 0
     disk: int = 0
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "spool"))
+
+    def close(self) -> None:
+        """End the thread once what was asked of it is done."""
+        self.thread.shutdown()
 
 
 class Spool:
@@ -55,14 +64,16 @@ class Spool:
         self._space, self._changed = space, changed
         self._blocks: deque[RowBlock] = deque()
         self._file: IO[bytes] | None = None
-        self._written = self._read = self._on_disk = 0
+        self._written = self._read = 0  # positions in the file; only the thread touches them
+        self._on_disk = self._held = 0  # blocks that can be read back; bytes of disk that are ours
+        self._filed = False
         self.ended = False
         self.warnings = 0
         self.rows = self.size = 0
         self.notes: tuple[Note, ...] = ()
 
-    def put(self, block: RowBlock) -> None:
-        """Add a block.
+    async def put(self, block: RowBlock) -> None:
+        """Add a block; there is one writer.
 
         Raises
         ------
@@ -76,13 +87,18 @@ class Spool:
         else:
             if self._space.disk + size > self._space.disk_limit:
                 raise SpoolFull("spool limit reached (spool_disk_bytes of the agent)")
+            self._space.disk += size  # before it is written: other spools write meanwhile
+            self._held += size
+            self._filed = True
             try:
-                self._write(block)
+                await asyncio.get_running_loop().run_in_executor(self._space.thread, self._write, block)
             except OSError as error:
                 raise SpoolFull(f"the agent's spool cannot be written ({error.strerror})") from error
+            self._on_disk += 1
         self._changed()
 
     def _write(self, block: RowBlock) -> None:
+        """Append a block to the file (in the thread)."""
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self._space.directory)  # noqa: SIM115 - closed in close()
         self._file.seek(self._written)
@@ -90,8 +106,6 @@ class Spool:
         self._file.write(block.data)
         self._file.flush()  # a full disk shows here, not when the rows are read
         self._written += len(block.data) + _HEAD.size
-        self._on_disk += len(block.data)
-        self._space.disk += len(block.data)
 
     def end(self, warnings: int, notes: tuple[Note, ...] = ()) -> None:
         """Say that no block will follow."""
@@ -104,26 +118,28 @@ class Spool:
         """Whether no block is held at the moment."""
         return not self._blocks and not self._on_disk
 
-    def get(self) -> RowBlock:
-        """Take the first block out; there must be one."""
+    async def get(self) -> RowBlock:
+        """Take the first block out; there must be one, and there is one reader."""
         if self._blocks:
             block = self._blocks.popleft()
             self._space.memory -= len(block.data)
         else:
-            block = self._read_back()
+            block = await asyncio.get_running_loop().run_in_executor(self._space.thread, self._read_back)
+            self._on_disk -= 1
+            self._held -= len(block.data)
+            self._space.disk -= len(block.data)
         self.rows += block.rows
         self.size += len(block.data)
         return block
 
     def _read_back(self) -> RowBlock:
+        """Read the file's next block (in the thread)."""
         if self._file is None:
             raise LookupError("nothing is held")
         self._file.seek(self._read)
         size, rows, more = _HEAD.unpack(self._file.read(_HEAD.size))
         data = self._file.read(size)
         self._read += size + _HEAD.size
-        self._on_disk -= size
-        self._space.disk -= size
         if self._read == self._written:  # give the room on disk back
             self._file.truncate(0)
             self._read = self._written = 0
@@ -132,9 +148,14 @@ class Spool:
     def close(self) -> None:
         """Give back what is still held."""
         self._space.memory -= sum(len(block.data) for block in self._blocks)
-        self._space.disk -= self._on_disk
+        self._space.disk -= self._held
         self._blocks.clear()
-        self._on_disk = 0
+        self._on_disk = self._held = 0
+        if self._filed:
+            self._space.thread.submit(self._close_file)
+
+    def _close_file(self) -> None:
+        """Close the file (in the thread, after a write or read that was under way)."""
         if self._file is not None:
             self._file.close()
             self._file = None

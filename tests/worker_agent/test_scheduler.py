@@ -21,6 +21,17 @@ def test_interactive_jobs_have_slots_of_their_own():
     assert scheduler.submit(2, [9], interactive=True) == [Start(2, 9)]
 
 
+def test_interactive_jobs_leave_a_waiting_scan_one_slot():
+    scheduler = Scheduler(slots=2, interactive_slots=1)
+    assert len(scheduler.submit(1, [1, 2, 3, 4], interactive=True)) == 3
+    assert scheduler.submit(2, [7, 8], interactive=False) == []
+    assert scheduler.finished(1) == [Start(2, 7)]
+    assert scheduler.finished(1) == [Start(1, 4)]
+    assert scheduler.submit(3, [5, 6], interactive=True) == []
+    assert scheduler.finished(2) == [Start(2, 8)]
+    assert scheduler.finished(2) == [Start(3, 5)]
+
+
 def test_removed_jobs_do_not_start():
     scheduler = Scheduler(1, 0)
     scheduler.submit(1, [1, 2, 3], interactive=False)

@@ -21,40 +21,87 @@ def blocks(number):
     return [RowBlock(bytes([n]) * (n + 1), n, more=n % 3 == 0) for n in range(number)]
 
 
-def test_a_spool_gives_back_what_it_got_in_order(tmp_path):
+async def test_a_spool_gives_back_what_it_got_in_order(tmp_path):
     space = SpoolSpace(memory_limit=100, disk_limit=10_000, directory=str(tmp_path))
     told = []
     spool = Spool(space, lambda: told.append(1))
     given, got = blocks(60), []
     for number, block in enumerate(given):
-        spool.put(block)
+        await spool.put(block)
         if number % 4 == 0:
-            got.append(spool.get())
+            got.append(await spool.get())
     assert space.memory <= 100
     assert space.disk > 0
     spool.end(warnings=3)
     assert len(told) == 61
     while not spool.empty:
-        got.append(spool.get())
+        got.append(await spool.get())
     assert got == given
     assert (spool.rows, spool.size) == (sum(b.rows for b in given), sum(len(b.data) for b in given))
     assert (space.memory, space.disk) == (0, 0)
-    spool.put(given[-1])
+    await spool.put(given[-1])
     spool.close()
     assert (space.memory, space.disk) == (0, 0)
+    space.close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_spool_says_what_is_full(tmp_path):
+async def test_a_full_spool_says_what_is_full(tmp_path):
     space = SpoolSpace(memory_limit=0, disk_limit=10, directory=str(tmp_path))
     spool = Spool(space, lambda: None)
-    spool.put(RowBlock(b"x" * 10, 1))
+    await spool.put(RowBlock(b"x" * 10, 1))
     with pytest.raises(SpoolFull, match="spool_disk_bytes"):
-        spool.put(RowBlock(b"x", 1))
+        await spool.put(RowBlock(b"x", 1))
     spool.close()
     gone = SpoolSpace(memory_limit=0, disk_limit=10, directory=str(tmp_path / "none"))
     with pytest.raises(SpoolFull, match="cannot be written"):
-        Spool(gone, lambda: None).put(RowBlock(b"x", 1))
+        await Spool(gone, lambda: None).put(RowBlock(b"x", 1))
+    space.close()
+    gone.close()
+
+
+async def test_spools_of_one_agent_share_the_thread_and_keep_their_own_order(tmp_path):
+    space = SpoolSpace(memory_limit=50, disk_limit=1 << 20, directory=str(tmp_path))
+
+    async def carry(number):
+        changed = asyncio.Event()
+        spool = Spool(space, changed.set)
+        given, got = blocks(60 + number), []
+
+        async def write():
+            for block in given:
+                await spool.put(block)
+            spool.end(0)
+
+        async def read():
+            while not (spool.ended and spool.empty):
+                while spool.empty and not spool.ended:
+                    changed.clear()
+                    await changed.wait()
+                if not spool.empty:
+                    got.append(await spool.get())
+
+        await asyncio.gather(write(), read())
+        spool.close()
+        return got == given
+
+    assert all(await asyncio.gather(*(carry(number) for number in range(8))))
+    assert (space.memory, space.disk) == (0, 0)
+    space.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_spool_that_is_closed_while_it_is_written_gives_everything_back(tmp_path):
+    space = SpoolSpace(memory_limit=0, disk_limit=1 << 30, directory=str(tmp_path))
+    spool = Spool(space, lambda: None)
+    task = asyncio.ensure_future(spool.put(RowBlock(b"x" * (64 << 20), 1)))
+    await asyncio.wait({task}, timeout=0)
+    task.cancel()
+    await asyncio.wait({task})
+    spool.close()
+    space.close()
+    assert (space.memory, space.disk) == (0, 0)
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_reader_that_waits_holds_no_statement(chunks, tmp_path):
