@@ -6,6 +6,7 @@ One query, in order: settings → check at home → plan → definitions → chu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import re
@@ -48,6 +49,7 @@ from shard.errors import (
     NOT_SUPPORTED,
     QUOTIENT,
     TIMEOUT,
+    ServerError,
     SkyError,
     not_supported,
 )
@@ -224,11 +226,15 @@ class Engine:
         self._views_changed = _VIEW.search(sql) is not None  # this statement may make one
         session.temporaries = session.temporaries or _TEMPORARY.search(sql) is not None
 
-    async def refresh(self) -> bool:
-        """Read the catalogue and the views over it again; return whether they have changed."""
-        before = self._catalogue.version
+    @property
+    def version(self) -> int:
+        """The version of the catalogue that is known."""
+        return self._catalogue.version
+
+    async def refresh(self, known: int) -> bool:
+        """Read the catalogue and the views over it again; return whether they are others than in version `known`."""
         await self._catalogue.refresh()
-        return await self._find_views() or self._catalogue.version != before
+        return await self._find_views() or self._catalogue.version != known
 
     async def _find_views(self) -> bool:
         changed = await self._views.find(self._catalogue.databases)
@@ -452,7 +458,12 @@ class Engine:
             shipments=self._shipments(plan, own),
             envelope=statement.envelope,
         )
-        size = await self._answerer.answer(request)
+        try:
+            size = await self._answerer.answer(request)
+        except SkyError:
+            with contextlib.suppress(ServerError):  # tables may be missing because they are being dropped
+                await self._filler.unchanged(request)
+            raise
         if not binary and not parameters and statement.envelope is None:
             await self._learn(request, statement.statement)
         return size

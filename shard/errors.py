@@ -137,7 +137,10 @@ STATEMENT_TOO_LONG = _define(
 )
 UNKNOWN_COMMAND = _define("UNKNOWN_COMMAND", 1047, "08S01", "Unknown command")
 CATALOGUE_CHANGED = _define(
-    "CATALOGUE_CHANGED", 1412, "HY000", "database '{database}' is being replaced; run the query again"
+    "CATALOGUE_CHANGED",
+    1412,
+    "HY000",
+    "database '{database}' is being replaced or dropped; run the query again",
 )
 PROTOCOL = _define("PROTOCOL", 1835, "HY000", "Malformed communication packet")
 INTERNAL = _define("INTERNAL", 1105, "HY000", "internal error, query id {query_id}")

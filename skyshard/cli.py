@@ -16,6 +16,7 @@ from shard.errors import SkyError
 from skyshard.errors import UserError
 
 _ELSEWHERE = {
+    "catalog": ("skyshard.catalog.command", "catalog_command"),
     "ingest": ("skyshard.ingest.command", "ingest_command"),
     "home": ("skyshard.home.command", "home_command"),
     "server": ("skyshard.cluster.server", "server_command"),

@@ -63,8 +63,12 @@ class Engine(Protocol):
     def shortcut(self, session: Session, sql: bytes) -> Coroutine[None, None, None] | None:
         """Return the work of answering a packet of one statement without deciding anew, if it is known."""
 
-    async def refresh(self) -> bool:
-        """Read the catalogue again; return whether it has changed."""
+    @property
+    def version(self) -> int:
+        """The version of the catalogue that is known."""
+
+    async def refresh(self, known: int) -> bool:
+        """Read the catalogue again; return whether it is another than in version `known`."""
 
     async def run(
         self,

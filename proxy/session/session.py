@@ -311,10 +311,11 @@ class Session:
         self.settings_dirty = True
         text = self._filled(sql if route.sql is None else route.sql)
         kept, self._diagnostics = self._diagnostics, None
+        known = self._engine.version
         try:
             await self.home.relay(bytes((COM_QUERY,)) + text, ReplyKind.QUERY, self.client)
         except Trapped:
-            if not await self._engine.refresh():
+            if not await self._engine.refresh(known):
                 raise trap_error() from None
             self._diagnostics = kept
             await self._statement(sql)  # the table was published a moment ago

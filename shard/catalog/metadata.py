@@ -32,6 +32,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " started_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, finished_at TIMESTAMP NULL,"
         " owner VARCHAR(255) NOT NULL, detail LONGTEXT NOT NULL) ENGINE=InnoDB",
     ),
+    (
+        "ALTER TABLE `databases` MODIFY state ENUM('building','published','swapping','dropping') NOT NULL",
+        "ALTER TABLE `databases` ADD COLUMN replicas INT NOT NULL DEFAULT 1",
+        "UPDATE `databases` d SET replicas = (SELECT COALESCE(MAX(copies), 1) FROM (SELECT db_id, COUNT(*) AS copies"
+        " FROM chunk_replicas GROUP BY db_id, chunk_id) r WHERE r.db_id = d.db_id)",
+    ),
 )
 """Statements of each version, run in the database `skyshard_meta`. `tables.definition` is a
 `catalog.model.Table` as JSON (msgspec)."""

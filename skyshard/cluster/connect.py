@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from backend.address import Address
+from backend.connection import ConnectionLost
+from shard.errors import SkyError
 from skyshard.cluster import health, layout
 from skyshard.cluster import state as states
 from skyshard.errors import UserError
@@ -107,3 +111,22 @@ def from_options(
     if home is not None and secret_file is not None:
         return from_url(home, secret_file, password_file)
     raise UserError("say where the cluster is: --dir DIR, or --home URL with --secret-file FILE")
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn errors of servers, and groups of them, into the one that says what is wrong."""
+    try:
+        yield
+    except (ConnectionLost, ExceptionGroup) as error:
+        raise _mistake(error) from error
+
+
+def _mistake(error: Exception) -> Exception:
+    """Return the first error of a group that says what is wrong; others are bugs and stay as they are."""
+    if isinstance(error, ConnectionLost):
+        return UserError("the home server cannot be reached")
+    if isinstance(error, ExceptionGroup):
+        found = (_mistake(inner) for inner in error.exceptions)
+        return next((one for one in found if isinstance(one, (UserError, SkyError))), error)
+    return error

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import click
 
-from backend.connection import ConnectionLost
 from shard.catalog.catalog_file import CatalogFile, CatalogFileError, Places, parse
-from shard.errors import SkyError
 from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
 
@@ -36,7 +34,7 @@ def ingest_command(
     processes: int,
 ) -> None:
     """Load the catalogue that CATALOG (a YAML file) describes, and publish it."""
-    from skyshard.cluster.connect import from_options
+    from skyshard.cluster.connect import from_options, plain_errors
     from skyshard.ingest.ingest import Ingest
     from skyshard.ingest.processes import steady_memory
     from skyshard.ingest.progress import Bars
@@ -44,14 +42,10 @@ def ingest_command(
     steady_memory()
     file, places = _read(catalog)
     address = from_options(directory, home, secret_file, password_file)
-    try:
-        with Bars() as bars:
-            run = Ingest(
-                file, places, catalog.parent, address, replace=replace, jobs=processes, bars=bars
-            ).run()
-            asyncio.run(run)
-    except (ConnectionLost, ExceptionGroup) as error:
-        raise _mistake(error) from error
+    with plain_errors(), Bars() as bars:
+        asyncio.run(
+            Ingest(file, places, catalog.parent, address, replace=replace, jobs=processes, bars=bars).run()
+        )
     click.echo(f"Database '{file.database}' is published.")
 
 
@@ -65,13 +59,3 @@ def _read(catalog: Path) -> tuple[CatalogFile, Places]:
         raise UserError(f"{catalog}: it is no UTF-8 text") from error
     except CatalogFileError as error:
         raise UserError(str(error)) from error
-
-
-def _mistake(error: Exception) -> Exception:
-    """Return the first error of a group that says what is wrong; others are bugs and stay as they are."""
-    if isinstance(error, ConnectionLost):
-        return UserError("the home server cannot be reached")
-    if isinstance(error, ExceptionGroup):
-        found = (_mistake(inner) for inner in error.exceptions)
-        return next((one for one in found if isinstance(one, (UserError, SkyError))), error)
-    return error

@@ -30,6 +30,8 @@ from shard.catalog.model import Kind, Table, Worker
 from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, chunk_table, index_table, overlap_table, quote
 from shard.errors import SkyError
 from shard.geometry.chunker import ChunkGrid
+from skyshard.catalog.cluster import read_workers
+from skyshard.catalog.drop import Drop
 from skyshard.cluster.connect import ClusterAddress
 from skyshard.errors import UserError
 from skyshard.ingest import files, loading, processes, staging, values
@@ -105,11 +107,12 @@ class Ingest:
         home = await self._home()
         try:
             placement = await self._cluster(home)
-            stage = staging.Staging(home, self._agents, placement.workers, self._file.database)
+            stage = staging.Staging(home, self._agents, list(self._workers), self._file.database)
             await stage.lock()
             # A run that was killed while it published is finished first; this one then replaces it, as it
             # would have if that had been killed earlier.
             finished = await stage.recover()
+            await Drop(home, self._agents, self._workers.values(), self._file.database).finish()
             await stage.check_free(self._replace or finished, [spec.name for spec in self._file.tables])
             owner = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
             number = await stage.begin(owner, self._places.name, self._file.grid())
@@ -117,7 +120,7 @@ class Ingest:
                 await self._load(home, stage, number, placement, found)
             except BaseException:
                 with suppress(UserError, SkyError, ConnectionLost, ExceptionGroup):
-                    await self._abandon(home, stage, number, placement.workers)
+                    await self._abandon(home, stage, number, list(self._workers))
                 raise
             await stage.publish(number)
         finally:
@@ -158,16 +161,12 @@ class Ingest:
         return "tables", self._file.tables.index(spec)
 
     async def _cluster(self, home: RawConnection) -> loading.Placement:
-        rows = await home.fetch(
-            f"SELECT worker_id, name, host, port FROM {_META}.workers WHERE state = 'active'"
-        )
-        for row in rows:
-            number, name, host, port = (value.decode() if value else "" for value in row)
-            self._workers[int(number)] = Worker(worker_id=int(number), name=name, host=host, port=int(port))
-        if not self._workers:
+        self._workers.update(await read_workers(home))
+        active = [number for number, worker in self._workers.items() if worker.state == "active"]
+        if not active:
             raise UserError("the cluster has no active worker")
         found = await home.fetch(f"SELECT value FROM {_META}.cluster WHERE name = 'replicas'")
-        return loading.Placement(self._workers, int(found[0][0] or b"1") if found else 1)
+        return loading.Placement(active, int(found[0][0] or b"1") if found else 1)
 
     async def _load(
         self,
@@ -178,7 +177,7 @@ class Ingest:
         found: list[list[files.DataFile]],
     ) -> None:
         name = staging.stage_name(number)
-        loader = loading.Loader(self._agents, self._workers, placement, name)
+        loader = loading.Loader(self._agents, placement, name)
         with tempfile.TemporaryDirectory(prefix="skyshard-ingest-") as directory:
             order = sorted(zip(self._file.tables, found, strict=True), key=lambda item: _ORDER[item[0].kind])
             for spec, listed in order:
@@ -396,7 +395,7 @@ class Ingest:
 
     async def _check_counts(self, loader: loading.Loader, placement: loading.Placement) -> None:
         """Compare the rows of every table on every worker with those that were sent."""
-        for worker in self._workers:
+        for worker in placement.workers:
             stored = await loader.stored(worker)
             for table in self._tables:
                 for name, rows in self._expected(table, worker, placement):

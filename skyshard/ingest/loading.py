@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from backend.agent_link import AgentPool
 from backend.connection import RawConnection
 from shard.catalog import ddl
-from shard.catalog.model import Kind, Table, Worker
+from shard.catalog.model import Kind, Table
 from shard.catalog.naming import TEMPLATE_CHUNK, chunk_table, literal, overlap_table, quote
 from shard.errors import ServerError
 from shard.wire.frames import LoadBegin
@@ -93,20 +93,16 @@ class Loader:
     ----------
     agents : AgentPool
         The workers' agents.
-    workers : mapping
-        Worker number → worker.
     placement : Placement
-        Which workers hold a chunk.
+        Which workers there are, and which of them hold a chunk.
     database : str
         The database to load into, on the workers.
     """
 
-    def __init__(
-        self, agents: AgentPool, workers: Mapping[int, Worker], placement: Placement, database: str
-    ) -> None:
+    def __init__(self, agents: AgentPool, placement: Placement, database: str) -> None:
         self._agents, self._placement, self._database = agents, placement, database
-        self._workers = workers
-        self._limits = {worker: asyncio.Semaphore(LOADS_PER_WORKER) for worker in workers}
+        self._workers = placement.workers
+        self._limits = {worker: asyncio.Semaphore(LOADS_PER_WORKER) for worker in self._workers}
 
     async def everywhere(self, statements: Sequence[str]) -> None:
         """Run statements on every worker."""

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from tests.skyshard.ingest.conftest import Lab, Writer
+from tests.skyshard.conftest import Lab, Writer
 
 TABLES = """
 # Two surveys of one sky, written by hand.

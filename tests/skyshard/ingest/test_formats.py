@@ -17,7 +17,7 @@ import pytest
 from shard.catalog import types
 from shard.errors import ServerError
 from skyshard.ingest import delimited, files
-from tests.skyshard.ingest.conftest import Lab, Writer
+from tests.skyshard.conftest import Lab, Writer
 
 DOCS = Path(__file__).parents[3] / "docs" / "ingest.md"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.skyshard.ingest.conftest import Lab, Writer
+from tests.skyshard.conftest import Lab, Writer
 
 STAR = "{name: Star, kind: director, key: id, longitude: ra, latitude: decl, files: [star.csv], "
 VISIT = "{name: Visit, kind: dependent, director: Star, director_key: id, files: [visit.csv], "

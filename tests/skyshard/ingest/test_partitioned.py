@@ -12,7 +12,7 @@ import pytest
 
 from shard.catalog.model import Partitioning
 from shard.geometry.chunker import ChunkGrid
-from tests.skyshard.ingest.conftest import Lab, Writer
+from tests.skyshard.conftest import Lab, Writer
 
 GRID = ChunkGrid.of(Partitioning(stripes=18, sub_stripes=10, overlap_deg=0.5))
 FORM = r'format: {type: csv, delimiter: "\t", quote: null, escape: "\\", "null": "\\N", header: false}'

@@ -16,7 +16,7 @@ import pytest
 from skyshard.ingest import delimited, processes
 from skyshard.ingest.files import Piece
 from skyshard.ingest.partition import Partitioner, Parts
-from tests.skyshard.ingest.conftest import Lab, Rows, Writer
+from tests.skyshard.conftest import Lab, Rows, Writer
 
 TABLES = """
 - {name: Star, kind: director, key: id, longitude: ra, latitude: decl, files: [star.csv],

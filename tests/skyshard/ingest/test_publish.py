@@ -19,7 +19,7 @@ from backend.connection import RawConnection
 from shard.errors import ServerError
 from skyshard.cluster import health
 from skyshard.cluster import state as states
-from tests.skyshard.ingest.conftest import Lab, Writer
+from tests.skyshard.conftest import Lab, Writer
 
 TABLES = """
 - {name: Star, kind: director, key: id, longitude: ra, latitude: decl, files: [star.csv],

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from tests.skyshard.ingest.conftest import Lab, Writer
+from tests.skyshard.conftest import Lab, Writer
 
 STAR = """
 - {name: Star, kind: director, key: id, longitude: ra, latitude: decl, files: [star.csv],

@@ -1,4 +1,4 @@
-"""A cluster for ingests that fail, are killed and are repeated, and what of them can be seen."""
+"""A cluster for commands that fail, are killed and are repeated, and what of them can be seen."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ class Lab:
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
         return done
 
+    def command(self, *arguments: str) -> Result:
+        """Run a command on the cluster; what went wrong is in `output`, never a traceback."""
+        done = CliRunner().invoke(cli, [*arguments, "--dir", str(self.directory)])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+        return done
+
     def publish(self, catalog: Path, *options: str) -> str:
         """Run `skyshard ingest`, which must succeed; return its output."""
         done = self.ingest(catalog, *options)
@@ -65,7 +71,8 @@ class Lab:
         names = [
             row
             for row in found
-            if row[0] == database or (row[0] or "").startswith(("skyshard_st", "skyshard_old"))
+            if row[0] == database
+            or (row[0] or "").startswith(("skyshard_st", "skyshard_old", "skyshard_drop"))
         ]
         names += self.home(
             f"SELECT name FROM skyshard_meta.`databases` WHERE name IN ('{database}') OR name LIKE 'skyshard%'"

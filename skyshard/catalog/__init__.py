@@ -1,0 +1,1 @@
+"""What is done with published catalogues: look at them, drop them."""

@@ -1,0 +1,61 @@
+"""A cluster as commands on catalogues see it: a connection to the home server, and the workers' agents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from backend.agent_link import AgentPool
+from backend.connection import RawConnection
+from shard.catalog.model import Worker
+from shard.catalog.naming import META_DATABASE, quote
+from skyshard.cluster.connect import ClusterAddress
+from skyshard.home.command import connected
+
+META = quote(META_DATABASE)
+_YEAR_S = 31_536_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a command works with; `workers` are those that hold chunks or may get some, by number."""
+
+    home: RawConnection
+    agents: AgentPool
+    workers: dict[int, Worker]
+
+
+@asynccontextmanager
+async def opened(address: ClusterAddress) -> AsyncIterator[Cluster]:
+    """Yield a cluster's home server and agents.
+
+    Raises
+    ------
+    UserError
+        If the home server does not answer.
+    """
+    home = await connected(address.home)
+    workers: dict[int, Worker] = {}
+    agents = AgentPool(workers, address.secret)
+    try:
+        await home.run(f"SET SESSION sql_mode='', time_zone='+00:00', wait_timeout={_YEAR_S}")
+        workers.update(await read_workers(home))
+        yield Cluster(home, agents, workers)
+    finally:
+        await agents.close()
+        if home.busy:
+            home.abort()
+        await home.close()
+
+
+async def read_workers(home: RawConnection) -> dict[int, Worker]:
+    """Return the workers that have not been removed, by number."""
+    rows = await home.fetch(
+        f"SELECT worker_id, name, host, port, state FROM {META}.workers WHERE state <> 'removed' ORDER BY worker_id"
+    )
+    found = [[(value or b"").decode() for value in row] for row in rows]
+    return {
+        int(number): Worker(worker_id=int(number), name=name, host=host, port=int(port), state=state)
+        for number, name, host, port, state in found
+    }

@@ -1,0 +1,139 @@
+"""`skyshard catalog`: looks at the databases of a cluster, and drops them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+import msgspec
+
+from skyshard.catalog.cluster import opened
+from skyshard.catalog.drop import Drop
+from skyshard.catalog.report import DatabaseReport, reports, size_text
+from skyshard.cluster.connect import ClusterAddress, from_options, plain_errors
+from skyshard.cluster.options import cluster_options
+from skyshard.errors import UserError
+from skyshard.ingest.staging import Staging
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON, sizes in bytes.")
+
+
+@click.group("catalog")
+def catalog_command() -> None:
+    """Look at the databases of a cluster, and drop them."""
+
+
+@catalog_command.command("list")
+@cluster_options
+@_JSON
+def list_catalogs(
+    directory: Path | None,
+    home: str | None,
+    secret_file: Path | None,
+    password_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Show one line a database: state, tables, chunks, copies, rows, bytes on all workers."""
+    address = from_options(directory, home, secret_file, password_file)
+    with plain_errors():
+        found = asyncio.run(_reports(address, None))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+        return
+    for one in found:
+        size = None if one.data_bytes is None else one.data_bytes + (one.index_bytes or 0)
+        click.echo(
+            f"{one.name:24} {one.state:9} {len(one.tables):>3} tables {one.chunks:>6} chunks "
+            f"x {one.replicas} {one.rows:>14,} rows {size_text(size):>10}{_lacks(one)}"
+        )
+    _complain(found)
+
+
+@catalog_command.command()
+@click.argument("database")
+@cluster_options
+@_JSON
+def show(
+    database: str,
+    directory: Path | None,
+    home: str | None,
+    secret_file: Path | None,
+    password_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Show DATABASE: its grid, its workers, and one line a table."""
+    address = from_options(directory, home, secret_file, password_file)
+    with plain_errors():
+        found = asyncio.run(_reports(address, database))
+    one = found[0]
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(one)).decode())
+        return
+    click.echo(f"database {one.name}: {one.state}, since {one.published or '?'} UTC")
+    click.echo(
+        f"grid: {one.stripes} stripes, {one.sub_stripes} sub-stripes, overlap {one.overlap_deg} deg; "
+        f"{one.chunks} chunks x {one.replicas}{_lacks(one)}"
+    )
+    click.echo("workers: " + ", ".join(f"{name} {chunks} chunks" for name, chunks in one.workers.items()))
+    for table in one.tables:
+        click.echo(
+            f"  {table.name:24} {table.kind:10} {table.rows:>14,} rows {table.chunks:>6} chunks "
+            f"data {size_text(table.data_bytes)}, indexes {size_text(table.index_bytes)}, "
+            f"overlap {table.overlap_rows:,} rows {size_text(table.overlap_bytes)}"
+        )
+    _complain(found)
+
+
+@catalog_command.command()
+@click.argument("database")
+@cluster_options
+@_JSON
+def drop(
+    database: str,
+    directory: Path | None,
+    home: str | None,
+    secret_file: Path | None,
+    password_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Drop DATABASE everywhere; if this is interrupted, run it again."""
+    address = from_options(directory, home, secret_file, password_file)
+    with plain_errors():
+        left = asyncio.run(_drop(address, database))
+    if as_json:
+        click.echo(msgspec.json.encode({"dropped": database, "left": left}).decode())
+        return
+    click.echo(f"Database '{database}' is dropped.")
+    if left:
+        click.echo(f"  note: a database of this name stays, with users' own {', '.join(left)}")
+
+
+async def _reports(address: ClusterAddress, database: str | None) -> list[DatabaseReport]:
+    async with opened(address) as cluster:
+        return await reports(cluster, database)
+
+
+async def _drop(address: ClusterAddress, database: str) -> list[str]:
+    async with opened(address) as cluster:
+        stage = Staging(cluster.home, cluster.agents, list(cluster.workers), database)
+        await stage.lock()
+        await stage.recover()
+        return await Drop(cluster.home, cluster.agents, cluster.workers.values(), database).run()
+
+
+def _lacks(one: DatabaseReport) -> str:
+    return f", {one.incomplete} with too few copies" if one.incomplete else ""
+
+
+def _complain(found: list[DatabaseReport]) -> None:
+    """End with code 1 if a worker did not answer, so that sizes are not known.
+
+    Raises
+    ------
+    UserError
+        Naming the workers.
+    """
+    silent = sorted({name for one in found for name in one.silent})
+    if silent:
+        raise UserError(f"sizes are not known, since these workers do not answer: {', '.join(silent)}")

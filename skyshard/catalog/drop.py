@@ -1,0 +1,158 @@
+"""Drops a catalogue: users see all of it, and then nothing.
+
+A list of steps that can be repeated from any point, so that a run that was killed is finished by the next one
+(or by the next ingest under that name):
+
+1. the database is 'dropping' in the metadata, and proxies forget it: running queries end well, or with 1412;
+2. at home traps, replicated tables and director indexes are put aside by one RENAME, and with them the database
+   unless users' own tables are in it;
+3. on every worker its chunk tables are dropped;
+4. what was put aside is dropped, and the metadata.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import msgspec
+
+from backend.agent_link import AgentPool
+from backend.connection import RawConnection
+from shard.catalog.model import Kind, Table, Worker
+from shard.catalog.naming import INDEX_DATABASE, index_table, literal, quote
+from shard.errors import ServerError, SkyError
+from skyshard.catalog.cluster import META
+from skyshard.errors import UserError
+from skyshard.home.provision import bump
+
+GRACE_S = 2.0
+"""Seconds that proxies get to notice that a database is gone; they look every half second."""
+LOCK_WAIT_S = 30
+"""Seconds that the removal at home waits for clients' open transactions."""
+_LOCK_WAIT_TIMEOUT = 1205
+
+
+class Drop:
+    """The removal of one database.
+
+    Parameters
+    ----------
+    home : RawConnection
+        A connection to the home server, which holds the catalogue's lock.
+    agents : AgentPool
+        The workers' agents.
+    workers : iterable of Worker
+        All that may hold chunks.
+    database : str
+        The catalogue's name.
+    """
+
+    def __init__(
+        self, home: RawConnection, agents: AgentPool, workers: Iterable[Worker], database: str
+    ) -> None:
+        self._home, self._agents, self._database = home, agents, database
+        self._workers = list(workers)
+
+    async def finish(self) -> None:
+        """Finish a removal that was begun and did not come to its end; do nothing else."""
+        if await self._state() == b"dropping":
+            await self.run()
+
+    async def _state(self) -> bytes | None:
+        name = literal(self._database)
+        found = await self._home.fetch(f"SELECT state FROM {META}.`databases` WHERE name = {name}")
+        return found[0][0] if found else None
+
+    async def run(self) -> list[str]:
+        """Drop it; return the users' tables and views that stay in a database of that name.
+
+        Raises
+        ------
+        UserError
+            If there is no such catalogue, or something is in the way; then it is simply run again.
+        """
+        name = literal(self._database)
+        found = await self._home.fetch(f"SELECT db_id, state FROM {META}.`databases` WHERE name = {name}")
+        if not found:
+            raise UserError(f"there is no catalogue '{self._database}'")
+        number = int(found[0][0] or b"0")
+        if found[0][1] != b"dropping":
+            await self._home.run("START TRANSACTION")
+            await self._home.run(f"UPDATE {META}.`databases` SET state = 'dropping' WHERE db_id = {number}")
+            await bump(self._home)
+            await self._home.run("COMMIT")
+        await asyncio.sleep(GRACE_S)
+        aside = f"skyshard_drop_{number}"
+        await self._put_aside(number, aside)
+        left = await self._names(self._database)
+        if not left:
+            await self._home.run(f"DROP DATABASE IF EXISTS {quote(self._database)}")
+        await self._workers_tables()
+        await self._home.run(f"DROP DATABASE IF EXISTS {quote(aside)}")
+        await self._forget(number)
+        return left
+
+    async def _put_aside(self, number: int, aside: str) -> None:
+        rows = await self._home.fetch(
+            f"SELECT definition FROM {META}.`tables` WHERE db_id = {number} ORDER BY table_id"
+        )
+        tables = [msgspec.json.decode(row[0] or b"", type=Table) for row in rows]
+        here, indexes = set(await self._names(self._database)), set(await self._names(INDEX_DATABASE))
+        moves = [(self._database, table.name) for table in tables if table.name in here]
+        for table in tables:
+            index = index_table(self._database, table.name)
+            if table.kind is Kind.DIRECTOR and index in indexes:
+                moves.append((INDEX_DATABASE, index))
+        if not moves:
+            return
+        await self._home.run(f"CREATE DATABASE IF NOT EXISTS {quote(aside)} CHARACTER SET utf8mb4")
+        listed = ", ".join(
+            f"{quote(base)}.{quote(name)} TO {quote(aside)}.{quote(name)}" for base, name in moves
+        )
+        try:
+            await self._home.run(f"SET STATEMENT lock_wait_timeout={LOCK_WAIT_S} FOR RENAME TABLE {listed}")
+        except ServerError as error:
+            if error.errno != _LOCK_WAIT_TIMEOUT:
+                raise
+            raise UserError(
+                f"a client's open transaction holds a table of database '{self._database}', which is no longer "
+                "published: end the transaction and run the same command again"
+            ) from error
+
+    async def _names(self, database: str) -> list[str]:
+        """Return the tables and views of a database at home."""
+        rows = await self._home.fetch(
+            f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(database)} ORDER BY 1"
+        )
+        return [(row[0] or b"").decode() for row in rows]
+
+    async def _workers_tables(self) -> None:
+        """Drop the chunk tables everywhere; a worker that does not answer keeps none of the others from it."""
+        drop = f"DROP DATABASE IF EXISTS {quote(self._database)}"
+        answers = await asyncio.gather(
+            *(self._agents.admin(worker.worker_id, [drop]) for worker in self._workers),
+            return_exceptions=True,
+        )
+        silent = []
+        for worker, answer in zip(self._workers, answers, strict=True):
+            if isinstance(answer, SkyError):
+                silent.append(f"{worker.name} ({answer})")
+            elif isinstance(answer, BaseException):
+                raise answer
+        if silent:
+            raise UserError(
+                f"database '{self._database}' is gone for users, but chunk tables are left on {', '.join(silent)}: "
+                "run the same command again when that has been mended"
+            )
+
+    async def _forget(self, number: int) -> None:
+        await self._home.run("START TRANSACTION")
+        await self._home.run(
+            f"DELETE FROM {META}.chunk_rows WHERE table_id IN "
+            f"(SELECT table_id FROM {META}.`tables` WHERE db_id = {number})"
+        )
+        for table in ("`tables`", "chunk_replicas", "`databases`"):
+            await self._home.run(f"DELETE FROM {META}.{table} WHERE db_id = {number}")
+        await bump(self._home)
+        await self._home.run("COMMIT")
