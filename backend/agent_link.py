@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import logging
+import secrets
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
+from backend.agent_tls import SHUTDOWN_S
 from shard.catalog.model import Worker
 from shard.errors import STATEMENT_TOO_LONG, WORKER_DOWN, ServerError, SkyError
-from shard.wire import frames
+from shard.wire import frames, secret
 
 MOST_IDLE = 64
 """Connections kept per worker for the next jobs."""
@@ -76,6 +78,11 @@ class AgentLink:
         self._writer.transport.abort()
 
     @property
+    def encrypted(self) -> bool:
+        """Whether the connection uses TLS."""
+        return self._writer.get_extra_info("ssl_object") is not None
+
+    @property
     def closed(self) -> bool:
         """Whether the connection is closing."""
         return self._writer.is_closing() or self._reader.at_eof()
@@ -94,13 +101,20 @@ class AgentPool:
         Seconds for connecting and greeting.
     silence_s : float
         Seconds without a sign of life after which a running job is given up.
+    tls : ssl.SSLContext or None
+        For connections; the agent's certificate must name the worker. None: not encrypted.
     """
 
     def __init__(
-        self, workers: Mapping[int, Worker], secret: bytes, timeout_s: float = 5.0, silence_s: float = 8.0
+        self,
+        workers: Mapping[int, Worker],
+        secret: bytes,
+        timeout_s: float = 5.0,
+        silence_s: float = 8.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.workers, self.silence_s = workers, silence_s
-        self._secret, self._timeout = secret, timeout_s
+        self._secret, self._timeout, self._tls = secret, timeout_s, tls
         self._idle: dict[tuple[str, int], list[AgentLink]] = {}
 
     async def get(self, worker_id: int) -> AgentLink:
@@ -120,9 +134,7 @@ class AgentPool:
             link.abort()
         try:
             async with asyncio.timeout(self._timeout):
-                reader, writer = await asyncio.open_connection(worker.host, worker.port, limit=1 << 18)
-                link = AgentLink(reader, writer)
-                link.where = worker.host, worker.port
+                link = await self._connect(worker)
                 try:
                     await self._greet(link)
                 except BaseException:
@@ -133,17 +145,28 @@ class AgentPool:
             raise SkyError(WORKER_DOWN, worker=worker.name) from error
         return link
 
+    async def _connect(self, worker: Worker) -> AgentLink:
+        secured: dict[str, Any] = {}
+        if self._tls is not None:
+            secured = {"ssl": self._tls, "server_hostname": worker.name, "ssl_shutdown_timeout": SHUTDOWN_S}
+        reader, writer = await asyncio.open_connection(worker.host, worker.port, limit=1 << 18, **secured)
+        link = AgentLink(reader, writer)
+        link.where = worker.host, worker.port
+        return link
+
     async def _greet(self, link: AgentLink) -> None:
         header, _ = await link.receive()
         if not isinstance(header, frames.Challenge) or header.version != frames.VERSION:
             raise LinkLost("another version")
-        proof = hmac.new(self._secret, header.nonce, hashlib.sha256).digest()
-        await link.send(frames.Answer(frames.VERSION, proof))
+        theirs, ours = header.nonce, secrets.token_bytes(secret.NONCE_BYTES)
+        await link.send(frames.Answer(frames.VERSION, secret.caller_proof(self._secret, theirs), ours))
         header, _ = await link.receive()
         if isinstance(header, frames.Failed):
             raise LinkLost(header.message)
         if not isinstance(header, frames.Welcome):
             raise LinkLost("not welcome")
+        if not secret.same(secret.agent_proof(self._secret, theirs, ours), header.proof):
+            raise LinkLost("it does not know the secret")
         link.worker = header.worker
 
     def put(self, worker_id: int, link: AgentLink) -> None:

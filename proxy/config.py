@@ -10,6 +10,7 @@ import msgspec
 import yaml
 
 from backend.address import Address
+from backend.agent_tls import TlsFiles
 from proxy.session.limits import Limits, SessionLimits
 from proxy.session.tls import Tls
 
@@ -83,6 +84,7 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     reuse_port: bool = False
     log_level: str = "INFO"
     tls: TlsConfig | None = None
+    agent_tls: TlsFiles | None = None
     packet_bytes: int = 1 << 30
     long_data_bytes: int = 64 << 20
     cursor_bytes: int = 1 << 30

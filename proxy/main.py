@@ -13,6 +13,7 @@ import uvloop
 from prometheus_client import generate_latest
 
 from backend.agent_link import AgentPool
+from backend.agent_tls import BadTlsFiles
 from backend.http import Answer, HttpServer
 from backend.pool import Pool
 from backend.wire import ConnectionLost
@@ -44,7 +45,11 @@ class Proxy:
         self.pool = Pool(config.home.address(), config.service_connections)
         self.catalogue = Catalogue(self.pool)
         self.agents = AgentPool(
-            self.catalogue.workers, Path(config.secret_file).read_bytes().strip(), config.agent_timeout_s
+            self.catalogue.workers,
+            Path(config.secret_file).read_bytes().strip(),
+            config.agent_timeout_s,
+            config.agent_silence_s,
+            tls=None if config.agent_tls is None else config.agent_tls.for_caller(),
         )
         self.budget = ByteBudget(config.byte_budget_bytes)
         self.registry, self.metrics = Registry(), Metrics()
@@ -157,7 +162,9 @@ def main(config_path: str) -> int:
     try:
         config = ProxyConfig.load(config_path)
         config.client_tls()
-    except ConfigError as error:
+        if config.agent_tls is not None:
+            config.agent_tls.for_caller()
+    except (ConfigError, BadTlsFiles) as error:
         print(f"skyshard proxy: {error}", file=sys.stderr)  # noqa: T201 - a command's message
         return 1
     logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")

@@ -17,6 +17,7 @@ from skyshard.errors import UserError
 
 _ELSEWHERE = {
     "catalog": ("skyshard.catalog.command", "catalog_command"),
+    "certificates": ("skyshard.cluster.certificates", "certificates_command"),
     "ingest": ("skyshard.ingest.command", "ingest_command"),
     "home": ("skyshard.home.command", "home_command"),
     "server": ("skyshard.cluster.server", "server_command"),
@@ -88,6 +89,11 @@ _DIR = click.option(
     type=click.Choice(["on", "off", "required"]),
     help="TLS for clients, with a certificate that is made in DIR/tls.  [default: on, or as it was]",
 )
+@click.option(
+    "--agent-tls/--no-agent-tls",
+    default=None,
+    help="TLS between proxies, ingest and agents, by a private CA in DIR/tls/agents.  [default: off, or as it was]",
+)
 def up(
     directory: Path,
     workers: int | None,
@@ -95,11 +101,14 @@ def up(
     port: int | None,
     processes: int | None,
     tls: str | None,
+    agent_tls: bool | None,
 ) -> None:
     """Start a cluster, or what of it does not run; return when it answers."""
     from skyshard.cluster import local
 
-    wish = local.Wish(workers=workers, replicas=replicas, port=port, proxies=processes, tls=tls)
+    wish = local.Wish(
+        workers=workers, replicas=replicas, port=port, proxies=processes, tls=tls, agent_tls=agent_tls
+    )
     with _progress() as say:
         state = local.up(directory, wish, say)
     click.echo(f"The cluster is up. Connect with: mariadb -h 127.0.0.1 -P {state.port} -u root")

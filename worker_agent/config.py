@@ -9,6 +9,7 @@ import msgspec
 import yaml
 
 from backend.address import Address
+from backend.agent_tls import TlsFiles
 
 
 class ConfigError(ValueError):
@@ -38,6 +39,8 @@ class AgentConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     load_dir : str or None
         A directory of agent and MariaDB server in which the server may read files (`secure_file_priv`). Rows of an
         ingest wait there, since the server loads a file of its own with half the work. None: LOAD DATA LOCAL.
+    tls : TlsFiles or None
+        Callers must use TLS and show a certificate of the same CA. None: connections are not encrypted.
     """
 
     worker: str
@@ -52,6 +55,7 @@ class AgentConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     spool_disk_bytes: int = 10 << 30
     spool_job_bytes: int = 256 << 20
     load_dir: str | None = None
+    tls: TlsFiles | None = None
     log_level: str = "INFO"
 
     @staticmethod

@@ -11,6 +11,7 @@ from pathlib import Path
 import uvloop
 from prometheus_client import generate_latest
 
+from backend.agent_tls import SHUTDOWN_S, BadTlsFiles
 from backend.http import Answer, HttpServer
 from worker_agent.config import AgentConfig, ConfigError, host_port
 from worker_agent.metrics import AgentMetrics
@@ -22,7 +23,9 @@ async def serve(config: AgentConfig, secret: bytes, stop: asyncio.Event) -> None
     metrics = AgentMetrics()
     agent = AgentServer(config, secret, metrics)
     host, port = host_port(config.listen)
-    server = await asyncio.start_server(agent.handle, host, port, limit=1 << 20)
+    context = None if config.tls is None else config.tls.for_agent()
+    secured = {} if context is None else {"ssl_shutdown_timeout": SHUTDOWN_S}
+    server = await asyncio.start_server(agent.handle, host, port, limit=1 << 20, ssl=context, **secured)
 
     async def show_metrics() -> Answer:
         metrics.running.set(agent.scheduler.running)
@@ -64,7 +67,7 @@ def main(config_path: str) -> int:
 
     try:
         uvloop.run(run())
-    except OSError as error:
+    except (OSError, BadTlsFiles) as error:
         print(f"skyshard agent: {error}", file=sys.stderr)  # noqa: T201 - a command's message
         return 1
     return 0

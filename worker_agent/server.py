@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import logging
 import secrets
 import time
@@ -20,7 +18,7 @@ from backend.connection import ConnectionLost
 from backend.pool import Pool
 from shard.catalog.routines import create_htm_id
 from shard.errors import ServerError
-from shard.wire import frames
+from shard.wire import frames, secret
 from worker_agent import loader
 from worker_agent.config import AgentConfig
 from worker_agent.metrics import AgentMetrics
@@ -130,17 +128,17 @@ class AgentServer:
                 await writer.wait_closed()
 
     async def _greet(self, peer: Peer) -> None:
-        nonce = secrets.token_bytes(32)
+        nonce = secrets.token_bytes(secret.NONCE_BYTES)
         await peer.send(frames.Challenge(frames.VERSION, nonce))
         header, _ = await peer.receive()
-        proof = hmac.new(self._secret, nonce, hashlib.sha256).digest()
         if not isinstance(header, frames.Answer) or header.version != frames.VERSION:
             raise Gone
-        if not hmac.compare_digest(proof, header.proof):
+        if not secret.same(secret.caller_proof(self._secret, nonce), header.proof):
             log.warning("a peer does not know the secret")
             await peer.send(frames.Failed(1045, "28000", "the agent refuses this secret"))
             raise Gone
-        await peer.send(frames.Welcome(self.config.worker, self._boot))
+        proof = secret.agent_proof(self._secret, nonce, header.nonce)
+        await peer.send(frames.Welcome(self.config.worker, self._boot, proof))
 
     async def _serve(self, peer: Peer, header: frames.Header, body: bytes) -> None:
         del body

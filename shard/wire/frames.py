@@ -18,7 +18,7 @@ from typing import Union
 
 import msgspec
 
-VERSION = 1
+VERSION = 2
 MAX_FRAME = 64 << 20
 """Bytes; a longer frame is a protocol error."""
 BLOCK_BYTES = 256 << 10
@@ -35,18 +35,20 @@ class Challenge(msgspec.Struct, frozen=True, tag="challenge"):
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
-    """`proof` = HMAC-SHA256(secret, nonce); `peer` is a name for the agent's log."""
+    """The caller's proof, and its own question (see `shard.wire.secret`); `peer` is a name for the agent's log."""
 
     version: int
     proof: bytes
+    nonce: bytes
     peer: str = ""
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
-    """The connection is accepted. `boot_id` changes whenever the agent restarts."""
+    """The connection is accepted; the agent's proof. `boot_id` changes whenever the agent restarts."""
 
     worker: str
     boot_id: str
+    proof: bytes
 
 
 class Template(msgspec.Struct, frozen=True):

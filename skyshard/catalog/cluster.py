@@ -37,7 +37,7 @@ async def opened(address: ClusterAddress) -> AsyncIterator[Cluster]:
     """
     home = await connected(address.home)
     workers: dict[int, Worker] = {}
-    agents = AgentPool(workers, address.secret)
+    agents = AgentPool(workers, address.secret, tls=address.tls)
     try:
         await home.run(f"SET SESSION sql_mode='', time_zone='+00:00', wait_timeout={_YEAR_S}")
         workers.update(await read_workers(home))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import click
 import msgspec
@@ -11,7 +10,7 @@ import msgspec
 from skyshard.catalog.cluster import opened
 from skyshard.catalog.drop import Drop
 from skyshard.catalog.report import DatabaseReport, reports, size_text
-from skyshard.cluster.connect import ClusterAddress, from_options, plain_errors
+from skyshard.cluster.connect import ClusterAddress, plain_errors
 from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
 from skyshard.ingest.staging import Staging
@@ -27,15 +26,8 @@ def catalog_command() -> None:
 @catalog_command.command("list")
 @cluster_options
 @_JSON
-def list_catalogs(
-    directory: Path | None,
-    home: str | None,
-    secret_file: Path | None,
-    password_file: Path | None,
-    as_json: bool,
-) -> None:
+def list_catalogs(address: ClusterAddress, as_json: bool) -> None:
     """Show one line a database: state, tables, chunks, copies, rows, bytes on all workers."""
-    address = from_options(directory, home, secret_file, password_file)
     with plain_errors():
         found = asyncio.run(_reports(address, None))
     if as_json:
@@ -54,16 +46,8 @@ def list_catalogs(
 @click.argument("database")
 @cluster_options
 @_JSON
-def show(
-    database: str,
-    directory: Path | None,
-    home: str | None,
-    secret_file: Path | None,
-    password_file: Path | None,
-    as_json: bool,
-) -> None:
+def show(address: ClusterAddress, database: str, as_json: bool) -> None:
     """Show DATABASE: its grid, its workers, and one line a table."""
-    address = from_options(directory, home, secret_file, password_file)
     with plain_errors():
         found = asyncio.run(_reports(address, database))
     one = found[0]
@@ -89,16 +73,8 @@ def show(
 @click.argument("database")
 @cluster_options
 @_JSON
-def drop(
-    database: str,
-    directory: Path | None,
-    home: str | None,
-    secret_file: Path | None,
-    password_file: Path | None,
-    as_json: bool,
-) -> None:
+def drop(address: ClusterAddress, database: str, as_json: bool) -> None:
     """Drop DATABASE everywhere; if this is interrupted, run it again."""
-    address = from_options(directory, home, secret_file, password_file)
     with plain_errors():
         left = asyncio.run(_drop(address, database))
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,10 +10,12 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from backend.address import Address
+from backend.agent_tls import BadTlsFiles, TlsFiles
 from backend.connection import ConnectionLost
 from shard.errors import SkyError
 from skyshard.cluster import health, layout
 from skyshard.cluster import state as states
+from skyshard.cluster.certificate import CALLER
 from skyshard.errors import UserError
 
 _EXPECTED = "expected mysql://user:password@host:port/ or mysql://user@localhost/?socket=PATH"
@@ -20,10 +23,11 @@ _EXPECTED = "expected mysql://user:password@host:port/ or mysql://user@localhost
 
 @dataclass(frozen=True, slots=True)
 class ClusterAddress:
-    """The home server and the agents' secret."""
+    """The home server, the agents' secret, and how connections to agents are encrypted (None: they are not)."""
 
     home: Address
     secret: bytes = field(repr=False)
+    tls: ssl.SSLContext | None = None
 
 
 def from_dir(directory: Path) -> ClusterAddress:
@@ -37,7 +41,9 @@ def from_dir(directory: Path) -> ClusterAddress:
     directory = directory.absolute()
     state = states.require(directory)
     return ClusterAddress(
-        health.server_address(directory, state), layout.secret(directory, "agents").encode()
+        health.server_address(directory, state),
+        layout.secret(directory, "agents").encode(),
+        tls_of(layout.agent_tls_dir(directory)) if state.agent_tls else None,
     )
 
 
@@ -85,19 +91,42 @@ def read_secret(path: Path) -> str:
     return text
 
 
-def from_url(url: str, secret_file: Path, password_file: Path | None = None) -> ClusterAddress:
+def tls_of(directory: Path) -> ssl.SSLContext:
+    """Return the context for connections to agents with the files that `skyshard certificates` made.
+
+    Raises
+    ------
+    UserError
+        If they cannot be used.
+    """
+    files = TlsFiles(*(str(directory / name) for name in ("ca.crt", f"{CALLER}.crt", f"{CALLER}.key")))
+    try:
+        return files.for_caller()
+    except BadTlsFiles as error:
+        raise UserError(str(error)) from error
+
+
+def from_url(
+    url: str, secret_file: Path, password_file: Path | None = None, tls: Path | None = None
+) -> ClusterAddress:
     """Return the address of a cluster by its home server's URL (see `address_of`).
 
     Raises
     ------
     UserError
-        If the URL is wrong or a secret cannot be read.
+        If the URL is wrong, or a secret or a certificate cannot be read.
     """
-    return ClusterAddress(address_of(url, password_file), read_secret(secret_file).encode())
+    server = address_of(url, password_file)
+    secret = read_secret(secret_file).encode()
+    return ClusterAddress(server, secret, None if tls is None else tls_of(tls))
 
 
 def from_options(
-    directory: Path | None, home: str | None, secret_file: Path | None, password_file: Path | None
+    directory: Path | None,
+    home: str | None,
+    secret_file: Path | None,
+    password_file: Path | None,
+    agent_tls: Path | None = None,
 ) -> ClusterAddress:
     """Return the address that a command's options give.
 
@@ -109,7 +138,7 @@ def from_options(
     if directory is not None:
         return from_dir(directory)
     if home is not None and secret_file is not None:
-        return from_url(home, secret_file, password_file)
+        return from_url(home, secret_file, password_file, agent_tls)
     raise UserError("say where the cluster is: --dir DIR, or --home URL with --secret-file FILE")
 
 

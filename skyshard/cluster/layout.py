@@ -95,7 +95,7 @@ def _socket_path(directory: Path, name: str) -> str:
 
 
 def plan(
-    directory: Path, workers: int, replicas: int, port: int, proxies: int, tls: str
+    directory: Path, workers: int, replicas: int, port: int, proxies: int, tls: str, agent_tls: bool
 ) -> states.ClusterState:
     """Choose ports, write the configuration files and return the cluster's state, nothing started yet."""
     names = ["home", *(f"worker{number}" for number in range(1, workers + 1))]
@@ -118,14 +118,18 @@ def plan(
     skyshard = [sys.executable, "-m", "skyshard.cli"]
     for name in names[1:]:
         config = directory / "run" / f"{name}.yaml"
-        config.write_text(_agent_config(directory, name, sockets[name], ports))
+        more = _agent_tls_config(directory, "tls", name) if agent_tls else ""
+        config.write_text(_agent_config(directory, name, sockets[name], ports) + more)
         argv = [*skyshard, "agent", "--config", str(config)]
         listed.append(states.Process(name=f"agent-{name}", kind="agent", argv=argv))
     for number in range(1, proxies + 1):
         name = f"proxy{number}"
         config = directory / "run" / f"{name}.yaml"
         text = _proxy_config(directory, port, ports[f"{name}-http"], sockets["home"], proxies > 1)
-        config.write_text(text + _tls_config(directory, tls))
+        text += _tls_config(directory, tls)
+        config.write_text(
+            text + (_agent_tls_config(directory, "agent_tls", certificate.CALLER) if agent_tls else "")
+        )
         listed.append(
             states.Process(name=name, kind="proxy", argv=[*skyshard, "proxy", "--config", str(config)])
         )
@@ -135,6 +139,7 @@ def plan(
         replicas=replicas,
         proxies=proxies,
         tls=tls,
+        agent_tls=agent_tls,
         sockets=sockets,
         ports=ports,
         processes=listed,
@@ -197,3 +202,18 @@ def make_data(directory: Path, state: states.ClusterState, say: Callable[[str], 
         raise UserError(f"cannot make the data directories in {directory}: {error.strerror}") from error
     finally:
         shutil.rmtree(template.parent, ignore_errors=True)
+
+
+def agent_tls_dir(directory: Path) -> Path:
+    """Return where the private CA of a cluster's agents and the certificates that it signed are."""
+    return directory / "tls" / "agents"
+
+
+def _agent_tls_config(directory: Path, key: str, name: str) -> str:
+    """Return the setting of an agent or caller, with its certificate made if it is not there."""
+    authority = certificate.Authority.provide(agent_tls_dir(directory))
+    made = authority.issue(name)
+    return (
+        f"{key}: {{ca: {_quoted(authority.files.certificate)}, certificate: {_quoted(made.certificate)}, "
+        f"key: {_quoted(made.key)}}}\n"
+    )

@@ -41,6 +41,7 @@ class Wish:
     port: int | None = None
     proxies: int | None = None
     tls: str | None = None
+    agent_tls: bool | None = None
 
 
 def home_address(directory: Path, state: states.ClusterState) -> Address:
@@ -106,6 +107,10 @@ def up(directory: Path, wish: Wish, say: Callable[[str], None] = lambda _: None)
         return states.require(directory)
 
 
+def _on(value: bool | None) -> str | None:
+    return None if value is None else "on" if value else "off"
+
+
 def _refuse_changes(directory: Path, state: states.ClusterState, wish: Wish) -> None:
     asked = {
         "--port": (wish.port, state.port),
@@ -113,6 +118,7 @@ def _refuse_changes(directory: Path, state: states.ClusterState, wish: Wish) -> 
         "--replicas": (wish.replicas, state.replicas),
         "--processes": (wish.proxies, state.proxies),
         "--tls": (wish.tls, state.tls),
+        "--agent-tls": (_on(wish.agent_tls), _on(state.agent_tls)),
     }
     for option, (wanted, has) in asked.items():
         if wanted is not None and wanted != has:
@@ -132,6 +138,7 @@ def _planned(directory: Path, old: states.ClusterState | None, wish: Wish) -> st
     port = had.port if wish.port is None else wish.port
     proxies = had.proxies if wish.proxies is None else wish.proxies
     tls = had.tls if wish.tls is None else wish.tls
+    agent_tls = had.agent_tls if wish.agent_tls is None else wish.agent_tls
     if old is not None and workers < old.workers:
         raise UserError(
             f"the cluster in {directory} has {old.workers} workers; they hold data and cannot be fewer"
@@ -144,7 +151,7 @@ def _planned(directory: Path, old: states.ClusterState | None, wish: Wish) -> st
         raise UserError(f"port {port} is in use on 127.0.0.1; choose another with --port")
     for name in ("service", "agents"):
         layout.secret(directory, name)
-    return layout.plan(directory, workers, replicas, port, proxies, tls)
+    return layout.plan(directory, workers, replicas, port, proxies, tls, agent_tls)
 
 
 def _launch(directory: Path) -> None:

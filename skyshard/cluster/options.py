@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import click
 
-_F = TypeVar("_F", bound=Callable[..., object])
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
-def cluster_options(command: _F) -> _F:
-    """Add --dir, --home, --secret-file and --password-file to a command (see `connect.from_options`)."""
+def cluster_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --dir, --home, --secret-file, --password-file and --agent-tls to a command.
+
+    The command's first argument becomes the address that they give (see `connect.from_options`).
+    """
+
+    @functools.wraps(command)
+    def run(
+        *args: Any,
+        directory: Path | None,
+        home: str | None,
+        secret_file: Path | None,
+        password_file: Path | None,
+        agent_tls: Path | None,
+        **more: Any,
+    ) -> None:
+        from skyshard.cluster.connect import from_options
+
+        command(from_options(directory, home, secret_file, password_file, agent_tls), *args, **more)
+
+    decorated: Callable[..., None] = run
     for option in (
+        click.option(
+            "--agent-tls",
+            type=_DIRECTORY,
+            help="The directory of ca.crt, client.crt and client.key, with --home, if agents use TLS.",
+        ),
         click.option("--password-file", type=_FILE, help="The account's password, with --home."),
         click.option("--secret-file", type=_FILE, help="The agents' secret, with --home."),
         click.option("--home", help="A home server: mysql://user@host:port/."),
-        click.option(
-            "--dir", "directory", type=click.Path(path_type=Path), help="A local cluster's directory."
-        ),
+        click.option("--dir", "directory", type=_DIRECTORY, help="A local cluster's directory."),
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated

@@ -24,7 +24,8 @@ class ClusterState(msgspec.Struct, kw_only=True):
     """Ports, sockets and processes.
 
     `sockets` are the MariaDB servers' by name; `ports` are the agents' data ports by worker name, and the
-    HTTP ports by process (``worker1-http``, ``proxy1-http``). `tls` is clients': on, off or required.
+    HTTP ports by process (``worker1-http``, ``proxy1-http``). `tls` is clients': on, off or required;
+    `agent_tls` is whether agents and their callers use it.
     """
 
     version: int = 1
@@ -33,6 +34,7 @@ class ClusterState(msgspec.Struct, kw_only=True):
     replicas: int
     proxies: int = 1
     tls: str = "on"
+    agent_tls: bool = False
     sockets: dict[str, str]
     ports: dict[str, int]
     processes: list[Process] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import click
 
@@ -11,7 +10,7 @@ from backend.agent_link import AgentPool
 from shard.catalog.model import Worker
 from shard.catalog.naming import META_DATABASE, quote
 from shard.errors import SkyError
-from skyshard.cluster.connect import ClusterAddress, from_options
+from skyshard.cluster.connect import ClusterAddress
 from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
 from skyshard.home.command import connected
@@ -38,25 +37,14 @@ def worker_command() -> None:
 @click.option(
     "--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for home server and agent."
 )
-def add(
-    name: str,
-    directory: Path | None,
-    home: str | None,
-    secret_file: Path | None,
-    password_file: Path | None,
-    host: str,
-    port: int,
-    http_port: int,
-    wait: float,
-) -> None:
+def add(address: ClusterAddress, name: str, host: str, port: int, http_port: int, wait: float) -> None:
     """Add worker NAME, or note that it has moved; its agent must answer by that name."""
-    address = from_options(directory, home, secret_file, password_file)
     number = asyncio.run(_add(address, name, host, port, http_port, wait))
     click.echo(f"Worker {number} is {name} at {host}:{port}.")
 
 
 async def _add(address: ClusterAddress, name: str, host: str, port: int, http_port: int, wait: float) -> int:
-    await _check_agent(address.secret, Worker(worker_id=0, name=name, host=host, port=port), wait)
+    await _check_agent(address, Worker(worker_id=0, name=name, host=host, port=port), wait)
     connection = await connected(address.home, wait)
     try:
         return await add_worker(connection, name, host, port, http_port)
@@ -64,7 +52,7 @@ async def _add(address: ClusterAddress, name: str, host: str, port: int, http_po
         await connection.close()
 
 
-async def _check_agent(secret: bytes, worker: Worker, wait: float) -> None:
+async def _check_agent(address: ClusterAddress, worker: Worker, wait: float) -> None:
     """Wait until the agent and its MariaDB server answer.
 
     Raises
@@ -72,7 +60,7 @@ async def _check_agent(secret: bytes, worker: Worker, wait: float) -> None:
     UserError
         If they do not, or the agent is another worker's.
     """
-    pool = AgentPool({0: worker}, secret)
+    pool = AgentPool({0: worker}, address.secret, tls=address.tls)
     deadline = asyncio.get_running_loop().time() + wait
     try:
         while (problem := await _problem(pool, worker)) and asyncio.get_running_loop().time() < deadline:
@@ -98,11 +86,8 @@ async def _problem(pool: AgentPool, worker: Worker) -> str:
 
 @worker_command.command("list")
 @cluster_options
-def list_workers(
-    directory: Path | None, home: str | None, secret_file: Path | None, password_file: Path | None
-) -> None:
+def list_workers(address: ClusterAddress) -> None:
     """Show one line a worker: id, name, address, state, chunks, and whether it answers."""
-    address = from_options(directory, home, secret_file, password_file)
     for line in asyncio.run(_list(address)):
         click.echo(line)
 
@@ -119,7 +104,7 @@ async def _list(address: ClusterAddress) -> list[str]:
         await connection.close()
     rows = [[(value or b"").decode() for value in row] for row in found]
     workers = {int(r[0]): Worker(worker_id=int(r[0]), name=r[1], host=r[2], port=int(r[3])) for r in rows}
-    pool = AgentPool(workers, address.secret)
+    pool = AgentPool(workers, address.secret, tls=address.tls)
     pongs = await asyncio.gather(*(pool.ping(number) for number in workers))
     await pool.close()
     lines = []

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from shard.catalog.catalog_file import CatalogFile, CatalogFileError, Places, parse
 from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
+
+if TYPE_CHECKING:
+    from skyshard.cluster.connect import ClusterAddress
 
 
 @click.command()
@@ -24,24 +28,15 @@ from skyshard.errors import UserError
     show_default="processors",
     help="Processes that partition pieces of large files; 1: this one alone.",
 )
-def ingest_command(
-    catalog: Path,
-    directory: Path | None,
-    home: str | None,
-    secret_file: Path | None,
-    password_file: Path | None,
-    replace: bool,
-    processes: int,
-) -> None:
+def ingest_command(address: ClusterAddress, catalog: Path, replace: bool, processes: int) -> None:
     """Load the catalogue that CATALOG (a YAML file) describes, and publish it."""
-    from skyshard.cluster.connect import from_options, plain_errors
+    from skyshard.cluster.connect import plain_errors
     from skyshard.ingest.ingest import Ingest
     from skyshard.ingest.processes import steady_memory
     from skyshard.ingest.progress import Bars
 
     steady_memory()
     file, places = _read(catalog)
-    address = from_options(directory, home, secret_file, password_file)
     with plain_errors(), Bars() as bars:
         asyncio.run(
             Ingest(file, places, catalog.parent, address, replace=replace, jobs=processes, bars=bars).run()

@@ -85,7 +85,7 @@ class Ingest:
         self._replace, self._jobs, self._bars = replace, jobs, bars
         self._grid = ChunkGrid.of(file.grid())
         self._workers: dict[int, Worker] = {}
-        self._agents = AgentPool(self._workers, address.secret)
+        self._agents = AgentPool(self._workers, address.secret, tls=address.tls)
         self._indexes: dict[str, KeyIndex] = {}
         self._layouts: dict[str, Layout] = {}
         self._chunks: set[int] = set()

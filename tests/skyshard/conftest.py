@@ -25,7 +25,7 @@ class Lab:
     """A running cluster, the command in this process, and looks at all of its servers."""
 
     def __init__(self, directory: Path) -> None:
-        self.cluster = LocalCluster(directory, free_port())
+        self.cluster = LocalCluster(directory, free_port(), "--agent-tls")  # others go without
         self.directory = directory
 
     def ingest(self, catalog: Path, *options: str) -> Result:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from backend.agent_link import AgentLink, AgentPool
 from backend.connection import RawConnection
 from shard.catalog.model import Worker
-from shard.wire import frames, rows
+from shard.wire import frames, rows, secret
 from worker_agent.config import AgentConfig, MariaDB
 from worker_agent.metrics import AgentMetrics
 from worker_agent.server import AgentServer
@@ -18,7 +18,8 @@ SECRET = b"a secret"
 class LocalAgent:
     """An agent on a port of its own; `pool` knows it as worker 7, named worker7."""
 
-    def __init__(self, server, **settings: object) -> None:
+    def __init__(self, server, caller_tls=None, **settings: object) -> None:
+        self._caller_tls = caller_tls
         self.config = AgentConfig(
             worker="worker7",
             listen="127.0.0.1:0",
@@ -30,10 +31,13 @@ class LocalAgent:
 
     async def __aenter__(self) -> "LocalAgent":
         self.agent = AgentServer(self.config, SECRET, AgentMetrics())
-        self._server = await asyncio.start_server(self.agent.handle, "127.0.0.1", 0, limit=1 << 20)
+        context = None if self.config.tls is None else self.config.tls.for_agent()
+        self._server = await asyncio.start_server(
+            self.agent.handle, "127.0.0.1", 0, limit=1 << 20, ssl=context
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         self.worker = Worker(worker_id=7, name="worker7", host="127.0.0.1", port=self.port)
-        self.pool = AgentPool({7: self.worker}, SECRET)
+        self.pool = AgentPool({7: self.worker}, SECRET, tls=self._caller_tls)
         return self
 
     async def __aexit__(self, *_) -> None:
@@ -59,6 +63,20 @@ class LocalAgent:
         async with self.pool.lease(7) as link:
             await link.send(job)
             return await collect(link, **how)
+
+
+async def greet(reader, writer, known: bytes) -> frames.FrameDecoder:
+    """Greet a caller as an agent that knows a secret; return the decoder of what follows."""
+    decoder, nonce = frames.FrameDecoder(), b"n" * secret.NONCE_BYTES
+    writer.writelines(frames.encode(frames.Challenge(frames.VERSION, nonce)))
+    while (found := decoder.next()) is None:
+        data = await reader.read(1 << 16)
+        if not data:
+            return decoder
+        decoder.feed(data)
+    proof = secret.agent_proof(known, nonce, found[0].nonce)
+    writer.writelines(frames.encode(frames.Welcome("w", "b", proof)))
+    return decoder
 
 
 @dataclass

@@ -75,9 +75,10 @@ def skyshard(*arguments: str, check: bool = True, **options: object) -> subproce
 class LocalCluster:
     """A cluster made by the command line."""
 
-    def __init__(self, directory: Path, port: int, workers: int = 2) -> None:
+    def __init__(self, directory: Path, port: int, *options: str, workers: int = 2) -> None:
         self.directory, self.port = directory, port
-        skyshard("cluster", "up", "--dir", directory, "--port", str(port), "--workers", str(workers))
+        size = ("--port", str(port), "--workers", str(workers))
+        skyshard("cluster", "up", "--dir", directory, *size, *options)
 
     @property
     def address(self) -> Address:

@@ -9,7 +9,7 @@ from backend.agent_link import AgentPool
 from backend.connection import RowBlock
 from shard.catalog.model import Worker
 from shard.wire import frames, rows
-from tests.support.agents import LocalAgent, collect, job, running, serving, until, until_running
+from tests.support.agents import LocalAgent, collect, greet, job, running, serving, until, until_running
 from tests.support.servers import PlainMariaDB
 from worker_agent.spool import Spool, SpoolFull, SpoolSpace
 
@@ -221,9 +221,7 @@ async def test_mariadb_goes_and_comes_back(tmp_path):
 
 async def test_an_agent_that_hangs_is_given_up():
     async def greet_and_hang(reader, writer):
-        writer.writelines(frames.encode(frames.Challenge(frames.VERSION, b"n")))
-        await reader.read(10)
-        writer.writelines(frames.encode(frames.Welcome("w", "b")))
+        await greet(reader, writer, b"s")
         await reader.read()
 
     async with serving(greet_and_hang) as port:

@@ -13,7 +13,7 @@ from shard.catalog.model import Worker
 from shard.errors import SkyError
 from shard.wire import frames
 from skyshard.cluster.local import free_port
-from tests.support.agents import serving
+from tests.support.agents import greet, serving
 
 JOB = frames.Job(query_id=1, database="d", main=frames.Template((b"SELECT 1 FROM `Object_", b"`")), chunks=[])
 ROW = b"\x02\x00\x00\x01\x011"
@@ -48,16 +48,12 @@ def misbehaving(answers, hang=False):
     """Start an agent that greets, takes a job and sends `answers`, then closes or says nothing more."""
 
     async def serve(reader, writer):
-        decoder = frames.FrameDecoder()
-        writer.writelines(frames.encode(frames.Challenge(frames.VERSION, b"n")))
-        for reply in ([frames.Welcome("w", "b")], None):
-            while decoder.next() is None:
-                data = await reader.read(1 << 16)
-                if not data:
-                    return
-                decoder.feed(data)
-            for header in reply or []:
-                writer.writelines(frames.encode(header))
+        decoder = await greet(reader, writer, b"secret")
+        while decoder.next() is None:
+            data = await reader.read(1 << 16)
+            if not data:
+                return
+            decoder.feed(data)
         for header, body in answers:
             writer.writelines(frames.encode(header, body))
         await writer.drain()
