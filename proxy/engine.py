@@ -19,7 +19,7 @@ import msgspec
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
-from proxy import classify, session_limits, table_status, writes
+from proxy import classify, session_limits, system_views, table_status, writes
 from proxy.answer import Answerer
 from proxy.chunks import find_chunks
 from proxy.config import ProxyConfig
@@ -93,6 +93,7 @@ class Engine:
         self._views = HomeViews(pool)
         self._views_changed = True
         self._mentions = classify.Mentions.of({}, -1)
+        self._system = system_views.SystemViews(pool, catalogue, registry)
         self._memories: dict[int, Memory] = {}
         self._shapes = Shapes()
         self._quick = Quick(pool, catalogue, dispatcher)
@@ -106,6 +107,12 @@ class Engine:
             names = self._views.names | self._views.replicated
             self._mentions = classify.Mentions.of(catalogue.databases, catalogue.version, names)
         return self._mentions.pattern.search(sql) is not None
+
+    async def with_truth(self, session: Session, sql: bytes) -> bytes | None:
+        """Return a statement on information_schema with our values in it; None if it needs none."""
+        if not system_views.PATTERN.search(sql):
+            return None
+        return await self._system.fill(session.home, sql, await self._read_settings(session))
 
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement."""

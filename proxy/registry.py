@@ -36,6 +36,10 @@ class RunningQuery:
         if self.task is not None:
             self.task.cancel()
 
+    def percent(self) -> float:
+        """Return how much is done, by chunks."""
+        return 100 * self.chunks_done / max(1, self.chunks_total)
+
     def state(self) -> str:
         """Return the text for SHOW PROCESSLIST."""
         return f"{self.strategy}: {self.chunks_done}/{self.chunks_total} chunks"

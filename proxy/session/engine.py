@@ -60,6 +60,9 @@ class Engine(Protocol):
     async def renew(self, session: Session, sql: bytes, route: Distributed) -> Distributed:
         """Return the route of a prepared statement, decided anew if what it was decided from has changed."""
 
+    async def with_truth(self, session: Session, sql: bytes) -> bytes | None:
+        """Return a statement on information_schema with our values in it; None if it needs none."""
+
     def shortcut(self, session: Session, sql: bytes) -> Coroutine[None, None, None] | None:
         """Return the work of answering a packet of one statement without deciding anew, if it is known."""
 

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import logging
 import re
+import time
 from collections.abc import Callable, Coroutine
 
 from proxy.home.link import HomeLink, Trapped, trap_error
@@ -274,6 +275,8 @@ class Session:
             await answer()
             return True
         route = await self._engine.decide(self, sql)
+        if route == Home():
+            route = Home(await self._engine.with_truth(self, sql))
         if isinstance(route, Distributed):
             await self._distributed(sql, self._engine_run(route, (), False))
         elif isinstance(route, Local):
@@ -543,9 +546,10 @@ class Session:
             query = self._registry.queries.get(int(row[0] or b"0"))
             if query is not None and len(row) >= 8:
                 row[4], row[6] = b"Query", query.state().encode()
+                row[5] = b"%d" % (time.monotonic() - query.started)
                 row[7] = query.sql.encode()
                 if len(row) > 8:
-                    row[8] = b"%.3f" % (100 * query.chunks_done / max(1, query.chunks_total))
+                    row[8] = b"%.3f" % query.percent()
             await self.client.packet(text_row(row))
         await self.client.end(0, self.home.status)
 
