@@ -29,6 +29,10 @@ class LinkLost(Exception):  # noqa: N818 - it is what happened
     """The agent closed the connection or broke the protocol."""
 
 
+class LinkSilent(LinkLost):
+    """The agent gave no sign of life for too long."""
+
+
 class AgentLink:
     """One connection to an agent."""
 
@@ -68,7 +72,7 @@ class AgentLink:
                     raise LinkLost("closed")
                 self._decoder.feed(data)
         except TimeoutError as error:
-            raise LinkLost("silent") from error
+            raise LinkSilent("silent") from error
         except (ConnectionError, OSError, frames.FrameError) as error:
             raise LinkLost(str(error)) from error
         return found
@@ -117,6 +121,11 @@ class AgentPool:
         self._secret, self._timeout, self._tls = secret, timeout_s, tls
         self._idle: dict[tuple[str, int], list[AgentLink]] = {}
 
+    def name(self, worker_id: int) -> str:
+        """Return what a worker is called in errors: its name and id."""
+        worker = self.workers.get(worker_id)
+        return f"id {worker_id}" if worker is None else f"{worker.name} (id {worker_id})"
+
     async def get(self, worker_id: int) -> AgentLink:
         """Return a connection to a worker's agent.
 
@@ -125,7 +134,9 @@ class AgentPool:
         SkyError
             WORKER_DOWN, naming the worker.
         """
-        worker = self.workers[worker_id]
+        worker = self.workers.get(worker_id)
+        if worker is None:  # removed meanwhile
+            raise SkyError(WORKER_DOWN, worker=self.name(worker_id))
         links = self._idle.get((worker.host, worker.port), [])
         while links:
             link = links.pop()
@@ -141,8 +152,8 @@ class AgentPool:
                     link.abort()
                     raise
         except (OSError, TimeoutError, LinkLost) as error:
-            log.warning("worker %s: %s", worker.name, error or "no answer in time")
-            raise SkyError(WORKER_DOWN, worker=worker.name) from error
+            log.info("worker %s: %s", worker.name, error or "no answer in time")
+            raise SkyError(WORKER_DOWN, worker=self.name(worker_id)) from error
         return link
 
     async def _connect(self, worker: Worker) -> AgentLink:
@@ -212,7 +223,7 @@ class AgentPool:
             header, _ = await link.receive()
         except LinkLost as error:
             link.abort()
-            raise SkyError(WORKER_DOWN, worker=self.workers[worker_id].name) from error
+            raise SkyError(WORKER_DOWN, worker=self.name(worker_id)) from error
         except BaseException:
             link.abort()
             raise
@@ -234,7 +245,7 @@ class AgentPool:
             header, _ = await link.receive()
         except LinkLost as error:
             link.abort()
-            raise SkyError(WORKER_DOWN, worker=self.workers[worker_id].name) from error
+            raise SkyError(WORKER_DOWN, worker=self.name(worker_id)) from error
         except BaseException:
             link.abort()
             raise
@@ -242,7 +253,7 @@ class AgentPool:
         if isinstance(header, frames.Failed):
             raise ServerError(header.errno, header.sqlstate, header.message)
         if not isinstance(header, frames.Loaded):
-            raise SkyError(WORKER_DOWN, worker=self.workers[worker_id].name)
+            raise SkyError(WORKER_DOWN, worker=self.name(worker_id))
         return header.rows
 
     async def close(self) -> None:

@@ -80,6 +80,8 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     handshake_timeout_s: float = 10.0
     agent_timeout_s: float = 5.0
     agent_silence_s: float = 8.0
+    heartbeat_s: float = 1.0
+    heartbeat_timeout_s: float = 1.5
     service_connections: int = 32
     reuse_port: bool = False
     log_level: str = "INFO"

@@ -21,6 +21,7 @@ from proxy.config import ConfigError, ProxyConfig, host_port
 from proxy.engine import Engine
 from proxy.execute.budget import ByteBudget
 from proxy.execute.dispatcher import Dispatcher
+from proxy.execute.health import Health
 from proxy.home.link import HomeLink, proxy_header
 from proxy.home.metadata import Catalogue
 from proxy.metrics import Metrics
@@ -51,9 +52,10 @@ class Proxy:
             config.agent_silence_s,
             tls=None if config.agent_tls is None else config.agent_tls.for_caller(),
         )
+        self.health_of_workers = Health(self.agents, config.heartbeat_s, config.heartbeat_timeout_s)
         self.budget = ByteBudget(config.byte_budget_bytes)
         self.registry, self.metrics = Registry(), Metrics()
-        dispatcher = Dispatcher(self.agents, self.budget)
+        dispatcher = Dispatcher(self.agents, self.budget, self.health_of_workers)
         self.engine = Engine(config, self.pool, self.catalogue, dispatcher, self.registry, self.metrics)
         self.door = Doorkeeper(self.pool, config.client_tls(), LoginThrottle(), KeyPair())
         self.usage = Usage(config.limits, config.user_limits)
@@ -107,10 +109,8 @@ class Proxy:
         """Return the figures."""
         self.metrics.budget.set(self.budget.used)
         self.metrics.running.set(len(self.registry.queries))
-        workers = list(self.catalogue.workers.values())
-        pongs = await asyncio.gather(*(self.agents.ping(worker.worker_id) for worker in workers))
-        for worker, pong in zip(workers, pongs, strict=True):
-            self.metrics.worker(worker.name, pong is not None and pong.mariadb_ok)
+        for worker in self.catalogue.workers.values():
+            self.metrics.worker(worker.name, self.health_of_workers.up(worker.worker_id))
         for state in ("active", "draining"):
             number = sum(worker.state == state for worker in self.catalogue.workers.values())
             self.metrics.workers.labels(state).set(number)
@@ -124,7 +124,11 @@ class Proxy:
         for name, database in self.catalogue.databases.items():
             chunks = len(self.catalogue.replicas(name))
             lines.append(f"database {name}: {len(database.tables)} tables, {chunks} chunks")
-        lines += [f"worker {worker.name}: {worker.state}" for worker in self.catalogue.workers.values()]
+        lines += [
+            f"worker {worker.name}: {worker.state}"
+            + ("" if self.health_of_workers.up(worker.worker_id) else ", does not answer")
+            for worker in self.catalogue.workers.values()
+        ]
         return Answer(200, "text/plain; charset=utf-8", ("\n".join(lines) + "\n").encode())
 
     async def close(self) -> None:
@@ -133,6 +137,7 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
         await self.catalogue.close()
+        await self.health_of_workers.close()
         await self.agents.close()
         await self.engine.close()
         await self.pool.close()
@@ -142,6 +147,7 @@ async def serve(config: ProxyConfig, stop: asyncio.Event) -> None:
     """Run a proxy until `stop` is set."""
     proxy = Proxy(config)
     await proxy.catalogue.start()
+    proxy.health_of_workers.start()
     host, port = host_port(config.listen)
     server = await asyncio.get_running_loop().create_server(
         lambda: ClientWire(proxy.accept), host, port, reuse_port=config.reuse_port or None, backlog=1024

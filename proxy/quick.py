@@ -74,9 +74,10 @@ class Quick:
         chunk: int,
         holders: tuple[int, ...],
     ) -> bool:
-        """Run the fragment on the first worker that is there; return whether its answer is complete."""
+        """Run the fragment on the first worker that is known to be there; return whether its answer is complete."""
         workers = self._catalogue.workers
-        holder = next((ids for ids in holders if ids in workers and workers[ids].state != "removed"), None)
+        suspects = self._dispatcher.health.suspects()
+        holder = next((ids for ids in holders if ids in workers and ids not in suspects), None)
         if holder is None:
             return False
         segments = tuple(key.join(pieces) for pieces in known.main)
@@ -84,18 +85,29 @@ class Quick:
             known.job, query_id=query.query_id, main=frames.Template(segments), chunks=[chunk]
         )
         agents = self._dispatcher.agents
+        health = self._dispatcher.health
         try:
             link = await agents.get(holder)
         except SkyError:
+            health.doubt(holder)
             return False
+
+        def suspected(worker: int) -> None:
+            if worker == holder:
+                link.abort()
+
+        health.watch(suspected)
         try:
             await link.send(job)
             complete = await answer.read(link, known, chunk, agents.silence_s)
         except LinkLost:
+            health.doubt(holder)
             complete = False
         except BaseException:
             link.abort()
             raise
+        finally:
+            health.unwatch(suspected)
         if complete:
             agents.put(holder, link)
         else:

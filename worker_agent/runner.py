@@ -36,6 +36,11 @@ _UNSIGNED = 32
 MOST_NOTES = 64
 """Warnings a job reports by text; the others are counted."""
 
+ELSEWHERE = frozenset(
+    {1016, 1017, 1021, 1026, 1030, 1033, 1034, 1035, 1040, 1053, 1146, 1194, 1195, 1927, 1932}
+)
+"""Errors that another replica need not have: the server goes down or is full, a table is missing or damaged."""
+
 Send = Callable[[frames.Header, bytes], Awaitable[None]]
 
 
@@ -327,7 +332,7 @@ async def kill(connection: RawConnection, address: Address) -> None:
 def refusal(error: Exception) -> Exception:
     """Return what to tell the proxy of an error; what is none of a query's stays as it is."""
     if isinstance(error, ServerError):
-        retry = error.errno in (1146, 1053, 1927)
+        retry = error.errno in ELSEWHERE
         return JobFailed(frames.Failed(error.errno, error.sqlstate, error.message, retry))
     if isinstance(error, ConnectionLost):
         text = "the worker's MariaDB server cannot be reached"

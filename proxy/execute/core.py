@@ -1,16 +1,29 @@
 """The dispatch core: events in, instructions out; no socket, clock or randomness.
 
 It knows which chunks are planned, which job has which, and which batches' rows may go on. Rows of a
-batch are held until its end has come; past `commit_bytes` a batch streams, and after that the loss of
-its worker fails the query. Every planned chunk is answered exactly once or the query fails.
+batch are held until its end has come; until then the loss of its worker is mended by running its chunks on
+another replica. Past `commit_bytes` a batch streams, and after that the loss of its worker fails the query.
+Every planned chunk is answered exactly once or the query fails.
+
+A worker that cannot be reached is not asked again; one that was lost in the middle of its work is, once, where
+nobody else has a chunk; one that lacks a job's chunks is asked for others only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 import msgspec
+
+
+class Loss(Enum):
+    """Why a job did not come to its end."""
+
+    DOWN = auto()  # its worker cannot be reached, or hangs
+    LOST = auto()  # the connection to it ended, or its server did
+    LACKING = auto()  # it has not these chunks, or not whole
 
 
 class StartJob(msgspec.Struct, frozen=True):
@@ -38,6 +51,12 @@ class Discard(msgspec.Struct, frozen=True):
     job: int
 
 
+class Abort(msgspec.Struct, frozen=True):
+    """Give a job up: `job_lost` is the answer."""
+
+    job: int
+
+
 class Finish(msgspec.Struct, frozen=True):
     """All chunks are answered."""
 
@@ -49,7 +68,10 @@ class Fail(msgspec.Struct, frozen=True):
     worker: int
 
 
-Instruction = StartJob | Hold | Forward | Discard | Finish | Fail
+Instruction = StartJob | Hold | Forward | Discard | Abort | Finish | Fail
+
+MOST_LOSSES = 2
+"""Jobs that a query loses on one worker before it asks it no more."""
 
 
 @dataclass(slots=True)
@@ -70,14 +92,23 @@ class DispatchCore:
         Chunk → workers that hold it, best first.
     commit_bytes : int
         Bytes of one batch past which it streams.
+    suspects : set of int
+        Workers to ask only for chunks that nobody else has.
     """
 
-    def __init__(self, placement: Mapping[int, tuple[int, ...]], commit_bytes: int) -> None:
+    def __init__(
+        self,
+        placement: Mapping[int, tuple[int, ...]],
+        commit_bytes: int,
+        suspects: frozenset[int] = frozenset(),
+    ) -> None:
         self._placement = placement
         self._commit = commit_bytes
+        self._suspects = set(suspects)
         self._left = set(placement)
         self._jobs: dict[int, _Job] = {}
-        self._failed: set[int] = set()
+        self._losses: dict[int, int] = {}
+        self._lacking: set[tuple[int, int]] = set()
         self._next = 0
         self.done = 0
 
@@ -88,13 +119,13 @@ class DispatchCore:
         return self._assign(sorted(self._left))
 
     def _assign(self, chunks: list[int]) -> list[Instruction]:
-        """Give chunks to live replicas, evenly."""
+        """Give chunks to replicas, evenly; first to those that nothing is known against."""
         shares: dict[int, list[int]] = {}
         for chunk in chunks:
-            live = [worker for worker in self._placement[chunk] if worker not in self._failed]
-            if not live:
+            usable = self._usable(chunk)
+            if not usable:
                 return [Fail("down", self._placement[chunk][0] if self._placement[chunk] else -1)]
-            best = min(live, key=lambda worker: len(shares.get(worker, ())))
+            best = min(usable, key=lambda worker: (self._doubt(worker), len(shares.get(worker, ()))))
             shares.setdefault(best, []).append(chunk)
         out: list[Instruction] = []
         for worker, share in sorted(shares.items()):
@@ -102,6 +133,17 @@ class DispatchCore:
             self._jobs[self._next] = _Job(worker, set(share))
             out.append(StartJob(self._next, worker, tuple(share)))
         return out
+
+    def _usable(self, chunk: int) -> list[int]:
+        """Return the workers that may be asked for a chunk."""
+        return [
+            worker
+            for worker in self._placement[chunk]
+            if self._losses.get(worker, 0) < MOST_LOSSES and (chunk, worker) not in self._lacking
+        ]
+
+    def _doubt(self, worker: int) -> int:
+        return self._losses.get(worker, 0) + (worker in self._suspects)
 
     def rows(self, job: int, batch: int, size: int, must_stream: bool = False) -> Instruction:
         """Rows of a batch came: hold or forward them."""
@@ -141,20 +183,39 @@ class DispatchCore:
             return [Fail("protocol", state.worker)]
         return [] if self._left else [Finish()]
 
-    def job_lost(self, job: int) -> list[Instruction]:
-        """A job's worker was lost, or said that another replica may succeed."""
+    def job_lost(self, job: int, loss: Loss) -> list[Instruction]:
+        """A job will not come to its end: its chunks run on other replicas, if none of its rows have gone on."""
         state = self._jobs[job]
         if state.over:
             return []
         state.over = True
-        self._failed.add(state.worker)
         if state.streaming:
             return [Fail("lost", state.worker)]
+        if loss is Loss.LACKING:
+            self._lacking |= {(chunk, state.worker) for chunk in state.outstanding}
+        else:
+            self._losses[state.worker] = (
+                MOST_LOSSES if loss is Loss.DOWN else self._losses.get(state.worker, 0) + 1
+            )
         again = sorted(state.outstanding)
-        state.outstanding = set()
+        state.outstanding, state.held = set(), {}
         if not again:
             return [Discard(job)] if self._left else [Discard(job), Finish()]
         assigned = self._assign(again)
         if isinstance(assigned[0], Fail):
             return [Fail("down", state.worker)]
         return [Discard(job), *assigned]
+
+    def suspected(self, worker: int) -> list[Instruction]:
+        """A worker gives no sign of life: jobs there whose chunks others have, and can still take, are given up."""
+        if worker in self._suspects:
+            return []
+        self._suspects.add(worker)
+        return [
+            Abort(number)
+            for number, job in self._jobs.items()
+            if job.worker == worker and not job.over and not job.streaming and self._replaceable(job)
+        ]
+
+    def _replaceable(self, job: _Job) -> bool:
+        return all(any(self._doubt(other) == 0 for other in self._usable(chunk)) for chunk in job.outstanding)

@@ -10,15 +10,28 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from backend.agent_link import AgentLink, AgentPool, LinkLost
+from backend.agent_link import AgentLink, AgentPool, LinkLost, LinkSilent
 from backend.connection import RowBlock
 from proxy.execute.budget import ByteBudget
-from proxy.execute.core import Discard, DispatchCore, Fail, Finish, Forward, Instruction, StartJob
+from proxy.execute.core import (
+    Abort,
+    Discard,
+    DispatchCore,
+    Fail,
+    Finish,
+    Forward,
+    Instruction,
+    Loss,
+    StartJob,
+)
+from proxy.execute.health import Health
 from shard.errors import FRAGMENT_FAILED, INTERNAL, WORKER_DOWN, WORKER_LOST, ServerError, SkyError
 from shard.wire import frames, rows
 from shard.wire.packets import same_encoding
 
 _CHUNK_NAME = re.compile(rb"`((?:[^`]|``)+)_\Z")
+_GONE = frozenset({1040, 1053, 1317, 1927, 2006, 2013})
+"""What a worker says when its server is gone; other errors that another replica may not have are about tables."""
 _SCRATCH = re.compile(r"[`']?skyshard_scratch[`']?\.")
 
 
@@ -45,6 +58,10 @@ class Work:
     on_progress: Callable[[int], None] = field(default=lambda _: None)
 
 
+class _Lacking(Exception):  # noqa: N818 - it is what happened
+    """A worker has not the chunks of a job, or not whole."""
+
+
 class _End:
     """Ends the queue of released blocks."""
 
@@ -52,12 +69,16 @@ class _End:
 class RowStream:
     """Released rows of one query, as blocks."""
 
-    def __init__(self, work: Work, agents: AgentPool, budget: ByteBudget) -> None:
-        self._work, self._agents, self._budget = work, agents, budget
-        self._core = DispatchCore(work.placement, work.job.commit_bytes)
+    def __init__(self, work: Work, agents: AgentPool, budget: ByteBudget, health: Health) -> None:
+        self._work, self._agents, self._budget, self._health = work, agents, budget, health
+        self._core = DispatchCore(work.placement, work.job.commit_bytes, health.suspects())
         self._queue: asyncio.Queue[RowBlock | _End | BaseException] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[int, dict[int, list[RowBlock]]] = {}
+        self._scopes: dict[int, asyncio.Timeout] = {}  # of jobs that run; expiring one gives its job up
+        self._given_up: set[int] = set()
+        self._complaints: dict[int, frames.Failed] = {}  # by worker: why it could not do its last job
+        self._came: dict[tuple[int, int], int] = {}  # (job, batch) → rows
         self._open: dict[int, int] = {}  # jobs whose last block ends within a row, and its batch
         self._within: int | None = None  # the job of which the queue's end holds a row in part
         self._deferred: dict[int, list[RowBlock]] = {}  # other jobs' blocks meanwhile
@@ -72,7 +93,11 @@ class RowStream:
     def begin(self) -> None:
         """Start the jobs."""
         self._budget.watch(self._moved)
+        self._health.watch(self._suspected)
         self._obey(self._core.start())
+
+    def _suspected(self, worker: int) -> None:
+        self._obey(self._core.suspected(worker))
 
     def _obey(self, instructions: list[Instruction]) -> None:
         for item in instructions:
@@ -85,6 +110,10 @@ class RowStream:
             elif isinstance(item, Discard):
                 for blocks in self._held.pop(item.job, {}).values():
                     self._release(sum(len(block.data) for block in blocks))
+            elif isinstance(item, Abort):
+                self._given_up.add(item.job)
+                if (scope := self._scopes.get(item.job)) is not None:
+                    scope.reschedule(0)
             elif isinstance(item, Finish):
                 self._queue.put_nowait(_End())
             elif isinstance(item, Fail):
@@ -103,12 +132,15 @@ class RowStream:
             self._put(other, self._deferred.pop(other))
 
     def _name(self, worker: int) -> str:
-        found = self._agents.workers.get(worker)
-        return found.name if found is not None else str(worker)
+        return self._agents.name(worker)
 
     def _error(self, fail: Fail) -> SkyError:
         if fail.reason == "protocol":
             return SkyError(INTERNAL, query_id=self._work.query_id)
+        said = self._complaints.get(fail.worker)
+        if fail.reason == "down" and said is not None and said.errno not in _GONE:
+            text = self._scrubbed(said.message)
+            return SkyError(FRAGMENT_FAILED, worker=self._name(fail.worker), message=text)
         code = WORKER_LOST if fail.reason == "lost" else WORKER_DOWN
         return SkyError(code, worker=self._name(fail.worker))
 
@@ -117,29 +149,50 @@ class RowStream:
         self._budget.give(size)
 
     async def _job(self, start: StartJob) -> None:
-        link: AgentLink | None = None
         try:
-            try:
-                link = await self._agents.get(start.worker)
-                job = msgspec.structs.replace(self._work.job, chunks=list(start.chunks))
-                await link.send(job)
-                if await self._read(start, link):
-                    self._agents.put(start.worker, link)
-                    link = None
-            except (LinkLost, SkyError) as error:
-                if isinstance(error, ServerError) or (
-                    isinstance(error, SkyError) and error.code is not WORKER_DOWN
-                ):
-                    self._queue.put_nowait(error)
-                else:
-                    self._obey(self._core.job_lost(start.job))
+            loss = await self._attempt(start)
+        except (ServerError, SkyError) as error:
+            self._queue.put_nowait(error)
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             self._queue.put_nowait(error)
+        else:
+            if loss is not None:
+                self._obey(self._core.job_lost(start.job, loss))
+
+    async def _attempt(self, start: StartJob) -> Loss | None:
+        """Run a job; return why it did not come to its end, if another replica may do better."""
+        link: AgentLink | None = None
+        if start.job in self._given_up:
+            return Loss.LOST
+        try:
+            async with asyncio.timeout(None) as scope:
+                self._scopes[start.job] = scope
+                link = await self._agents.get(start.worker)
+                await link.send(msgspec.structs.replace(self._work.job, chunks=list(start.chunks)))
+                if await self._read(start, link):
+                    self._agents.put(start.worker, link)
+                    link = None
+        except _Lacking:
+            return Loss.LACKING
+        except LinkLost as error:
+            self._health.doubt(start.worker)
+            return Loss.DOWN if isinstance(error, LinkSilent) else Loss.LOST
+        except TimeoutError:
+            if start.job not in self._given_up:
+                raise
+            return Loss.LOST
+        except SkyError as error:
+            if error.code is not WORKER_DOWN:
+                raise
+            self._health.doubt(start.worker)
+            return Loss.DOWN
         finally:
+            self._scopes.pop(start.job, None)
             if link is not None:
                 link.abort()
+        return None
 
     async def _read(self, start: StartJob, link: AgentLink) -> bool:
         """Read a job's frames to its end; return whether the connection can be used again."""
@@ -153,6 +206,8 @@ class RowStream:
             if isinstance(header, frames.Rows):
                 self._rows(start.job, header, body)
             elif isinstance(header, frames.BatchEnd):
+                if self._came.pop((start.job, header.batch), 0) != header.rows:
+                    raise SkyError(INTERNAL, query_id=self._work.query_id)
                 self.warnings = min(65535, self.warnings + header.warnings)
                 self.notes += [frames.Note(n.level, n.code, self._scrubbed(n.message)) for n in header.notes]
                 self._obey(self._core.batch_end(start.job, header.batch, header.chunks))
@@ -166,8 +221,9 @@ class RowStream:
                 self._obey(self._core.job_end(start.job))
                 return True
             elif isinstance(header, frames.Failed):
+                self._complaints[start.worker] = header
                 if header.retry:
-                    raise LinkLost(header.message)
+                    raise LinkLost(header.message) if header.errno in _GONE else _Lacking
                 raise self._failure(header, start.worker)
             else:
                 raise LinkLost("unexpected frame")
@@ -181,6 +237,7 @@ class RowStream:
         self._counted += size
         self.bytes += size
         held = self._held.setdefault(job, {})
+        self._came[job, header.batch] = self._came.get((job, header.batch), 0) + header.rows
         if self._open.pop(job, header.batch) != header.batch:
             raise SkyError(INTERNAL, query_id=self._work.query_id)
         if header.more:
@@ -244,6 +301,7 @@ class RowStream:
     async def close(self) -> None:
         """Cancel what still runs: closing a connection cancels its job at the agent."""
         self._budget.unwatch(self._moved)
+        self._health.unwatch(self._suspected)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -279,13 +337,13 @@ def chunk_tables(job: frames.Job) -> re.Pattern[str] | None:
 class Dispatcher:
     """Runs work on agents."""
 
-    def __init__(self, agents: AgentPool, budget: ByteBudget) -> None:
-        self.agents, self.budget = agents, budget
+    def __init__(self, agents: AgentPool, budget: ByteBudget, health: Health) -> None:
+        self.agents, self.budget, self.health = agents, budget, health
 
     @asynccontextmanager
     async def run(self, work: Work) -> AsyncIterator[RowStream]:
         """Yield the stream of released rows; leaving the block cancels what still runs."""
-        stream = RowStream(work, self.agents, self.budget)
+        stream = RowStream(work, self.agents, self.budget, self.health)
         stream.begin()
         try:
             yield stream

@@ -1,9 +1,13 @@
 """The dispatch core: every chunk once, or the query fails."""
 
-from hypothesis import given
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.execute.core import Discard, DispatchCore, Fail, Finish, Forward, Hold, StartJob
+from proxy.execute.core import Abort, Discard, DispatchCore, Fail, Finish, Forward, Hold, Loss, StartJob
 
 
 def test_rows_wait_for_their_batch():
@@ -22,24 +26,55 @@ def test_a_long_batch_streams_and_then_cannot_be_lost():
     core = DispatchCore({1: (7, 8)}, commit_bytes=100)
     core.start()
     assert core.rows(1, 0, 101) == Forward(1, 0)
-    assert core.job_lost(1) == [Fail("lost", 7)]
+    assert core.suspected(7) == []
+    assert core.job_lost(1, Loss.DOWN) == [Fail("lost", 7)]
 
 
-def test_a_lost_worker_is_replaced_before_that():
+@pytest.mark.parametrize("loss", Loss)
+def test_a_lost_worker_is_replaced_before_that(loss):
     core = DispatchCore({1: (7, 8), 2: (7, 8)}, commit_bytes=100)
     first = core.start()
     assert {job.worker for job in first} == {7, 8}
     lost = first[0]
-    again = core.job_lost(lost.job)
+    assert core.rows(lost.job, 0, 99) == Hold()
+    again = core.job_lost(lost.job, loss)
     assert again[0] == Discard(lost.job)
     assert again[1].chunks == lost.chunks
     assert again[1].worker == 8
 
 
-def test_no_replica_left():
+@pytest.mark.parametrize(("loss", "attempts"), [(Loss.DOWN, 1), (Loss.LOST, 2), (Loss.LACKING, 1)])
+def test_no_replica_left(loss, attempts):
     core = DispatchCore({1: (7,)}, 100)
-    core.start()
-    assert core.job_lost(1) == [Fail("down", 7)]
+    (job,) = core.start()
+    for _ in range(attempts - 1):
+        _, job = core.job_lost(job.job, loss)
+        assert job.worker == 7
+    assert core.job_lost(job.job, loss) == [Fail("down", 7)]
+
+
+def test_one_that_lacks_a_chunk_is_asked_for_others():
+    """Each worker lacks one chunk; all are answered."""
+    core = DispatchCore({1: (7, 8), 2: (8, 7), 3: (7, 8), 4: (8, 7)}, 100)
+    seven, eight = core.start()
+    _, again = core.job_lost(seven.job, Loss.LACKING)
+    assert (again.worker, again.chunks) == (8, seven.chunks)
+    _, swapped = core.job_lost(eight.job, Loss.LACKING)
+    assert (swapped.worker, swapped.chunks) == (7, eight.chunks)
+
+
+def test_suspects_are_asked_last():
+    core = DispatchCore({1: (7, 8), 2: (7, 8), 3: (7,)}, 100, frozenset({7}))
+    assert core.start() == [StartJob(1, 7, (3,)), StartJob(2, 8, (1, 2))]
+
+
+def test_jobs_of_a_suspect_are_given_up_where_others_have_their_chunks():
+    core = DispatchCore({1: (7, 8), 2: (9,)}, 100)
+    assert core.start() == [StartJob(1, 7, (1,)), StartJob(2, 9, (2,))]
+    assert core.suspected(9) == []
+    assert core.suspected(7) == [Abort(1)]
+    assert core.suspected(7) == []
+    assert core.job_lost(1, Loss.LOST) == [Discard(1), StartJob(3, 8, (1,))]
 
 
 def test_answers_that_were_not_asked_fail():
@@ -51,29 +86,120 @@ def test_answers_that_were_not_asked_fail():
     assert core.job_end(1) == [Fail("protocol", 7)]
 
 
-@given(st.dictionaries(st.integers(0, 30), st.just((1, 2, 3)), min_size=1), st.data())
-def test_every_chunk_is_answered_once_however_workers_die(placement, data):
-    core = DispatchCore(placement, 10)
-    jobs = [item for item in core.start() if isinstance(item, StartJob)]
-    answered, finished, deaths = [], False, 0
+class Simulation:
+    """Agents that send rows and fail at random, and a client that notes what it is given."""
+
+    def __init__(self, placement, commit, data):
+        self.placement, self.commit, self.data = placement, commit, data
+        self.core = DispatchCore(placement, commit, frozenset(data.draw(st.sets(WORKERS))))
+        self.jobs = {}
+        self.held = {}
+        self.given = Counter()
+        self.over = None
+        self.aborted = set()
+
+    def draw(self, strategy):
+        return self.data.draw(strategy)
+
+    def obey(self, instructions):
+        for item in instructions:
+            if isinstance(item, StartJob):
+                assert all(item.worker in self.placement[chunk] for chunk in item.chunks)
+                self.jobs[item.job] = Job(item.worker, list(item.chunks))
+            elif isinstance(item, Forward):
+                for row in self.held.get(item.job, {}).pop(item.batch, ()):
+                    self.given[row] += 1
+            elif isinstance(item, Discard):
+                self.held.pop(item.job, None)
+            elif isinstance(item, Abort):
+                assert item.job in self.jobs
+                self.aborted.add(item.job)
+            elif isinstance(item, (Finish, Fail)):
+                assert self.over is None
+                self.over = item
+
+    def step(self):
+        """Let one job send rows, end a chunk, end, or be lost."""
+        number = self.draw(st.sampled_from(sorted(self.jobs)))
+        job = self.jobs[number]
+        event = self.draw(st.sampled_from(["end", "end", "end", "rows", "rows", *Loss, "suspect"]))
+        if number in self.aborted:
+            event = Loss.LOST
+        if event == "suspect":
+            self.obey(self.core.suspected(job.worker))
+        elif isinstance(event, Loss):
+            del self.jobs[number]
+            self.obey(self.core.job_lost(number, event))
+        elif not job.chunks:
+            del self.jobs[number]
+            self.obey(self.core.job_end(number))
+        else:
+            chunk = job.chunks[0]
+            while job.sent < (1 if event == "rows" else ROWS) and self.over is None:
+                self.held.setdefault(number, {}).setdefault(chunk, []).append((chunk, job.sent))
+                job.sent += 1
+                answer = self.core.rows(number, chunk, self.draw(st.integers(1, 9)))
+                self.obey([] if isinstance(answer, Hold) else [answer])
+            if event == "end":
+                job.chunks.pop(0)
+                job.sent = 0
+                self.obey(self.core.batch_end(number, chunk, (chunk,)))
+
+
+@dataclass
+class Job:
+    worker: int
+    chunks: list
+    sent: int = 0
+
+
+ROWS = 3
+WORKERS = st.integers(1, 4)
+PLACEMENTS = st.dictionaries(
+    st.integers(0, 30), st.lists(WORKERS, min_size=1, max_size=3, unique=True).map(tuple), min_size=1
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(PLACEMENTS, st.sampled_from([5, 20, 1000]), st.data())
+def test_every_row_is_given_once_however_workers_fail(placement, commit, data):
+    run = Simulation(placement, commit, data)
+    run.obey(run.core.start())
+    while run.over is None:
+        assert run.jobs, "nothing runs, and nobody has said that all is done"
+        run.step()
+        assert all(number == 1 for number in run.given.values())
+    if isinstance(run.over, Finish):
+        assert run.given == Counter((chunk, row) for chunk in placement for row in range(ROWS))
+        assert run.core.done == len(placement)
+    else:
+        assert run.over.worker in {worker for ids in placement.values() for worker in ids}
+        assert run.over.reason == "down" or commit < ROWS * 9
+
+
+@given(PLACEMENTS, st.data())
+def test_one_good_worker_for_each_chunk_is_enough(placement, data):
+    """Below the commit limit no query fails as long as one holder of each chunk does its work."""
+    good = {chunk: data.draw(st.sampled_from(ids)) for chunk, ids in placement.items()}
+    steady = set(good.values())
+    core = DispatchCore(placement, 1000)
+    jobs, answered = core.start(), []
     while jobs:
         job = jobs.pop(data.draw(st.integers(0, len(jobs) - 1)))
-        done = data.draw(st.integers(0, len(job.chunks)))
-        for chunk in job.chunks[:done]:
-            assert core.batch_end(job.job, chunk, (chunk,)) == [Forward(job.job, chunk)]
-            answered.append(chunk)
-        if done == len(job.chunks) or deaths == 2:
-            for chunk in job.chunks[done:]:
-                core.batch_end(job.job, chunk, (chunk,))
-                answered.append(chunk)
-            out = core.job_end(job.job)
-        else:
-            deaths += 1
-            out = core.job_lost(job.job)
-        jobs += [item for item in out if isinstance(item, StartJob)]
-        finished = finished or any(isinstance(item, Finish) for item in out)
-        assert not any(isinstance(item, Fail) for item in out) or deaths
-        if any(isinstance(item, Fail) for item in out):
+        if isinstance(job, Finish):
+            assert sorted(answered) == sorted(placement)
             return
-    assert finished
-    assert sorted(answered) == sorted(placement)
+        if isinstance(job, Discard):
+            continue
+        assert isinstance(job, StartJob), job
+        done = (
+            job.chunks if job.worker in steady else job.chunks[: data.draw(st.integers(0, len(job.chunks)))]
+        )
+        for chunk in done:
+            core.batch_end(job.job, chunk, (chunk,))
+            answered.append(chunk)
+        if job.worker in steady:
+            jobs += core.job_end(job.job)
+        else:
+            jobs += core.job_lost(job.job, data.draw(st.sampled_from(Loss)))
+    raise AssertionError("it did not end")
