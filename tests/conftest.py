@@ -22,6 +22,7 @@ BUDGET_S = {
     "deploy": 45,
     "differential": 240,
     "fuzz": 90,
+    "faults": 60,
     "skyshard": 240,
     "": 30,
 }

@@ -22,13 +22,18 @@ if TYPE_CHECKING:
 @cluster_options
 @click.option("--replace", is_flag=True, help="Swap a published database for these files.")
 @click.option(
+    "--replicas", type=click.IntRange(1, 64), help="Copies of every chunk.  [default: the cluster's]"
+)
+@click.option(
     "--processes",
     type=click.IntRange(1, 256),
     default=lambda: os.cpu_count() or 1,
     show_default="processors",
     help="Processes that partition pieces of large files; 1: this one alone.",
 )
-def ingest_command(address: ClusterAddress, catalog: Path, replace: bool, processes: int) -> None:
+def ingest_command(
+    address: ClusterAddress, catalog: Path, replace: bool, replicas: int | None, processes: int
+) -> None:
     """Load the catalogue that CATALOG (a YAML file) describes, and publish it."""
     from skyshard.cluster.connect import plain_errors
     from skyshard.ingest.ingest import Ingest
@@ -39,7 +44,16 @@ def ingest_command(address: ClusterAddress, catalog: Path, replace: bool, proces
     file, places = _read(catalog)
     with plain_errors(), Bars() as bars:
         asyncio.run(
-            Ingest(file, places, catalog.parent, address, replace=replace, jobs=processes, bars=bars).run()
+            Ingest(
+                file,
+                places,
+                catalog.parent,
+                address,
+                replace=replace,
+                replicas=replicas,
+                jobs=processes,
+                bars=bars,
+            ).run()
         )
     click.echo(f"Database '{file.database}' is published.")
 

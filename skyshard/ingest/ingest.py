@@ -28,6 +28,7 @@ from shard.catalog import ddl
 from shard.catalog.catalog_file import CatalogFile, Places, TableSpec
 from shard.catalog.model import Kind, Table, Worker
 from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, chunk_table, index_table, overlap_table, quote
+from shard.catalog.placement import Placement
 from shard.errors import SkyError
 from shard.geometry.chunker import ChunkGrid
 from skyshard.catalog.cluster import read_workers
@@ -64,6 +65,8 @@ class Ingest:
         The cluster.
     replace : bool
         Swap a published database.
+    replicas : int or None
+        Copies of every chunk; None: as many as the cluster's default.
     jobs : int
         Pieces partitioned at once; 1: all in this process.
     bars : Bars
@@ -78,11 +81,13 @@ class Ingest:
         address: ClusterAddress,
         *,
         replace: bool,
+        replicas: int | None = None,
         jobs: int,
         bars: Bars,
     ) -> None:
         self._file, self._places, self._base, self._address = file, places, base, address
         self._replace, self._jobs, self._bars = replace, jobs, bars
+        self._replicas, self._wanted = replicas, 1
         self._grid = ChunkGrid.of(file.grid())
         self._workers: dict[int, Worker] = {}
         self._agents = AgentPool(self._workers, address.secret, tls=address.tls)
@@ -115,7 +120,7 @@ class Ingest:
             await Drop(home, self._agents, self._workers.values(), self._file.database).finish()
             await stage.check_free(self._replace or finished, [spec.name for spec in self._file.tables])
             owner = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
-            number = await stage.begin(owner, self._places.name, self._file.grid())
+            number = await stage.begin(owner, self._places.name, self._file.grid(), self._wanted)
             try:
                 await self._load(home, stage, number, placement, found)
             except BaseException:
@@ -160,20 +165,30 @@ class Ingest:
     def _place(self, spec: TableSpec) -> tuple[str | int, ...]:
         return "tables", self._file.tables.index(spec)
 
-    async def _cluster(self, home: RawConnection) -> loading.Placement:
+    async def _cluster(self, home: RawConnection) -> Placement:
         self._workers.update(await read_workers(home))
         active = [number for number, worker in self._workers.items() if worker.state == "active"]
         if not active:
             raise UserError("the cluster has no active worker")
         found = await home.fetch(f"SELECT value FROM {_META}.cluster WHERE name = 'replicas'")
-        return loading.Placement(active, int(found[0][0] or b"1") if found else 1)
+        wanted = self._replicas or (int(found[0][0] or b"1") if found else 1)
+        if self._replicas is not None and self._replicas > len(active):
+            raise UserError(
+                f"--replicas {wanted}: every copy of a chunk needs its own worker, and {len(active)} are active"
+            )
+        if wanted > len(active):
+            self._bars.say(
+                f"  note: {wanted} copies of every chunk are wanted, and {len(active)} workers are active"
+            )
+        self._wanted = wanted
+        return Placement(active, wanted)
 
     async def _load(
         self,
         home: RawConnection,
         stage: staging.Staging,
         number: int,
-        placement: loading.Placement,
+        placement: Placement,
         found: list[list[files.DataFile]],
     ) -> None:
         name = staging.stage_name(number)
@@ -393,7 +408,7 @@ class Ingest:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._reader, origin, job, error)
 
-    async def _check_counts(self, loader: loading.Loader, placement: loading.Placement) -> None:
+    async def _check_counts(self, loader: loading.Loader, placement: Placement) -> None:
         """Compare the rows of every table on every worker with those that were sent."""
         for worker in placement.workers:
             stored = await loader.stored(worker)
@@ -405,7 +420,7 @@ class Ingest:
                             f"of {rows} rows of {name}; run it again"
                         )
 
-    def _expected(self, table: Table, worker: int, placement: loading.Placement) -> Iterator[tuple[str, int]]:
+    def _expected(self, table: Table, worker: int, placement: Placement) -> Iterator[tuple[str, int]]:
         if not table.is_sharded:
             yield table.name, table.rows
             return

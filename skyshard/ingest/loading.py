@@ -16,6 +16,7 @@ from backend.connection import RawConnection
 from shard.catalog import ddl
 from shard.catalog.model import Kind, Table
 from shard.catalog.naming import TEMPLATE_CHUNK, chunk_table, literal, overlap_table, quote
+from shard.catalog.placement import Placement
 from shard.errors import ServerError
 from shard.wire.frames import LoadBegin
 from skyshard.errors import UserError
@@ -63,27 +64,6 @@ class Target:
         columns = tuple(f"@{number}" if name in bits else name for number, name in enumerate(names))
         made = {name: f"CAST(@{number} AS UNSIGNED)" for number, name in enumerate(names) if name in bits}
         return Target(columns, made)
-
-
-class Placement:
-    """Which workers hold a chunk: the same for all tables of a database.
-
-    Parameters
-    ----------
-    workers : iterable of int
-        Active workers.
-    replicas : int
-        Copies of every chunk.
-    """
-
-    def __init__(self, workers: Iterable[int], replicas: int) -> None:
-        self.workers = sorted(workers)
-        self.replicas = min(replicas, len(self.workers))
-
-    def of(self, chunk: int) -> list[int]:
-        """Return a chunk's workers: spread by its number, replicas on the next ones."""
-        start = (chunk * 2654435761 >> 7) % len(self.workers)
-        return [self.workers[(start + step) % len(self.workers)] for step in range(self.replicas)]
 
 
 class Loader:

@@ -146,7 +146,7 @@ class Staging:
                 f"'{self._database}.{taken[0]}' is a user's table or view; drop it, or choose another name"
             )
 
-    async def begin(self, owner: str, detail: str, partitioning: Partitioning) -> int:
+    async def begin(self, owner: str, detail: str, partitioning: Partitioning, replicas: int) -> int:
         """Register an ingest and make its databases; return its number."""
         await self._home.run(
             f"INSERT INTO {_META}.ingests (db_name, state, owner, detail) VALUES "
@@ -155,9 +155,9 @@ class Staging:
         number = int((await self._home.fetch("SELECT LAST_INSERT_ID()"))[0][0] or b"0")
         stage = literal(stage_name(number))
         await self._home.run(
-            f"INSERT INTO {_META}.`databases` (name, stripes, sub_stripes, overlap_deg, state, version) VALUES "
-            f"({stage}, {partitioning.stripes}, {partitioning.sub_stripes}, {partitioning.overlap_deg!r}, "
-            f"'building', {number})"
+            f"INSERT INTO {_META}.`databases` (name, stripes, sub_stripes, overlap_deg, state, version, replicas) "
+            f"VALUES ({stage}, {partitioning.stripes}, {partitioning.sub_stripes}, {partitioning.overlap_deg!r}, "
+            f"'building', {number}, {replicas})"
         )
         create = [_drop(stage_name(number)), _create(stage_name(number))]
         for statement in create:

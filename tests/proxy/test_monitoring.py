@@ -84,7 +84,7 @@ def test_health_and_the_page_for_people(inside):
     assert "database hip: " in text
 
 
-def test_a_worker_that_hangs_is_named_and_shown(cluster, inside, proxy):
+async def test_a_worker_that_hangs_is_named_and_shown(cluster, inside, proxy):
     """Its agent is stopped, not gone: connections stay open and nobody answers."""
     impatient = proxy(agent_silence_s=3.0, agent_timeout_s=2.0)  # agents say every 2 s that they are there
     agent = inside.process("agent-worker1")
@@ -95,7 +95,11 @@ def test_a_worker_that_hangs_is_named_and_shown(cluster, inside, proxy):
             ask(impatient, "SELECT MAX(vmag) FROM Object")
         assert time.monotonic() - began < 10
         assert (caught.value.args[0], "worker1" in caught.value.args[1]) == (1429, True)
-        assert inside.figures("proxy1")['skyshard_worker_up{worker="worker1"}'] == 0
+
+        async def known():
+            return inside.figures("proxy1")['skyshard_worker_up{worker="worker1"}'] == 0
+
+        await until(known, pause=0.1)
         assert ask(impatient, "SELECT 1") == ((1,),)
     finally:
         os.kill(agent.pid, signal.SIGCONT)

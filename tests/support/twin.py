@@ -44,12 +44,16 @@ async def copy_database(directory, database: str, plain: Address, engine: str = 
         if table.is_sharded:
             names += ["chunkId", "subChunkId"]
         listed = ", ".join(map(quote, names))
+        copied = set()  # chunks may be on several workers
         for worker in workers[: 1 if not table.is_sharded else None]:
             pattern = f"^{table.name}_[0-9]+$" if table.is_sharded else f"^{table.name}$"
             found = await worker.fetch(
                 f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA='{database}' "
                 f"AND TABLE_NAME REGEXP '{pattern}' AND TABLE_ROWS > 0"
             )
+
+            found = [row for row in found if row[0] not in copied]
+            copied.update(row[0] for row in found)
 
             async def stream(worker=worker, found=found, table=table, names=names):
                 for (name,) in found:

@@ -74,6 +74,28 @@ def test_a_worker_that_is_silent_is_named(lab: Lab, write: Writer) -> None:
         lab.home("UPDATE skyshard_meta.workers SET port = port - 10000 WHERE worker_id = 2")
 
 
+def test_copies(lab: Lab, write: Writer) -> None:
+    catalog = write("copies", TABLES, files(60))
+    done = lab.ingest(catalog, "--replicas", "3")
+    assert (done.exit_code, "--replicas 3" in done.output) == (1, True)
+    lab.publish(catalog, "--replicas", "2")
+    assert counts(lab, "copies") == expected(60)
+    one = shown(lab, "show", "copies")
+    assert (one["replicas"], one["incomplete"]) == (2, 0)
+    assert one["workers"] == {"worker1": one["chunks"], "worker2": one["chunks"]}
+    stored = lab.workers("SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'copies'")
+    assert stored[0] == stored[1]
+    lab.home("UPDATE skyshard_meta.workers SET state = 'draining' WHERE worker_id = 2")
+    try:
+        assert shown(lab, "show", "copies")["incomplete"] == one["chunks"]
+        lab.publish(catalog, "--replace")  # nothing new comes to a worker that is being emptied
+        again = shown(lab, "show", "copies")
+        assert (again["workers"], again["replicas"]) == ({"worker1": one["chunks"]}, 1)
+    finally:
+        lab.home("UPDATE skyshard_meta.workers SET state = 'active' WHERE worker_id = 2")
+    assert lab.traces("none") == []
+
+
 def test_unknown_names(lab: Lab) -> None:
     for verb in ("show", "drop"):
         done = lab.command("catalog", verb, "nothing")

@@ -52,3 +52,20 @@ async def test_the_traps_account_sees_the_lure_alone(home: RawConnection) -> Non
         b"GRANT USAGE ON *.* TO `skyshard_trap`@`localhost`",
         b"GRANT SELECT ON `skyshard_meta`.`wide_trap` TO `skyshard_trap`@`localhost`",
     ]
+
+
+async def test_an_older_cluster_learns_how_many_copies_it_has(home: RawConnection) -> None:
+    meta = "skyshard_meta"
+    await home.run(f"DELETE FROM {meta}.schema_migrations WHERE version > 1")
+    await home.run(f"ALTER TABLE {meta}.`databases` DROP COLUMN replicas")
+    for number, copies in ((1, 3), (2, 0)):
+        await home.run(
+            f"INSERT INTO {meta}.`databases` (db_id, name, stripes, sub_stripes, overlap_deg, state) "
+            f"VALUES ({number}, 'old{number}', 18, 10, 0, 'published')"
+        )
+        for worker in range(copies):
+            await home.run(
+                f"INSERT INTO {meta}.chunk_replicas (db_id, chunk_id, worker_id) VALUES (1, 7, {worker})"
+            )
+    assert await provision(home) == len(MIGRATIONS)
+    assert await home.fetch(f"SELECT replicas FROM {meta}.`databases` ORDER BY db_id") == [[b"3"], [b"1"]]
