@@ -13,7 +13,7 @@ from shard.planner.plan import AllOf, AnyOf, ByKey, InChunks, InRegion, Plan, Re
 async def find_chunks(pool: Pool, catalogue: Catalogue, plan: Plan) -> dict[int, tuple[int, ...]]:
     """Return chunk → workers for the chunks that a plan must ask."""
     replicas = catalogue.replicas(plan.database)
-    grid = ChunkGrid.of(catalogue.databases[plan.database].partitioning)
+    grid = ChunkGrid.of(catalogue.database(plan.database).partitioning)
     wanted = await _resolve(pool, grid, plan.database, plan.restriction, set(replicas))
     active = {number for number, worker in catalogue.workers.items() if worker.state != "removed"}
     return {

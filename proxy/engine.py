@@ -528,13 +528,13 @@ class Engine:
     def _shadow(self, database: str, table: Table) -> Shadow:
         if table.kind is Kind.OWN:
             return Shadow(database, table, zlib.crc32(table.ddl.encode()))
-        return Shadow(database, table, self._catalogue.databases[database].version)
+        return Shadow(database, table, self._catalogue.database(database).version)
 
     def _shipments(self, plan: Plan, own: tuple[OwnTable, ...]) -> dict[str, Shipment]:
         known = {(table.database, table.table.name): table for table in own}
         return {
             ship.target: shipment(
-                known[ship.database, ship.table.name], ship, self._catalogue.databases[inner.database]
+                known[ship.database, ship.table.name], ship, self._catalogue.database(inner.database)
             )
             for inner in explain.scatters(plan)
             for ship in inner.ships

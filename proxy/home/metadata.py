@@ -15,7 +15,7 @@ from backend.connection import ConnectionLost, RawConnection
 from backend.pool import Pool
 from shard.catalog.model import Database, Partitioning, Table, Worker
 from shard.catalog.naming import META_DATABASE, quote
-from shard.errors import ServerError
+from shard.errors import CATALOGUE_CHANGED, ServerError, SkyError
 
 log = logging.getLogger("skyshard.catalogue")
 POLL_S = 0.5
@@ -62,6 +62,19 @@ class Catalogue:
                 await self.refresh()
             except (ServerError, ConnectionLost, OSError) as error:
                 log.warning("the metadata cannot be read: %s", type(error).__name__)
+
+    def database(self, name: str) -> Database:
+        """Return a published database that a statement was planned for.
+
+        Raises
+        ------
+        SkyError
+            CATALOGUE_CHANGED, if it is published no more.
+        """
+        found = self.databases.get(name)
+        if found is None:
+            raise SkyError(CATALOGUE_CHANGED, database=name)
+        return found
 
     def replicas(self, database: str) -> dict[int, tuple[int, ...]]:
         """Return chunk → workers that hold a live copy."""
