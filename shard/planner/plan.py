@@ -200,11 +200,11 @@ class Plan:
     database: str
     native: Sql
     tables: tuple[tuple[str, Table], ...]
-    restriction: Restriction
-    merge: Merge | None
-    limit: int | None
-    skip: int
-    interactive: bool
+    restriction: Restriction = Everywhere()
+    merge: Merge | None = None
+    limit: int | None = None
+    skip: int = 0
+    interactive: bool = False
     never: bool = False
     gather: Gather | None = None
     ships: tuple[Ship, ...] = ()

@@ -14,29 +14,23 @@ import msgspec
 from sqlglot import exp
 
 from shard.catalog.model import Database, Partitioning, Table
-from shard.catalog.naming import CHUNK_COLUMN, OWNER_COLUMN, SUB_CHUNK_COLUMN
-from shard.errors import NOT_SUPPORTED, RADIUS_TOO_WIDE, SkyError, not_supported
+from shard.errors import NOT_SUPPORTED, SkyError, not_supported
 from shard.planner import fragment as writing
-from shard.planner import functions, medians
+from shard.planner import functions, medians, strategies
 from shard.planner.constants import Value, integer
 from shard.planner.ctes import inline
 from shard.planner.emit import CHUNK_MARK, construct_name, emit
 from shard.planner.fence import MAX_NESTING, SyntaxProblem, parse
-from shard.planner.gather import gather, whole_tables
-from shard.planner.lexer import LexerMode, Token, TokenKind, tokenize, unquote
+from shard.planner.lexer import LexerMode, Token, TokenKind, tokenize
 from shard.planner.needs import area_calls, area_positions, expand_areas
 from shard.planner.nested import Context
 from shard.planner.plan import (
-    Everywhere,
-    InChunks,
     Plan,
     Sql,
-    Strategy,
 )
 from shard.planner.planner import plan_select
 from shard.planner.roundtrip import prove
-from shard.planner.scope import catalogue_tables, column_names, flatten_joins, lookup, reads_sharded
-from shard.planner.templates import fill
+from shard.planner.scope import catalogue_tables, flatten_joins, lookup, reads_sharded
 from shard.planner.views import Views, expand
 
 _INTRODUCED = re.compile(r"_\w+\s*['\"]")
@@ -161,7 +155,7 @@ class Statement:
         """
         context = Context(self.database, self.catalogue, values, self._heavy, explicit)
         if self.tree is None:
-            return _whole(self, context, default_limit)
+            return strategies.whole_tables(self.tokens, Sql(self.text), context, default_limit)
         tree = inline(_put_session(self.tree.copy(), session or {}))
         medians.unfold(tree, values)
         flatten_joins(tree)
@@ -173,7 +167,7 @@ class Statement:
     def _planned(self, tree: exp.Expression, context: Context, default_limit: int | None) -> Plan:
         native = native_sql(self, context)
         tables = catalogue_tables(tree, self.database, self.catalogue)
-        counted = _counter(tree, context, native, tables)
+        counted = strategies.counter(tree, context, native, tables)
         if counted is not None:
             return counted
         if isinstance(tree, exp.Select):
@@ -185,7 +179,7 @@ class Statement:
                 refusal = error
         else:
             refusal = not_supported(construct_name(tree))
-        return _gathered(tree, context, default_limit, native, tables, refusal)
+        return strategies.gathered(tree, context, default_limit, native, tables, refusal)
 
 
 def _window(
@@ -309,7 +303,7 @@ def _refuse_whole(
     tokens: list[Token], database: str | None, catalogue: Mapping[str, Database], problem: Exception
 ) -> None:
     """Raise unless a statement that was not understood can run at home over whole tables."""
-    if not mentioned(tokens, database, catalogue):
+    if not strategies.mentioned(tokens, database, catalogue):
         raise problem
     refused = problem if isinstance(problem, SkyError) else not_supported("this statement's syntax")
     if (isinstance(problem, SkyError) and problem.code is not NOT_SUPPORTED) or _depth(tokens) > MAX_NESTING:
@@ -333,23 +327,6 @@ def _depth(tokens: list[Token]) -> int:
         depth += (token.text == "(") - (token.text == ")")
         deepest = max(deepest, depth)
     return deepest
-
-
-def mentioned(
-    tokens: list[Token], database: str | None, catalogue: Mapping[str, Database]
-) -> list[tuple[str, str]]:
-    """Return the sharded tables that the words of a statement may name, each once."""
-    found: dict[tuple[str, str], None] = {}
-    for index, token in enumerate(tokens):
-        if token.kind not in (TokenKind.WORD, TokenKind.QUOTED):
-            continue
-        qualified = index >= 2 and tokens[index - 1].text == "."
-        home = unquote(tokens[index - 2]) if qualified else database
-        entry = catalogue.get(home) if home is not None else None
-        table = entry.table(unquote(token)) if entry is not None else None
-        if entry is not None and table is not None and table.is_sharded:
-            found[(entry.name, table.name)] = None
-    return list(found)
 
 
 def native(text: str, mode: LexerMode) -> str | None:
@@ -432,118 +409,6 @@ def _put_session(tree: exp.Expression, session: Mapping[str, str]) -> exp.Expres
     return result
 
 
-def _gathered(
-    tree: exp.Expression,
-    context: Context,
-    default_limit: int | None,
-    native: Sql,
-    tables: tuple[tuple[str, Table], ...],
-    refusal: SkyError,
-) -> Plan:
-    """Return a plan that brings the rows home; `refusal` says why nothing less will do."""
-    if _is_wide_neighbours(refusal):
-        raise refusal
-    if default_limit is not None and tree.args.get("limit") is None:
-        tree.set("limit", exp.Limit(expression=fill(default_limit)))
-
-    def plan_tree(select: exp.Select) -> Plan:
-        return plan_select(select, context, None)
-
-    return Plan(
-        strategy=Strategy.GATHER,
-        database=next(database for database, table in tables if table.is_sharded),
-        native=native,
-        tables=tables,
-        restriction=Everywhere(),
-        merge=None,
-        limit=None,
-        skip=0,
-        interactive=False,
-        gather=gather(tree, context, plan_tree),
-        notes=(f"gathered at home: {refusal.message}",),
-    )
-
-
-def _is_wide_neighbours(refusal: SkyError) -> bool:
-    return refusal.code is RADIUS_TOO_WIDE
-
-
-def _whole(statement: Statement, context: Context, default_limit: int | None) -> Plan:
-    """Return the plan of a statement that only MariaDB can parse: its sharded tables are gathered whole."""
-    if default_limit is not None:
-        raise not_supported("this statement's syntax under sql_select_limit")
-    found = mentioned(statement.tokens, statement.database, statement.catalogue)
-
-    def plan_table(database: str, name: str) -> Plan:
-        table = context.catalogue[database].table(name)
-        hidden = sorted(column_names(table) - {c.name.lower() for c in table.columns}) if table else []
-        shown = [column.name for column in table.columns] if table else []
-        names = [
-            *shown,
-            *(own for own in (CHUNK_COLUMN, SUB_CHUNK_COLUMN, OWNER_COLUMN) if own.lower() in hidden),
-        ]
-        select = exp.Select(expressions=[exp.column(column, table=name, quoted=True) for column in names])
-        reference = exp.Table(
-            this=exp.to_identifier(name, quoted=True), db=exp.to_identifier(database, quoted=True)
-        )
-        select.set("from_", exp.From(this=reference))
-        return plan_select(select, context, None)
-
-    text = Sql(statement.text)
-    tables = tuple(
-        (database, table)
-        for database, name in found
-        if (table := context.catalogue[database].table(name)) is not None
-    )
-    return Plan(
-        strategy=Strategy.GATHER,
-        database=found[0][0],
-        native=text,
-        tables=tables,
-        restriction=Everywhere(),
-        merge=None,
-        limit=None,
-        skip=0,
-        interactive=False,
-        gather=whole_tables(found, text, plan_table),
-        notes=("gathered at home: the statement's syntax",),
-    )
-
-
-def _counter(
-    tree: exp.Expression, context: Context, native: Sql, tables: tuple[tuple[str, Table], ...]
-) -> Plan | None:
-    """Return the plan of a bare ``SELECT COUNT(*) FROM t``, answered from the catalogue's row counts."""
-    if not isinstance(tree, exp.Select) or len(tree.expressions) != 1 or len(tables) != 1:
-        return None
-    if any(tree.args.get(key) for key in tree.args if key not in ("expressions", "from_", "limit", "order")):
-        return None
-    item = tree.expressions[0]
-    call = item.this if isinstance(item, exp.Alias) else item
-    source = tree.args["from_"].this if tree.args.get("from_") is not None else None
-    if not (isinstance(call, exp.Anonymous) and call.name.lower() == "count" and len(call.expressions) == 1):
-        return None
-    if not isinstance(call.expressions[0], exp.Star) or not isinstance(source, exp.Table):
-        return None
-    if source.args.get("joins"):
-        return None
-    limit = tree.args.get("limit")
-    if limit is not None and not (integer(limit.expression, context.values) or 0) >= 1:
-        return None
-    return Plan(
-        strategy=Strategy.COUNTER,
-        database=tables[0][0],
-        native=native,
-        tables=tables,
-        restriction=InChunks(()),
-        merge=None,
-        limit=None,
-        skip=0,
-        interactive=True,
-        never=True,
-    )
-
-
 def select_headers(text: str, tokens: list[Token]) -> list[str | None]:
     """Return the source text of every select item without an alias (None: it has a name of its own)."""
     start = _main_select(tokens) + 1
@@ -593,4 +458,4 @@ def _keep_headers(tree: exp.Select, headers: list[str | None]) -> None:
     tree.set("expressions", items)
 
 
-__all__ = ["Statement", "SyntaxProblem", "mentioned", "native", "read"]
+__all__ = ["Statement", "SyntaxProblem", "native", "read"]
