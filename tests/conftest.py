@@ -21,7 +21,7 @@ BUDGET_S = {
     "worker_agent": 30,
     "deploy": 45,
     "differential": 240,
-    "fuzz": 90,
+    "fuzz": 200,
     "faults": 60,
     "skyshard": 240,
     "": 30,

@@ -34,7 +34,9 @@ from shard.planner.split import grouping
 from shard.planner.templates import fill
 
 _HIDDEN = ("chunkId", "subChunkId", OWNER_COLUMN)
-_PURE = frozenset({"coalesce", "ifnull", "nullif", "if", "concat", "least", "greatest"})
+_NULL_OF_NULLS = frozenset({"coalesce", "ifnull", "greatest", "least"})
+_EACH_ROW = frozenset({"rand", "uuid", "sys_guid", "random_bytes"})
+"""Functions that have another value for every row."""
 PlanTree = Callable[[exp.Select], Plan]
 
 
@@ -157,10 +159,7 @@ class _Gatherer:
             [_aliased(_bare(item), name) for item, name in zip(own.expressions, columns, strict=True)],
         )
         part = self._add(plan, _types(schema, columns, self.context), columns, (), (), "a subquery")
-        items = [
-            _bare(item) if _is_constant(item) else _column(column)
-            for item, column in zip(own.expressions, columns, strict=True)
-        ]
+        items = [_stays(item, column) for item, column in zip(own.expressions, columns, strict=True)]
         _become(select, [_aliased(item, name) for item, name in zip(items, names, strict=True)], part)
 
     def _wanted_names(self, select: exp.Select) -> dict[str, str]:
@@ -271,12 +270,42 @@ def _bare(item: exp.Expression) -> exp.Expression:
 
 
 def _is_constant(item: exp.Expression) -> bool:
-    """Whether an item is the same for all rows: it stays as it is, for NULL has no type in a table."""
-    return all(
-        isinstance(node, (exp.Literal, exp.Null, exp.Boolean, exp.Neg, exp.Paren, exp.Alias, exp.Identifier))
-        or (isinstance(node, exp.Anonymous) and node.name.lower() in _PURE)
+    """Whether an item is the same for all rows: it stays as it is.
+
+    A constant's type and collation give way to those of other sides of a UNION; a table's column does not,
+    and NULL has no type in a table at all.
+    """
+    if has_aggregate(item):
+        return False
+    return not any(
+        isinstance(node, (exp.Column, exp.Star, exp.Window, exp.Placeholder, exp.Select, exp.SetOperation))
+        or (isinstance(node, exp.Anonymous) and node.name.lower() in _EACH_ROW)
         for node in item.walk()
     )
+
+
+def _always_null(item: exp.Expression) -> bool:
+    """Whether an item is NULL by its form and has NULL's type, as ``NULLIF(NULL, x)``.
+
+    ``IF(x, NULL, NULL)`` is a text to the server.
+    """
+    if isinstance(item, (exp.Paren, exp.Alias)):
+        return _always_null(item.this)
+    if isinstance(item, exp.Case):
+        values = [branch.args["true"] for branch in item.args["ifs"]]
+        return all(_always_null(value) for value in (*values, item.args.get("default") or exp.Null()))
+    if isinstance(item, exp.Anonymous) and item.expressions:
+        if item.name.lower() == "nullif":
+            return _always_null(item.expressions[0])
+        return item.name.lower() in _NULL_OF_NULLS and all(map(_always_null, item.expressions))
+    return isinstance(item, exp.Null)
+
+
+def _stays(item: exp.Expression, column: str) -> exp.Expression:
+    """Return what stands for an item of a gathered query: itself if it needs no row, else its column."""
+    if _always_null(item):
+        return exp.Null()
+    return _bare(item) if _is_constant(item) else _column(column)
 
 
 def _aliased(node: exp.Expression, name: str) -> exp.Expression:

@@ -536,3 +536,7 @@ SELECT bits, COUNT(*) FROM lab.Star GROUP BY bits
 SELECT (SELECT MAX(bits) FROM lab.Star WHERE starId < 200) AS most, COALESCE(MAX(bits), 1) FROM lab.Star
 -- name: bits through a gather
 SELECT a.bits, COUNT(*) FROM lab.Star a JOIN lab.Star b ON a.bits = b.bits WHERE a.starId < 40 GROUP BY a.bits
+-- name: a constant side of a union decides neither type nor collation
+SELECT NULLIF(NULL, t1.chunkId) AS c1, t1.g AS c2 FROM lab.Star t1 UNION ALL SELECT t3.chunkId, t2.g FROM lab.Star t2, lab.Ref t3 WHERE t2.starId = 7 UNION (SELECT NULL, t4.n FROM lab.Lut t4)
+-- name: order by the collation of a union with a constant text [ordered]
+SELECT name, starId FROM lab.Star UNION ALL SELECT SUBSTR(NULL, 2, 3), 1 FROM lab.Visit t1 INTERSECT SELECT t2.refId, 1 FROM lab.StarRef t2 ORDER BY 1 DESC, 2

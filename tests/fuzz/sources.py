@@ -20,6 +20,7 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     "Band": (("band", "S"), ("label", "S")),
     "Lut": (("n", "I"), ("v", "N")),
 }  # fmt: skip
+REPLICATED = frozenset({"Band", "Lut"})
 UNIQUE = {
     "Star": "starId",
     "Visit": "visitId",

@@ -131,15 +131,14 @@ class Query:
         Texts that are equal in their collation may stand for each other.
     approx : bool
         DOUBLE values come from sums whose order is free.
-    rounds : bool
-        DECIMAL values come from quotients: MariaDB keeps more of their digits than it shows, unless its
-        plan puts them into a temporary table on the way.
+    stored : bool
+        DOUBLE values of fixed decimals (ROUND) may have been rounded once more, where they were stored.
     """
 
     root: Node
     loose: bool = False
     approx: bool = False
-    rounds: bool = False
+    stored: bool = False
 
     def cut(self, root: Node) -> Query:
         """Return the query with another tree."""

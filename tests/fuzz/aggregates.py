@@ -1,0 +1,196 @@
+"""GROUP BY, HAVING and all aggregates, with expressions around and inside them."""
+
+from __future__ import annotations
+
+from tests.fuzz.base import EXACT, Made
+from tests.fuzz.expressions import Col
+from tests.fuzz.sources import KEYS, Source
+from tests.fuzz.tails import Tails
+from tests.fuzz.tree import Node, listed, opt, text
+
+OVER = ("({A} + 1)", "(10 * {A})", "ROUND({A}, 2)", "COALESCE({A}, 0)", "({A} / COUNT(*))", "-({A})", "({A} - {A})", "({A} + {A})",
+        "IF(COUNT(*) > 5, {A}, NULL)", "CASE WHEN {A} > 1 THEN {A} END", "GREATEST({A}, {A})")  # fmt: skip
+SPREAD = ("STD", "STDDEV", "STDDEV_SAMP", "VARIANCE", "VAR_POP", "VAR_SAMP")
+
+
+class Aggregates(Tails):
+    """Makes grouped SELECTs."""
+
+    def _aggregate(self, source: Source) -> tuple[Node, str]:
+        rng = self.rng
+        cols = list(source.cols)
+        name = rng.choice((
+            "COUNT(*)", "COUNT", "COUNT", "DISTINCT", "DISTINCT", "SUM", "SUM", "SUMF", "AVG", "AVGF", "MIN", "MAX", "MIN", "MAX",
+            "SPREAD", "BIT", "CONCAT", "JSON", "SUMD", "OBJECT",
+        ))  # fmt: skip
+        if name == "COUNT(*)":
+            return text("COUNT(*)"), "I"
+        depth = rng.choice((0, 0, 1, 2))
+        if name == "COUNT":
+            return text("COUNT(", self.make.make(rng.choice(sorted(EXACT | {"P"})), cols, depth), ")"), "I"
+        if name == "DISTINCT":
+            count = rng.choice((1, 1, 2))
+            kinds = [rng.choice(sorted({c.type for c in cols if len(c.type) == 1})) for _ in range(count)]
+            return text(
+                "COUNT(DISTINCT ",
+                listed(", ", [self.make.make(kind, cols, depth - 1) for kind in kinds]),
+                ")",
+            ), "I"
+        if name in ("SUM", "AVG", "SUMD"):
+            kind = rng.choice("INU" if name == "SUM" else "IN")
+            word = "SUM(DISTINCT " if name == "SUMD" else f"{name}("
+            return text(word, self.make.make(kind, cols, depth), ")"), "N"
+        if name in ("SUMF", "AVGF"):
+            self.approx = True
+            return text(f"{name[:3]}(", self.make.make("F", cols, min(depth, 1)), ")"), "F~"
+        if name in ("MIN", "MAX"):
+            kind = rng.choice(sorted(EXACT - {"Y"}))
+            return text(f"{name}(", self.make.make(kind, cols, depth), ")"), self._free(
+                "S" if kind in "S" else kind
+            )
+        if name == "SPREAD":
+            self.approx = True
+            return text(
+                f"{rng.choice(SPREAD)}(", self.make.make(rng.choice("IN"), cols, min(1, depth)), ")"
+            ), "F~"
+        if name == "BIT":
+            return text(
+                f"BIT_{rng.choice(('AND', 'OR', 'XOR'))}(", self.make.make("I", cols, depth), ")"
+            ), "U"
+        return self._collected(name, source, cols)
+
+    def _collected(self, name: str, source: Source, cols: list[Col]) -> tuple[Node, str]:
+        rng = self.rng
+        kind = rng.choice("INSEDU")
+        value = self.make.leaf(kind, cols)
+        down = rng.choice(("", " DESC"))
+        order = f" ORDER BY {', '.join(key + down for key in source.unique)}"
+        # Some plans of MariaDB's call latin1 utf8mb4, and TRUE of a derived table 1.
+        if name == "JSON" and kind not in "SI":
+            return text("JSON_ARRAYAGG(", value, order, ")"), "J"
+        if name == "OBJECT" and len(source.unique) == 1:
+            return text(f"MAX({source.unique[0]})"), self._free("S")
+        bare = value.render().split(".")[-1]
+        if any(key.split(".")[-1] == bare and key != value.render() for key in source.unique):
+            return text("COUNT(*)"), "I"  # MariaDB sorts by the value where a key has its column's name
+        self.loose = self.loose or kind == "S"
+        separator = rng.choice(("", " SEPARATOR '|'", " SEPARATOR ''"))
+        if rng.random() < 0.3:
+            word = value.render()
+            return text("GROUP_CONCAT(DISTINCT ", word, f" ORDER BY {word}{down}{separator})"), "J"
+        extra = rng.choice(("", ", '/'"))
+        limit = f" LIMIT {rng.randint(1, 4)}" if rng.random() < 0.15 else ""
+        return text("GROUP_CONCAT(", value, extra, order, separator, limit, ")"), "J"
+
+    def _over(self, source: Source) -> tuple[Node, str]:
+        """Return an aggregate or an expression around some."""
+        rng = self.rng
+        if rng.random() < 0.6:
+            return self._aggregate(source)
+        parts: list[str | Node] = []
+        rest = rng.choice(OVER)
+        kinds: set[str] = set()
+        while "{A}" in rest:
+            before, _, rest = rest.partition("{A}")
+            item, kind = self._aggregate(source)
+            for _ in range(20):
+                if kind in ("I", "N", "F~"):
+                    break
+                item, kind = self._aggregate(source)
+            else:
+                item, kind = text("COUNT(*)"), "I"
+            parts += [before, item]
+            kinds.add(kind)
+        kind = "F~" if "F~" in kinds else "N"
+        return Node("text", (*parts, rest)), kind
+
+    def _key(self, cols: list[Col]) -> tuple[Node, str]:
+        rng = self.rng
+        plain = [col for col in cols if len(col.type) == 1]
+        if rng.random() < 0.7 and plain:
+            col = rng.choice(
+                [c for c in plain if c.role] if rng.random() < 0.2 and any(c.role for c in plain) else plain
+            )
+            return text(col.sql), col.type
+        kind = rng.choice("ISDE")  # in descending order MariaDB takes NULL for the DECIMAL before it
+        return self.make.make(kind, cols, 1), kind
+
+    def _grouped(self, source: Source, depth: int, inner: bool) -> Made:
+        rng = self.rng
+        cols = list(source.cols)
+        keys = [] if rng.random() < 0.3 else [self._key(cols) for _ in range(rng.choice((1, 1, 2)))]
+        items: list[Node] = []
+        named: list[tuple[str, str]] = []
+        by: list[str | Node] = []
+        for key, kind in keys:
+            selected = rng.random() < 0.8
+            if not selected:
+                by.append(text(key))
+                continue
+            alias = self._name()
+            style = rng.random()
+            bare = key.render().split(".")[-1]
+            if style < 0.3 and not inner:
+                items.append(key)
+                by.append(text(key) if rng.random() < 0.6 else f"{len(items)}")
+            elif inner and bare in KEYS and bare not in {n for n, _ in named}:
+                items.append(key)
+                by.append(text(key))
+                alias = bare
+            else:
+                items.append(text(key, f" AS {alias}"))
+                by.append(rng.choice((text(key), alias, f"{len(items)}")))
+            named.append((alias, self._free(kind)))
+        for _ in range(rng.randint(1, 4)):
+            item, kind = self._over(source)
+            alias = self._name()
+            items.append(text(item, f" AS {alias}") if inner or rng.random() < 0.6 else item)
+            named.append((alias, kind))
+        group = text(" GROUP BY ", listed(", ", by)) if by else text()
+        rollup = bool(by) and rng.random() < 0.08
+        having = self._having(source) if rng.random() < 0.3 else text()
+        tail = Node("tail") if rollup else self._group_tail(named, keys, inner, bool(by))
+        node = self._select(
+            "",
+            listed(", ", items),
+            source,
+            depth,
+            group,
+            opt(" WITH ROLLUP") if rollup else text(),
+            opt(having),
+            tail,
+        )
+        return node, named
+
+    def _having(self, source: Source) -> Node:
+        rng = self.rng
+        conditions = []
+        for _ in range(rng.choice((1, 1, 2))):
+            item, kind = self._over(source)
+            while kind not in ("I", "N", "F~"):
+                item, kind = self._over(source)
+            compare = rng.choice((">", "<", ">=", "<>"))
+            bound = rng.choice(("0", "1", "5", "12")) if kind != "F~" else "1.2345678"
+            exact = kind != "F~"  # MariaDB's STD(x) IS NOT NULL is never true in HAVING
+            test = " IS NOT NULL)" if exact and rng.random() < 0.2 else f" {compare} {bound})"
+            conditions.append(text("(", item, test))
+        return text(" HAVING ", listed(rng.choice((" AND ", " OR ")), conditions))
+
+    def _group_tail(
+        self, named: list[tuple[str, str]], keys: list[tuple[Node, str]], inner: bool, grouped: bool
+    ) -> Node:
+        rng = self.rng
+        if rng.random() < (0.75 if inner else 0.4):
+            return Node("tail")
+        parts: list[str | Node] = []
+        leading: list[int | str] = []
+        exact = [at for at, (_, kind) in enumerate(named) if kind in EXACT or kind == "S*"]
+        for _ in range(rng.choice((0, 1, 1))):
+            if exact:
+                at = rng.choice(exact)
+                parts.append(f"{at + 1}{rng.choice(('', ' DESC'))}")
+                leading.append(at)
+        total = inner or not parts or rng.random() < 0.6
+        if total:
+            parts += [text(key, rng.choice(("", " DESC"))) for key, _ in keys]
+        return self._tail_node(parts, tuple(leading), total or not grouped, inner)
