@@ -108,11 +108,11 @@ class Engine:
             self._mentions = classify.Mentions.of(catalogue.databases, catalogue.version, names)
         return self._mentions.pattern.search(sql) is not None
 
-    async def with_truth(self, session: Session, sql: bytes) -> bytes | None:
+    async def with_truth(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
         """Return a statement on information_schema with our values in it; None if it needs none."""
         if not system_views.PATTERN.search(sql):
             return None
-        return await self._system.fill(session.home, sql, await self._read_settings(session))
+        return await self._system.fill(session.home, sql, await self._read_settings(session), lasting)
 
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement."""

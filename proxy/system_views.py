@@ -20,7 +20,7 @@ from proxy.home.metadata import Catalogue
 from proxy.home.settings import SessionSettings
 from proxy.registry import Registry, RunningQuery
 from shard.catalog.naming import literal, quote
-from shard.planner.lexer import LexError, Token, TokenKind, tokenize
+from shard.planner.lexer import LexError, Token, TokenKind, tokenize, unquote
 
 PATTERN = re.compile(rb"(?is)\bprocesslist\b|\btables\b.*\b(?:table_rows|engine|avg_row_length)\b|"
                      rb"(?:\*|\b(?:table_rows|engine|avg_row_length)\b).*\btables\b")  # fmt: skip
@@ -100,6 +100,7 @@ def rewritten(
     found: Sequence[Reference],
     columns: Mapping[str, Sequence[str]],
     values: Mapping[str, Mapping[str, str]],
+    spelling: Mapping[str, str],
 ) -> str:
     """Return the text with every reference replaced by a derived table.
 
@@ -109,17 +110,29 @@ def rewritten(
         View → the names of its columns, in order.
     values : mapping
         View → column → the SQL expression that takes its place.
+    spelling : mapping
+        Column → how the statement writes it: a derived table's column gives a header its case.
     """
     out, done = "", 0
     for one in found:
         given = values[one.view]
         listed = ", ".join(
-            f"{given[name]} AS {quote(name)}" if name in given else quote(name) for name in columns[one.view]
+            f"{given.get(name, quote(name))} AS {quote(spelling.get(name, name))}"
+            for name in columns[one.view]
         )
-        alias = "" if one.aliased else f" AS {quote(one.view)}"
+        name = text[one.start : one.end].rpartition(".")[2].strip().strip('`"')
+        alias = "" if one.aliased else f" AS {quote(name)}"
         out += f"{text[done : one.start]}(SELECT {listed} FROM information_schema.{one.view}){alias}"
         done = one.end
     return out + text[done:]
+
+
+def spelt(tokens: Sequence[Token]) -> dict[str, str]:
+    """Return the names in a statement, in upper case → as they are written; none if it selects ``*``."""
+    for index, token in enumerate(tokens):
+        if token.text == "*" and tokens[index - 1].upper in ("SELECT", "DISTINCT", "ALL", ",", "."):
+            return {}
+    return {name: unquote(token) for token in reversed(tokens) if (name := _name(token))}
 
 
 def table_values(rows: Mapping[tuple[str, str], int]) -> dict[str, str]:
@@ -178,13 +191,17 @@ class SystemViews:
         self._pool, self._catalogue, self._registry = pool, catalogue, registry
         self._columns: dict[str, list[str]] = {}
 
-    async def fill(self, home: HomeLink, sql: bytes, settings: SessionSettings) -> bytes | None:
+    async def fill(
+        self, home: HomeLink, sql: bytes, settings: SessionSettings, lasting: bool = False
+    ) -> bytes | None:
         """Return a statement with our values in it, or None if it needs none.
 
         Parameters
         ----------
         home : HomeLink
             The session's own link, which sees what the account may see.
+        lasting : bool
+            The statement is prepared, and may run much later: what queries do now is left out.
         """
         try:
             text = sql.decode(*settings.encoding)
@@ -193,12 +210,14 @@ class SystemViews:
             return None
         if first_word(tokens) not in ("SELECT", "WITH"):
             return None
-        found = references(tokens, settings.database)
+        found = [one for one in references(tokens, settings.database) if not lasting or one.view == "TABLES"]
         values = {view: await self._values(home, view) for view in {one.view for one in found}}
         found = [one for one in found if values[one.view]]
         if not found:
             return None
-        return rewritten(text, found, await self._known_columns(), values).encode(*settings.encoding)
+        return rewritten(text, found, await self._known_columns(), values, spelt(tokens)).encode(
+            *settings.encoding
+        )
 
     async def _values(self, home: HomeLink, view: str) -> dict[str, str]:
         if view == "PROCESSLIST":

@@ -60,8 +60,11 @@ class Engine(Protocol):
     async def renew(self, session: Session, sql: bytes, route: Distributed) -> Distributed:
         """Return the route of a prepared statement, decided anew if what it was decided from has changed."""
 
-    async def with_truth(self, session: Session, sql: bytes) -> bytes | None:
-        """Return a statement on information_schema with our values in it; None if it needs none."""
+    async def with_truth(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
+        """Return a statement on information_schema with our values in it; None if it needs none.
+
+        `lasting`: it is prepared, and may run much later.
+        """
 
     def shortcut(self, session: Session, sql: bytes) -> Coroutine[None, None, None] | None:
         """Return the work of answering a packet of one statement without deciding anew, if it is known."""

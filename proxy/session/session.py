@@ -425,6 +425,8 @@ class Session:
     async def _prepare(self, sql: bytes) -> None:
         self._last_prepared = None
         route = await self._engine.decide(self, sql)
+        if route == Home():
+            route = Home(await self._engine.with_truth(self, sql, lasting=True))
         native = sql
         if isinstance(route, Distributed):
             native = route.native

@@ -41,10 +41,26 @@ def test_a_reference_becomes_a_derived_table():
     sql = "SELECT TABLE_ROWS FROM information_schema.tables WHERE TABLE_NAME = 'x'"
     found = references(tokenize(sql, LexerMode()), None)
     columns = {"TABLES": ["TABLE_NAME", "TABLE_ROWS"]}
-    assert rewritten(sql, found, columns, {"TABLES": {"TABLE_ROWS": "7"}}) == (
-        "SELECT TABLE_ROWS FROM (SELECT `TABLE_NAME`, 7 AS `TABLE_ROWS` FROM information_schema.TABLES) "
-        "AS `TABLES` WHERE TABLE_NAME = 'x'"
+    assert rewritten(sql, found, columns, {"TABLES": {"TABLE_ROWS": "7"}}, {"TABLE_ROWS": "Table_Rows"}) == (
+        "SELECT TABLE_ROWS FROM (SELECT `TABLE_NAME` AS `TABLE_NAME`, 7 AS `Table_Rows` FROM "
+        "information_schema.TABLES) AS `tables` WHERE TABLE_NAME = 'x'"
     )
+
+
+def test_names_keep_the_case_they_are_written_in(raw):
+    client = raw()
+    of = "FROM information_schema.tables WHERE tables.table_schema = 'hip'"
+    found = client.query(f"SELECT tables.table_name, Table_Rows {of}")
+    assert [ColumnDefinition.decode(column).name for column in found.columns] == [
+        b"table_name",
+        b"Table_Rows",
+    ]
+    star = client.query(f"SELECT *, table_rows {of}")
+    assert [ColumnDefinition.decode(column).name for column in star.columns][:3] == [
+        b"TABLE_CATALOG",
+        b"TABLE_SCHEMA",
+        b"TABLE_NAME",
+    ]
 
 
 def test_rows_of_sharded_tables_are_true(raw):
