@@ -48,9 +48,13 @@ class CatalogFileError(ValueError):
 
 
 class Format(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the files of a table are written; `type` None: Parquet by the name, else CSV."""
+    """How the files of a table are written; `type` None: by the name, else CSV.
 
-    type: Literal["csv", "parquet"] | None = None
+    `table` is which table of a FITS or VOTable file: a name or a number; None: the first.
+    """
+
+    type: Literal["csv", "parquet", "fits", "votable"] | None = None
+    table: str | int | None = None
     delimiter: str = ","
     quote: str | None = '"'
     escape: str | None = None

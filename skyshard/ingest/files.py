@@ -1,7 +1,7 @@
 """Reads the data files of a table in pieces of bounded size, which are parsed where they are used.
 
 A piece knows where its rows come from, so that an error can name file and line (delimited text) or file and
-row (Parquet).
+row (Parquet, FITS, VOTable). A HATS catalogue is a directory of Parquet files.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet
 
 from shard.catalog.catalog_file import Format, Places, TableSpec
 from shard.catalog.naming import TEMPLATE_CHUNK
 from skyshard.errors import UserError
-from skyshard.ingest import delimited
+from skyshard.ingest import delimited, hats, typed
 from skyshard.ingest.layout import Layout
 
 BATCH_ROWS = 200_000
 BATCH_VALUES = 4_000_000
-"""Rows and values of a piece of a Parquet file at most: a table may have a thousand columns."""
+"""Rows and values of a piece of a typed file at most: a table may have a thousand columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,11 @@ class Piece:
     Attributes
     ----------
     content : Table or Block
-        Rows of a Parquet file, or lines of a delimited one that are yet to be parsed.
+        Rows of a typed file, or lines of a delimited one that are yet to be parsed.
     names : tuple of str
         All columns of a delimited file.
     first_row : int
-        Number of the first row of a Parquet piece, from 0.
+        Number of the first row of a typed piece, from 0.
     """
 
     file: DataFile
@@ -101,7 +100,7 @@ def find(spec: TableSpec, place: tuple[str | int, ...], places: Places, base: Pa
     out: dict[Path, DataFile] = {}
     for index, pattern in enumerate(spec.chunk_files or spec.files):
         where = f"{places.of(*place, key, index)}: table '{spec.name}': {key}"
-        paths = _matching(base, pattern)
+        paths = [found for path in _matching(base, pattern) for found in _within(path, where)]
         missing = next((path for path in paths if not path.is_file()), None)
         if not paths or missing is not None:
             raise UserError(f"{where}: file {missing or base / pattern} does not exist")
@@ -110,12 +109,24 @@ def find(spec: TableSpec, place: tuple[str | int, ...], places: Places, base: Pa
     return list(out.values())
 
 
+def _within(path: Path, where: str) -> list[Path]:
+    """Return the files of a directory that is a HATS catalogue, or the path itself."""
+    if not path.is_dir():
+        return [path]
+    try:
+        return hats.files(path)
+    except ValueError as error:
+        raise UserError(f"{where}: {path}: {error}") from error
+
+
 def _matching(base: Path, pattern: str) -> list[Path]:
     path = base / pattern
     if not any(char in pattern for char in "*?["):
         return [path]
     root = Path(path.anchor)
-    return sorted(found for found in root.glob(str(path.relative_to(root))) if found.is_file())
+    return sorted(
+        found for found in root.glob(str(path.relative_to(root))) if found.is_file() or hats.is_one(found)
+    )
 
 
 def _partitioned(path: Path, where: str) -> DataFile:
@@ -136,13 +147,6 @@ def _partitioned(path: Path, where: str) -> DataFile:
     )
 
 
-def is_parquet(spec: TableSpec, path: Path) -> bool:
-    """Whether a file is read as Parquet: by `format.type`, else by its name."""
-    return spec.format.type == "parquet" or (
-        spec.format.type is None and path.suffix in (".parquet", ".parq")
-    )
-
-
 def pieces(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piece]:
     """Yield a file in pieces.
 
@@ -152,24 +156,21 @@ def pieces(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piece]:
         For a file that cannot be read, and for a missing column.
     """
     try:
-        yield from (_parquet if is_parquet(spec, file.path) else _delimited)(spec, file, layout)
-    except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
+        yield from (_typed if typed.is_typed(spec, file.path) else _delimited)(spec, file, layout)
+    except (ValueError, OSError, EOFError, zlib.error) as error:  # ArrowInvalid and BadLine are ValueErrors
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UserError(f"{file.path}: {reason}") from error
-    except delimited.BadLine as error:
-        raise UserError(f"{file.path}: {error}") from error
 
 
-def _parquet(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piece]:
+def _typed(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piece]:
     wanted = [field.source for field in layout.fields]
-    with pyarrow.parquet.ParquetFile(file.path) as opened:
-        _check_names(file, wanted, opened.schema_arrow.names)
+    with typed.opened(spec, file.path) as opened:
+        _check_names(file, wanted, opened.schema.names)
         size = max(1000, min(BATCH_ROWS, BATCH_VALUES // max(1, len(wanted))))
         row = 0
-        for batch in opened.iter_batches(size, columns=wanted):
-            table = pa.Table.from_batches([batch]).select(wanted)
+        for table in opened.batches(size, wanted):
             yield Piece(file, spec.format, layout, table, first_row=row)
-            row += batch.num_rows
+            row += table.num_rows
 
 
 def _delimited(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piece]:

@@ -35,7 +35,7 @@ from skyshard.catalog.cluster import read_workers
 from skyshard.catalog.drop import Drop
 from skyshard.cluster.connect import ClusterAddress
 from skyshard.errors import UserError
-from skyshard.ingest import files, loading, processes, staging, values
+from skyshard.ingest import files, loading, processes, staging, typed, values
 from skyshard.ingest.job import Job, defined, origin
 from skyshard.ingest.keys import KeyIndex
 from skyshard.ingest.layout import Layout, layout_of
@@ -214,10 +214,15 @@ class Ingest:
         self, home: RawConnection, spec: TableSpec, listed: list[files.DataFile], directory: Path
     ) -> Job:
         place = self._place(spec)
-        parquet = [file.path for file in listed if files.is_parquet(spec, file.path) and not file.is_overlap]
-        if parquet and len(parquet) < sum(not file.is_overlap for file in listed):
-            raise UserError(f"{self._places.of(*place)}: table '{spec.name}': it has Parquet and other files")
-        layout = await layout_of(home, spec, place, self._places, self._base, parquet)
+        own = [file.path for file in listed if not file.is_overlap]
+        kinds = sorted({typed.type_of(spec, path) for path in own})
+        if len(kinds) > 1:
+            raise UserError(
+                f"{self._places.of(*place)}: table '{spec.name}': it has files of several types ({', '.join(kinds)})"
+            )
+        layout = await layout_of(
+            home, spec, place, self._places, self._base, [path for path in own if typed.is_typed(spec, path)]
+        )
         self._layouts[spec.name] = layout
         names = {column.name for column in layout.columns}
         for path, name in spec.named_columns():

@@ -1,4 +1,4 @@
-"""The columns of a table: from a CREATE TABLE file, from `columns`, or from a Parquet file's own schema.
+"""The columns of a table: from a CREATE TABLE file, from `columns`, or from a typed file's own schema.
 
 All types are read by MariaDB itself: the columns are made in a scratch table at home, and what
 information_schema says of them is what the catalogue's tables get.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 import secrets
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
 
 from backend.connection import RawConnection
 from shard.catalog import types
@@ -23,7 +25,10 @@ from shard.catalog.model import Column
 from shard.catalog.naming import SCRATCH_DATABASE, literal, quote
 from shard.errors import ServerError
 from skyshard.errors import UserError
+from skyshard.ingest import typed
 
+_TEXT_ROWS = 64 << 10
+"""Rows of a text column that are looked at together."""
 _CREATE = re.compile(r"\bCREATE\s+(?:OR\s+REPLACE\s+)?TABLE\b", re.I)
 _ENGINE = re.compile(r"\bENGINE\s*=?\s*\w+", re.I)
 _SKIPPED = re.compile(
@@ -74,7 +79,7 @@ async def layout_of(
     place: tuple[str | int, ...],
     places: Places,
     base: Path,
-    parquet: list[Path],
+    typed_files: list[Path],
 ) -> Layout:
     """Return a table's columns.
 
@@ -84,8 +89,8 @@ async def layout_of(
         Where the table stands in the catalogue file.
     base : Path
         The catalogue file's directory.
-    parquet : list of Path
-        The table's files, if they are Parquet files.
+    typed_files : list of Path
+        The table's files, if their columns have types.
 
     Raises
     ------
@@ -95,8 +100,9 @@ async def layout_of(
     where = _Where(places, place, spec.name)
     if spec.schema is not None:
         return await _from_schema(home, spec, where, base / spec.schema)
-    if parquet:
-        return await _described(home, spec, where, _inferred(spec, where, parquet))
+    if typed_files:
+        found, said = _inferred(spec, where, typed_files)
+        return await _described(home, spec, where, found, said)
     listed = {name: spec.column(name).type for name in spec.columns}
     untyped = next((name for name, kind in listed.items() if not kind and not spec.column(name).omit), None)
     if untyped is not None:
@@ -121,8 +127,14 @@ _Found = list[tuple[str, str, str]]
 """(name, name in the files, SQL type) of all columns in order, those that are left out too."""
 
 
-async def _described(home: RawConnection, spec: TableSpec, where: _Where, found: _Found) -> Layout:
-    """Let MariaDB read the types, and add what the catalogue file says."""
+_Said = Mapping[str, Mapping[bytes, bytes]]
+"""What files say of their columns, by name: unit, UCD, description."""
+
+
+async def _described(
+    home: RawConnection, spec: TableSpec, where: _Where, found: _Found, told: _Said = MappingProxyType({})
+) -> Layout:
+    """Let MariaDB read the types, and add what the catalogue file says, else what the files say."""
     kept = [(name, source, kind) for name, source, kind in found if not spec.column(name).omit]
     if not kept:
         raise where.error("it has no column")
@@ -133,8 +145,14 @@ async def _described(home: RawConnection, spec: TableSpec, where: _Where, found:
         raise where.error("a type in 'columns' is more than a type", "columns")
     fields = []
     for (name, source, _), (_, kind) in zip(kept, read, strict=True):
-        said = spec.column(name)
-        column = Column(name=name, sql_type=kind, unit=said.unit, ucd=said.ucd, description=said.description)
+        said, own = spec.column(name), told.get(name, {})
+        column = Column(
+            name=name,
+            sql_type=kind,
+            unit=said.unit or own.get(typed.UNIT, b"").decode(),
+            ucd=said.ucd or own.get(typed.UCD, b"").decode(),
+            description=said.description or own.get(typed.DESCRIPTION, b"").decode(),
+        )
         fields.append(Field(column, source, types.sql_type(kind)))
     return Layout(tuple(fields), tuple(source for _, source, _ in found))
 
@@ -265,26 +283,28 @@ def _closing(blank: str) -> int:
     return len(blank)
 
 
-def _inferred(spec: TableSpec, where: _Where, paths: list[Path]) -> _Found:
-    """Return the columns of Parquet files as SQL types."""
+def _inferred(spec: TableSpec, where: _Where, paths: list[Path]) -> tuple[_Found, _Said]:
+    """Return the columns of typed files as SQL types, and what the first file says of them."""
     try:
-        schema = pyarrow.parquet.read_schema(paths[0])
-    except (pa.ArrowInvalid, OSError) as error:
+        with typed.opened(spec, paths[0]) as file:
+            schema = file.schema
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"{paths[0]}: {error}") from error
     by_source = {spec.column(name).source: name for name in spec.columns if spec.column(name).source}
     for name in spec.columns:
         source = spec.column(name).source or name
         if source not in schema.names:
             raise where.error(f"columns.{name}: {paths[0]} has no column '{source}'", "columns", name)
-    out = []
+    out, said = [], {}
     for entry in schema:
         name = by_source.get(entry.name, entry.name)
-        said = spec.column(name)
-        if said.omit:
+        asked = spec.column(name)
+        said[name] = entry.metadata or {}
+        if asked.omit:
             out.append((name, entry.name, ""))
             continue
-        longest = _longest(paths, entry.name) if said.type is None and types.is_text(entry.type) else 0
-        kind = said.type or types.inferred(entry.type, longest)
+        longest = _longest(spec, paths, entry.name) if asked.type is None and types.is_text(entry.type) else 0
+        kind = asked.type or types.inferred(entry.type, longest)
         if kind is None:
             raise where.error(
                 f"{paths[0]}: column '{entry.name}' of type {entry.type} has no SQL type; "
@@ -292,19 +312,22 @@ def _inferred(spec: TableSpec, where: _Where, paths: list[Path]) -> _Found:
                 "columns",
             )
         out.append((name, entry.name, kind))
-    return out
+    return out, said
 
 
-def _longest(paths: list[Path], column: str) -> int:
-    """Return the characters of the longest text in a column of Parquet files."""
+def _longest(spec: TableSpec, paths: list[Path], column: str) -> int:
+    """Return the characters of the longest text in a column of typed files."""
     longest = 1
     for path in paths:
         try:
-            for batch in pyarrow.parquet.ParquetFile(path).iter_batches(columns=[column]):
-                values = batch.column(0)
-                if pa.types.is_dictionary(values.type):
-                    values = values.cast(values.type.value_type)
-                longest = max(longest, pc.max(pc.utf8_length(values.cast(pa.large_string()))).as_py() or 0)
-        except (pa.ArrowInvalid, OSError, IndexError) as error:
+            with typed.opened(spec, path) as file:
+                for table in file.batches(_TEXT_ROWS, [column]):
+                    values = table.column(0)
+                    if pa.types.is_dictionary(values.type):
+                        values = values.cast(values.type.value_type)
+                    longest = max(
+                        longest, pc.max(pc.utf8_length(values.cast(pa.large_string()))).as_py() or 0
+                    )
+        except (ValueError, OSError, LookupError, EOFError, zlib.error) as error:
             raise UserError(f"{path}: column '{column}' cannot be read: {error}") from error
     return longest
