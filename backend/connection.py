@@ -18,7 +18,7 @@ from backend.wire import ConnectionLost, Wire
 from shard.errors import ServerError, not_supported
 from shard.wire import rows
 from shard.wire.frames import Parameter
-from shard.wire.packets import Err, Ok, PacketError, packet
+from shard.wire.packets import STATUS_MORE_RESULTS, Err, Ok, PacketError, packet
 from shard.wire.replies import (
     ColumnsEvent,
     EndEvent,
@@ -38,6 +38,8 @@ BLOCK_BYTES = 256 << 10
 KILL_TIMEOUT_S = 5.0
 """Seconds a server has for killing a statement."""
 _PATIENCE_S = 0.002
+_LAST_PREPARED = 0xFFFFFFFF
+"""MariaDB's number for the statement that was prepared last."""
 _FILE_PIECE = 1 << 20
 _SETTINGS = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, SESSION autocommit=1"
 
@@ -95,10 +97,16 @@ class Result:
         How the answer ended, once all of it has been read.
     """
 
-    def __init__(self, connection: RawConnection, scanner: ReplyScanner, prepared: int | None = None) -> None:
+    def __init__(
+        self,
+        connection: RawConnection,
+        scanner: ReplyScanner,
+        prepared: int | None = None,
+        events: deque[Event] | None = None,
+    ) -> None:
         self._connection = connection
         self._scanner = scanner
-        self._events: deque[Event] = deque()
+        self._events: deque[Event] = deque() if events is None else events
         self._prepared = prepared
         self.columns: tuple[bytes, ...] = ()
         self.ok: Ok | None = None
@@ -116,7 +124,7 @@ class Result:
         while True:
             event = await self._next()
             if isinstance(event, OkEvent):
-                if self._scanner.done and not self._events:
+                if not event.ok.status & STATUS_MORE_RESULTS:
                     self.ok = self.end = event.ok
                     self._finish()
                     return self
@@ -200,7 +208,7 @@ class Result:
             if not isinstance(event, OkEvent):
                 self._connection.abort()
                 raise not_supported("a statement with several result sets")
-            if self._scanner.done and not self._events:
+            if not event.ok.status & STATUS_MORE_RESULTS:
                 return event.ok
 
     async def drain(self) -> Ok:
@@ -212,8 +220,58 @@ class Result:
         return self.end
 
 
+class Replies:
+    """Replies of statements that were sent together, in their order; each is read to its end before the next."""
+
+    def __init__(self, connection: RawConnection, scanner: ReplyScanner, binary: bool) -> None:
+        self._connection, self._scanner, self._binary = connection, scanner, binary
+        self._events: deque[Event] = deque()
+
+    async def next(self, parameters: int = 0) -> Result:
+        """Return the next statement's result.
+
+        Parameters
+        ----------
+        parameters : int
+            How many it was given, if it was prepared.
+
+        Raises
+        ------
+        ServerError
+            If the server refused it. Those behind it run nevertheless.
+        PacketError
+            If it wants another number of parameters; the connection is closed.
+        """
+        prepared = None
+        if self._binary:
+            prepared = await self._prepared(parameters)
+        return await Result(self._connection, self._scanner, prepared, self._events).open()
+
+    async def _prepared(self, parameters: int) -> int:
+        first = await self._event()
+        self._connection.finished()
+        if isinstance(first, ErrEvent):
+            if not isinstance(await self._event(), ErrEvent):  # there is nothing to execute
+                raise self._connection.desynchronised("a refused statement was executed")
+            self._connection.finished()
+            raise ServerError(first.err.errno, first.err.sqlstate, first.err.message)
+        if not isinstance(first, PreparedEvent):
+            raise self._connection.desynchronised("no PREPARE reply")
+        if first.columns:
+            await self._event()
+        if first.parameters != parameters:
+            self._connection.abort()
+            raise PacketError(f"{first.parameters} parameters wanted, {parameters} given")
+        return first.statement_id
+
+    async def _event(self) -> Event:
+        while not self._events:
+            self._events.extend(await self._connection.receive(self._scanner))
+        return self._events.popleft()
+
+
 class RawConnection:
-    """One connection; one statement at a time.
+    """One connection; one statement at a time, or several that are sent together.
 
     A statement whose reply was not read to its end leaves the connection `busy`: it can only be closed.
     """
@@ -223,7 +281,7 @@ class RawConnection:
         self._taken = taken
         self._transport = taken.transport
         self.thread_id = taken.thread_id
-        self._busy = False
+        self._unread = 0
         self._closed = False
 
     @staticmethod
@@ -254,26 +312,26 @@ class RawConnection:
     @property
     def busy(self) -> bool:
         """Whether a reply has not been read to its end."""
-        return self._busy
+        return self._unread > 0
 
     def finished(self) -> None:
         """Note that a reply has been read to its end."""
-        self._busy = False
+        self._unread -= 1
 
     def desynchronised(self, reason: str) -> ConnectionLost:
         """Close the connection, whose bytes can no longer be told apart; return the error to raise."""
         self.abort()
         return ConnectionLost(reason)
 
-    def _begin(self, payload: bytes) -> None:
+    def _begin(self, *payloads: bytes) -> None:
         if self.closed:
             raise ConnectionLost(self.wire.lost or "closed")
-        if self._busy:
+        if self._unread:
             raise RuntimeError("the last reply was not read to its end")
         if self.wire.size:  # what nobody asked for: the server says goodbye
             raise self.desynchronised("closed by the server")
-        self._busy = True
-        self._transport.write(packet(payload, 0))
+        self._unread = len(payloads)
+        self._transport.write(b"".join([packet(payload, 0) for payload in payloads]))
 
     async def receive(self, scanner: ReplyScanner) -> list[Event]:
         """Wait for bytes and return what they complete of a reply."""
@@ -286,8 +344,8 @@ class RawConnection:
             raise self.desynchronised("bytes after a reply")
         return events
 
-    def _scanner(self, kind: ReplyKind) -> ReplyScanner:
-        return ReplyScanner(kind, self._taken.deprecate_eof)
+    def _scanner(self, kind: ReplyKind, times: int = 1) -> ReplyScanner:
+        return ReplyScanner(kind, self._taken.deprecate_eof, [kind] * (times - 1))
 
     async def query(self, sql: bytes) -> Result:
         """Run a statement of text protocol and return its result.
@@ -301,6 +359,48 @@ class RawConnection:
         """
         self._begin(bytes((COM_QUERY,)) + sql)
         return await Result(self, self._scanner(ReplyKind.QUERY)).open()
+
+    def ask(self, statements: Sequence[bytes], parameters: Sequence[Parameter] | None = None) -> Replies:
+        """Send several statements at once; the server runs them one after another.
+
+        A statement costs a fifth of one that waits for the reply before it. Each is still a packet of its
+        own, so that no text can be taken for two statements.
+
+        Parameters
+        ----------
+        parameters : sequence of Parameter or None
+            None: text protocol; else every statement is prepared and executed with these: binary rows.
+        """
+        if parameters is None:
+            head = bytes((COM_QUERY,))
+            self._begin(*[head + sql for sql in statements])
+            return Replies(self, self._scanner(ReplyKind.QUERY, len(statements)), binary=False)
+        execute = execute_payload(_LAST_PREPARED, parameters)
+        head = bytes((COM_STMT_PREPARE,))
+        self._begin(*[payload for sql in statements for payload in (head + sql, execute)])
+        kinds = [ReplyKind.PREPARE, ReplyKind.QUERY] * len(statements)
+        scanner = ReplyScanner(kinds[0], self._taken.deprecate_eof, kinds[1:])
+        return Replies(self, scanner, binary=True)
+
+    async def run_all(self, statements: Sequence[str | bytes]) -> None:
+        """Run statements without rows, sent at once; if one is refused, those behind it have run nevertheless.
+
+        Raises
+        ------
+        ServerError
+            The first refusal.
+        """
+        if not statements:
+            return
+        replies = self.ask([sql.encode() if isinstance(sql, str) else sql for sql in statements])
+        refused: ServerError | None = None
+        for _ in statements:
+            try:
+                await (await replies.next()).drain()
+            except ServerError as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
 
     async def run(self, sql: str | bytes) -> Ok:
         """Run a statement and forget its rows."""
@@ -323,22 +423,7 @@ class RawConnection:
         PacketError
             If the statement wants another number of parameters.
         """
-        self._begin(bytes((COM_STMT_PREPARE,)) + sql)
-        scanner = self._scanner(ReplyKind.PREPARE)
-        events: list[Event] = []
-        while not scanner.done:
-            events += await self.receive(scanner)
-        self.finished()
-        first = events[0]
-        if isinstance(first, ErrEvent):
-            raise ServerError(first.err.errno, first.err.sqlstate, first.err.message)
-        if not isinstance(first, PreparedEvent):
-            raise self.desynchronised("no PREPARE reply")
-        if first.parameters != len(parameters):
-            self.close_statement(first.statement_id)
-            raise PacketError(f"{first.parameters} parameters wanted, {len(parameters)} given")
-        self._begin(execute_payload(first.statement_id, parameters))
-        return await Result(self, self._scanner(ReplyKind.QUERY), first.statement_id).open()
+        return await self.ask([sql], parameters).next(len(parameters))
 
     def close_statement(self, statement_id: int) -> None:
         """Send COM_STMT_CLOSE, which has no reply."""
@@ -397,11 +482,18 @@ class RawConnection:
         TimeoutError
             If it does not answer in time.
         """
+        await self._kill(address, "QUERY")
+
+    async def kill(self, address: Address) -> None:
+        """End all that was sent, and the session, from a second connection; errors as of `kill_query`."""
+        await self._kill(address, "CONNECTION")
+
+    async def _kill(self, address: Address, what: str) -> None:
         async with asyncio.timeout(KILL_TIMEOUT_S):
             other = await RawConnection.open(address)
             try:
                 with contextlib.suppress(ServerError):
-                    await other.run(f"KILL QUERY {self.thread_id}")
+                    await other.run(f"KILL {what} {self.thread_id}")
             finally:
                 await other.close()
 
@@ -421,7 +513,7 @@ class RawConnection:
 
     async def close(self) -> None:
         """Say goodbye and close."""
-        if not self.closed and not self._busy:
+        if not self.closed and not self._unread:
             self._transport.write(packet(bytes((COM_QUIT,)), 0))
             self._transport.close()
         else:

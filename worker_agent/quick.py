@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 
 from shard.wire import frames
-from worker_agent.runner import MOST_NOTES, Floor, ask, kill, notes_of, refusal
+from worker_agent.batch import ask, notes_of
+from worker_agent.runner import MOST_NOTES, Floor, kill, refusal
 
 QUICK_BYTES = 256 << 10
 """Bytes of rows past which a job is no quick one."""
@@ -28,16 +29,16 @@ async def quick(floor: Floor, job: frames.Job) -> list[Frame] | None:
     if len(job.chunks) != 1 or not job.interactive or job.setup or job.teardown:
         return None
     number = floor.number()
-    started: list[int] = []
+    started: list[tuple[int, ...]] = []
     floor.enter(number, job.chunks, job.interactive, started.append)
     try:
         if not started:  # no slot is free: the job waits in the ordinary way
             floor.leave(number)
             return None
-        return await _run(floor, job, started[0])
+        return await _run(floor, job, job.chunks[0])
     finally:
         if started:
-            floor.chunk_done(number)
+            floor.batch_done(number)
         floor.forget(number)
 
 
@@ -64,7 +65,7 @@ async def _run(floor: Floor, job: frames.Job, chunk: int) -> list[Frame] | None:
             raise
         await floor.warm.give(connection, job)
     except Exception as error:
-        raise refusal(error) from error
+        raise refusal(error, chunk) from error
     out.append((frames.BatchEnd(0, (chunk,), rows, size, warnings, notes), b""))
     out.append((frames.JobEnd(), b""))
     return out

@@ -1,40 +1,38 @@
 """Runs one job: its chunks in parallel under the scheduler, rows out as raw blocks.
 
-Every chunk fills its spool. A chunk that has ended is sent before one that still runs, so that a slow
-chunk holds nobody up; of those that run, the one that was begun first streams. A job whose rows nobody
-takes begins no further chunk once its spools hold `job_bytes`. Every MariaDB connection of a job gets its
-settings once.
+Chunks that take little time are run several at once: a batch's statements are sent together. Every batch
+fills its spool. A batch that has ended is sent before one that still runs, so that a slow chunk holds
+nobody up; of those that run, the one that was begun first streams. A job whose rows nobody takes begins no
+further batch once its spools hold `job_bytes`. Every MariaDB connection of a job gets its settings once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import struct
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-
-import msgspec
+import time
+from collections.abc import Awaitable, Callable, Sequence
 
 from backend.address import Address
-from backend.connection import ConnectionLost, RawConnection, Result, RowBlock
+from backend.connection import ConnectionLost, RawConnection
 from backend.pool import Pool
 from backend.tasks import to_the_end
 from shard.errors import ServerError
 from shard.wire import frames
-from shard.wire.immediate import immediate
 from shard.wire.packets import PacketError
-from shard.wire.recode import Recoder
+from worker_agent.batch import Batch, together
 from worker_agent.scheduler import Scheduler, Start
 from worker_agent.spool import Spool, SpoolFull, SpoolSpace
 from worker_agent.warm import WarmPool
 
-_FIXED = 13
-"""Bytes at the end of a column definition whose places are fixed, their number included."""
-_TAIL = struct.Struct("<HIBHB")
-_UNSIGNED = 32
 MOST_NOTES = 64
 """Warnings a job reports by text; the others are counted."""
+BATCH_S = 0.02
+"""Seconds that a batch of several chunks should take."""
+BATCH_BYTES = 1 << 20
+"""Bytes of a batch's statements."""
+MOST_CHUNKS = 200
+"""Chunks of a batch; more of them together take no less time."""
 
 ELSEWHERE = frozenset(
     {1016, 1017, 1021, 1026, 1030, 1033, 1034, 1035, 1040, 1053, 1146, 1194, 1195, 1927, 1932}
@@ -61,7 +59,7 @@ class Floor:
     def __init__(self, scheduler: Scheduler, pool: Pool, space: SpoolSpace, job_bytes: int) -> None:
         self.scheduler, self.pool, self.space, self.job_bytes = scheduler, pool, space, job_bytes
         self.warm = WarmPool(pool)
-        self._jobs: dict[int, Callable[[int], None]] = {}
+        self._jobs: dict[int, Callable[[tuple[int, ...]], None]] = {}
         self._next = 0
 
     def number(self) -> int:
@@ -69,16 +67,18 @@ class Floor:
         self._next += 1
         return self._next
 
-    def enter(self, number: int, chunks: list[int], interactive: bool, start: Callable[[int], None]) -> None:
-        """Queue a job's chunks; `start` is called for each when its turn comes."""
+    def enter(
+        self, number: int, chunks: Sequence[int], interactive: bool, start: Callable[[tuple[int, ...]], None]
+    ) -> None:
+        """Queue a job's chunks; `start` is called with each batch of them when its turn comes."""
         self._jobs[number] = start
         self._begin(self.scheduler.submit(number, chunks, interactive))
 
     def _begin(self, starts: list[Start]) -> None:
         for start in starts:
-            self._jobs[start.job](start.chunk)
+            self._jobs[start.job](start.chunks)
 
-    def chunk_done(self, number: int) -> None:
+    def batch_done(self, number: int) -> None:
         """Give a slot back."""
         self._begin(self.scheduler.finished(number))
 
@@ -97,14 +97,16 @@ class JobRun:
 
     def __init__(self, floor: Floor, job: frames.Job, send: Send) -> None:
         self._floor, self._job, self._send = floor, job, send
-        self._tasks: dict[asyncio.Task[None], int] = {}
-        self._spools: dict[int, tuple[int, Spool]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._spools: dict[int, tuple[tuple[int, ...], Spool]] = {}
+        self._left = len(job.chunks)
+        self._width = 1
         self._changed = asyncio.Event()
         self._idle: list[RawConnection] = []
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._columns: tuple[frames.ColumnType, ...] | None = None
         self._told = False
-        self._number = self._batches = self._rows = self._noted = self._spooled = 0
+        self._number = self._batches = self._rows = self._noted = self._spooled = self._found = 0
         self._paused: list[int] = []
         self._within: int | None = None  # the batch of which a row has been sent in part
         self.chunks_done = self.bytes_sent = 0
@@ -142,22 +144,23 @@ class JobRun:
         if self._failure.done() and not self._failure.cancelled():
             self._failure.exception()
 
-    def _start(self, chunk: int) -> None:
+    def _start(self, chunks: tuple[int, ...]) -> None:
         spool = Spool(self._floor.space, self._changed.set)
-        self._spools[self._batches] = chunk, spool
+        self._spools[self._batches] = chunks, spool
         self._batches += 1
-        task = asyncio.ensure_future(self._chunk(chunk, spool))
-        self._tasks[task] = chunk
+        self._left -= len(chunks)
+        task = asyncio.ensure_future(self._batch(chunks, spool))
+        self._tasks.add(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
+        self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None and not self._failure.done():
             self._failure.set_exception(task.exception() or RuntimeError())
-        self._floor.chunk_done(self._number)
+        self._floor.batch_done(self._number)
 
     async def _send_all(self) -> None:
-        for _ in self._job.chunks:
+        while self.chunks_done < len(self._job.chunks):
             while not await self._send_batch():
                 self._changed.clear()
                 await self._changed.wait()
@@ -170,16 +173,16 @@ class JobRun:
         return self._job.row_limit is not None and self._rows >= self._job.row_limit
 
     async def _send_batch(self) -> bool:
-        """Send what can be sent; return True once a chunk is complete or the job has rows enough."""
+        """Send what can be sent; return True once a batch is complete or the job has rows enough."""
         while (batch := self._sendable()) is not None:
-            chunk, spool = self._spools[batch]
+            chunks, spool = self._spools[batch]
             if spool.empty:  # and ended
                 await self._send_columns()
-                end = frames.BatchEnd(batch, (chunk,), spool.rows, spool.size, spool.warnings, spool.notes)
+                end = frames.BatchEnd(batch, chunks, spool.rows, spool.size, spool.warnings, spool.notes)
                 await self._send(end, b"")
                 del self._spools[batch]
                 spool.close()
-                self.chunks_done += 1
+                self.chunks_done += len(chunks)
                 return True
             await self._send_columns()
             block = await spool.get()
@@ -191,6 +194,12 @@ class JobRun:
             if self._limited():
                 return True
         return False
+
+    def _note_found(self, rows: int) -> None:
+        """Begin no further batch once there are as many rows as are wanted, though they wait to be sent."""
+        self._found += rows
+        if self._job.row_limit is not None and self._found >= self._job.row_limit:
+            self._floor.leave(self._number)
 
     def _note_spooled(self, size: int) -> None:
         """Count what the spools hold; past the limit, begin no chunk until half of it has been taken."""
@@ -223,48 +232,41 @@ class JobRun:
             columns, self._columns = self._columns, None
             await self._send(frames.Columns(columns), b"")
 
-    async def _chunk(self, chunk: int, spool: Spool) -> None:
-        job = self._job
+    async def _batch(self, chunks: tuple[int, ...], spool: Spool) -> None:
+        started = time.monotonic()
+        batch = Batch(self._job, chunks, MOST_NOTES - self._noted)
         try:
             connection = await self._connection()
             try:
-                for template in job.setup:
-                    await self._statement(connection, template, chunk)
-                await self._main(connection, chunk, spool)
-                for template in job.teardown:
-                    await self._statement(connection, template, chunk)
-            except asyncio.CancelledError:
-                await kill(connection, self._floor.pool.address)
-                raise
+                async for block in batch.run(connection):
+                    self._tell(batch)
+                    await spool.put(block)
+                    self._note_spooled(len(block.data))
+                    self._note_found(block.rows)
             except BaseException:
-                connection.abort()
+                await kill(connection, self._floor.pool.address)
                 raise
             self._idle.append(connection)
         except Exception as error:
-            raise refusal(error) from error
+            raise refusal(error, batch.chunk) from error
+        self._tell(batch)
+        self._noted += len(batch.notes)
+        if together(self._job):
+            self._widen(len(chunks), time.monotonic() - started)
+        spool.end(batch.warnings, batch.notes)
 
-    async def _main(self, connection: RawConnection, chunk: int, spool: Spool) -> None:
-        asked = await ask(connection, self._job, chunk)
+    def _tell(self, batch: Batch) -> None:
+        """Let the proxy know the types of the rows before any of them."""
         if not self._told:
-            self._told = True
-            self._columns = asked.types
-        async for block in asked.result.blocks(pieces=asked.recoder is None):
-            data = asked.recoded(block)
-            await spool.put(data)
-            self._note_spooled(len(data.data))
-        warnings, notes = await notes_of(connection, asked.result, MOST_NOTES - self._noted)
-        self._noted += len(notes)
-        spool.end(warnings, notes)
+            self._told, self._columns = True, batch.types
 
-    async def _statement(self, connection: RawConnection, template: frames.Template, chunk: int) -> None:
-        sql = template.fill(chunk)
-        if template.parameters:
-            result = await connection.execute(
-                sql, [self._job.parameters[index] for index in template.parameters]
-            )
-            await result.drain()
-        else:
-            await connection.run(sql)
+    def _widen(self, done: int, seconds: float) -> None:
+        """Choose how many chunks the next batch has, now that one has shown what a chunk takes."""
+        best = int(BATCH_S * done / max(seconds, 1e-6))
+        share = self._left // (2 * self._floor.scheduler.slots)
+        length = BATCH_BYTES // max(1, sum(map(len, self._job.main.segments)))
+        self._width = max(1, min(best, 4 * self._width, MOST_CHUNKS, share, length))
+        self._floor.scheduler.widen(self._number, self._width)
 
     async def _connection(self) -> RawConnection:
         if self._idle:
@@ -276,77 +278,26 @@ class JobRun:
             await self._floor.warm.give(self._idle.pop(), self._job)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A chunk's answer before its rows: their types, and what gives them those the proxy wants."""
-
-    result: Result
-    types: tuple[frames.ColumnType, ...]
-    recoder: Recoder | None
-
-    def recoded(self, block: RowBlock) -> RowBlock:
-        """Return a block in the types that the proxy wants."""
-        return block if self.recoder is None else RowBlock(self.recoder.rows(block.data), block.rows)
-
-
-async def ask(connection: RawConnection, job: frames.Job, chunk: int) -> Asked:
-    """Run a job's main statement for a chunk."""
-    sql = job.main.fill(chunk)
-    picked = [job.parameters[index] for index in job.main.parameters]
-    if job.binary:
-        result = await connection.execute(sql, picked)
-    else:
-        result = await connection.query(immediate(sql, picked, job.charset) if picked else sql)
-    types = tuple(_column_type(payload) for payload in result.columns)
-    recoder = None
-    if job.binary and job.wanted:
-        recoder = Recoder([(column.type, column.unsigned) for column in types], job.wanted)
-        types = tuple(
-            msgspec.structs.replace(column, type=kind) for column, kind in zip(types, job.wanted, strict=True)
-        )
-    return Asked(result, types, recoder if recoder is not None and recoder.needed else None)
-
-
-async def notes_of(
-    connection: RawConnection, result: Result, most: int
-) -> tuple[int, tuple[frames.Note, ...]]:
-    """Return how many conditions a statement ended with, and the first of them."""
-    warnings = result.end.warnings if result.end is not None else 0
-    if not warnings or most <= 0:
-        return warnings, ()
-    found = await connection.fetch(f"SHOW WARNINGS LIMIT {most}")
-    texts = [[(value or b"").decode("utf-8", "replace") for value in row] for row in found]
-    return warnings, tuple(frames.Note(level, int(code), message) for level, code, message in texts)
-
-
 async def kill(connection: RawConnection, address: Address) -> None:
-    """Stop the statement that runs on a connection, and the connection."""
+    """End a connection, and what it has been asked to run."""
     try:
-        if connection.busy:
+        if connection.busy and not connection.closed:
             with contextlib.suppress(ServerError, ConnectionLost, OSError, TimeoutError):
-                await to_the_end(connection.kill_query(address))
+                await to_the_end(connection.kill(address))
     finally:
         connection.abort()
 
 
-def refusal(error: Exception) -> Exception:
-    """Return what to tell the proxy of an error; what is none of a query's stays as it is."""
+def refusal(error: Exception, chunk: int) -> Exception:
+    """Return what to tell the proxy of an error in a chunk; what is none of a query's stays as it is."""
     if isinstance(error, ServerError):
         retry = error.errno in ELSEWHERE
-        return JobFailed(frames.Failed(error.errno, error.sqlstate, error.message, retry))
+        return JobFailed(frames.Failed(error.errno, error.sqlstate, error.message, retry, chunk))
     if isinstance(error, ConnectionLost):
         text = "the worker's MariaDB server cannot be reached"
-        return JobFailed(frames.Failed(2013, "HY000", text, retry=True))
+        return JobFailed(frames.Failed(2013, "HY000", text, True, chunk))
     if isinstance(error, SpoolFull):
-        return JobFailed(frames.Failed(1104, "42000", str(error)))
+        return JobFailed(frames.Failed(1104, "42000", str(error), chunk=chunk))
     if isinstance(error, PacketError):
-        return JobFailed(frames.Failed(1835, "HY000", str(error)))
+        return JobFailed(frames.Failed(1835, "HY000", str(error), chunk=chunk))
     return error
-
-
-def _column_type(payload: bytes) -> frames.ColumnType:
-    """Read what is at a fixed place from a column definition's end; names and table are of no interest."""
-    if len(payload) < _FIXED or payload[-_FIXED] != _FIXED - 1:
-        raise PacketError("malformed column definition")
-    charset, _, kind, flags, decimals = _TAIL.unpack_from(payload, len(payload) - _FIXED + 1)
-    return frames.ColumnType(kind, bool(flags & _UNSIGNED), decimals, charset)

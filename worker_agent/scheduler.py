@@ -1,22 +1,26 @@
 """Which chunk queries run now: a pure core, events in, instructions out.
 
 Interactive jobs take slots first and have some of their own; while a scan waits or runs they leave it one
-slot, so that a stream of them cannot hold it up for ever. Scans wait by chunk number: when a chunk is begun, every waiting scan of that chunk is started next to it, so that its pages are read once.
+slot, so that a stream of them cannot hold it up for ever. Scans wait by chunk number: when a chunk is begun,
+every waiting scan of that chunk is started next to it, so that its pages are read once. A job whose chunks
+are small takes several at a time.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 
 class Start(msgspec.Struct, frozen=True):
-    """Start this chunk of this job now."""
+    """Start these chunks of this job now; they take one slot together."""
 
     job: int
-    chunk: int
+    chunks: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -26,32 +30,47 @@ class Scheduler:
     Parameters
     ----------
     slots : int
-        Chunk queries of scans that run at once.
+        Starts of scans that run at once.
     interactive_slots : int
         Further slots that only interactive jobs may take.
     """
 
     slots: int
     interactive_slots: int
-    _quick: deque[Start] = field(default_factory=deque)
+    _quick: deque[int] = field(default_factory=deque)
     _scans: dict[int, deque[int]] = field(default_factory=dict)
-    _head: int = -1
+    _order: list[int] = field(default_factory=list)
+    """Chunks that scans wait for, ascending; some are gone by now."""
+    _at: int = 0
+    """Where in the order the scans are."""
+    _mine: dict[int, list[int]] = field(default_factory=dict)
+    """Waiting chunks by job; those of scans ascend."""
+    _width: dict[int, int] = field(default_factory=dict)
     _running_quick: int = 0
     _running_scans: int = 0
     _lane: dict[int, bool] = field(default_factory=dict)
 
-    def submit(self, job: int, chunks: list[int], interactive: bool) -> list[Start]:
-        """Add a job; return what to start."""
+    def submit(self, job: int, chunks: Sequence[int], interactive: bool) -> list[Start]:
+        """Add a job, or chunks that were removed from it; return what to start."""
         self._lane[job] = interactive
         if interactive:
-            self._quick.extend(Start(job, chunk) for chunk in chunks)
-        else:
-            for chunk in chunks:
-                self._scans.setdefault(chunk, deque()).append(job)
+            if chunks:
+                self._mine[job] = [*self._mine.get(job, ()), *chunks]
+                self._quick.append(job)
+            return self._fill()
+        self._mine[job] = sorted([*self._mine.get(job, ()), *chunks])
+        for chunk in chunks:
+            self._scans.setdefault(chunk, deque()).append(job)
+        self._sort(self._order[self._at] if self._at < len(self._order) else -1)
         return self._fill()
 
+    def widen(self, job: int, width: int) -> None:
+        """Let a job take so many chunks at a time."""
+        if job in self._lane:
+            self._width[job] = width
+
     def finished(self, job: int) -> list[Start]:
-        """Note that one chunk of a job has ended; return what to start."""
+        """Note that one start of a job has ended; return what to start."""
         if self._lane[job]:
             self._running_quick -= 1
         else:
@@ -60,45 +79,76 @@ class Scheduler:
 
     def remove(self, job: int) -> list[int]:
         """Forget the waiting chunks of a job and return them (its running ones still call `finished`)."""
-        out = [start.chunk for start in self._quick if start.job == job]
-        self._quick = deque(start for start in self._quick if start.job != job)
-        for chunk in list(self._scans):
-            left = deque(other for other in self._scans[chunk] if other != job)
-            out += [chunk] * (len(self._scans[chunk]) - len(left))
-            if left:
-                self._scans[chunk] = left
-            else:
-                del self._scans[chunk]
-        return out
+        waiting = self._mine.pop(job, [])
+        if self._lane.get(job):
+            self._quick = deque(other for other in self._quick if other != job)
+        else:
+            for chunk in waiting:
+                self._take(job, chunk)
+        return waiting
 
     def forget(self, job: int) -> None:
         """Forget a job of which nothing runs any more."""
         self._lane.pop(job, None)
+        self._width.pop(job, None)
+        self._mine.pop(job, None)
 
     @property
     def running(self) -> int:
-        """Chunk queries that run now."""
+        """Starts that run now."""
         return self._running_quick + self._running_scans
 
     @property
     def queued(self) -> int:
         """Chunk queries that wait."""
-        return len(self._quick) + sum(map(len, self._scans.values()))
+        return sum(map(len, self._mine.values()))
 
     def _fill(self) -> list[Start]:
         out: list[Start] = []
         total = self.slots + self.interactive_slots
         for_scans = 1 if total > 1 and (self._scans or self._running_scans) else 0
         while self._quick and self.running < total and self._running_quick < total - for_scans:
-            out.append(self._quick.popleft())
+            out.append(self._quick_start())
             self._running_quick += 1
         while self._scans and self._running_scans < self.slots and self.running < total:
-            if self._head not in self._scans:
-                later = [chunk for chunk in self._scans if chunk > self._head]
-                self._head = min(later) if later else min(self._scans)
-            waiting = self._scans[self._head]
-            out.append(Start(waiting.popleft(), self._head))
-            if not waiting:
-                del self._scans[self._head]
+            out.append(self._scan_start())
             self._running_scans += 1
         return out
+
+    def _quick_start(self) -> Start:
+        job = self._quick[0]
+        mine, width = self._mine[job], self._width.get(job, 1)
+        chunks, self._mine[job] = tuple(mine[:width]), mine[width:]
+        if not self._mine[job]:
+            self._quick.popleft()
+        return Start(job, chunks)
+
+    def _scan_start(self) -> Start:
+        head = self._head()
+        job = self._scans[head][0]
+        mine = self._mine[job]
+        begin = bisect_left(mine, head)
+        chunks = tuple(mine[begin : begin + self._width.get(job, 1)])
+        del mine[begin : begin + len(chunks)]
+        for chunk in chunks:
+            self._take(job, chunk)
+        return Start(job, chunks)
+
+    def _take(self, job: int, chunk: int) -> None:
+        waiting = self._scans[chunk]
+        waiting.remove(job)
+        if not waiting:
+            del self._scans[chunk]
+
+    def _head(self) -> int:
+        """Return the chunk that is next: the one that others have just begun, or the first behind it."""
+        while True:
+            while self._at < len(self._order):
+                if self._order[self._at] in self._scans:
+                    return self._order[self._at]
+                self._at += 1
+            self._sort(-1)
+
+    def _sort(self, head: int) -> None:
+        self._order = sorted(self._scans)
+        self._at = bisect_left(self._order, head)

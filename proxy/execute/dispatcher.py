@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ from shard.errors import FRAGMENT_FAILED, INTERNAL, WORKER_DOWN, WORKER_LOST, Se
 from shard.wire import frames, rows
 from shard.wire.packets import same_encoding
 
+log = logging.getLogger("skyshard.query")
 _CHUNK_NAME = re.compile(rb"`((?:[^`]|``)+)_\Z")
 _GONE = frozenset({1040, 1053, 1317, 1927, 2006, 2013})
 """What a worker says when its server is gone; other errors that another replica may not have are about tables."""
@@ -259,6 +261,10 @@ class RowStream:
 
     def _failure(self, failed: frames.Failed, worker: int) -> SkyError:
         text = self._scrubbed(failed.message)
+        log.info(
+            "query %s: worker %s, chunk %s: error %s",
+            self._work.query_id, self._name(worker), failed.chunk, failed.errno,
+        )  # fmt: skip
         if failed.errno in (2013, 1429):
             return SkyError(FRAGMENT_FAILED, worker=self._name(worker), message=text)
         return ServerError(failed.errno, failed.sqlstate, text)

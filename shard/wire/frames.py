@@ -194,13 +194,15 @@ class JobEnd(msgspec.Struct, frozen=True, tag="job_end"):
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """The job (or load or admin request) failed. `errno` and `sqlstate` are MariaDB's if it was the cause.
 
-    `retry` says that another replica may succeed (table missing, server gone).
+    `retry` says that another replica may succeed (table missing, server gone); `chunk` is the one in which it
+    happened, if it was one.
     """
 
     errno: int
     sqlstate: str
     message: str
     retry: bool = False
+    chunk: int | None = None
 
 
 class Alive(msgspec.Struct, frozen=True, tag="alive"):

@@ -1,12 +1,15 @@
-"""One command's reply as events: bytes in, values out, no socket.
+"""Replies as events: bytes in, values out, no socket.
 
 The same scanner serves agents and service connections (which want rows) and sessions (which want
 to know where a relayed reply ends). Replies: OK, ERR, LOCAL INFILE request, result sets (with both
-EOF styles), several results, COM_STMT_PREPARE's, COM_FIELD_LIST's and COM_STATISTICS's.
+EOF styles), several results, COM_STMT_PREPARE's, COM_FIELD_LIST's and COM_STATISTICS's. Commands that were
+sent together have their replies read by one scanner.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -101,25 +104,37 @@ PROGRESS = b"\xff\xff"
 """The error number that makes an ERR packet a progress report."""
 
 
+_FIRST = {ReplyKind.FIELD_LIST: "fields", ReplyKind.FETCH: "rows"}
+"""States in which replies begin, other than ``head``."""
+
+
 class ReplyScanner:
-    """Finds the parts of one command's reply.
+    """Finds the parts of one command's reply, or of the replies of several that were sent together.
+
+    Parameters
+    ----------
+    kind : ReplyKind
+        What kind of reply it is.
+    then : iterable of ReplyKind
+        What kinds of replies follow it.
 
     Attributes
     ----------
     done : bool
-        The reply has ended; later bytes are not this reply's.
+        The last reply has ended; later bytes are not its own.
     consumed : int
-        Bytes of the last `feed` that belong to this reply.
+        Bytes of the last `feed` that belong to the replies.
     """
 
-    def __init__(self, kind: ReplyKind, deprecate_eof: bool) -> None:
+    def __init__(self, kind: ReplyKind, deprecate_eof: bool, then: Iterable[ReplyKind] = ()) -> None:
         self.kind = kind
+        self._then = deque(then)
         self.deprecate_eof = deprecate_eof
         self.done = False
         self.consumed = 0
         self._buffer = bytearray()
         self._at = 0
-        self._state = {ReplyKind.FIELD_LIST: "fields", ReplyKind.FETCH: "rows"}.get(kind, "head")
+        self._state = _FIRST.get(kind, "head")
         self._continued = False
         self._held: list[bytes] = []
         self._definitions: list[bytes] = []
@@ -154,6 +169,14 @@ class ReplyScanner:
             self._step(payload, events)
         self.consumed = self._at - kept if self.done else len(data)
         return events
+
+    def _ended(self) -> None:
+        """Go on to the next reply, if one follows."""
+        if not self._then:
+            self.done = True
+            return
+        self.kind = self._then.popleft()
+        self._state = _FIRST.get(self.kind, "head")
 
     def _payload(self) -> bytes | None:
         while True:
@@ -200,14 +223,15 @@ class ReplyScanner:
         more = bool(ok.status & STATUS_MORE_RESULTS) and self.kind is ReplyKind.QUERY
         events.append(EndEvent(ok, more))
         self._state = "head"
-        self.done = not more
+        if not more:
+            self._ended()
 
     def _error(self, payload: bytes, events: list[Event]) -> None:
         if payload[1:3] == PROGRESS:
             events.append(ProgressEvent())
             return
         events.append(ErrEvent(Err.decode(payload)))
-        self.done = True
+        self._ended()
 
     def _step(self, payload: bytes, events: list[Event]) -> None:
         if not payload and self.kind is not ReplyKind.STATISTICS:
@@ -228,7 +252,7 @@ class ReplyScanner:
     def _head(self, payload: bytes, events: list[Event]) -> None:
         if self.kind is ReplyKind.STATISTICS:
             events.append(OkEvent(Ok(info=payload)))
-            self.done = True
+            self._ended()
             return
         first = payload[0]
         if first == 0xFF:
@@ -238,7 +262,8 @@ class ReplyScanner:
         elif first == 0x00:
             ok = Ok.decode(payload)
             events.append(OkEvent(ok))
-            self.done = self.kind is not ReplyKind.QUERY or not ok.status & STATUS_MORE_RESULTS
+            if self.kind is not ReplyKind.QUERY or not ok.status & STATUS_MORE_RESULTS:
+                self._ended()
         elif self.kind is ReplyKind.SIMPLE:
             if first != 0xFE:
                 raise PacketError("neither OK nor ERR")
@@ -272,7 +297,7 @@ class ReplyScanner:
         self._state = "rows"
         if eof.status & CURSOR_EXISTS:  # rows come by COM_STMT_FETCH
             events.append(EndEvent(Ok(0, 0, eof.status, eof.warnings), more_results=False))
-            self.done = True
+            self._ended()
 
     def _prepared(self, payload: bytes, events: list[Event]) -> None:
         if len(payload) < 12:
@@ -284,7 +309,8 @@ class ReplyScanner:
         self._sections = [count + eof for count in (parameters, columns) if count]
         self._wanted, self._definitions = columns, []
         self._state = "sections"
-        self.done = not self._sections
+        if not self._sections:
+            self._ended()
 
     def _section(self, payload: bytes, events: list[Event]) -> None:
         if len(self._sections) == 1 and len(self._definitions) < self._wanted:
@@ -292,13 +318,14 @@ class ReplyScanner:
         self._sections[0] -= 1
         if self._sections[0] == 0:
             self._sections.pop(0)
-        self.done = not self._sections
-        if self.done and self._wanted:
+        if self._sections:
+            return
+        if self._wanted:
             events.append(ColumnsEvent(tuple(self._definitions)))
+        self._ended()
 
     def _field(self, payload: bytes, events: list[Event]) -> None:
         if payload[0] == 0xFF:
             self._error(payload, events)
         elif payload[0] == 0xFE and len(payload) < 9:
             self._end(payload, events)
-            self.done = True

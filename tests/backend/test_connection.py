@@ -101,12 +101,36 @@ async def test_parameters_keep_their_types(connection):
     (block,) = [block async for block in result.blocks()]
     assert block.data[6:14] == (-5).to_bytes(8, "little", signed=True)
     assert block.data[14:22] == b"\xff" * 8
-    with pytest.raises(PacketError):
-        await connection.execute(b"SELECT ?, ?", given[:1])
     with pytest.raises(ServerError):
         await connection.execute(b"SELECT FROM", ())
     prepared = "SHOW GLOBAL STATUS LIKE 'Prepared_stmt_count'"
     assert await connection.fetch(prepared) == [[b"Prepared_stmt_count", b"0"]]
+    with pytest.raises(PacketError):
+        await connection.execute(b"SELECT ?, ?", given[:1])
+    assert connection.closed  # what was executed had other parameters
+
+
+@pytest.mark.parametrize("parameters", [None, ()])
+async def test_statements_that_are_sent_together(connection, parameters):
+    long = b"SELECT REPEAT('z', 20000000)"
+    replies = connection.ask([b"SELECT 1", b"SELECT a FROM none", b"DO 1", long, b"SELECT 5"], parameters)
+    sizes = []
+    for _ in range(5):
+        assert connection.busy
+        try:
+            result = await replies.next()
+        except ServerError as error:
+            sizes.append(error.errno)
+            continue
+        sizes.append(sum([len(block.data) async for block in result.blocks()]))
+    assert not connection.busy
+    with_header = 20_000_000 + 2 * 4 + 9 + (0 if parameters is None else 2)
+    assert sizes[1:4] == [1146, 0, with_header]
+    assert await connection.fetch("SELECT 1") == [[b"1"]]
+    with pytest.raises(ServerError) as caught:
+        await connection.run_all(["SET @x = 1", "SET @x = y", "SET @x = none()", "SET @z = 3"])
+    assert caught.value.errno == 1054
+    assert await connection.fetch("SELECT @x, @z") == [[b"1", b"3"]]
 
 
 @pytest.mark.parametrize("after", [90, 400, 5_000, 100_000])

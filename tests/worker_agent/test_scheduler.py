@@ -7,29 +7,29 @@ from worker_agent.scheduler import Scheduler, Start
 
 def test_scans_of_one_chunk_run_together():
     scheduler = Scheduler(slots=2, interactive_slots=1)
-    assert scheduler.submit(1, [5, 6], interactive=False) == [Start(1, 5), Start(1, 6)]
+    assert scheduler.submit(1, [5, 6], interactive=False) == [Start(1, (5,)), Start(1, (6,))]
     assert scheduler.submit(2, [6, 5], interactive=False) == []
     assert scheduler.submit(3, [5], interactive=False) == []
-    assert scheduler.finished(1) == [Start(2, 6)]
-    assert scheduler.finished(1) == [Start(2, 5)]
-    assert scheduler.finished(2) == [Start(3, 5)]
+    assert scheduler.finished(1) == [Start(2, (6,))]
+    assert scheduler.finished(1) == [Start(2, (5,))]
+    assert scheduler.finished(2) == [Start(3, (5,))]
 
 
 def test_interactive_jobs_have_slots_of_their_own():
     scheduler = Scheduler(slots=1, interactive_slots=1)
     scheduler.submit(1, [1, 2, 3], interactive=False)
-    assert scheduler.submit(2, [9], interactive=True) == [Start(2, 9)]
+    assert scheduler.submit(2, [9], interactive=True) == [Start(2, (9,))]
 
 
 def test_interactive_jobs_leave_a_waiting_scan_one_slot():
     scheduler = Scheduler(slots=2, interactive_slots=1)
     assert len(scheduler.submit(1, [1, 2, 3, 4], interactive=True)) == 3
     assert scheduler.submit(2, [7, 8], interactive=False) == []
-    assert scheduler.finished(1) == [Start(2, 7)]
-    assert scheduler.finished(1) == [Start(1, 4)]
+    assert scheduler.finished(1) == [Start(2, (7,))]
+    assert scheduler.finished(1) == [Start(1, (4,))]
     assert scheduler.submit(3, [5, 6], interactive=True) == []
-    assert scheduler.finished(2) == [Start(2, 8)]
-    assert scheduler.finished(2) == [Start(3, 5)]
+    assert scheduler.finished(2) == [Start(2, (8,))]
+    assert scheduler.finished(2) == [Start(3, (5,))]
 
 
 def test_removed_jobs_do_not_start():
@@ -42,18 +42,35 @@ def test_removed_jobs_do_not_start():
 
 def test_everything_runs_once_and_never_too_much_at_once():
     rng = random.Random(4)
-    scheduler, waiting, ran = Scheduler(3, 2), [], []
+    scheduler, waiting, ran, wanted = Scheduler(3, 2), [], [], []
     for job in range(40):
         chunks = rng.sample(range(20), rng.randint(1, 8))
         waiting += scheduler.submit(job, chunks, interactive=rng.random() < 0.3)
+        scheduler.widen(job, rng.randint(1, 3))
+        wanted += [(job, chunk) for chunk in chunks]
         assert scheduler.running <= 5
         while waiting and rng.random() < 0.6:
             done = waiting.pop(rng.randrange(len(waiting)))
-            ran.append(done)
+            ran += [(done.job, chunk) for chunk in done.chunks]
             waiting += scheduler.finished(done.job)
     while waiting:
         done = waiting.pop()
-        ran.append(done)
+        ran += [(done.job, chunk) for chunk in done.chunks]
         waiting += scheduler.finished(done.job)
-    assert len(set(ran)) == len(ran)
+    assert sorted(ran) == sorted(wanted)
     assert scheduler.queued == scheduler.running == 0
+
+
+def test_a_wide_job_takes_several_chunks_in_order():
+    scheduler = Scheduler(slots=1, interactive_slots=1)
+    assert scheduler.submit(1, [4, 2, 9, 7], interactive=False) == [Start(1, (2,))]
+    scheduler.widen(1, 2)
+    assert scheduler.submit(2, [2, 3, 4], interactive=False) == []
+    scheduler.widen(2, 9)
+    assert scheduler.finished(1) == [Start(2, (2, 3, 4))]  # others of the chunk first
+    assert scheduler.finished(2) == [Start(1, (4, 7))]
+    assert scheduler.finished(1) == [Start(1, (9,))]
+    assert scheduler.submit(3, [8, 5, 6], interactive=True) == [Start(3, (8,))]
+    scheduler.widen(3, 5)
+    assert scheduler.finished(3) == [Start(3, (5, 6))]
+    assert (scheduler.queued, scheduler.running) == (0, 2)

@@ -1,0 +1,221 @@
+"""Chunks that are run together: their statements are sent at once, their rows come as one.
+
+A small chunk's query takes the server some ten microseconds, and waiting for each reply ten times that. Each
+statement is still a packet of its own: an error is one chunk's, and no text can be taken for two statements.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import msgspec
+
+from backend.connection import BLOCK_BYTES, RawConnection, Result, RowBlock
+from shard.wire import frames
+from shard.wire.immediate import immediate
+from shard.wire.packets import PacketError
+from shard.wire.recode import Recoder
+
+_FIXED = 13
+"""Bytes at the end of a column definition whose places are fixed, their number included."""
+_TAIL = struct.Struct("<HIBHB")
+_UNSIGNED = 32
+
+Types = tuple[frames.ColumnType, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A chunk's answer before its rows: their types, and what gives them those the proxy wants."""
+
+    result: Result
+    types: Types
+    recoder: Recoder | None
+
+    def recoded(self, block: RowBlock) -> RowBlock:
+        """Return a block in the types that the proxy wants."""
+        return block if self.recoder is None else RowBlock(self.recoder.rows(block.data), block.rows)
+
+
+def together(job: frames.Job) -> bool:
+    """Whether several chunks of a job can be run at once: all commands of a batch are of one kind."""
+    return not (job.binary and (job.setup or job.teardown))
+
+
+class Batch:
+    """Some chunks of a job.
+
+    Attributes
+    ----------
+    chunk : int
+        The chunk that is being answered.
+    types : tuple of frames.ColumnType
+        Types of the rows, known before the first of them.
+    warnings : int
+        Conditions that the statements ended with.
+    notes : tuple of frames.Note
+        The first of them.
+    """
+
+    def __init__(self, job: frames.Job, chunks: tuple[int, ...], most_notes: int) -> None:
+        self._job, self._chunks, self._most_notes = job, chunks, most_notes
+        self._known: dict[tuple[bytes, ...], tuple[Types, Recoder | None]] = {}
+        self._warned: list[int] = []
+        self.chunk = chunks[0]
+        self.types: Types = ()
+        self.warnings = 0
+        self.notes: tuple[frames.Note, ...] = ()
+
+    async def run(self, connection: RawConnection) -> AsyncIterator[RowBlock]:
+        """Run the chunks and yield their rows.
+
+        Raises
+        ------
+        ServerError
+            If a statement is refused; `chunk` says whose it is. The connection must then be ended.
+        """
+        if len(self._chunks) > 1:
+            async for block in _gathered(self._together(connection)):
+                yield block
+            for chunk in self._warned:  # the statements that followed have cleared what it had to say
+                if len(self.notes) < self._most_notes:
+                    async for _ in self._alone(connection, chunk):
+                        pass
+        else:
+            async for block in self._alone(connection, self.chunk):
+                yield block
+
+    async def _together(self, connection: RawConnection) -> AsyncIterator[RowBlock]:
+        job = self._job
+        texts = [
+            sql
+            for chunk in self._chunks
+            for sql in (*self._setup(chunk), main_text(job, chunk), *self._teardown(chunk))
+        ]
+        picked = picked_parameters(job)
+        replies = connection.ask(texts, picked if job.binary else None)
+        for chunk in self._chunks:
+            self.chunk = chunk
+            for _ in job.setup:
+                await (await replies.next()).drain()
+            asked = self._asked(await replies.next(len(picked)))
+            async for block in asked.result.blocks(pieces=asked.recoder is None):
+                yield asked.recoded(block)
+            for _ in job.teardown:
+                await (await replies.next()).drain()
+            if asked.result.end is not None and asked.result.end.warnings:
+                self.warnings += asked.result.end.warnings
+                self._warned.append(chunk)
+
+    async def _alone(self, connection: RawConnection, chunk: int) -> AsyncIterator[RowBlock]:
+        """Run one chunk, and read what its conditions say."""
+        job, setup, again = self._job, self._setup(chunk), len(self._chunks) > 1
+        if job.binary:
+            await connection.run_all(setup)
+            result = await connection.execute(main_text(job, chunk), picked_parameters(job))
+        else:
+            replies = connection.ask([*setup, main_text(job, chunk)])
+            for _ in setup:
+                await (await replies.next()).drain()
+            result = await replies.next()
+        asked = self._asked(result)
+        async for block in result.blocks(pieces=asked.recoder is None):
+            yield asked.recoded(block)
+        warnings, notes = await notes_of(connection, result, self._most_notes - len(self.notes))
+        self.warnings += 0 if again else warnings
+        self.notes += notes
+        await connection.run_all(self._teardown(chunk))
+
+    def _setup(self, chunk: int) -> list[bytes]:
+        return [_text(template, self._job, chunk) for template in self._job.setup]
+
+    def _teardown(self, chunk: int) -> list[bytes]:
+        return [_text(template, self._job, chunk) for template in self._job.teardown]
+
+    def _asked(self, result: Result) -> Asked:
+        tails = tuple([payload[-_FIXED:] for payload in result.columns])
+        found = self._known.get(tails)
+        if found is None:
+            asked = typed(result, self._job)
+            found = self._known[tails] = asked.types, asked.recoder
+        self.types = self.types or found[0]
+        return Asked(result, *found)
+
+
+async def _gathered(blocks: AsyncIterator[RowBlock]) -> AsyncIterator[RowBlock]:
+    """Put small blocks together; pieces of a long row stay alone."""
+    held: list[bytes] = []
+    size = count = 0
+    within = False
+    async for block in blocks:
+        alone, within = within or block.more, block.more
+        if held and (alone or size >= BLOCK_BYTES):
+            yield RowBlock(b"".join(held), count)
+            held, size, count = [], 0, 0
+        if alone:
+            yield block
+        else:
+            held.append(block.data)
+            size, count = size + len(block.data), count + block.rows
+    if held:
+        yield RowBlock(b"".join(held), count)
+
+
+def _text(template: frames.Template, job: frames.Job, chunk: int) -> bytes:
+    """Return a statement without rows, its parameters' values included."""
+    sql = template.fill(chunk)
+    if not template.parameters:
+        return sql
+    return immediate(sql, [job.parameters[index] for index in template.parameters], job.charset)
+
+
+def picked_parameters(job: frames.Job) -> list[frames.Parameter]:
+    """Return the parameters of a job's main statement, in its order."""
+    return [job.parameters[index] for index in job.main.parameters]
+
+
+def main_text(job: frames.Job, chunk: int) -> bytes:
+    """Return a job's main statement for a chunk; for text rows, its parameters' values are part of it."""
+    return job.main.fill(chunk) if job.binary else _text(job.main, job, chunk)
+
+
+async def ask(connection: RawConnection, job: frames.Job, chunk: int) -> Asked:
+    """Run a job's main statement for a chunk."""
+    sql = main_text(job, chunk)
+    if job.binary:
+        return typed(await connection.execute(sql, picked_parameters(job)), job)
+    return typed(await connection.query(sql), job)
+
+
+def typed(result: Result, job: frames.Job) -> Asked:
+    """Return an answer with its types and what recodes them."""
+    types = tuple(_column_type(payload) for payload in result.columns)
+    recoder = None
+    if job.binary and job.wanted:
+        recoder = Recoder([(column.type, column.unsigned) for column in types], job.wanted)
+        types = tuple(
+            msgspec.structs.replace(column, type=kind) for column, kind in zip(types, job.wanted, strict=True)
+        )
+    return Asked(result, types, recoder if recoder is not None and recoder.needed else None)
+
+
+async def notes_of(
+    connection: RawConnection, result: Result, most: int
+) -> tuple[int, tuple[frames.Note, ...]]:
+    """Return how many conditions a statement ended with, and the first of them."""
+    warnings = result.end.warnings if result.end is not None else 0
+    if not warnings or most <= 0:
+        return warnings, ()
+    found = await connection.fetch(f"SHOW WARNINGS LIMIT {most}")
+    texts = [[(value or b"").decode("utf-8", "replace") for value in row] for row in found]
+    return warnings, tuple(frames.Note(level, int(code), message) for level, code, message in texts)
+
+
+def _column_type(payload: bytes) -> frames.ColumnType:
+    """Read what is at a fixed place from a column definition's end; names and table are of no interest."""
+    if len(payload) < _FIXED or payload[-_FIXED] != _FIXED - 1:
+        raise PacketError("malformed column definition")
+    charset, _, kind, flags, decimals = _TAIL.unpack_from(payload, len(payload) - _FIXED + 1)
+    return frames.ColumnType(kind, bool(flags & _UNSIGNED), decimals, charset)
