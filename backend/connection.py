@@ -248,23 +248,24 @@ class Replies:
         return await Result(self._connection, self._scanner, prepared, self._events).open()
 
     async def _prepared(self, parameters: int) -> int:
-        first = await self._event()
+        first = await self.event()
         self._connection.finished()
         if isinstance(first, ErrEvent):
-            if not isinstance(await self._event(), ErrEvent):  # there is nothing to execute
+            if not isinstance(await self.event(), ErrEvent):  # there is nothing to execute
                 raise self._connection.desynchronised("a refused statement was executed")
             self._connection.finished()
             raise ServerError(first.err.errno, first.err.sqlstate, first.err.message)
         if not isinstance(first, PreparedEvent):
             raise self._connection.desynchronised("no PREPARE reply")
         if first.columns:
-            await self._event()
+            await self.event()
         if first.parameters != parameters:
             self._connection.abort()
             raise PacketError(f"{first.parameters} parameters wanted, {parameters} given")
         return first.statement_id
 
-    async def _event(self) -> Event:
+    async def event(self) -> Event:
+        """Return the next part of the replies."""
         while not self._events:
             self._events.extend(await self._connection.receive(self._scanner))
         return self._events.popleft()
@@ -282,6 +283,7 @@ class RawConnection:
         self._transport = taken.transport
         self.thread_id = taken.thread_id
         self._unread = 0
+        self._deferred: list[bytes] = []
         self._closed = False
 
     @staticmethod
@@ -357,8 +359,27 @@ class RawConnection:
         ConnectionLost
             If the server goes away.
         """
-        self._begin(bytes((COM_QUERY,)) + sql)
-        return await Result(self, self._scanner(ReplyKind.QUERY)).open()
+        return await (await self._after_deferred(sql)).next()
+
+    def defer(self, sql: str | bytes) -> None:
+        """Send a statement without rows together with the next one; if it is refused, the next one raises.
+
+        The next one has run nevertheless, and the connection must then be closed.
+        """
+        self._deferred.append(sql.encode() if isinstance(sql, str) else sql)
+
+    async def _after_deferred(self, *statements: bytes) -> Replies:
+        """Send statements behind those that were deferred, whose replies are read."""
+        deferred, self._deferred = self._deferred, []
+        replies = self.ask([*deferred, *statements])
+        for _ in deferred:
+            await (await replies.next()).drain()
+        return replies
+
+    async def flush(self) -> None:
+        """Run what is deferred."""
+        if self._deferred:
+            await self._after_deferred()
 
     def ask(self, statements: Sequence[bytes], parameters: Sequence[Parameter] | None = None) -> Replies:
         """Send several statements at once; the server runs them one after another.
@@ -423,6 +444,7 @@ class RawConnection:
         PacketError
             If the statement wants another number of parameters.
         """
+        await self.flush()
         return await self.ask([sql], parameters).next(len(parameters))
 
     def close_statement(self, statement_id: int) -> None:
@@ -443,24 +465,22 @@ class RawConnection:
         ConnectionLost
             If the server goes away.
         """
-        self._begin(bytes((COM_QUERY,)) + sql)
-        scanner = self._scanner(ReplyKind.QUERY)
         last: Event | None = None
         try:
-            while not scanner.done:
-                for event in await self.receive(scanner):
-                    last = event
-                    if isinstance(event, LocalInfile):
-                        await self._send_file(pieces)
+            replies = await self._after_deferred(sql)
+            while not isinstance(last, OkEvent | ErrEvent | ColumnsEvent):
+                last = await replies.event()
+                if isinstance(last, LocalInfile):
+                    await self._send_file(pieces)
         except BaseException:
             self.abort()
             raise
+        if isinstance(last, ColumnsEvent):
+            raise self.desynchronised("a load with rows")
         self.finished()
         if isinstance(last, ErrEvent):
             raise ServerError(last.err.errno, last.err.sqlstate, last.err.message)
-        if isinstance(last, OkEvent):
-            return last.ok
-        raise ValueError("load was given a statement with rows")
+        return last.ok
 
     async def _send_file(self, pieces: AsyncIterator[bytes]) -> None:
         seq = 2

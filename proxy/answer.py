@@ -24,7 +24,7 @@ from proxy.session.session import text_row
 from shard.errors import INTERNAL, SkyError
 from shard.planner import planner
 from shard.planner.envelope import Envelope
-from shard.planner.plan import Sql, Strategy
+from shard.planner.plan import Fragment, Sql, Strategy
 from shard.wire import rows
 from shard.wire.frames import Note
 from shard.wire.packets import ColumnDefinition, PacketError, same_encoding
@@ -103,6 +103,12 @@ class Answerer:
         request.query.chunks_total = len(placement)
         if plan.merge is None:
             return await self._scatter(request, columns, placement)
+        whole = planner.whole(plan) if len(placement) == 1 else None
+        if (
+            whole is not None
+            and (size := await self._one_chunk(request, columns, placement, whole)) is not None
+        ):
+            return size
         return await self._merge(request, columns, placement)
 
     # strategies ----------------------------------------------------------------------------------
@@ -149,6 +155,31 @@ class Answerer:
         await sink.end(warnings)
         return stream.bytes
 
+    async def _one_chunk(
+        self,
+        request: Request,
+        columns: tuple[bytes, ...],
+        placement: Mapping[int, tuple[int, ...]],
+        whole: Fragment,
+    ) -> int | None:
+        """Forward the answer of the one chunk that has all rows; None, and nothing sent, if its types differ."""
+        out, query, sink = request.session.out, request.query, Sink(request)
+        kinds = tuple(ColumnDefinition.decode(payload).type for payload in columns)
+        work = self._filler.work(request, request.plan, placement, (), wanted=kinds, fragment=whole)
+        async with self._filler.dispatcher.run(work) as stream:
+            async for block in stream:
+                if not out.started:
+                    if not _fits(columns, stream, request.binary):
+                        return None
+                    await out.columns(columns, request.status)
+                await sink.rows(block.data, block.rows, block.more)
+        await self._filler.unchanged(request)
+        if not out.started:
+            await out.columns(columns, request.status)
+        query.notes += stream.notes
+        await sink.end(stream.warnings)
+        return stream.bytes
+
     async def _merge(
         self, request: Request, columns: tuple[bytes, ...], placement: Mapping[int, tuple[int, ...]]
     ) -> int:
@@ -161,7 +192,7 @@ class Answerer:
             if not request.binary:
                 statement = planner.merged(request.plan, _decimals(columns))
             await self._send(desk.connection, request, statement, columns, warnings)
-            await desk.connection.run(f"DROP TEMPORARY TABLE {merging.MERGE_NAME}")
+            desk.connection.defer(f"DROP TEMPORARY TABLE {merging.MERGE_NAME}")
         return moved
 
     async def _gather(self, request: Request, columns: tuple[bytes, ...]) -> int:
@@ -172,11 +203,12 @@ class Answerer:
         async with self._lease(request) as desk:
             moved, warnings = await self._filler.parts(desk, request, gather)
             await self._filler.unchanged(request)
-            await desk.connection.run(_JOINS_AT_HOME)
+            desk.connection.defer(_JOINS_AT_HOME)
             await self._send(desk.connection, request, gather.statement, columns, warnings)
-            await desk.connection.run(_JOINS_BEFORE)
+            desk.connection.defer(_JOINS_BEFORE)
             for part in gather.parts:
-                await desk.connection.run(f"DROP TEMPORARY TABLE IF EXISTS {part.target}")
+                drop = f"DROP TEMPORARY TABLE IF EXISTS {part.target}"
+                desk.connection.defer(drop.encode(*request.settings.encoding))
                 if part.schema is None:
                     for shadow in request.shapes():
                         self._shadows.forget(desk.connection, shadow.database, shadow.table.name)
@@ -270,13 +302,16 @@ def _decimals(columns: tuple[bytes, ...]) -> list[int]:
 
 def _same_types(columns: tuple[bytes, ...], stream: RowStream, binary: bool, query_id: int) -> None:
     """Fail the query if workers send other types than the statement has at home."""
-    if stream.columns is None:
+    if not _fits(columns, stream, binary):
+        log.error("query %s: column types at home are not those of a worker, %s", query_id, stream.columns)
         raise SkyError(INTERNAL, query_id=query_id)
+
+
+def _fits(columns: tuple[bytes, ...], stream: RowStream, binary: bool) -> bool:
+    """Whether workers send the types that the statement has at home."""
     wanted = [ColumnDefinition.decode(payload).type for payload in columns]
-    got = [column.type for column in stream.columns]
-    if not _compatible(wanted, got, binary):
-        log.error("query %s: column types %s at home, %s at a worker", query_id, wanted, got)
-        raise SkyError(INTERNAL, query_id=query_id)
+    got = [column.type for column in stream.columns or ()]
+    return stream.columns is not None and _compatible(wanted, got, binary)
 
 
 def _recoder(

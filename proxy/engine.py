@@ -53,7 +53,7 @@ from shard.errors import (
     SkyError,
     not_supported,
 )
-from shard.planner import explain, shape
+from shard.planner import explain, planner, shape
 from shard.planner.envelope import find as find_envelope
 from shard.planner.fence import SyntaxProblem
 from shard.planner.lexer import LexError, Token, TokenKind, tokenize
@@ -503,7 +503,8 @@ class Engine:
         plan, encoding = request.plan, request.settings.encoding
         columns = await self._filler.columns(request, plan.native)
         kinds = tuple(ColumnDefinition.decode(payload).type for payload in columns)
-        job = self._filler.work(request, plan, {}, (), wanted=kinds).job
+        fragment = None if plan.merge is None else planner.whole(plan)
+        job = self._filler.work(request, plan, {}, (), wanted=kinds, fragment=fragment).job
         settings = {name: value for name, value in job.settings.items() if name != "timestamp"}
         return Known(
             database=plan.database,
@@ -514,7 +515,8 @@ class Engine:
             job=msgspec.structs.replace(job, settings=settings, main=frames.Template(())),
             columns=columns,
             kinds=kinds,
-            limit=plan.limit,
+            limit=None if plan.merge is not None else plan.limit,
+            answers_empty=proved.answers_empty,
             chunk_tables=chunk_tables(job),
         )
 

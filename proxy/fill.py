@@ -19,7 +19,7 @@ from shard.catalog.naming import META_DATABASE, SCRATCH_DATABASE, literal, quote
 from shard.errors import CATALOGUE_CHANGED, GATHER_LIMIT, SkyError
 from shard.planner import planner
 from shard.planner.fragment import LENIENT, template
-from shard.planner.plan import Gather, Part, PartialType, Plan, Sql, Strategy
+from shard.planner.plan import Fragment, Gather, Part, PartialType, Plan, Sql, Strategy
 from shard.wire import frames
 from shard.wire.packets import ColumnDefinition
 
@@ -247,17 +247,21 @@ class Filler:
         types: Sequence[PartialType],
         forwarded: bool | None = None,
         wanted: tuple[int, ...] = (),
+        fragment: Fragment | None = None,
     ) -> Work:
         """Return the job for the workers; rows that are not forwarded to the client are text.
 
         Parameters
         ----------
+        fragment : Fragment or None
+            What each chunk is asked, and forwarded; None: what the plan says.
         wanted : tuple of int
             Type bytes that forwarded binary rows must have.
         """
-        fragment = planner.fragment(plan, types)
         if forwarded is None:
-            forwarded = plan.merge is None
+            forwarded = plan.merge is None or fragment is not None
+        if fragment is None:
+            fragment = planner.fragment(plan, types)
         settings, query = request.settings, request.query
         values = {**settings.values, "timestamp": request.now, "sql_select_limit": "DEFAULT"}
         if not forwarded:

@@ -50,7 +50,7 @@ class Quick:
         query.strategy = Strategy.ROUTED.value
         replicas = self._catalogue.replicas(known.database)
         there = [chunk for chunk in chunks if chunk in replicas]
-        if len(there) > 1:
+        if len(there) > 1 or (not there and not known.answers_empty):
             return None
         answer = _Answer()
         if there:

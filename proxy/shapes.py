@@ -45,6 +45,8 @@ class Known:
         Definitions of its columns, and their type bytes.
     limit : int or None
         Most rows.
+    answers_empty : bool
+        Whether it has no rows where no chunk has any.
     chunk_tables : pattern or None
         What chunk tables look like in messages.
     """
@@ -58,6 +60,7 @@ class Known:
     columns: tuple[bytes, ...]
     kinds: tuple[int, ...]
     limit: int | None
+    answers_empty: bool
     chunk_tables: re.Pattern[str] | None
 
 

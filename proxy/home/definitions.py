@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backend.connection import RawConnection
 from backend.pool import Pool
@@ -50,12 +50,24 @@ def shadow_ddl(database: str, table: Table) -> list[str]:
     return statements
 
 
+@dataclass(slots=True)
+class _Session:
+    """What a service connection has been made into: shadows by place, default database, settings."""
+
+    shadows: dict[tuple[str, str], int] = field(default_factory=dict)
+    database: str | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+
+
 class ShadowPool:
-    """Service connections at home on which shadows stand for logical tables."""
+    """Service connections at home on which shadows stand for logical tables.
+
+    They keep their settings; what the next statement needs besides is sent together with it.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._made: OrderedDict[int, dict[tuple[str, str], int]] = OrderedDict()
+        self._sessions: OrderedDict[int, _Session] = OrderedDict()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -83,34 +95,50 @@ class ShadowPool:
             User variables (``@x``) as SQL literals.
         """
         async with self._pool.lease() as connection:
-            made = self._made.setdefault(connection.thread_id, {})
-            while len(self._made) > 256:
-                self._made.popitem(last=False)
+            session = self._sessions.setdefault(connection.thread_id, _Session())
+            while len(self._sessions) > 256:
+                self._sessions.popitem(last=False)
             try:
-                await connection.run(f"SET SESSION sql_mode={FIXED_MODE}, innodb_strict_mode=0")
-                for shadow in shadows:
-                    key = (shadow.database, shadow.table.name)
-                    if made.get(key) != shadow.version:
-                        for statement in shadow_ddl(shadow.database, shadow.table):
-                            await connection.run(statement)
-                        made[key] = shadow.version
-                if database is not None:
-                    await connection.run(f"USE {quote(database)}")
-                if settings:
-                    await connection.run(set_statement(settings))
+                for statement in _preparation(session, shadows, settings, database or META_DATABASE):
+                    connection.defer(statement)
                 if variables:
-                    await connection.run(set_variables(variables))
+                    connection.defer(set_variables(variables))
                 yield connection
-                if database is not None:
-                    await connection.run(f"USE {quote(META_DATABASE)}")
+                await connection.flush()
             except BaseException:
-                self._made.pop(connection.thread_id, None)
+                self._sessions.pop(connection.thread_id, None)
                 await connection.close()
                 raise
 
     def forget(self, connection: RawConnection, database: str, table: str) -> None:
         """Note that a shadow was used up: it is made again when it is next needed."""
-        self._made.get(connection.thread_id, {}).pop((database, table), None)
+        session = self._sessions.get(connection.thread_id)
+        if session is not None:
+            session.shadows.pop((database, table), None)
+
+
+def _preparation(
+    session: _Session, shadows: Sequence[Shadow], settings: Mapping[str, str], database: str
+) -> list[str]:
+    """Return what makes a session as it is wanted, and note that it is so."""
+    out: list[str] = []
+    missing = [s for s in shadows if session.shadows.get((s.database, s.table.name)) != s.version]
+    if missing or session.database != database:
+        out.append(f"SET SESSION sql_mode={FIXED_MODE}, innodb_strict_mode=0, character_set_client=utf8mb4")
+        for name in ("sql_mode", "character_set_client"):
+            session.settings.pop(name, None)
+    for shadow in missing:
+        out += shadow_ddl(shadow.database, shadow.table)
+        session.shadows[shadow.database, shadow.table.name] = shadow.version
+    if session.database != database:
+        out.append(f"USE {quote(database)}")
+        session.database = database
+    wanted = dict.fromkeys(session.settings, "DEFAULT") | dict(settings)
+    changed = {name: value for name, value in wanted.items() if session.settings.get(name) != value}
+    if changed:
+        out.append(set_statement(changed))
+        session.settings = wanted
+    return out
 
 
 def set_variables(variables: Mapping[str, str]) -> str:

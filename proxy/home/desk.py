@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from proxy.home.definitions import Shadow, ShadowPool, set_statement
 from proxy.home.link import HomeLink
-from proxy.merge.merge import PLAINLY, Making, ServiceDesk
+from proxy.merge.merge import PLAIN, PLAINLY, Making, ServiceDesk
 from shard.planner.plan import Sql
 from shard.wire.frames import Parameter
 from shard.wire.immediate import immediate
@@ -64,7 +64,7 @@ class SessionDesk:
         try:
             yield
         finally:
-            kept = {name: self.settings[name] for name in ("sql_mode", "character_set_client")}
+            kept = {name: self.settings[name] for name in PLAIN}
             await self.home.table(set_statement(kept).encode())
 
     async def run(self, sql: Sql) -> None:

@@ -23,6 +23,8 @@ from shard.wire.packets import Ok
 
 PLAINLY = "SET SESSION sql_mode='', character_set_client=utf8mb4"
 """Makes a session read statements of ours, and take rows as they are."""
+PLAIN = ("sql_mode", "character_set_client")
+"""What it changes."""
 ARIA = "Aria TRANSACTIONAL=0"
 _ENUM_OR_SET = 0x100 | 0x800
 MERGE_NAME = f"{quote(SCRATCH_DATABASE)}.{quote(MERGE_TABLE)}"
@@ -70,9 +72,7 @@ class Making:
     @property
     def text(self) -> str:
         """The CREATE statement."""
-        return (
-            f"{LENIENT}CREATE TEMPORARY TABLE {self.name}{self.head} ENGINE={self.engine} AS {self.sql.text}"
-        )
+        return f"{LENIENT}CREATE OR REPLACE TEMPORARY TABLE {self.name}{self.head} ENGINE={self.engine} AS {self.sql.text}"
 
 
 def merge_table(merge: Merge, rounded: Sequence[int] = ()) -> Making:
@@ -141,9 +141,11 @@ class ServiceDesk:
         self._settings = settings
 
     async def make(self, making: Making) -> None:
-        """Make a temporary table from its statement over the shadows."""
-        await self.connection.run(f"DROP TEMPORARY TABLE IF EXISTS {making.name}")
-        await self.run(Sql(making.text, making.sql.parameters))
+        """Make a temporary table from its statement over the shadows; without parameters, with the next statement."""
+        if making.sql.parameters:
+            await self.run(Sql(making.text, making.sql.parameters))
+        else:
+            self.connection.defer(making.text.encode(*self._encoding))
 
     async def run(self, sql: Sql) -> None:
         """Run a statement; no rows."""
@@ -156,9 +158,9 @@ class ServiceDesk:
 
     async def load(self, sql: bytes, pieces: AsyncIterator[bytes]) -> Ok:
         """Run LOAD DATA LOCAL."""
-        await self.connection.run(PLAINLY)
+        self.connection.defer(PLAINLY)
         ok = await self.connection.load(sql, pieces)
-        await self.connection.run(set_statement(self._settings))
+        self.connection.defer(set_statement({name: self._settings[name] for name in PLAIN}))
         return ok
 
 

@@ -166,6 +166,13 @@ def fragment(plan: Plan, types: Sequence[PartialType] = ()) -> Fragment:
     return writing.write(plan.draft, types)
 
 
+def whole(plan: Plan) -> Fragment | None:
+    """Return the SQL that answers a merged statement on the one chunk that has all its rows; None if none does."""
+    if not isinstance(plan.draft, Draft) or plan.draft.whole is None or plan.ships or plan.window is not None:
+        return None
+    return writing.write(replace(plan.draft, fragment=plan.draft.whole, merge=None))
+
+
 def shipped(plan: Plan, types: Sequence[PartialType]) -> list[PartialType]:
     """Return the types that the columns of a fragment travel as, from those that they have."""
     if not isinstance(plan.draft, Draft):
@@ -250,4 +257,4 @@ def _is_small(restriction: Restriction) -> bool:
     return isinstance(region, Circle) and region.radius <= 1.0
 
 
-__all__ = ["fragment", "merged", "plan_select", "shipped"]
+__all__ = ["fragment", "merged", "plan_select", "shipped", "whole"]

@@ -19,7 +19,7 @@ from shard.planner import planner
 from shard.planner.fence import SyntaxProblem
 from shard.planner.fragment import template
 from shard.planner.lexer import Token, TokenKind
-from shard.planner.plan import ByKey, Plan, Strategy
+from shard.planner.plan import ByKey, Fragment, Plan, Strategy
 from shard.planner.statement import Statement
 
 KEY = re.compile(rb"(?<![\w.$@])[1-9][0-9]{0,17}(?![\w.$])")
@@ -48,11 +48,14 @@ class Shape:
         The fragment between the chunk's numbers.
     prepared : Pieces
         The statement to PREPARE at home.
+    answers_empty : bool
+        Whether it has no rows where no chunk has any.
     """
 
     director: str
     main: tuple[Pieces, ...]
     prepared: Pieces
+    answers_empty: bool
 
 
 def shape_of(
@@ -71,7 +74,7 @@ def shape_of(
         Reads and plans another text as the statement was.
     """
     start, key = place
-    fragment = planner.fragment(plan)
+    fragment = _fragment(plan)
     texts = (statement.text, fragment.main.text, statement.prepared(), plan.native.text)
     other = _another(key, texts)
     if other is None or fragment.setup or fragment.teardown or fragment.main.parameters:
@@ -84,11 +87,11 @@ def shape_of(
         return None
     twin, twin_plan = second
     director = plan.restriction.director if isinstance(plan.restriction, ByKey) else ""
-    if replace(twin_plan, native=plan.native, restriction=plan.restriction) != plan:
+    if replace(twin_plan, native=plan.native, restriction=plan.restriction, merge=plan.merge) != plan:
         return None
     if twin_plan.restriction != ByKey(director, (other,)):
         return None
-    twin_fragment = planner.fragment(twin_plan)
+    twin_fragment = _fragment(twin_plan)
     if replace(twin_fragment, main=fragment.main) != fragment:
         return None
     firsts, seconds = template(fragment.main)[0], template(twin_fragment.main)[0]
@@ -99,15 +102,21 @@ def shape_of(
     native = _cut(plan.native.text, twin_plan.native.text, key, other)
     if prepared is None or native is None or None in main:
         return None
-    return Shape(director, tuple(pieces for pieces in main if pieces is not None), prepared)
+    return Shape(
+        director, tuple(pieces for pieces in main if pieces is not None), prepared, plan.merge is None
+    )
 
 
 def place_of(statement: Statement, plan: Plan) -> tuple[int, str] | None:
     """Return where the key stands in a planned statement (characters), and the key, if it may have a shape."""
     where = plan.restriction
-    if plan.strategy is not Strategy.ROUTED or not isinstance(where, ByKey) or len(where.keys) != 1:
+    if (
+        plan.strategy not in (Strategy.ROUTED, Strategy.SCATTER_MERGE)
+        or not isinstance(where, ByKey)
+        or len(where.keys) != 1
+    ):
         return None
-    if plan.merge is not None or plan.skip or plan.window is not None:
+    if plan.skip or plan.window is not None or (plan.merge is not None and planner.whole(plan) is None):
         return None
     if plan.never or plan.ships or plan.notes:
         return None
@@ -118,6 +127,12 @@ def place_of(statement: Statement, plan: Plan) -> tuple[int, str] | None:
         return None
     places = [token.start for token in statement.tokens if _is_key(token, key)]
     return (places[0], key) if len(places) == 1 else None
+
+
+def _fragment(plan: Plan) -> Fragment:
+    """Return what the one chunk of a look-up is asked."""
+    found = None if plan.merge is None else planner.whole(plan)
+    return planner.fragment(plan) if found is None else found
 
 
 def _is_key(token: Token, key: str) -> bool:

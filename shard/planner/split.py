@@ -28,7 +28,10 @@ MERGE_TABLE = "merge_rows"
 
 @dataclass(slots=True)
 class Draft:
-    """The fragment as a tree, the merge as a tree, and what the proxy does itself."""
+    """The fragment as a tree, the merge as a tree, and what the proxy does itself.
+
+    `whole` is the statement as it is, for a chunk that has all its rows; None if it cannot be asked so.
+    """
 
     fragment: exp.Select
     merge: exp.Select | None = None
@@ -37,6 +40,7 @@ class Draft:
     skip: int = 0
     layout: Layout | None = None
     scope: Scope | None = None
+    whole: exp.Select | None = None
 
 
 @dataclass(slots=True)
@@ -216,7 +220,21 @@ class _Splitter:
             draft = self._plain()
         draft.fragment.set("locks", None)
         draft.layout, draft.scope = self.layout, self.scope
+        if draft.merge is not None and self._asks_one_chunk():
+            draft.whole = self.select.copy()
+            draft.whole.set("locks", None)
         return draft
+
+    def _asks_one_chunk(self) -> bool:
+        """Whether one chunk can answer the whole statement, if no other has rows of it.
+
+        Not if it is split within the chunk, or if the session's sql_select_limit ends it. MariaDB forgets the
+        OFFSET of a SELECT DISTINCT where a table of one row makes all its columns constants.
+        """
+        if self.layout.partner is not None or self.layout.neighbours is not None:
+            return False
+        limited = self.limit is not None and self.select.args.get("limit") is None
+        return not limited and not (self.distinct and self.skip)
 
     def _is_chunk_key(self, node: exp.Expression) -> bool:
         """Whether equal values of an expression lie in one chunk: the anchor's director key."""

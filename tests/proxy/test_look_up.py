@@ -70,6 +70,34 @@ def test_every_key_has_its_own_answer(client, twin, keys, sql):
             assert [column[:6] for column in cursor.description] == [c[:6] for c in plainly.description]
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT COUNT(*), MIN(ra), AVG(decl), STD(vMag) FROM Object WHERE objectId = {}",
+        "SELECT * FROM Detection WHERE objectId = {} ORDER BY mjd DESC, detectionId LIMIT 2 OFFSET 1",
+        "SELECT detectionId AS n FROM hip.Detection WHERE objectId = {} ORDER BY n LIMIT 3",
+        "SELECT band, COUNT(*) AS n, SUM(flux) FROM Detection WHERE objectId = {} GROUP BY band ORDER BY n DESC, band",
+        "SELECT COUNT(*) AS n, MAX(flux) FROM Detection WHERE objectId = {} HAVING n > 0",
+        "SELECT DISTINCT band FROM Detection WHERE objectId = {} ORDER BY band",
+        "SELECT COUNT(DISTINCT d.band), ROUND(MAX(o.ra), 2) FROM Object o JOIN Detection d USING (objectId) "
+        "WHERE o.objectId = {}",
+        "SELECT band, COUNT(*) FROM Detection WHERE objectId = {} GROUP BY band WITH ROLLUP",
+    ],
+)
+def test_one_chunk_answers_what_is_merged_otherwise(client, twin, keys, short, sql):
+    others = [1, 9, 999_999_999]
+    for key in [*keys, *others, *reversed(keys)]:
+        text = sql.replace("{}", str(key))
+        with twin.cursor() as plainly, client.cursor() as cursor:
+            plainly.execute(text)
+            cursor.execute(text)
+            found = cursor.fetchall()
+            assert found == plainly.fetchall() or "SUM" in text or "AVG" in text, text
+            assert len(found) == plainly.rowcount
+            assert [column[:6] for column in cursor.description] == [c[:6] for c in plainly.description]
+    assert short() >= len(keys)
+
+
 def test_the_short_way_is_taken(client, keys, short):
     for key in keys:
         assert ask(client, f"{BY_KEY}{key}")[0][0] == key

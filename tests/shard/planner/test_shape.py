@@ -3,7 +3,7 @@
 import pytest
 
 from shard.planner.lexer import LexerMode
-from shard.planner.planner import fragment
+from shard.planner.planner import fragment, whole
 from shard.planner.shape import KEY, place_of, shape_of
 from shard.planner.statement import read
 from tests.shard.planner.test_plans import CATALOGUE
@@ -27,6 +27,10 @@ def shape(text):
         "SELECT * FROM Source WHERE {} = objectId AND flux > 7.5",
         "SELECT o.name, s.flux FROM Object o JOIN Source s USING (objectId) WHERE o.objectId IN ({}) LIMIT 3",
         "SELECT scisql_angSep(ra, decl, 1, 2) FROM Object WHERE (objectId = {})",
+        "SELECT COUNT(*), AVG(flux) FROM Source WHERE objectId = {}",
+        "SELECT * FROM Source WHERE objectId = {} ORDER BY flux DESC LIMIT 2 OFFSET 1",
+        "SELECT o.name, MAX(s.flux) m FROM Object o JOIN Source s USING (objectId) WHERE o.objectId = {} "
+        "GROUP BY o.name HAVING m > 3 ORDER BY 2",
     ],
 )
 def test_another_key_makes_the_plan_of_that_key(text):
@@ -34,7 +38,9 @@ def test_another_key_makes_the_plan_of_that_key(text):
     assert found is not None
     for key in ("1235", "9999", "1000"):
         statement, plan = planned(text.format(key))
-        assert "\ue000".join(key.join(pieces) for pieces in found.main) == fragment(plan).main.text
+        asked = fragment(plan) if plan.merge is None else whole(plan)
+        assert "\ue000".join(key.join(pieces) for pieces in found.main) == asked.main.text
+        assert found.answers_empty == (plan.merge is None)
         assert key.join(found.prepared) == statement.prepared()
         assert plan.restriction.keys == (key,)
         assert plan.restriction.director == found.director
@@ -57,7 +63,8 @@ def test_another_key_makes_the_plan_of_that_key(text):
         "SELECT * FROM Object WHERE objectId = 5 AND chunkId = 7",
         "SELECT * FROM Object WHERE objectId = 5 LIMIT 1 OFFSET 1",
         "SELECT * FROM Object WHERE objectId = 5 LIMIT 0",
-        "SELECT COUNT(*) FROM Object WHERE objectId = 5",
+        "SELECT COUNT(*) FROM Object WHERE objectId > 5",
+        "SELECT DISTINCT ra FROM Object WHERE objectId = 5 LIMIT 3 OFFSET 1",
         "SELECT NOW() FROM Object WHERE objectId = 5",
         "SELECT USER() FROM Object WHERE objectId = 5",
         "SELECT 123456789 FROM Object WHERE objectId = 5",  # no other digit is free
