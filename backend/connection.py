@@ -476,7 +476,8 @@ class RawConnection:
             self.abort()
             raise
         if isinstance(last, ColumnsEvent):
-            raise self.desynchronised("a load with rows")
+            self.abort()
+            raise ValueError("load was given a statement with rows")  # noqa: TRY004 - what it is, not its type
         self.finished()
         if isinstance(last, ErrEvent):
             raise ServerError(last.err.errno, last.err.sqlstate, last.err.message)
