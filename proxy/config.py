@@ -83,6 +83,7 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     heartbeat_s: float = 1.0
     heartbeat_timeout_s: float = 1.5
     service_connections: int = 32
+    trap_check_s: float = 30.0
     reuse_port: bool = False
     log_level: str = "INFO"
     tls: TlsConfig | None = None

@@ -24,6 +24,7 @@ from proxy.execute.dispatcher import Dispatcher
 from proxy.execute.health import Health
 from proxy.home.link import HomeLink, proxy_header
 from proxy.home.metadata import Catalogue
+from proxy.home.traps import TrapWatch
 from proxy.metrics import Metrics
 from proxy.registry import Registry
 from proxy.session.client import ClientGone, ClientStream
@@ -45,6 +46,7 @@ class Proxy:
         self.config = config
         self.pool = Pool(config.home.address(), config.service_connections)
         self.catalogue = Catalogue(self.pool)
+        self.traps = TrapWatch(self.pool, self.catalogue, config.trap_check_s)
         self.agents = AgentPool(
             self.catalogue.workers,
             Path(config.secret_file).read_bytes().strip(),
@@ -136,6 +138,7 @@ class Proxy:
         for task in list(self._sessions):
             task.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
+        await self.traps.close()
         await self.catalogue.close()
         await self.health_of_workers.close()
         await self.agents.close()
@@ -147,6 +150,7 @@ async def serve(config: ProxyConfig, stop: asyncio.Event) -> None:
     """Run a proxy until `stop` is set."""
     proxy = Proxy(config)
     await proxy.catalogue.start()
+    proxy.traps.start()
     proxy.health_of_workers.start()
     host, port = host_port(config.listen)
     server = await asyncio.get_running_loop().create_server(

@@ -23,6 +23,7 @@ from backend.agent_link import AgentPool
 from backend.connection import RawConnection
 from shard.catalog.model import Kind, Partitioning, Table
 from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, index_table, literal, quote
+from shard.catalog.traps import INGEST_LOCK
 from shard.errors import ServerError
 from skyshard.errors import UserError
 from skyshard.home.guard import TooWide, trap_statements
@@ -91,7 +92,7 @@ class Staging:
             If another one runs.
         """
         got = await self._home.fetch(
-            f"SELECT GET_LOCK({literal(f'skyshard ingest {self._database}'[:64])}, {LOCK_S})"
+            f"SELECT GET_LOCK({literal(INGEST_LOCK.format(database=self._database)[:64])}, {LOCK_S})"
         )
         if got[0][0] != b"1":
             raise UserError(f"another ingest of database '{self._database}' is running")

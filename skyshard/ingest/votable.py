@@ -15,7 +15,7 @@ from shard.catalog.catalog_file import TableSpec
 from skyshard.ingest.typed import DESCRIPTION, UCD, UNIT, TypedFile
 
 LARGEST = 512 << 20
-"""Bytes of a file; a larger one had better be FITS or Parquet."""
+"""Bytes of a file (a tenth of it if it is packed); a larger one had better be FITS or Parquet."""
 
 _ARROW = {
     "boolean": pa.bool_(),
@@ -89,8 +89,9 @@ def opened(spec: TableSpec, path: Path) -> Iterator[TypedFile]:
     from astropy.io import votable
     from astropy.io.votable.exceptions import VOWarning
 
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"VOTable files are read up to {LARGEST >> 20} MiB; convert it to FITS or Parquet")
+    limit = LARGEST // 10 if path.name.lower().endswith(".gz") else LARGEST
+    if path.stat().st_size > limit:
+        raise ValueError(f"VOTable files are read up to {limit >> 20} MiB; convert it to FITS or Parquet")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", VOWarning)  # small departures from the standard, which are many
         try:
