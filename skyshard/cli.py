@@ -20,6 +20,7 @@ _ELSEWHERE = {
     "certificates": ("skyshard.cluster.certificates", "certificates_command"),
     "ingest": ("skyshard.ingest.command", "ingest_command"),
     "home": ("skyshard.home.command", "home_command"),
+    "repair": ("skyshard.replicas.command", "repair_command"),
     "server": ("skyshard.cluster.server", "server_command"),
     "worker": ("skyshard.home.workers", "worker_command"),
     "sample": ("skyshard.sample.command", "sample_command"),

@@ -76,12 +76,13 @@ async def register_workers(connection: RawConnection, workers: list[tuple[int, s
 
 
 async def add_worker(connection: RawConnection, name: str, host: str, port: int, http: int) -> int:
-    """Write one worker, new or moved, and tell the proxies; return its id."""
+    """Write one worker, new, moved or back again, and tell the proxies; return its id."""
     workers = f"{quote(META_DATABASE)}.workers"
     await connection.run(
         f"INSERT INTO {workers} (name, host, port, http_port) VALUES "
         f"({literal(name)}, {literal(host)}, {port}, {http}) "
-        f"ON DUPLICATE KEY UPDATE host = VALUES(host), port = {port}, http_port = {http}, state = 'active'"
+        f"ON DUPLICATE KEY UPDATE host = VALUES(host), port = {port}, http_port = {http}, "
+        "state = IF(state = 'removed', 'active', state)"
     )
     await bump(connection)
     found = await connection.fetch(f"SELECT worker_id FROM {workers} WHERE name = {literal(name)}")

@@ -15,11 +15,16 @@ from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
 from skyshard.home.command import connected
 from skyshard.home.provision import add_worker
+from skyshard.replicas.workers import drain, remove, status
 
 
 @click.group("worker")
 def worker_command() -> None:
-    """Add workers to a cluster, and list them."""
+    """Add workers to a cluster, list them, empty and remove them."""
+
+
+for command in (status, drain, remove):
+    worker_command.add_command(command)
 
 
 @worker_command.command()

@@ -128,10 +128,13 @@ class Field:
 
         async def well() -> bool:
             try:
-                figures = await asyncio.to_thread(self.inside.figures, "proxy1")
                 for number in range(1, WORKERS + 1):
                     status, _ = await asyncio.to_thread(self.inside.http, f"worker{number}", "/healthz")
-                    if status != 200 or figures[f'skyshard_worker_up{{worker="worker{number}"}}'] != 1:
+                    if status != 200:
+                        return False
+                figures = await asyncio.to_thread(self.inside.figures, "proxy1")  # after the agents are there
+                for number in range(1, WORKERS + 1):
+                    if figures[f'skyshard_worker_up{{worker="worker{number}"}}'] != 1:
                         return False
             except (OSError, ServerError, KeyError):
                 return False

@@ -1,0 +1,127 @@
+"""`skyshard repair`: makes missing copies of chunks, once or whenever they have been missing for too long."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+
+import click
+import msgspec
+
+from backend.connection import ConnectionLost
+from shard.catalog.naming import literal
+from shard.errors import SkyError
+from skyshard.catalog.cluster import META, Cluster, opened
+from skyshard.cluster.connect import ClusterAddress, plain_errors
+from skyshard.cluster.options import cluster_options
+from skyshard.errors import UserError
+from skyshard.replicas.repair import Outcome, Repairer, alive, databases
+
+WATCH_S = 2.0
+"""Seconds between two looks of `--auto-repair-after`."""
+
+
+@click.command()
+@click.argument("database", required=False)
+@cluster_options
+@click.option("--rebalance", is_flag=True, help="Move chunks, too, until workers hold equally many.")
+@click.option(
+    "--auto-repair-after",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Run until a signal, and repair whenever copies have been missing for so long.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def repair_command(
+    address: ClusterAddress,
+    database: str | None,
+    rebalance: bool,
+    auto_repair_after: float | None,
+    as_json: bool,
+) -> None:
+    """Copy the chunks of DATABASE (or of all) that have too few copies, while queries run.
+
+    Copies on workers that do not answer do not count. If this is interrupted, run it again.
+    """
+    if auto_repair_after is not None:
+        asyncio.run(_watch(address, database, auto_repair_after, rebalance))
+        return
+    with plain_errors():
+        outcomes = asyncio.run(_repair(address, database, rebalance, _quiet if as_json else _progress))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(outcomes)).decode())
+    else:
+        for outcome in outcomes:
+            click.echo(_line(outcome))
+    bad = [outcome for outcome in outcomes if outcome.failed or outcome.lost]
+    if bad:
+        what = bad[0].failed[0] if bad[0].failed else f"nobody who answers has chunk {bad[0].lost[0]}"
+        raise UserError(f"database '{bad[0].database}': {what}")
+
+
+def _quiet(text: str) -> None:
+    """Say nothing."""
+
+
+def _progress(text: str) -> None:
+    if click.get_text_stream("stderr").isatty():
+        click.echo(f"\r{text}", err=True, nl=False)
+
+
+def _line(outcome: Outcome) -> str:
+    return (
+        f"{outcome.database}: {outcome.chunks} chunks, {outcome.copied} copies made ({outcome.rows:,} rows), "
+        f"{outcome.removed} taken away, {outcome.damaged} were damaged, {len(outcome.lost)} lost, "
+        f"{len(outcome.failed)} failed"
+    )
+
+
+async def _repair(
+    address: ClusterAddress, database: str | None, rebalance: bool, say: Callable[[str], None]
+) -> list[Outcome]:
+    async with opened(address) as cluster:
+        repairer = Repairer(cluster, say)
+        names = [database] if database is not None else await databases(cluster)
+        return [await repairer.run(name, rebalance) for name in names]
+
+
+async def _watch(address: ClusterAddress, database: str | None, patience_s: float, rebalance: bool) -> None:
+    """Repair what has been incomplete for `patience_s` seconds, until a signal."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    since: float | None = None
+    while not stop.is_set():
+        try:
+            async with opened(address) as cluster:
+                since = (since or time.monotonic()) if await _incomplete(cluster, database) else None
+            if since is not None and time.monotonic() - since >= patience_s:
+                for outcome in await _repair(address, database, rebalance, _quiet):
+                    click.echo(_line(outcome))
+                    for problem in outcome.failed:
+                        click.echo(f"  {problem}", err=True)
+                since = None
+        except (UserError, SkyError, ConnectionLost) as error:
+            click.echo(f"skyshard repair: {error}", err=True)
+        try:
+            await asyncio.wait_for(stop.wait(), WATCH_S)
+        except TimeoutError:
+            continue
+
+
+async def _incomplete(cluster: Cluster, database: str | None) -> bool:
+    """Whether some chunk has fewer copies on active workers that answer than it could have."""
+    there = await alive(cluster)
+    active = [number for number in there if cluster.workers[number].state == "active"]
+    listed = ", ".join(map(str, active)) or "0"
+    for name in [database] if database is not None else await databases(cluster):
+        rows = await cluster.home.fetch(
+            f"SELECT 1 FROM {META}.chunk_replicas r JOIN {META}.`databases` d USING (db_id) "
+            f"WHERE d.name = {literal(name)} GROUP BY r.chunk_id, d.replicas "
+            f"HAVING SUM(r.state = 'ok' AND r.worker_id IN ({listed})) < LEAST(d.replicas, {len(active)}) LIMIT 1"
+        )
+        if rows:
+            return True
+    return False

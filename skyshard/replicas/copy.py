@@ -1,0 +1,232 @@
+"""Copies tables from one worker to another, through their agents, while queries run.
+
+Rows are read by a job in the scan lane and loaded as an ingest loads them. A copy is good when as many rows have
+been stored as the catalogue counts, and CHECKSUM TABLE is the same on both sides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from backend.agent_link import AgentPool, LinkLost
+from shard.catalog import ddl
+from shard.catalog.model import Kind, Table
+from shard.catalog.naming import TEMPLATE_CHUNK, chunk_table, overlap_table, quote
+from shard.errors import WORKER_DOWN, ServerError, SkyError
+from shard.wire import frames, rows
+from skyshard.replicas.columns import Route, route
+
+_SETTINGS = {"time_zone": "'+00:00'", "sql_mode": "''", "character_set_results": "'utf8mb4'"}
+_PIECE_BYTES = 1 << 20
+READ_SILENCE_S = 60.0
+"""Seconds without a sign of life after which a source is given up."""
+
+
+class CopyFailed(Exception):  # noqa: N818 - it is what happened
+    """A copy is not what it should be; the text says which table, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One table of a chunk: its name on workers, its rows as the catalogue counts them, its template."""
+
+    name: str
+    rows: int
+    template: str
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What every chunk of a database consists of.
+
+    Attributes
+    ----------
+    rows : mapping
+        (table, chunk) → rows, and rows of its overlap.
+    routes : mapping
+        Table → how its rows travel.
+    """
+
+    database: str
+    tables: tuple[Table, ...]
+    rows: Mapping[tuple[str, int], tuple[int, int]]
+    routes: Mapping[str, Route]
+
+    @staticmethod
+    def of(
+        database: str, tables: Sequence[Table], rows: Mapping[tuple[str, int], tuple[int, int]]
+    ) -> Content:
+        """Return the content of a database."""
+        return Content(database, tuple(tables), rows, {table.name: route(table) for table in tables})
+
+    def items(self, chunk: int) -> list[Item]:
+        """Return the tables of a chunk."""
+        out = []
+        for table in self.tables:
+            if not table.is_sharded:
+                continue
+            way, (main, overlap) = self.routes[table.name], self.rows.get((table.name, chunk), (0, 0))
+            out.append(
+                Item(chunk_table(table.name, chunk), main, chunk_table(table.name, TEMPLATE_CHUNK), way)
+            )
+            if table.kind is Kind.DIRECTOR:
+                template = overlap_table(table.name, TEMPLATE_CHUNK)
+                out.append(Item(overlap_table(table.name, chunk), overlap, template, way))
+        return out
+
+
+class Copier:
+    """Makes copies of one database's tables.
+
+    Parameters
+    ----------
+    agents : AgentPool
+        The workers' agents.
+    content : Content
+        What is copied.
+    """
+
+    def __init__(self, agents: AgentPool, content: Content) -> None:
+        self._agents, self._content = agents, content
+
+    async def prepare(self, target: int, source: int, fresh: bool) -> None:
+        """Give a worker what it needs before its first chunk: templates, and the replicated tables.
+
+        What is there and right is kept; of a worker that has no chunk, `fresh`, nothing is.
+        """
+        name = self._content.database
+        if fresh:
+            await self._agents.admin(target, [f"DROP DATABASE IF EXISTS {quote(name)}"])
+        await self._agents.admin(
+            target, [f"CREATE DATABASE IF NOT EXISTS {quote(name)} CHARACTER SET utf8mb4"]
+        )
+        for table in self._content.tables:
+            if table.is_sharded:
+                await self._templates(target, table)
+            else:
+                await self._whole(target, source, table)
+
+    async def _templates(self, target: int, table: Table) -> None:
+        names = [chunk_table(table.name, TEMPLATE_CHUNK)]
+        if table.kind is Kind.DIRECTOR:
+            names.append(overlap_table(table.name, TEMPLATE_CHUNK))
+        made = [ddl.physical(table.ddl, table.name, self._content.database, one) for one in names]
+        safe = [text.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ", 1) for text in made]
+        await self._agents.admin(target, safe)
+
+    async def _whole(self, target: int, source: int, table: Table) -> None:
+        """Copy a replicated table unless the target has the same one; it takes its place by a rename."""
+        item = Item(table.name, table.rows, "", self._content.routes[table.name])
+        wanted = (await self._sums(source, [table.name]))[table.name]
+        if wanted is None:
+            raise CopyFailed(f"table '{table.name}': {self._agents.name(source)} cannot read it")
+        if (await self._sums(target, [table.name]))[table.name] == wanted:
+            return
+        database, new = quote(self._content.database), f"{table.name[:50]}$copy"
+        create = ddl.physical(table.ddl, table.name, self._content.database, new)
+        await self._agents.admin(target, [f"DROP TABLE IF EXISTS {database}.{quote(new)}", create])
+        await self._rows(source, target, item, new)
+        if (await self._sums(target, [new]))[new] != wanted:
+            raise CopyFailed(f"table '{table.name}': the copy has another checksum")
+        await self._agents.admin(
+            target,
+            [
+                f"DROP TABLE IF EXISTS {database}.{quote(table.name)}",
+                f"RENAME TABLE {database}.{quote(new)} TO {database}.{quote(table.name)}",
+            ],
+        )
+
+    async def chunk(self, chunk: int, source: int, target: int) -> int:
+        """Copy a chunk; return its rows.
+
+        Raises
+        ------
+        CopyFailed
+            If rows are missing or other than they were.
+        SkyError
+            If a worker does not answer or refuses.
+        """
+        items, database = self._content.items(chunk), quote(self._content.database)
+        drops = [f"DROP TABLE IF EXISTS {database}.{quote(item.name)}" for item in items]
+        made = [f"CREATE TABLE {database}.{quote(i.name)} LIKE {database}.{quote(i.template)}" for i in items]
+        await self._agents.admin(target, [*drops, *made])
+        for item in items:
+            await self._rows(source, target, item, item.name)
+        names = [item.name for item in items]
+        theirs, ours = await asyncio.gather(self._sums(source, names), self._sums(target, names))
+        if None in theirs.values() or theirs != ours:
+            bad = next((name for name in names if theirs[name] is None or theirs[name] != ours[name]), "")
+            raise CopyFailed(f"table '{bad}': the copy has another checksum")
+        return sum(item.rows for item in items)
+
+    async def _sums(self, worker: int, names: Sequence[str]) -> dict[str, str | None]:
+        """Return the checksums of tables; None for one that is missing or damaged."""
+        database = self._content.database
+        listed = ", ".join(f"{quote(database)}.{quote(name)}" for name in names)
+        try:
+            found = await self._agents.admin(worker, [f"CHECKSUM TABLE {listed} EXTENDED"])
+        except ServerError:
+            return dict.fromkeys(names)
+        return {name: row[1] for name, row in zip(names, found, strict=True)}
+
+    async def _rows(self, source: int, target: int, item: Item, into: str) -> None:
+        """Copy the rows of one table."""
+        sent = [0]
+        begin = frames.LoadBegin(
+            database=self._content.database,
+            table=into,
+            columns=item.route.columns,
+            expressions=item.route.expressions,
+        )
+        if item.rows:
+            async with aclosing(self._read(source, item, sent)) as pieces:
+                await self._agents.load(target, begin, pieces, sent)
+        if sent[0] != item.rows:
+            raise CopyFailed(
+                f"table '{item.name}': {sent[0]} of {item.rows} rows at {self._agents.name(source)}"
+            )
+
+    async def _read(self, source: int, item: Item, sent: list[int]) -> AsyncGenerator[bytes, None]:
+        """Yield a table's rows as LOAD DATA text, in large pieces."""
+        text = f"SELECT {item.route.select} FROM {quote(self._content.database)}.{quote(item.name)}"
+        job = frames.Job(
+            query_id=0,
+            database=self._content.database,
+            main=frames.Template((text.encode(),)),
+            chunks=[0],
+            interactive=False,
+            settings=_SETTINGS,
+        )
+        waiting, part = bytearray(), b""
+        async with aclosing(self._answer(source, job)) as answer:
+            async for header, body in answer:
+                if header.more:
+                    part += body
+                    continue
+                waiting += rows.rows_to_load(part + body if part else body)
+                part = b""
+                sent[0] += header.rows
+                if len(waiting) >= _PIECE_BYTES:
+                    yield bytes(waiting)
+                    waiting.clear()
+        if waiting:
+            yield bytes(waiting)
+
+    async def _answer(self, source: int, job: frames.Job) -> AsyncGenerator[tuple[frames.Rows, bytes], None]:
+        try:
+            async with self._agents.lease(source) as link:
+                await link.send(job)
+                while True:
+                    header, body = await link.receive(READ_SILENCE_S)
+                    if isinstance(header, frames.Rows):
+                        yield header, body
+                    elif isinstance(header, frames.Failed):
+                        raise ServerError(header.errno, header.sqlstate, header.message)
+                    elif isinstance(header, frames.JobEnd):
+                        return
+        except LinkLost as error:
+            raise SkyError(WORKER_DOWN, worker=self._agents.name(source)) from error

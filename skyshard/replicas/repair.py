@@ -1,0 +1,270 @@
+"""Makes copies that are missing, and takes away those that are too many.
+
+Who has what is what the metadata say, of workers that answer, and only as far as their tables are there with as
+many rows as the catalogue counts. A copy is 'loading' in the metadata until it has been checked, so that a repair
+that is killed leaves nothing that a query would read; the next one begins that copy anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from shard.catalog.model import Table
+from shard.catalog.naming import literal, quote
+from shard.catalog.repair import Copy, Repair, plan
+from shard.errors import SkyError
+from skyshard.catalog.cluster import META, Cluster
+from skyshard.errors import UserError
+from skyshard.home.provision import bump
+from skyshard.replicas.copy import Content, Copier, CopyFailed
+
+AT_ONCE = 3
+"""Chunks copied to one worker at once."""
+GRACE_S = 2.0
+"""Seconds that proxies get to notice that a copy is used no more."""
+NOTICE_S = 2.0
+"""Seconds between two notices to proxies that copies have been made."""
+LOCK_S = 5
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What a repair of one database did; `lost` are chunks that nobody who answers has."""
+
+    database: str
+    chunks: int = 0
+    copied: int = 0
+    rows: int = 0
+    removed: int = 0
+    damaged: int = 0
+    lost: tuple[int, ...] = ()
+    failed: list[str] = msgspec.field(default_factory=list)
+
+
+@dataclass
+class _Work:
+    """One database under repair."""
+
+    db_id: int
+    replicas: int
+    content: Content
+    outcome: Outcome
+    holders: dict[int, set[int]] = field(default_factory=dict)
+    known: set[int] = field(default_factory=set)  # workers that have chunks of it
+    prepared: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+
+
+async def alive(cluster: Cluster) -> set[int]:
+    """Return the workers whose agent and MariaDB answer now."""
+    numbers = list(cluster.workers)
+    pongs = await asyncio.gather(*(cluster.agents.ping(number) for number in numbers))
+    return {
+        number for number, pong in zip(numbers, pongs, strict=True) if pong is not None and pong.mariadb_ok
+    }
+
+
+async def databases(cluster: Cluster) -> list[str]:
+    """Return the names of the published databases."""
+    rows = await cluster.home.fetch(
+        f"SELECT name FROM {META}.`databases` WHERE state = 'published' ORDER BY name"
+    )
+    return [(row[0] or b"").decode() for row in rows]
+
+
+class Repairer:
+    """Repairs the databases of a cluster, one after the other.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        The home server and the workers.
+    say : callable
+        Takes one line of progress.
+    """
+
+    def __init__(self, cluster: Cluster, say: Callable[[str], None] = lambda _: None) -> None:
+        self._cluster, self._say = cluster, say
+        self._told = 0.0
+
+    async def run(self, database: str, balance: bool = False) -> Outcome:
+        """Repair a database.
+
+        Raises
+        ------
+        UserError
+            If it is not published, or an ingest, drop or repair of it runs.
+        """
+        home = self._cluster.home
+        lock = literal(f"skyshard ingest {database}"[:64])
+        if (await home.fetch(f"SELECT GET_LOCK({lock}, {LOCK_S})"))[0][0] != b"1":
+            raise UserError(f"an ingest, drop or repair of database '{database}' is running")
+        try:
+            return await self._run(database, balance)
+        finally:
+            if not home.busy and not home.closed:
+                await home.run(f"DO RELEASE_LOCK({lock})")
+
+    async def _run(self, database: str, balance: bool) -> Outcome:
+        there = await alive(self._cluster)
+        active = [number for number in there if self._cluster.workers[number].state == "active"]
+        if not active:
+            raise UserError("no active worker answers")
+        work = await self._read(database)
+        await self._examine(work, there)
+        found = plan(work.holders, active, work.replicas, balance)
+        work.outcome.chunks, work.outcome.lost = len(work.holders), found.lost
+        await self._copy_all(work, found)
+        await self._bump()
+        if found.surplus and not work.outcome.failed:
+            await self._remove(work, found)
+        return work.outcome
+
+    async def _read(self, database: str) -> _Work:
+        home = self._cluster.home
+        found = await home.fetch(
+            f"SELECT db_id, replicas FROM {META}.`databases` WHERE name = {literal(database)} "
+            "AND state = 'published'"
+        )
+        if not found:
+            raise UserError(f"there is no published catalogue '{database}'")
+        db_id, replicas = (int(value or b"0") for value in found[0])
+        tables, rows = [], {}
+        for number, definition in await home.fetch(
+            f"SELECT table_id, definition FROM {META}.`tables` WHERE db_id = {db_id} ORDER BY table_id"
+        ):
+            table = msgspec.json.decode(definition or b"", type=Table)
+            tables.append(table)
+            for chunk, main, overlap in await home.fetch(
+                f"SELECT chunk_id, row_count, overlap_rows FROM {META}.chunk_rows "
+                f"WHERE table_id = {int(number or b'0')}"
+            ):
+                rows[table.name, int(chunk or b"0")] = int(main or b"0"), int(overlap or b"0")
+        content = Content.of(database, tables, rows)
+        return _Work(db_id, replicas, content, Outcome(database=database))
+
+    async def _examine(self, work: _Work, there: set[int]) -> None:
+        """Find out who has which chunks; a copy with missing tables or rows is no copy."""
+        stored = dict(
+            zip(there, await asyncio.gather(*(self._stored(number, work) for number in there)), strict=True)
+        )
+        rows = await self._cluster.home.fetch(
+            f"SELECT chunk_id, worker_id, state FROM {META}.chunk_replicas WHERE db_id = {work.db_id}"
+        )
+        damaged = []
+        for chunk_id, worker_id, state in rows:
+            chunk, worker = int(chunk_id or b"0"), int(worker_id or b"0")
+            held = work.holders.setdefault(chunk, set())
+            if state == b"ok":
+                work.known.add(worker)
+            if state != b"ok" or worker not in there:
+                continue
+            if all(stored[worker].get(item.name) == item.rows for item in work.content.items(chunk)):
+                held.add(worker)
+            else:
+                damaged.append((chunk, worker))
+        # The last copy stays in use, however it is: queries that it cannot answer say so.
+        spoilt = [(chunk, worker) for chunk, worker in damaged if work.holders[chunk]]
+        work.outcome.damaged = len(damaged)
+        await self._set(work, spoilt, "stale")
+        if spoilt:
+            await self._bump()
+
+    async def _stored(self, worker: int, work: _Work) -> dict[str, int]:
+        rows = await self._cluster.agents.admin(
+            worker,
+            [
+                "SELECT TABLE_NAME, CAST(TABLE_ROWS AS CHAR) FROM information_schema.TABLES "
+                f"WHERE TABLE_SCHEMA = {literal(work.content.database)} AND TABLE_ROWS IS NOT NULL"
+            ],
+        )
+        return {name or "": int(count or "0") for name, count in rows}
+
+    # making copies -------------------------------------------------------------------------------
+
+    async def _copy_all(self, work: _Work, found: Repair) -> None:
+        by_target: dict[int, list[Copy]] = defaultdict(list)
+        for copy in found.copies:
+            by_target[copy.target].append(copy)
+        copier = Copier(self._cluster.agents, work.content)
+        home = asyncio.Lock()
+        async with asyncio.TaskGroup() as group:
+            for copies in by_target.values():
+                shared = iter(copies)
+                for _ in range(AT_ONCE):
+                    group.create_task(self._copy_some(work, copier, shared, home))
+
+    async def _copy_some(
+        self, work: _Work, copier: Copier, copies: Iterable[Copy], home: asyncio.Lock
+    ) -> None:
+        for copy in copies:
+            problem = ""
+            async with home:
+                await self._set(work, [(copy.chunk, copy.target)], "loading")
+            for source in copy.sources:
+                try:
+                    await self._prepared(work, copier, copy.target, source)
+                    work.outcome.rows += await copier.chunk(copy.chunk, source, copy.target)
+                except (SkyError, CopyFailed) as error:
+                    problem = f"chunk {copy.chunk} to {self._cluster.agents.name(copy.target)}: {error}"
+                    continue
+                problem = ""
+                break
+            async with home:
+                if problem:
+                    work.outcome.failed.append(problem)
+                    await self._forget(work, [(copy.chunk, copy.target)])
+                    continue
+                await self._set(work, [(copy.chunk, copy.target)], "ok")
+                work.outcome.copied += 1
+                self._say(
+                    f"{work.content.database}: {work.outcome.copied} copies, {work.outcome.rows:,} rows"
+                )
+                await self._bump(NOTICE_S)
+
+    async def _prepared(self, work: _Work, copier: Copier, target: int, source: int) -> None:
+        task = work.prepared.get(target)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = work.prepared[target] = asyncio.create_task(
+                copier.prepare(target, source, target not in work.known)
+            )
+        await asyncio.shield(task)
+
+    async def _set(self, work: _Work, held: list[tuple[int, int]], state: str) -> None:
+        for chunk, worker in held:
+            await self._cluster.home.run(
+                f"INSERT INTO {META}.chunk_replicas (db_id, chunk_id, worker_id, state) "
+                f"VALUES ({work.db_id}, {chunk}, {worker}, '{state}') ON DUPLICATE KEY UPDATE state = '{state}'"
+            )
+
+    async def _bump(self, every_s: float = 0.0) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._told + every_s:
+            self._told = now
+            await bump(self._cluster.home)
+
+    # taking copies away --------------------------------------------------------------------------
+
+    async def _forget(self, work: _Work, held: Iterable[tuple[int, int]]) -> None:
+        for chunk, worker in held:
+            await self._cluster.home.run(
+                f"DELETE FROM {META}.chunk_replicas WHERE db_id = {work.db_id} AND chunk_id = {chunk} "
+                f"AND worker_id = {worker}"
+            )
+
+    async def _remove(self, work: _Work, found: Repair) -> None:
+        """Take copies out of use, wait until proxies know, and drop their tables."""
+        await self._forget(work, found.surplus)
+        await self._bump()
+        await asyncio.sleep(GRACE_S)
+        drops: dict[int, list[str]] = defaultdict(list)
+        for chunk, worker in found.surplus:
+            for item in work.content.items(chunk):
+                drops[worker].append(
+                    f"DROP TABLE IF EXISTS {quote(work.content.database)}.{quote(item.name)}"
+                )
+        await asyncio.gather(*(self._cluster.agents.admin(worker, texts) for worker, texts in drops.items()))
+        work.outcome.removed = len(found.surplus)
