@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import time
 from collections.abc import Callable
 
@@ -66,7 +67,7 @@ def _quiet(text: str) -> None:
 
 
 def _progress(text: str) -> None:
-    if click.get_text_stream("stderr").isatty():
+    if sys.stderr.isatty():
         click.echo(f"\r{text}", err=True, nl=False)
 
 

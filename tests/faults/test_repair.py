@@ -18,6 +18,7 @@ from tests.support.servers import skyshard
 @pytest.fixture
 async def busy(field):
     """Queries run, and are compared, as long as the test does."""
+    await field.until_well()
     stop, rng = asyncio.Event(), random.Random(5)
     asked = 0
 
