@@ -2,14 +2,17 @@
 
 import ast
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
 from proxy.config import ProxyConfig
 from shard.catalog.catalog_file import CatalogFileError, parse
+from skyshard.cli import cli
 from worker_agent.config import AgentConfig
 
 ROOT = Path(__file__).parents[1]
@@ -91,3 +94,19 @@ def test_compose_file_is_valid():
         [program, "-f", ROOT / "compose.yaml", "config", "-q"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_systemd_units_start_commands_that_exist():
+    units = sorted((ROOT / "deploy/systemd").glob("*.service"))
+    assert [unit.stem for unit in units] == ["skyshard-agent", "skyshard-proxy", "skyshard-server@"]
+    for unit in units:
+        lines = unit.read_text().splitlines()
+        start = next(line for line in lines if line.startswith("ExecStart=")).removeprefix("ExecStart=")
+        program, command, *arguments = shlex.split(start)
+        assert program.endswith("/bin/skyshard")
+        found = cli.get_command(click.Context(cli), command)
+        known = {option for parameter in found.params for option in parameter.opts}
+        assert {word for word in arguments if word.startswith("--")} <= known
+        if program := shutil.which("systemd-analyze"):
+            said = subprocess.run([program, "verify", unit], capture_output=True, text=True).stderr
+            assert [line for line in said.splitlines() if "is not executable" not in line] == []
