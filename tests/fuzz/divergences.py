@@ -16,7 +16,7 @@ FILE = Path(__file__).with_name("known_divergences.json")
 
 
 class Divergence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One way to diverge: names of a definition's parts (or the last digit), a query that shows it."""
+    """One way to diverge: the parts of a definition (or the last digit) it concerns, and a query that shows one."""
 
     differs: tuple[str, ...]
     what: str

@@ -35,9 +35,9 @@ async def test_it_still_diverges(cluster, plain, entry):
     else:
         odd = unlike(got, wants)
         assert odd is not None, "it agrees now: take it out"
-        assert set(entry.differs) <= set(unequal(*odd))
+        assert not set(entry.differs).isdisjoint(unequal(*odd))
     assert again.reason is None
-    assert set(entry.differs) <= set(again.diverged.split(", "))
+    assert not set(entry.differs).isdisjoint(again.diverged.split(", "))
 
 
 def test_the_documented_divergences():
