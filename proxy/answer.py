@@ -203,7 +203,8 @@ class Answerer:
         async with self._lease(request) as desk:
             moved, warnings = await self._filler.parts(desk, request, gather)
             await self._filler.unchanged(request)
-            desk.connection.defer(_JOINS_AT_HOME)
+            # A hash join loses NULL <=> NULL.
+            desk.connection.defer(_JOINS_BEFORE if "<=>" in gather.statement.text else _JOINS_AT_HOME)
             await self._send(desk.connection, request, gather.statement, columns, warnings)
             desk.connection.defer(_JOINS_BEFORE)
             for part in gather.parts:

@@ -97,7 +97,7 @@ class Filler:
         if merge is None:
             raise TypeError("no merge in this plan")
         partial = [ColumnDefinition.decode(item) for item in await self.columns(request, merge.partial)]
-        types = planner.shipped(plan, [PartialType(kind.type, kind.flags) for kind in partial])
+        types = planner.shipped(plan, [_travels(kind) for kind in partial])
         return Types(types, merge.statement, _rounded(partial))
 
     async def _part_types(self, request: Request, part: Part) -> Types:
@@ -105,7 +105,7 @@ class Filler:
             return await self.types(request, part.plan)
         schema = part.schema if part.schema is not None else part.plan.native
         kinds = [ColumnDefinition.decode(item) for item in await self.columns(request, schema)]
-        types = planner.shipped(part.plan, [PartialType(kind.type, kind.flags) for kind in kinds])
+        types = planner.shipped(part.plan, [_travels(kind) for kind in kinds])
         return Types(types, schema, _rounded(kinds))
 
     async def parts(self, desk: merging.Desk, request: Request, gather: Gather) -> tuple[int, int]:
@@ -290,6 +290,11 @@ class Filler:
             query.chunks_done = before + done
 
         return Work(query.query_id, job, dict(placement), limit, progress)
+
+
+def _travels(column: ColumnDefinition) -> PartialType:
+    fixed = column.type == _DOUBLE and column.decimals < planner.NOT_FIXED
+    return PartialType(column.type, column.flags, fixed)
 
 
 def _rounded(columns: Sequence[ColumnDefinition]) -> dict[int, int]:

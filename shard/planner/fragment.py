@@ -8,6 +8,7 @@ their cell grid in temporary tables of the session.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlglot import exp
 
@@ -38,8 +39,8 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
     draft : Draft
         From `split`.
     types : sequence of PartialType
-        For a draft that is merged: types of the partial columns. FLOAT travels as DOUBLE (its text has
-        six digits), BIT, ENUM and SET as numbers (an ENUM's empty error value cannot be loaded as text).
+        For a draft that is merged: types of the partial columns. FLOAT, and DOUBLE of fixed decimals, travel
+        as DOUBLE (their text has not all digits), BIT, ENUM and SET as numbers (an ENUM's empty error value cannot be loaded as text).
     """
     layout, scope = draft.layout, draft.scope
     if layout is None or scope is None:
@@ -49,7 +50,7 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
         names = [f"p{index}" for index in range(len(select.expressions))]
         select.set("expressions", [_with_alias(i, n) for i, n in zip(select.expressions, names, strict=True)])
     for item, kind in zip(select.expressions, types, strict=False):
-        if kind.type == _FLOAT:
+        if kind.type == _FLOAT or kind.fixed:
             item.set("this", use("CAST(value AS DOUBLE)", value=item.this))
         elif kind.type == BIT:
             item.set("this", use("CAST(value AS UNSIGNED)", value=item.this))
@@ -74,7 +75,7 @@ def shipped(draft: Draft, types: Sequence[PartialType]) -> list[PartialType]:
         node = item.this if isinstance(item, exp.Alias) else item
         owner = draft.scope.owner(node) if draft.scope is not None else None
         numbered = owner is not None and owner.derived is None
-        out.append(kind if numbered else PartialType(kind.type, kind.flags & ~_ENUM_OR_SET))
+        out.append(kind if numbered else replace(kind, flags=kind.flags & ~_ENUM_OR_SET))
     return out
 
 

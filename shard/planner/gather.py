@@ -31,12 +31,20 @@ from shard.planner.nested import (
 from shard.planner.plan import Gather, Part, Plan, Sql
 from shard.planner.scope import catalogue_tables, column_names, from_items, lookup
 from shard.planner.split import grouping
+from shard.planner.stand_ins import (
+    ALL_ROWS,
+    aliased,
+    as_truth,
+    in_json,
+    is_boolean,
+    merges,
+    stand_in,
+    under_rollup,
+    without_alias,
+)
 from shard.planner.templates import fill
 
 _HIDDEN = ("chunkId", "subChunkId", OWNER_COLUMN)
-_NULL_OF_NULLS = frozenset({"coalesce", "ifnull", "greatest", "least"})
-_EACH_ROW = frozenset({"rand", "uuid", "sys_guid", "random_bytes"})
-"""Functions that have another value for every row."""
 PlanTree = Callable[[exp.Select], Plan]
 
 
@@ -156,11 +164,16 @@ class _Gatherer:
         schema.set("group", _group(own))
         schema.set(
             "expressions",
-            [_aliased(_bare(item), name) for item, name in zip(own.expressions, columns, strict=True)],
+            [aliased(without_alias(item), name) for item, name in zip(own.expressions, columns, strict=True)],
         )
         part = self._add(plan, _types(schema, columns, self.context), columns, (), (), "a subquery")
-        items = [_stays(item, column) for item, column in zip(own.expressions, columns, strict=True)]
-        _become(select, [_aliased(item, name) for item, name in zip(items, names, strict=True)], part)
+        items = [
+            stand_in(item, column, select) for item, column in zip(own.expressions, columns, strict=True)
+        ]
+        stored = not merges(select) and under_rollup(select)
+        _become(select, [aliased(item, name) for item, name in zip(items, names, strict=True)], part)
+        if stored:
+            select.set("limit", exp.Limit(expression=fill(ALL_ROWS)))
 
     def _wanted_names(self, select: exp.Select) -> dict[str, str]:
         """Return the names that the statement around uses, by their text without blanks and quotes."""
@@ -190,7 +203,7 @@ class _Gatherer:
         columns = tuple(f"{prefix}{index}" for index in range(max(1, len(needed))))
         nodes = [node.copy() for node in needed.values()] or [fill(1)]
         source = exp.Select(
-            expressions=[_aliased(node, name) for node, name in zip(nodes, columns, strict=True)]
+            expressions=[aliased(node, name) for node, name in zip(nodes, columns, strict=True)]
         )
         for key in ("from_", "joins", "where"):
             value = select.args.get(key)
@@ -198,7 +211,7 @@ class _Gatherer:
             source.set(key, copied)
         plan = self.plan_tree(source.copy())
         part = self._add(plan, _types(source, columns, self.context), columns, (), (), "joined rows")
-        _rename(upper, dict(zip(needed, columns, strict=False)), bound)
+        _rename(upper, dict(zip(needed, columns, strict=False)), bound, select)
         select.set("expressions", [_keep_name(item) for item in items])
         select.set("from_", exp.From(this=_table_of(part, None)))
         for key in ("joins", "where"):
@@ -222,7 +235,7 @@ class _Gatherer:
         if not columns:  # a table needs a visible one
             columns = [table.key or table.columns[0].name]
         source = exp.Select(
-            expressions=[_aliased(exp.column(n, table=alias, quoted=True), n) for n in [*columns, *hidden]]
+            expressions=[aliased(exp.column(n, table=alias, quoted=True), n) for n in [*columns, *hidden]]
         )
         reference = exp.Table(
             this=exp.to_identifier(table.name, quoted=True),
@@ -262,58 +275,6 @@ class _Gatherer:
 
 
 # trees ---------------------------------------------------------------------------------------------
-
-
-def _bare(item: exp.Expression) -> exp.Expression:
-    inner = item.this if isinstance(item, exp.Alias) else item
-    return inner.copy()
-
-
-def _is_constant(item: exp.Expression) -> bool:
-    """Whether an item is the same for all rows: it stays as it is.
-
-    A constant's type and collation give way to those of other sides of a UNION; a table's column does not,
-    and NULL has no type in a table at all.
-    """
-    if has_aggregate(item):
-        return False
-    return not any(
-        isinstance(node, (exp.Column, exp.Star, exp.Window, exp.Placeholder, exp.Select, exp.SetOperation))
-        or (isinstance(node, exp.Anonymous) and node.name.lower() in _EACH_ROW)
-        for node in item.walk()
-    )
-
-
-def _always_null(item: exp.Expression) -> bool:
-    """Whether an item is NULL by its form and has NULL's type, as ``NULLIF(NULL, x)``.
-
-    ``IF(x, NULL, NULL)`` is a text to the server.
-    """
-    if isinstance(item, (exp.Paren, exp.Alias)):
-        return _always_null(item.this)
-    if isinstance(item, exp.Case):
-        values = [branch.args["true"] for branch in item.args["ifs"]]
-        return all(_always_null(value) for value in (*values, item.args.get("default") or exp.Null()))
-    if isinstance(item, exp.Anonymous) and item.expressions:
-        if item.name.lower() == "nullif":
-            return _always_null(item.expressions[0])
-        return item.name.lower() in _NULL_OF_NULLS and all(map(_always_null, item.expressions))
-    return isinstance(item, exp.Null)
-
-
-def _stays(item: exp.Expression, column: str) -> exp.Expression:
-    """Return what stands for an item of a gathered query: itself if it needs no row, else its column."""
-    if _always_null(item):
-        return exp.Null()
-    return _bare(item) if _is_constant(item) else _column(column)
-
-
-def _aliased(node: exp.Expression, name: str) -> exp.Expression:
-    return exp.Alias(this=node, alias=exp.to_identifier(name, quoted=True))
-
-
-def _column(name: str) -> exp.Expression:
-    return exp.Column(this=exp.to_identifier(name, quoted=True))
 
 
 def _table_of(part: Part, alias: str | None) -> exp.Table:
@@ -369,7 +330,7 @@ def group_items(select: exp.Select) -> list[exp.Expression]:
             index = int(str(node.this))
             if not 1 <= index <= len(select.expressions):
                 raise not_supported("this position in GROUP BY")
-            out.append(_bare(select.expressions[index - 1]))
+            out.append(without_alias(select.expressions[index - 1]))
         elif isinstance(node, exp.Column) and not node.table and node.name.lower() in aliases:
             out.append(aliases[node.name.lower()].copy())
         else:
@@ -465,7 +426,9 @@ def _is_item(column: exp.Expression, tree: exp.Expression) -> bool:
     )
 
 
-def _rename(upper: Sequence[exp.Expression], names: dict[tuple[str, str], str], bound: Bound) -> None:
+def _rename(
+    upper: Sequence[exp.Expression], names: dict[tuple[str, str], str], bound: Bound, select: exp.Select
+) -> None:
     """Let the upper clauses name the collected columns, in place."""
     for tree in upper:
         for column in list(tree.find_all(exp.Column)):
@@ -473,10 +436,13 @@ def _rename(upper: Sequence[exp.Expression], names: dict[tuple[str, str], str], 
             if ref is None:
                 continue
             column.meta["was"] = column.name
+            truth = in_json(column) and is_boolean(column, select)
             name = names[(ref.alias, column.name.lower())]
             column.set("this", exp.to_identifier(name, quoted=True))
             column.set("table", None)
             column.set("db", None)
+            if truth:
+                column.replace(as_truth(column.copy()))
 
 
 def _unused(prefix: str, select: exp.Select) -> str:
@@ -490,7 +456,7 @@ def _unused(prefix: str, select: exp.Select) -> str:
 def _keep_name(item: exp.Expression) -> exp.Expression:
     """Give a renamed column its name back, as a select item: ORDER BY and outer queries may use it."""
     if isinstance(item, exp.Column) and "was" in item.meta:
-        return _aliased(item.copy(), item.meta["was"])
+        return aliased(item.copy(), item.meta["was"])
     return item
 
 

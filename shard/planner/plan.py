@@ -82,10 +82,11 @@ Restriction: TypeAlias = Everywhere | InRegion | InChunks | ByKey | AllOf | AnyO
 
 @dataclass(frozen=True, slots=True)
 class PartialType:
-    """Type byte and flags of one column of a partial result."""
+    """Type byte and flags of one column of a partial result; `fixed`: a DOUBLE written with fixed decimals."""
 
     type: int
     flags: int
+    fixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from shard.planner import functions
 from shard.planner.constants import Value, conjuncts, integer
 from shard.planner.gather import expand_areas
 from shard.planner.locality import Layout
-from shard.planner.nested import PLACE, Context, bind, shipped_name
+from shard.planner.nested import PLACE, Context, arrays_of_joined_rows, bind, shipped_name
 from shard.planner.plan import (
     AllOf,
     AnyOf,
@@ -61,6 +61,7 @@ def plan_select(
         tables = catalogue_tables(tree, context.default, context.catalogue)
     if native is None:
         native = _own_native(tree, context)
+    arrays_of_joined_rows(tree)
     bound = bind(tree, context)
     where = conjuncts(tree.args["where"].this if tree.args.get("where") is not None else None)
     inner = [*where, *(part for item in bound.scope.conditions for part in conjuncts(item))]

@@ -540,3 +540,17 @@ SELECT a.bits, COUNT(*) FROM lab.Star a JOIN lab.Star b ON a.bits = b.bits WHERE
 SELECT NULLIF(NULL, t1.chunkId) AS c1, t1.g AS c2 FROM lab.Star t1 UNION ALL SELECT t3.chunkId, t2.g FROM lab.Star t2, lab.Ref t3 WHERE t2.starId = 7 UNION (SELECT NULL, t4.n FROM lab.Lut t4)
 -- name: order by the collation of a union with a constant text [ordered]
 SELECT name, starId FROM lab.Star UNION ALL SELECT SUBSTR(NULL, 2, 3), 1 FROM lab.Visit t1 INTERSECT SELECT t2.refId, 1 FROM lab.StarRef t2 ORDER BY 1 DESC, 2
+-- name: digits of a sum of rounded numbers that is sorted [ordered] [approx]
+SELECT chunkId AS c1, SUM(ROUND(flux, 2)) / COUNT(*) AS c3 FROM lab.Visit GROUP BY starId ORDER BY 2 DESC, chunkId DESC, starId DESC
+-- name: truth values of a gathered derived table in JSON
+SELECT JSON_ARRAYAGG(x.b ORDER BY x.k) FROM (SELECT starId AS k, starId > 3 AS b FROM lab.Star WHERE starId < 6) x
+-- name: truth values that are stored on the way
+SELECT JSON_ARRAYAGG(x.c ORDER BY x.k) FROM (SELECT starId AS k, kind LIKE 's%' AND g > 2 AS c FROM lab.Star ORDER BY g, starId LIMIT 10) x
+-- name: JSON_ARRAYAGG of texts of joined rows, by the director key
+SELECT x.s, x.j FROM (SELECT t1.starId s, JSON_ARRAYAGG(t1.name ORDER BY t1.starId, t2.visitId) j FROM lab.Star t1 LEFT JOIN lab.Visit t2 ON t1.starId = t2.starId AND t1.g > 2 GROUP BY t1.starId) x WHERE x.s BETWEEN 10 AND 30
+-- plain:
+SELECT x.s, x.j FROM (SELECT t1.starId s, CONCAT('[', GROUP_CONCAT(COALESCE(JSON_QUOTE(t1.name), 'null') ORDER BY t1.starId, t2.visitId), ']') j FROM lab.Star t1 LEFT JOIN lab.Visit t2 ON t1.starId = t2.starId AND t1.g > 2 GROUP BY t1.starId) x WHERE x.s BETWEEN 10 AND 30
+-- name: rollup of one gathered row
+SELECT CASE WHEN t1.c2 <> TIME '00:00:00' THEN NULL ELSE 'a b' END AS c3, COUNT(*) FROM (SELECT t2.t AS c2 FROM lab.Star t2 ORDER BY t2.dt, t2.b, t2.starId LIMIT 1) t1 GROUP BY CASE WHEN t1.c2 <> TIME '00:00:00' THEN NULL ELSE 'a b' END WITH ROLLUP
+-- name: NULL <=> NULL in a join at home
+SELECT COUNT(*), COUNT(t2.t) FROM lab.Star t2 JOIN lab.Star t3 ON t3.t <=> t2.t WHERE EXISTS (SELECT 1 FROM lab.Ref r WHERE r.mag = t3.f OR t3.f > 0)

@@ -65,14 +65,14 @@ class Aggregates(Tails):
         value = self.make.leaf(kind, cols)
         down = rng.choice(("", " DESC"))
         order = f" ORDER BY {', '.join(key + down for key in source.unique)}"
-        # Some plans of MariaDB's call latin1 utf8mb4, and TRUE of a derived table 1.
-        if name == "JSON" and kind not in "SI":
+        words = {value.render(), *source.unique}
+        if len({word.split(".")[-1] for word in words}) < len(words):
+            return text("COUNT(*)"), "I"  # MariaDB sorts by another column of the same name
+        # MariaDB's own JSON_ARRAYAGG of texts from joined rows may come as latin1.
+        if name == "JSON" and (kind != "S" or len(source.unique) == 1):
             return text("JSON_ARRAYAGG(", value, order, ")"), "J"
         if name == "OBJECT" and len(source.unique) == 1:
             return text(f"MAX({source.unique[0]})"), self._free("S")
-        bare = value.render().split(".")[-1]
-        if any(key.split(".")[-1] == bare and key != value.render() for key in source.unique):
-            return text("COUNT(*)"), "I"  # MariaDB sorts by the value where a key has its column's name
         self.loose = self.loose or kind == "S"
         separator = rng.choice(("", " SEPARATOR '|'", " SEPARATOR ''"))
         if rng.random() < 0.3:

@@ -1,0 +1,124 @@
+"""What stands for the items of a gathered query in the statement that reads it at home.
+
+Mostly the gathered table's columns. But a column has a type and a collation of its own, where a constant
+gives way, NULL has none and a truth value is more than a number: those stay what they are.
+"""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from shard.planner.aggregates import has_aggregate
+from shard.planner.nested import bare, is_star, output_name
+from shard.planner.scope import from_items
+from shard.planner.templates import fill
+
+ALL_ROWS = 2**64 - 1
+"""A LIMIT that limits nothing, but keeps a derived table from being merged into the query around it."""
+_NULL_OF_NULLS = frozenset({"coalesce", "ifnull", "greatest", "least"})
+_EACH_ROW = frozenset({"rand", "uuid", "sys_guid", "random_bytes"})
+"""Functions that have another value for every row."""
+
+
+def without_alias(item: exp.Expression) -> exp.Expression:
+    """Return a copy of an item's expression."""
+    inner = item.this if isinstance(item, exp.Alias) else item
+    return inner.copy()
+
+
+def aliased(node: exp.Expression, name: str) -> exp.Expression:
+    """Return an expression under a name."""
+    return exp.Alias(this=node, alias=exp.to_identifier(name, quoted=True))
+
+
+def column_named(name: str) -> exp.Expression:
+    """Return a reference to a column."""
+    return exp.Column(this=exp.to_identifier(name, quoted=True))
+
+
+def stand_in(item: exp.Expression, column: str, select: exp.Expression) -> exp.Expression:
+    """Return what stands for an item of a gathered query: itself if it needs no row, else its column."""
+    if _always_null(item):
+        return exp.Null()
+    if _is_constant(item):
+        return without_alias(item)
+    truth = merges(select) and isinstance(select.parent, exp.Subquery) and is_boolean(item, select)
+    return as_truth(column_named(column)) if truth else column_named(column)
+
+
+def _is_constant(item: exp.Expression) -> bool:
+    """Whether an item is the same for all rows: it stays as it is.
+
+    A constant's type and collation give way to those of other sides of a UNION; a table's column does not,
+    and NULL has no type in a table at all.
+    """
+    if has_aggregate(item):
+        return False
+    return not any(
+        isinstance(node, (exp.Column, exp.Star, exp.Window, exp.Placeholder, exp.Select, exp.SetOperation))
+        or (isinstance(node, exp.Anonymous) and node.name.lower() in _EACH_ROW)
+        for node in item.walk()
+    )
+
+
+def _always_null(item: exp.Expression) -> bool:
+    """Whether an item is NULL by its form and has NULL's type, as ``NULLIF(NULL, x)``.
+
+    ``IF(x, NULL, NULL)`` is a text to the server.
+    """
+    if isinstance(item, (exp.Paren, exp.Alias)):
+        return _always_null(item.this)
+    if isinstance(item, exp.Case):
+        values = [branch.args["true"] for branch in item.args["ifs"]]
+        return all(_always_null(value) for value in (*values, item.args.get("default") or exp.Null()))
+    if isinstance(item, exp.Anonymous) and item.expressions:
+        if item.name.lower() == "nullif":
+            return _always_null(item.expressions[0])
+        return item.name.lower() in _NULL_OF_NULLS and all(map(_always_null, item.expressions))
+    return isinstance(item, exp.Null)
+
+
+def is_boolean(item: exp.Expression, select: exp.Expression) -> bool:
+    """Whether an item is a truth value, which JSON functions write as true and false, not as 1 and 0."""
+    while isinstance(item, (exp.Paren, exp.Alias, exp.Escape)):
+        item = item.this
+    if isinstance(item, exp.Column):
+        for source, _ in from_items(select) if isinstance(select, exp.Select) else ():
+            if isinstance(source, exp.Subquery) and item.table in ("", source.alias):
+                inner = bare(source.this)
+                for own in inner.expressions if merges(inner) else ():
+                    if not is_star(own) and output_name(own).lower() == item.name.lower():
+                        return is_boolean(own, inner)
+        return False
+    if isinstance(item, exp.Anonymous):
+        return item.name.lower() == "isnull"
+    return isinstance(item, (exp.Predicate, exp.Connector, exp.Not, exp.RegexpLike))
+
+
+def in_json(node: exp.Expression) -> bool:
+    """Whether a node is an argument of a JSON function."""
+    call = node.find_ancestor(exp.Anonymous)
+    return call is not None and call.name.lower().startswith("json")
+
+
+def as_truth(column: exp.Expression) -> exp.Expression:
+    """Return a gathered truth value as one: NULL stays NULL."""
+    return exp.Paren(this=exp.NEQ(this=column, expression=fill(0)))
+
+
+def merges(query: exp.Expression) -> bool:
+    """Whether the server merges a derived table into the query around it: else a truth value is stored as 1 or 0."""
+    if not isinstance(query, exp.Select):
+        return False
+    stored = any(query.args.get(key) for key in ("group", "having", "distinct", "limit", "offset"))
+    return not stored and not has_aggregate(query) and query.find(exp.Window) is None
+
+
+def under_rollup(select: exp.Select) -> bool:
+    """Whether a query around groups WITH ROLLUP: of a merged derived table MariaDB may take the NULL out of its rows."""
+    outer = select.find_ancestor(exp.Select)
+    while outer is not None:
+        if outer.args.get("group") is not None and outer.args["group"].args.get("rollup"):
+            return True
+        outer = outer.find_ancestor(exp.Select)
+    return False
