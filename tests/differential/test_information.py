@@ -5,7 +5,7 @@ import pytest
 from backend.connection import RawConnection
 from shard.wire.packets import ColumnDefinition
 
-NAMES = (b"Star", b"Visit", b"StarRef", b"Ref", b"Band", b"Lut")
+NAMES = (b"Star", b"Visit", b"StarRef", b"Ref")
 COUNTS = [
     "SELECT TABLE_NAME, TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'lab'",
     "SELECT table_name, table_rows FROM `information_schema`.`tables` t WHERE t.table_schema = 'lab'",
@@ -32,7 +32,8 @@ async def test_table_rows(cluster, plain, sql):
         for ours, theirs in zip(result.columns, other.columns, strict=True):
             mine, plains = ColumnDefinition.decode(ours), ColumnDefinition.decode(theirs)
             assert (mine.name, mine.type, mine.length) == (plains.name, plains.type, plains.length)
-        assert {row[0]: row[1] for row in await connection.fetch(sql)} == counted
+        told = {row[0]: row[1] for row in await connection.fetch(sql)}
+        assert {name: told[name] for name in NAMES} == counted  # of replicated ones InnoDB estimates
     finally:
         await connection.close()
         await twin.close()

@@ -124,6 +124,11 @@ class Lane:
         answers = [want, *await self.other_plans(query, binary)]
         if reason is not None and any(difference(query, got, answer, full) is None for answer in answers):
             reason = None
+        if reason is not None and not binary and query.approx:
+            # Sums that MariaDB shows with few decimals may be rounded the other way: their digits decide.
+            shown = difference(replace(query, shown=True), got, want, full) is None
+            if shown and (await self.compare(query, True)).reason is None:
+                reason = None
         if reason is not None:
             again = difference(replace(query, stored=True), got, want, full)
             if again is not None or divergences.LAST_DIGIT not in self._known:

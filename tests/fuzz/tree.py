@@ -133,12 +133,15 @@ class Query:
         DOUBLE values come from sums whose order is free.
     stored : bool
         DOUBLE values of fixed decimals (ROUND) may have been rounded once more, where they were stored.
+    shown : bool
+        DOUBLE values of sums may differ by one in the last of four decimals: they are rounded to be shown.
     """
 
     root: Node
     loose: bool = False
     approx: bool = False
     stored: bool = False
+    shown: bool = False
 
     def cut(self, root: Node) -> Query:
         """Return the query with another tree."""
