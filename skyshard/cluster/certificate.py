@@ -1,7 +1,8 @@
 """The certificates of a cluster: one for clients, signed by itself, and a private CA's for agents and their callers.
 
 Clients that verify can be given the file itself as their CA; MariaDB's clients from 11.4 on need nothing,
-because the proxy proves the certificate with the account's password.
+because the proxy proves the certificate with the account's password. Keys are of the curve P-256: every client with
+TLS 1.2 knows it, and a handshake costs the proxy a quarter less than with RSA.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -41,7 +42,7 @@ def provide(directory: Path) -> Files:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = Files(directory / "server.crt", directory / "server.key")
     if _found(files) is None:
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        key = ec.generate_private_key(ec.SECP256R1())
         _keep(files, _certificate(key), key)
     return files
 
@@ -115,9 +116,7 @@ def _found(files: Files) -> tuple[x509.Certificate, PrivateKeyTypes] | None:
     )
 
 
-def _keep(
-    files: Files, certificate: x509.Certificate, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-) -> None:
+def _keep(files: Files, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
     pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     _write(files.key, key.private_bytes(pem, form, serialization.NoEncryption()))
     _write(files.certificate, certificate.public_bytes(pem))
@@ -131,7 +130,7 @@ def _write(path: Path, data: bytes) -> None:
     partial.rename(path)
 
 
-def _certificate(key: rsa.RSAPrivateKey) -> x509.Certificate:
+def _certificate(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     """Return a certificate for this machine and loopback, usable as its own CA."""
     hosts = {"localhost", socket.gethostname()}
     names: list[x509.GeneralName] = [x509.DNSName(host) for host in sorted(hosts) if host.isascii()]
@@ -159,9 +158,7 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _builder(
-    subject: str, issuer: x509.Name, public: rsa.RSAPublicKey | ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
+def _builder(subject: str, issuer: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
