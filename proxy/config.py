@@ -67,6 +67,33 @@ class TlsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         return Tls(context, hashlib.sha256(der).digest(), self.required)
 
 
+class Jobs(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Asynchronous queries; sizes in bytes, 0 is none.
+
+    Attributes
+    ----------
+    running : int
+        Jobs that this process runs at once; others wait.
+    per_user : int
+        Jobs of one user that wait or run.
+    user_bytes : int
+        Bytes of results that one user may keep, and that one result may have.
+    keep_s : float
+        Seconds after which a result is dropped.
+    history_s : float
+        Seconds for which the history is kept.
+    history_min_s : float
+        Seconds that a query must have taken to be noted in the history.
+    """
+
+    running: int = 4
+    per_user: int = 100
+    user_bytes: int = 10 << 30
+    keep_s: float = 7 * 86400.0
+    history_s: float = 30 * 86400.0
+    history_min_s: float = 0.1
+
+
 class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Settings of one proxy; sizes in bytes, times in seconds."""
 
@@ -91,6 +118,7 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     packet_bytes: int = 1 << 30
     long_data_bytes: int = 64 << 20
     cursor_bytes: int = 1 << 30
+    jobs: Jobs = Jobs()
     limits: Limits = Limits()
     user_limits: dict[str, Limits] = {}
 

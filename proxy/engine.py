@@ -32,6 +32,8 @@ from proxy.home.metadata import Catalogue
 from proxy.home.own_tables import OwnTable, Shipment, shipment
 from proxy.home.settings import SessionSettings
 from proxy.home.views import HomeViews
+from proxy.jobs import statements
+from proxy.jobs.runner import Jobs
 from proxy.metrics import Metrics
 from proxy.quick import Quick
 from proxy.registry import Registry, RunningQuery
@@ -85,6 +87,7 @@ class Engine:
         dispatcher: Dispatcher,
         registry: Registry,
         metrics: Metrics,
+        jobs: Jobs,
     ) -> None:
         self._config, self._pool, self._catalogue = config, pool, catalogue
         self._dispatcher, self._registry, self._metrics = dispatcher, registry, metrics
@@ -97,6 +100,7 @@ class Engine:
         self._memories: dict[int, Memory] = {}
         self._shapes = Shapes()
         self._quick = Quick(pool, catalogue, dispatcher)
+        self._jobs, self._about_jobs = jobs, statements.Statements(jobs, self._check)
 
     # deciding ------------------------------------------------------------------------------------
 
@@ -116,6 +120,39 @@ class Engine:
 
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement."""
+        if not statements.PATTERN.search(sql):
+            return await self._decide(session, sql)
+        temporaries = session.temporaries
+        settings = await self._read_settings(session)
+        try:
+            text = sql.decode(*settings.encoding)
+            tokens = tokenize(text, settings.mode)
+        except (LexError, UnicodeDecodeError):
+            return await self._decide(session, sql)
+        found = await self._about_jobs.answer(session, text, tokens, settings)
+        if isinstance(found, Local):
+            await self._tidy(session, sql)
+            session.temporaries = temporaries  # CALL makes none here
+            return found
+        if found is None:
+            return await self._decide(session, sql)
+        instead = found.encode(*settings.encoding)
+        route = await self._decide(session, instead)
+        return Home(instead) if route == Home() else route
+
+    async def _check(self, session: Session, sql: bytes) -> None:
+        """Raise what is wrong with a query that is to run later."""
+        route = await self._decide(session, sql)
+        if isinstance(route, Distributed):
+            if route.envelope is not None or route.prefix:
+                raise not_supported("this statement as a submitted query")
+            await session.home.check(route.native)
+        elif isinstance(route, Home):
+            await session.home.check(sql if route.sql is None else route.sql)
+        else:
+            raise not_supported("this statement as a submitted query")
+
+    async def _decide(self, session: Session, sql: bytes) -> Route:
         await self._tidy(session, sql)
         catalogue = self._catalogue
         if table_status.PATTERN.match(sql):
@@ -405,26 +442,34 @@ class Engine:
     ) -> None:
         """Run a query within its time, and account for it."""
         started = time.monotonic()
-        outcome, size = "error", 0
+        outcome, size, said = "error", 0, ""
         try:
             async with asyncio.timeout(max_seconds or None):
                 size = await work
             outcome = "ok"
         except TimeoutError as error:
-            raise SkyError(TIMEOUT) from error
+            failure = SkyError(TIMEOUT)
+            said = failure.message
+            raise failure from error
         except ConnectionLost as error:
-            raise SkyError(HOME_DOWN) from error
+            failure = SkyError(HOME_DOWN)
+            said = failure.message
+            raise failure from error
         except (asyncio.CancelledError, ClientGone):
             # Whoever leaves with the whole answer has had it, though tables may still be tidied away.
             outcome = "ok" if session.out.ended else "cancelled"
             raise
-        except SkyError:
+        except SkyError as error:
+            said = error.message
             raise
         except Exception as error:
+            said = "internal error"
             log.exception("query %s failed", query.query_id)
             raise SkyError(INTERNAL, query_id=query.query_id) from error
         finally:
             seconds = time.monotonic() - started
+            if query.user != self._pool.address.user:  # a job is noted as such
+                self._jobs.note(query, seconds, outcome, size, said)
             self._metrics.query_done(query.strategy, outcome, seconds, query.rows, size, query.chunks_done)
             log.info(
                 "query=%s session=%s user=%s strategy=%s chunks=%s/%s rows=%s bytes=%s ms=%.1f outcome=%s",

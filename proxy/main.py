@@ -25,10 +25,11 @@ from proxy.execute.health import Health
 from proxy.home.link import HomeLink, proxy_header
 from proxy.home.metadata import Catalogue
 from proxy.home.traps import TrapWatch
+from proxy.jobs.runner import Jobs
 from proxy.metrics import Metrics
 from proxy.registry import Registry
 from proxy.session.client import ClientGone, ClientStream
-from proxy.session.limits import Usage
+from proxy.session.limits import Limits, Usage
 from proxy.session.login import Doorkeeper
 from proxy.session.passwords import KeyPair
 from proxy.session.session import Session
@@ -58,9 +59,12 @@ class Proxy:
         self.budget = ByteBudget(config.byte_budget_bytes)
         self.registry, self.metrics = Registry(), Metrics()
         dispatcher = Dispatcher(self.agents, self.budget, self.health_of_workers)
-        self.engine = Engine(config, self.pool, self.catalogue, dispatcher, self.registry, self.metrics)
+        self.jobs = Jobs(self.pool, self.registry, config.jobs)
+        self.engine = Engine(
+            config, self.pool, self.catalogue, dispatcher, self.registry, self.metrics, self.jobs
+        )
         self.door = Doorkeeper(self.pool, config.client_tls(), LoginThrottle(), KeyPair())
-        self.usage = Usage(config.limits, config.user_limits)
+        self.usage = Usage(config.limits, {config.home.user: Limits(), **config.user_limits})
         self._sessions: set[asyncio.Task[None]] = set()
 
     def accept(self, wire: ClientWire) -> None:
@@ -135,6 +139,7 @@ class Proxy:
 
     async def close(self) -> None:
         """End all sessions and connections."""
+        await self.jobs.close()
         for task in list(self._sessions):
             task.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
@@ -156,6 +161,7 @@ async def serve(config: ProxyConfig, stop: asyncio.Event) -> None:
     server = await asyncio.get_running_loop().create_server(
         lambda: ClientWire(proxy.accept), host, port, reuse_port=config.reuse_port or None, backlog=1024
     )
+    await proxy.jobs.start(proxy.accept)
     http = HttpServer({"/metrics": proxy.show_metrics, "/healthz": proxy.health, "/": proxy.status_page})
     if config.http is not None:
         await http.start(*host_port(config.http))

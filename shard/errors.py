@@ -142,6 +142,9 @@ CATALOGUE_CHANGED = _define(
     "HY000",
     "database '{database}' is being replaced or dropped; run the query again",
 )
+NO_JOB = _define("NO_JOB", 1094, "HY000", "Unknown job id: {id}")
+JOB_NOT_DONE = _define("JOB_NOT_DONE", 1105, "HY000", "job {id} has not finished: it is {status}")
+JOB_NO_RESULT = _define("JOB_NO_RESULT", 1105, "HY000", "job {id} has no result: {reason}")
 PROTOCOL = _define("PROTOCOL", 1835, "HY000", "Malformed communication packet")
 INTERNAL = _define("INTERNAL", 1105, "HY000", "internal error, query id {query_id}")
 

@@ -48,8 +48,10 @@ class ClientWire(asyncio.Protocol):
         Called at that moment, if no further command of the client waits.
     """
 
-    def __init__(self, accepted: Callable[[ClientWire], None] = lambda _: None) -> None:
-        self._accepted = accepted
+    def __init__(
+        self, accepted: Callable[[ClientWire], None] = lambda _: None, private: bool = False
+    ) -> None:
+        self._accepted, self._private = accepted, private
         self._transport: asyncio.Transport | None = None
         self.gone = asyncio.Event()
         self.on_gone: Callable[[], None] | None = None
@@ -281,8 +283,8 @@ class ClientWire(asyncio.Protocol):
 
     @property
     def secure(self) -> bool:
-        """Whether the connection is encrypted."""
-        return self._tls is not None
+        """Whether nobody can listen: the connection is encrypted, or does not leave this process."""
+        return self._tls is not None or self._private
 
     @property
     def cipher(self) -> str:

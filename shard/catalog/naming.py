@@ -13,6 +13,7 @@ OWNER_COLUMN = "skyOwner"
 META_DATABASE = "skyshard_meta"
 INDEX_DATABASE = "skyshard_index"
 SCRATCH_DATABASE = "skyshard_scratch"
+JOBS_DATABASE = "skyshard_jobs"
 INTERNAL_DATABASES = frozenset({META_DATABASE, INDEX_DATABASE, SCRATCH_DATABASE})
 
 _CHUNK_NAME = re.compile(r"^(?P<table>.+?)(?P<overlap>FullOverlap)?_(?P<chunk>\d+)$")

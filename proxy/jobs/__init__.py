@@ -1,0 +1,1 @@
+"""Asynchronous queries: submitted, run by some proxy, their rows kept at home."""

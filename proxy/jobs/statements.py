@@ -1,0 +1,171 @@
+"""SUBMIT, CANCEL, qserv_result and qserv_result_delete, and the view of queries: the statements about jobs.
+
+A result is a table at home that its account may read; `qserv_result(7)` in a statement stands for it, so that all
+of SQL can be used on it. `information_schema.queries` stands for a view that shows each user their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from proxy.home.settings import SessionSettings
+from proxy.jobs.runner import Jobs
+from proxy.jobs.store import Job, Settings
+from proxy.session.engine import Local
+from shard.catalog.naming import JOBS_DATABASE, quote
+from shard.errors import JOB_NO_RESULT, JOB_NOT_DONE, NO_JOB, USER_LIMIT, SkyError, not_supported
+from shard.planner.lexer import Token, TokenKind
+from shard.wire.packets import ColumnDefinition, lenenc_bytes
+
+if TYPE_CHECKING:
+    from proxy.session.session import Session
+
+PATTERN = re.compile(
+    rb"(?i)\A[\s(]*(?:/\*.*?\*/\s*)*(?:submit|cancel)\b|qserv_result|information_schema\s*`?\s*\.\s*`?queries",
+    re.S,
+)
+"""What every statement about jobs contains; others may, too."""
+_OF_A_SESSION = frozenset(
+    {"USER", "CURRENT_USER", "SESSION_USER", "SYSTEM_USER", "CURRENT_ROLE", "CONNECTION_ID", "LAST_INSERT_ID",
+     "FOUND_ROWS", "ROW_COUNT"}
+)  # fmt: skip
+_BIGINT, _VARCHAR = 8, 253
+
+Check = Callable[["Session", bytes], Awaitable[None]]
+
+
+class Statements:
+    """Answers the statements about jobs.
+
+    Parameters
+    ----------
+    jobs : Jobs
+        The jobs.
+    check : callable
+        Raises what is wrong with a query that a session wants to submit: its errors, and its user's rights.
+    """
+
+    def __init__(self, jobs: Jobs, check: Check) -> None:
+        self._jobs, self._check = jobs, check
+
+    async def answer(
+        self, session: Session, text: str, tokens: list[Token], settings: SessionSettings
+    ) -> Local | str | None:
+        """Return what answers a statement, or the statement to answer in its place; None if it is about no job."""
+        words = [token.upper if token.kind is TokenKind.WORD else token.text for token in tokens]
+        if words and words[-1] == ";":
+            words.pop()
+        if words[:1] == ["SUBMIT"]:
+            return await self._submit(session, text, tokens, settings)
+        if words[:1] == ["CANCEL"] and len(words) == 2 and words[1].isdigit():
+            return Local(partial(self._cancel, session, int(words[1])))
+        if words[:2] == ["CALL", "QSERV_RESULT_DELETE"] and len(words) == 5 and words[3].isdigit():
+            return Local(partial(self._delete, session, int(words[3])))
+        return await self._rewritten(session, text, tokens)
+
+    async def _submit(
+        self, session: Session, text: str, tokens: list[Token], settings: SessionSettings
+    ) -> Local:
+        rest = tokens[1:]
+        first = next((token.upper for token in rest if token.text != "("), "")
+        if first not in ("SELECT", "WITH"):
+            raise not_supported("SUBMIT of a statement that is no SELECT")
+        for token in rest:
+            if token.kind is TokenKind.WORD and token.upper in _OF_A_SESSION:
+                raise not_supported(f"{token.upper} in a submitted query", "write the value itself")
+            if token.text.startswith("@"):
+                raise not_supported("variables in a submitted query", "write the values themselves")
+            if token.kind is TokenKind.WORD and token.upper == "INTO":
+                raise not_supported("SELECT … INTO in a submitted query")
+            if token.text == "?":
+                raise not_supported("parameters in a submitted query")
+        if session.temporaries:
+            raise not_supported("SUBMIT in a session that may have temporary tables", "open a new connection")
+        query = text[rest[0].start :].strip().rstrip(";")
+        return Local(partial(self._add, session, query, settings))
+
+    async def _add(self, session: Session, query: str, settings: SessionSettings) -> None:
+        await self._check(session, query.encode(*settings.encoding))
+        try:
+            query.encode()
+        except UnicodeEncodeError:
+            raise not_supported("bytes that are no text in a submitted query") from None
+        limits = self._jobs.settings
+        waiting, size = await self._jobs.store.usage(session.user)
+        if limits.per_user and waiting >= limits.per_user:
+            raise SkyError(USER_LIMIT, user=session.user, resource="jobs.per_user", value=limits.per_user)
+        if limits.user_bytes and size >= limits.user_bytes:
+            raise SkyError(USER_LIMIT, user=session.user, resource="jobs.user_bytes", value=limits.user_bytes)
+        found = await session.home.table(b"SELECT CURRENT_USER()")
+        account = (found.rows[0][0] or b"").decode()
+        said = Settings(database=settings.database, values=settings.values, charset=settings.charset)
+        number = await self._jobs.store.add(session.user, account, query, said)
+        self._jobs.wake()
+        columns = [_column("jobId", _BIGINT), _column("resultLocation", _VARCHAR)]
+        await session.client.columns(columns, session.home.status)
+        row = b"".join(lenenc_bytes(value) for value in (b"%d" % number, b"table:result_%d" % number))
+        await session.client.packet(row)
+        await session.client.end(0, session.home.status)
+
+    async def _find(self, session: Session, number: int) -> Job:
+        job = await self._jobs.store.get(number, session.user)
+        if job is None:
+            raise SkyError(NO_JOB, id=number)
+        return job
+
+    async def _cancel(self, session: Session, number: int) -> None:
+        job = await self._find(session, number)
+        if not await self._jobs.store.abort(job.id):
+            job = await self._find(session, number)
+            raise SkyError(JOB_NO_RESULT, id=number, reason=f"it is over ({job.status})")
+        self._jobs.forget(job.id)
+        await session.client.ok(session.home.status)
+
+    async def _delete(self, session: Session, number: int) -> None:
+        job = await self._find(session, number)
+        if job.status in ("QUEUED", "EXECUTING"):
+            raise SkyError(JOB_NOT_DONE, id=number, status=job.status)
+        await self._jobs.store.delete(job)
+        await session.client.ok(session.home.status)
+
+    async def _rewritten(self, session: Session, text: str, tokens: Sequence[Token]) -> str | None:
+        """Return a statement with tables in the place of qserv_result(…) and information_schema.queries."""
+        cuts: list[tuple[int, int, str]] = []
+        for at, token in enumerate(tokens):
+            words = [_word(other) for other in tokens[at : at + 4]]
+            if (
+                words[:2] == ["QSERV_RESULT", "("]
+                and len(words) == 4
+                and words[2].isdigit()
+                and words[3] == ")"
+            ):
+                name = await self._result(session, int(words[2]))
+                cuts.append((token.start, tokens[at + 3].start + 1, name))
+            elif words[:3] == ["INFORMATION_SCHEMA", ".", "QUERIES"]:
+                last = tokens[at + 2]
+                cuts.append((token.start, last.start + len(last.text), f"{quote(JOBS_DATABASE)}.queries"))
+        for start, end, name in reversed(cuts):
+            text = text[:start] + name + text[end:]
+        return text if cuts else None
+
+    async def _result(self, session: Session, number: int) -> str:
+        job = await self._find(session, number)
+        if job.status in ("QUEUED", "EXECUTING"):
+            raise SkyError(JOB_NOT_DONE, id=number, status=job.status)
+        if job.status != "COMPLETED":
+            raise SkyError(JOB_NO_RESULT, id=number, reason=f"{job.status}: {job.error}")
+        if not job.stored:
+            raise SkyError(JOB_NO_RESULT, id=number, reason="it has been deleted")
+        return job.result
+
+
+def _word(token: Token) -> str:
+    return token.text.strip("`").upper()
+
+
+def _column(name: str, kind: int) -> bytes:
+    charset, length = (63, 20) if kind == _BIGINT else (45, 255)
+    return ColumnDefinition(b"def", b"", b"", b"", name.encode(), b"", charset, length, kind, 0, 0).encode()

@@ -1,0 +1,250 @@
+"""The rows of `skyshard_meta.queries`: jobs and the history, read and written on service connections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from backend.connection import RawConnection
+from backend.pool import Pool
+from proxy.registry import RunningQuery
+from shard.catalog.naming import JOBS_DATABASE, META_DATABASE, literal, quote
+
+QUERIES = f"{quote(META_DATABASE)}.queries"
+LOST_S = 10
+"""Seconds without a sign of life of its proxy after which a job is another's."""
+MOST_ATTEMPTS = 3
+LONGEST_TEXT = 1 << 20
+"""Characters of a query that the history keeps."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the session that submitted a job was set to."""
+
+    database: str | None
+    values: dict[str, str]
+    charset: str
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One job as it stands in the metadata."""
+
+    id: int
+    user: str
+    status: str
+    account: str
+    query: str
+    settings: Settings
+    attempts: int
+    stored: bool
+    error: str
+
+    @property
+    def result(self) -> str:
+        """The quoted name of its result."""
+        return f"{quote(JOBS_DATABASE)}.{quote(f'result_{self.id}')}"
+
+    @property
+    def running(self) -> str:
+        """The quoted name of what this attempt fills."""
+        return f"{quote(JOBS_DATABASE)}.{quote(f'running_{self.id}_{self.attempts}')}"
+
+
+_COLUMNS = "id, user, status, account, query, settings, attempts, stored, COALESCE(error, '')"
+
+
+def _job(row: Sequence[bytes | None]) -> Job:
+    texts = [(value or b"").decode("utf-8", "replace") for value in row]
+    return Job(
+        id=int(texts[0]),
+        user=texts[1],
+        status=texts[2],
+        account=texts[3],
+        query=texts[4],
+        settings=msgspec.json.decode(texts[5] or "null", type=Settings),
+        attempts=int(texts[6]),
+        stored=texts[7] == "1",
+        error=texts[8],
+    )
+
+
+class Store:
+    """Jobs in the metadata.
+
+    Parameters
+    ----------
+    pool : Pool
+        Service connections.
+    proxy : str
+        A name of this process that no other one has had.
+    """
+
+    def __init__(self, pool: Pool, proxy: str) -> None:
+        self._pool, self._proxy = pool, literal(proxy)
+
+    async def add(self, user: str, account: str, query: str, settings: Settings) -> int:
+        """Write a new job; return its id."""
+        said = msgspec.json.encode(settings).decode()
+        async with self._pool.lease() as connection:
+            await connection.run(
+                f"INSERT INTO {QUERIES} (user, type, status, submitted, query, account, settings) VALUES "
+                f"({literal(user)}, 'ASYNC', 'QUEUED', NOW(3), {literal(query)}, {literal(account)}, {literal(said)})"
+            )
+            return int((await connection.fetch("SELECT LAST_INSERT_ID()"))[0][0] or b"0")
+
+    async def usage(self, user: str) -> tuple[int, int]:
+        """Return how many jobs of a user wait or run, and the bytes of the results kept."""
+        async with self._pool.lease() as connection:
+            found = await connection.fetch(
+                "SELECT COALESCE(SUM(status IN ('QUEUED', 'EXECUTING')), 0), COALESCE(SUM(IF(stored, bytes, 0)), 0) "
+                f"FROM {QUERIES} WHERE user = {literal(user)} AND type = 'ASYNC'"
+            )
+        return int(found[0][0] or b"0"), int(found[0][1] or b"0")
+
+    async def get(self, number: int, user: str) -> Job | None:
+        """Return a user's job."""
+        async with self._pool.lease() as connection:
+            found = await connection.fetch(
+                f"SELECT {_COLUMNS} FROM {QUERIES} WHERE id = {number} AND type = 'ASYNC' AND user = {literal(user)}"
+            )
+        return _job(found[0]) if found else None
+
+    async def claim(self, most: int) -> list[Job]:
+        """Take jobs that wait, or whose proxy is gone; fail those that were lost too often."""
+        lost = f"status = 'EXECUTING' AND alive_at < NOW(3) - INTERVAL {LOST_S} SECOND"
+        async with self._pool.lease() as connection:
+            await connection.run(
+                f"UPDATE {QUERIES} SET status = 'FAILED', completed = NOW(3), "
+                f"error = 'the proxy that ran it was lost {MOST_ATTEMPTS} times' "
+                f"WHERE {lost} AND attempts >= {MOST_ATTEMPTS}"
+            )
+            if most <= 0:
+                return []
+            found = await connection.fetch(
+                f"SELECT id FROM {QUERIES} WHERE type = 'ASYNC' AND (status = 'QUEUED' OR {lost}) "
+                f"ORDER BY id LIMIT {most}"
+            )
+            out = []
+            for (number,) in found:
+                ok = await connection.run(
+                    f"UPDATE {QUERIES} SET status = 'EXECUTING', proxy = {self._proxy}, alive_at = NOW(3), "
+                    f"attempts = attempts + 1, chunks = 0, chunks_comp = 0 WHERE id = {int(number or b'0')} "
+                    f"AND (status = 'QUEUED' OR {lost})"
+                )
+                if ok.affected_rows:
+                    rows = await connection.fetch(
+                        f"SELECT {_COLUMNS} FROM {QUERIES} WHERE id = {int(number or b'0')}"
+                    )
+                    out.append(_job(rows[0]))
+            return out
+
+    async def alive(self, progress: dict[int, tuple[int, int]]) -> set[int]:
+        """Say that jobs run here, and how far they are; return those that still are this proxy's."""
+        if not progress:
+            return set()
+        async with self._pool.lease() as connection:
+            for number, (chunks, done) in progress.items():
+                await connection.run(
+                    f"UPDATE {QUERIES} SET alive_at = NOW(3), chunks = {chunks}, chunks_comp = {done} "
+                    f"WHERE id = {number} AND status = 'EXECUTING' AND proxy = {self._proxy}"
+                )
+            listed = ", ".join(map(str, progress))
+            found = await connection.fetch(
+                f"SELECT id FROM {QUERIES} WHERE id IN ({listed}) AND status = 'EXECUTING' AND proxy = {self._proxy}"
+            )
+        return {int(row[0] or b"0") for row in found}
+
+    async def finish(self, job: Job, rows: int, size: int) -> None:
+        """Put an attempt's rows in the place of the result, if the job still is this proxy's."""
+        mine = (
+            f"id = {job.id} AND status = 'EXECUTING' AND proxy = {self._proxy} AND attempts = {job.attempts}"
+        )
+        async with self._pool.lease() as connection:
+            if not await connection.fetch(f"SELECT 1 FROM {QUERIES} WHERE {mine}"):
+                await connection.run(f"DROP TABLE IF EXISTS {job.running}")
+                return
+            await connection.run(f"DROP TABLE IF EXISTS {job.result}")
+            await connection.run(f"RENAME TABLE {job.running} TO {job.result}")
+            await connection.run(f"GRANT SELECT ON {job.result} TO {_account(job.account)}")
+            ok = await connection.run(
+                f"UPDATE {QUERIES} SET status = 'COMPLETED', completed = NOW(3), row_count = {rows}, bytes = {size}, "
+                f"chunks_comp = chunks, stored = 1 WHERE {mine}"
+            )
+            if not ok.affected_rows:  # cancelled at this moment
+                await _drop(connection, job)
+
+    async def fail(self, job: Job, reason: str) -> None:
+        """Note why a job failed."""
+        async with self._pool.lease() as connection:
+            await connection.run(f"DROP TABLE IF EXISTS {job.running}")
+            await connection.run(
+                f"UPDATE {QUERIES} SET status = 'FAILED', completed = NOW(3), error = {literal(reason)} "
+                f"WHERE id = {job.id} AND status = 'EXECUTING' AND proxy = {self._proxy}"
+            )
+
+    async def discard(self, job: Job) -> None:
+        """Drop what an attempt has left that is not wanted any more."""
+        async with self._pool.lease() as connection:
+            await connection.run(f"DROP TABLE IF EXISTS {job.running}")
+
+    async def abort(self, number: int) -> bool:
+        """Cancel a job; return whether it was not over yet."""
+        async with self._pool.lease() as connection:
+            ok = await connection.run(
+                f"UPDATE {QUERIES} SET status = 'ABORTED', completed = NOW(3), error = 'cancelled' "
+                f"WHERE id = {number} AND status IN ('QUEUED', 'EXECUTING')"
+            )
+        return bool(ok.affected_rows)
+
+    async def delete(self, job: Job) -> None:
+        """Drop a result."""
+        async with self._pool.lease() as connection:
+            await _drop(connection, job)
+
+    async def expire(self, keep_s: float, history_s: float) -> None:
+        """Drop results, and forget what was asked, after their time."""
+        async with self._pool.lease() as connection:
+            found = await connection.fetch(
+                f"SELECT {_COLUMNS} FROM {QUERIES} WHERE stored = 1 "
+                f"AND completed < NOW(3) - INTERVAL {keep_s:.3f} SECOND"
+            )
+            for row in found:
+                await _drop(connection, _job(row))
+            await connection.run(
+                f"DELETE FROM {QUERIES} WHERE stored = 0 AND completed < NOW(3) - INTERVAL {history_s:.3f} SECOND"
+            )
+
+    async def note(self, noted: Sequence[tuple[RunningQuery, float, str, int, str]]) -> None:
+        """Write queries to the history: the query, its seconds, its outcome, its bytes, its error."""
+        lines = []
+        for query, seconds, outcome, size, error in noted:
+            status = {"ok": "COMPLETED", "cancelled": "ABORTED"}.get(outcome, "FAILED")
+            lines.append(
+                f"({literal(query.user[:128])}, 'SYNC', '{status}', NOW(3) - INTERVAL {seconds:.6f} SECOND, NOW(3), "
+                f"{query.chunks_total}, {query.chunks_done}, {size}, {query.rows}, "
+                f"{literal(query.sql[:LONGEST_TEXT])}, {literal(error) if error else 'NULL'})"
+            )
+        async with self._pool.lease() as connection:
+            for start in range(0, len(lines), 100):
+                await connection.run(
+                    f"INSERT INTO {QUERIES} (user, type, status, submitted, completed, chunks, chunks_comp, bytes, "
+                    f"row_count, query, error) VALUES " + ", ".join(lines[start : start + 100])
+                )
+
+
+async def _drop(connection: RawConnection, job: Job) -> None:
+    await connection.run(f"UPDATE {QUERIES} SET stored = 0 WHERE id = {job.id}")
+    revoke = f"REVOKE SELECT ON {job.result} FROM {_account(job.account)}"
+    found = await connection.fetch(
+        f"SELECT 1 FROM mysql.tables_priv WHERE Db = {literal(JOBS_DATABASE)} AND Table_name = 'result_{job.id}' LIMIT 1"
+    )
+    if found:
+        await connection.run(revoke)
+    await connection.run(f"DROP TABLE IF EXISTS {job.result}")
+
+
+def _account(account: str) -> str:
+    """Return ``user@host`` in quotes."""
+    user, _, host = account.rpartition("@")
+    return f"{literal(user)}@{literal(host)}"
