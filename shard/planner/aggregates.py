@@ -27,6 +27,8 @@ def is_aggregate(node: exp.Expression) -> bool:
 
 def has_aggregate(node: exp.Expression) -> bool:
     """Whether an expression contains an aggregate of its own query (inner queries have their own)."""
+    if isinstance(node, exp.Column) or (isinstance(node, exp.Alias) and isinstance(node.this, exp.Column)):
+        return False
     stack = [node]
     while stack:
         item = stack.pop()

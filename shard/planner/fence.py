@@ -153,6 +153,9 @@ _ADVICE = frozenset(
 _TYPED_LITERAL = frozenset({"DATE", "TIME", "TIMESTAMP"})
 
 
+_OPERATOR, _WORD = TokenKind.OPERATOR, TokenKind.WORD
+
+
 @dataclass(slots=True)
 class _Call:
     """A function call as it was written: name, and the words that stand before its arguments."""
@@ -210,7 +213,11 @@ class Fence:
         token = self.tokens[index]
         kind = token.kind
         following = self.tokens[index + 1] if index + 1 < stop else None
-        if kind is TokenKind.STRING or kind is TokenKind.BITS:
+        if kind is _OPERATOR:
+            self.out.append(token.text)
+        elif kind is _WORD:
+            return self._word(index, stop, following)
+        elif kind is TokenKind.STRING or kind is TokenKind.BITS:
             return self._strings(index, stop, "")
         if kind is TokenKind.PARAMETER:
             self._atom(f"?{self.parameters}")
@@ -224,13 +231,9 @@ class Fence:
             if following is not None and following.text == ":=":
                 raise not_supported("an assignment to a user variable", "use SET")
             self._atom(token.text)
-        elif kind is TokenKind.WORD:
-            return self._word(index, stop, following)
         elif kind is TokenKind.QUOTED:
             name = token.text[1:-1].replace(token.text[0] * 2, token.text[0])
             self.out.append("`" + name.replace("`", "``") + "`")
-        else:
-            self.out.append(token.text)
         return index + 1
 
     def _strings(self, index: int, stop: int, prefix: str) -> int:
@@ -347,20 +350,23 @@ class Fence:
     def restore(self, tree: exp.Expression) -> exp.Expression:
         """Put the remembered texts back into the parsed tree."""
         for node in list(tree.walk()):
-            if isinstance(node, exp.Anonymous):
+            node._meta = None  # positions in a text that is not the user's: they make copies slow
+            kind = type(node)
+            if kind is exp.Identifier:
+                if node.args["this"].startswith(self.mark):
+                    self._restore_alias(node)
+            elif kind is exp.Column or kind is exp.Var or kind is exp.Literal:
+                self._restore_atom(node)
+            elif kind is exp.Anonymous:
                 name = node.name
                 if name.upper().startswith(self.mark + "F_"):
                     call = self.calls[int(name[len(self.mark) + 2 :])]
                     node.set("this", call.name)
                     if call.prefix or call.suffix or any(item != "," for item in call.separators):
                         node.meta["call"] = (call.prefix, call.separators, call.suffix)
-            elif isinstance(node, exp.Identifier):
-                self._restore_alias(node)
-            elif isinstance(node, (exp.Column, exp.Var, exp.Literal)):
-                self._restore_atom(node)
         return tree
 
-    def _restore_alias(self, node: exp.Identifier) -> None:
+    def _restore_alias(self, node: exp.Expr) -> None:
         """Turn a string that stands as an alias into the name it means."""
         name = node.name
         if name.startswith(self.mark + "A_") and isinstance(node.parent, (exp.Alias, exp.TableAlias)):
@@ -370,7 +376,7 @@ class Fence:
             node.set("this", text[1:-1].replace(text[0] * 2, text[0]))
             node.set("quoted", True)
 
-    def _restore_atom(self, node: exp.Expression) -> None:
+    def _restore_atom(self, node: exp.Expr) -> None:
         name = node.name
         if not name.startswith(self.mark + "A_"):
             return
@@ -385,6 +391,8 @@ class Fence:
 
 def drop_modifiers(tokens: list[Token]) -> list[Token]:
     """Leave out the words after SELECT that only advise the server's cache and buffers."""
+    if _ADVICE.isdisjoint({token.text.upper() for token in tokens}):
+        return tokens
     out: list[Token] = []
     after_select = False
     for token in tokens:
@@ -423,8 +431,6 @@ def parse(tokens: list[Token]) -> exp.Expression:
         raise SyntaxProblem(str(error)) from error
     if not isinstance(tree, exp.Expression):
         raise SyntaxProblem
-    for node in tree.walk():  # positions in a text that is not the user's: they make copies slow
-        node._meta = None
     holder = exp.Paren(this=tree)
     fence.restore(holder)
     restored = holder.this

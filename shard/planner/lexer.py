@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 SERVER_VERSION = 101100
 """Executable comments up to this version are code (the reference server, 10.11)."""
@@ -28,8 +29,7 @@ class TokenKind(Enum):
     OPERATOR = "operator"
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One token: its kind, its verbatim text, and where it starts (characters)."""
 
     kind: TokenKind
@@ -86,7 +86,7 @@ def _compile(mode: LexerMode) -> re.Pattern[str]:
     named: list[str] = []
     for index, (name, pattern) in enumerate(pieces):
         named.append(f"(?P<{name}_{index}>{pattern})")
-    return re.compile("|".join(named), re.DOTALL)
+    return re.compile(rf"(?:{'|'.join(named)})\s*", re.DOTALL)
 
 
 _patterns = {mode: _compile(mode) for mode in (LexerMode(a, b) for a in (False, True) for b in (False, True))}
@@ -122,9 +122,11 @@ def tokenize(text: str, mode: LexerMode = LexerMode()) -> list[Token]:
         match = pattern.match(text, position)
         if match is None or match.lastgroup is None:
             raise LexError(f"unexpected text at character {position}")
-        name = match.lastgroup.rsplit("_", 1)[0]
-        if name in _KINDS:
-            tokens.append(Token(_KINDS[name], match.group(), position))
+        group = match.lastgroup
+        name = group.rpartition("_")[0] or group
+        kind = _KINDS.get(name)
+        if kind is not None:
+            tokens.append(Token(kind, match[group], position))
         elif name == "execute" or name == "version":
             if _is_code(match["version"]):
                 depth += 1

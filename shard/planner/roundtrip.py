@@ -28,6 +28,8 @@ _SAME = {
     "MINUS": "EXCEPT",
 }
 _DROPPED = frozenset({"AS", "ASC", "OUTER"})
+_BEFORE_CALL = frozenset({"", ",", "(", "+", "-", "*", "/"})
+_SET_WORDS = frozenset({"union", "except", "intersect"})
 
 
 def prove(tokens: list[Token], tree: exp.Expression) -> None:
@@ -62,26 +64,29 @@ def _canonical(tokens: list[Token]) -> tuple[list[str], int]:
     out: list[str] = []
     nots = 0
     previous = ""
+    quoted, word, operator = TokenKind.QUOTED, TokenKind.WORD, TokenKind.OPERATOR
     for token in _limits(tokens):
-        text = token.text
-        if token.kind is TokenKind.QUOTED:
-            text = unquote(token)
-            out.append(text.lower())
+        kind, text = token.kind, token.text
+        if kind is quoted:
+            out.append(unquote(token).lower())
             previous = "name"
             continue
-        if token.kind in (TokenKind.WORD, TokenKind.OPERATOR):
+        if kind is word or kind is operator:
             text = text.upper()
-            if not (text == "MOD" and previous in ("", ",", "(", "+", "-", "*", "/")):
-                text = _SAME.get(text, text)
             if text == "NOT":
                 nots += 1
                 continue
-            if text in _DROPPED or (text == "DISTINCT" and previous in ("union", "except", "intersect")):
+            if not (text == "MOD" and previous in _BEFORE_CALL):
+                text = _SAME.get(text, text)
+            if text in _DROPPED or (text == "DISTINCT" and previous in _SET_WORDS):
+                continue
+            if text == "NOT":  # written otherwise
+                nots += 1
                 continue
             text = text.lower()
-        elif token.kind is TokenKind.STRING and len(text) > 2:
+        elif kind is TokenKind.STRING and len(text) > 2:
             text = text[1:-1].lower()  # an alias may be written as a string
-        elif token.kind is TokenKind.PARAMETER:
+        elif kind is TokenKind.PARAMETER:
             text = "?"
         out.append(text)
         previous = text
@@ -90,6 +95,8 @@ def _canonical(tokens: list[Token]) -> tuple[list[str], int]:
 
 def _limits(tokens: list[Token]) -> list[Token]:
     """Return the tokens with every ``LIMIT a, b`` turned into ``LIMIT b OFFSET a``."""
+    if "LIMIT" not in {token.text.upper() for token in tokens}:
+        return tokens
     out: list[Token] = []
     index = 0
     while index < len(tokens):

@@ -256,7 +256,7 @@ class _Splitter:
 
     def _plain(self) -> Draft:
         """Rows need no merge: they are forwarded as chunks commit."""
-        fragment = self.select.copy()
+        fragment = self.select
         fragment.set("order", None)
         if self.explicit and any(is_star(item) for item in self.items):
             fragment.set("expressions", [item.copy() for item in self.expand_stars()])

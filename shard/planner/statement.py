@@ -88,6 +88,8 @@ class Statement:
         self.text, self.tokens, self.tree = text, tokens, tree
         self.database, self.catalogue = database, catalogue
         self.parameters = sum(token.kind is TokenKind.PARAMETER for token in tokens)
+        self.words = frozenset(token.text.upper() for token in tokens if token.kind is TokenKind.WORD)
+        """All words of the text in upper case: what is not among them need not be looked for in the tree."""
         self.needs = () if tree is None else _session_values(tree)
         """Expressions whose values belong to the session: they are read there and put into fragments."""
         self.own = () if tree is None else _own_tables(tree, database, catalogue)
@@ -120,7 +122,7 @@ class Statement:
         """Return text with native stand-ins for skyshard's functions, to PREPARE at home."""
         if self._original is not None:
             return self._original
-        if self.tree is None or not functions.uses_functions(self.tree):
+        if self.tree is None or not self.uses_functions:
             return self.text
         tree = self.tree.copy()
         context = Context(self.database, self.catalogue, ())
@@ -156,13 +158,30 @@ class Statement:
         context = Context(self.database, self.catalogue, values, self._heavy, explicit)
         if self.tree is None:
             return strategies.whole_tables(self.tokens, Sql(self.text), context, default_limit)
-        tree = inline(_put_session(self.tree.copy(), session or {}))
-        medians.unfold(tree, values)
+        tree = self._resolved(values, session or {})
         flatten_joins(tree)
         window = _window(tree, context, default_limit)
         if window is not None:
             default_limit = None
         return replace(self._planned(tree, context, default_limit), window=window)
+
+    @property
+    def uses_functions(self) -> bool:
+        """Whether it may call functions of skyshard's."""
+        return any(word.startswith(("SCISQL_", "QSERV_AREASPEC_")) for word in self.words)
+
+    def _resolved(self, values: Sequence[Value], session: Mapping[str, str]) -> exp.Expression:
+        """Return a copy of the tree with the session's values, without WITH and without medians."""
+        if self.tree is None:
+            raise TypeError("a statement that only MariaDB can parse has no tree")
+        tree = self.tree.copy()
+        if self.needs:
+            tree = _put_session(tree, session)
+        if "WITH" in self.words:
+            tree = inline(tree)
+        if self.uses_functions:
+            medians.unfold(tree, values)
+        return tree
 
     def _planned(self, tree: exp.Expression, context: Context, default_limit: int | None) -> Plan:
         native = native_sql(self, context)
@@ -350,7 +369,7 @@ def native(text: str, mode: LexerMode) -> str | None:
 
 def native_sql(statement: Statement, context: Context) -> Sql:
     """Return the whole statement over the logical tables, native functions only."""
-    if statement.tree is None or not functions.uses_functions(statement.tree):
+    if statement.tree is None or not statement.uses_functions:
         return Sql(statement.text, tuple(range(statement.parameters)))
     tree = statement.tree.copy()
     for select in tree.find_all(exp.Select):
