@@ -34,10 +34,8 @@ from shard.wire.replies import ColumnsEvent, EndEvent, RowsEvent
 log = logging.getLogger("skyshard.query")
 _DOUBLE = 5
 _UNSIGNED = 32
-_JOINS_AT_HOME = (
-    "SET SESSION join_cache_level=8, join_buffer_size=33554432, optimizer_switch='join_cache_hashed=on'"
-)
-_JOINS_BEFORE = "SET SESSION join_cache_level=DEFAULT, join_buffer_size=DEFAULT"
+_JOINS_AT_HOME = "SET SESSION join_cache_level=8, join_buffer_size=33554432, optimizer_switch='join_cache_hashed=on,split_materialized=off'"
+_JOINS_BEFORE = "SET SESSION join_cache_level=DEFAULT, join_buffer_size=DEFAULT, optimizer_switch='split_materialized=off'"
 
 
 class Sink:

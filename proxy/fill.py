@@ -25,6 +25,8 @@ from shard.wire.packets import ColumnDefinition
 
 _DOUBLE = 5
 _UNREFUSED = LENIENT.replace("=", "=CONCAT('ALLOW_INVALID_DATES,', ", 1).replace(" FOR ", ") FOR ")
+WITHOUT_LATERAL = "'split_materialized=off'"
+"""Grouped derived tables are not filled once for each row that is joined: MariaDB loses rows in semijoins with them."""
 RESULT = f"{quote(SCRATCH_DATABASE)}.{quote('result')}"
 """The table of the session that holds the rows of a query whose statement stores them."""
 
@@ -263,7 +265,10 @@ class Filler:
         if fragment is None:
             fragment = planner.fragment(plan, types)
         settings, query = request.settings, request.query
-        values = {**settings.values, "timestamp": request.now, "sql_select_limit": "DEFAULT"}
+        values = {
+            **settings.values, "timestamp": request.now, "sql_select_limit": "DEFAULT",
+            "optimizer_switch": WITHOUT_LATERAL,
+        }  # fmt: skip
         if not forwarded:
             values["character_set_results"] = "'utf8mb4'"
         limit = None if plan.limit is None or plan.merge is not None else plan.limit + plan.skip

@@ -554,3 +554,5 @@ SELECT x.s, x.j FROM (SELECT t1.starId s, CONCAT('[', GROUP_CONCAT(COALESCE(JSON
 SELECT CASE WHEN t1.c2 <> TIME '00:00:00' THEN NULL ELSE 'a b' END AS c3, COUNT(*) FROM (SELECT t2.t AS c2 FROM lab.Star t2 ORDER BY t2.dt, t2.b, t2.starId LIMIT 1) t1 GROUP BY CASE WHEN t1.c2 <> TIME '00:00:00' THEN NULL ELSE 'a b' END WITH ROLLUP
 -- name: NULL <=> NULL in a join at home
 SELECT COUNT(*), COUNT(t2.t) FROM lab.Star t2 JOIN lab.Star t3 ON t3.t <=> t2.t WHERE EXISTS (SELECT 1 FROM lab.Ref r WHERE r.mag = t3.f OR t3.f > 0)
+-- name: a semijoin with a grouped derived table
+SELECT t1.c4, t1.starId AS c6 FROM (SELECT t3.starId, ROUND(AVG(t2.d), 2) AS c4 FROM lab.Star AS t2 NATURAL JOIN lab.Visit t3 GROUP BY t3.starId) t1 WHERE (t1.starId IN (SELECT t5.starId FROM lab.StarRef t5 WHERE t1.starId = t5.starId)) GROUP BY 2

@@ -173,7 +173,7 @@ def unpaired(query: Query, got: Sequence[Row], want: Sequence[Row]) -> tuple[lis
     lost = list((Counter(want) - Counter(got)).elements())
     extra.sort(key=_place)
     lost.sort(key=_place)  # so that equal rows are found at once
-    for row in list(extra) if query.approx or query.loose or query.stored else ():
+    for row in list(extra) if query.approx or query.loose or query.stored or query.scaled else ():
         twin = next((other for other in lost if alike(query, row, other)), None)
         if twin is not None:
             lost.remove(twin)
@@ -182,7 +182,8 @@ def unpaired(query: Query, got: Sequence[Row], want: Sequence[Row]) -> tuple[lis
 
 
 def _place(row: Row) -> list[str]:
-    return [fold(v).decode() if isinstance(v, bytes) else str(v) for v in row if not isinstance(v, float)]
+    inexact = (float, Decimal)
+    return [fold(v).decode() if isinstance(v, bytes) else str(v) for v in row if not isinstance(v, inexact)]
 
 
 def alike(query: Query, a: Row, b: Row) -> bool:
@@ -222,6 +223,8 @@ def same(a: Value, b: Value, query: Query) -> bool:
         if query.approx:
             return math.isclose(a, b, rel_tol=SUMS, abs_tol=SHOWN if query.shown else SUMS)
         return query.stored and math.isclose(a, b, rel_tol=LAST_DIGIT, abs_tol=LAST_DIGIT)
+    if isinstance(a, Decimal) and isinstance(b, Decimal):
+        return query.scaled and math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-4)
     return query.loose and isinstance(a, bytes) and isinstance(b, bytes) and fold(a) == fold(b)
 
 

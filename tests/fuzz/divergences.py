@@ -12,6 +12,8 @@ import msgspec
 
 LAST_DIGIT = "last digit"
 """Of DOUBLE values of fixed decimals, which are rounded once more where they are stored."""
+SCALE = "scale"
+"""Digits of a DECIMAL quotient past the scale of the average inside it, which a plan that stores it cuts off."""
 FILE = Path(__file__).with_name("known_divergences.json")
 
 

@@ -129,14 +129,29 @@ class Lane:
             shown = difference(replace(query, shown=True), got, want, full) is None
             if shown and (await self.compare(query, True)).reason is None:
                 reason = None
+        diverged = None
         if reason is not None:
-            again = difference(replace(query, stored=True), got, want, full)
-            if again is not None or divergences.LAST_DIGIT not in self._known:
+            diverged = self._of_values(query, got, want, full)
+            if diverged is None:
                 return Compared(reason, got, want)
         odd = unlike(got, answers)
         if odd is None:
-            return Compared(None, got, want, None if reason is None else divergences.LAST_DIGIT)
+            return Compared(None, got, want, diverged)
         return await self._diverged(query, binary, odd, Compared(None, got, want), answers)
+
+    def _of_values(self, query: Query, got: Answer, want: Answer, full: Answer | None) -> str | None:
+        """Return the known divergence that makes rows differ, or None."""
+        looser = {divergences.LAST_DIGIT: replace(query, stored=True)}
+        if "AVG(" in query.root.render():
+            looser[divergences.SCALE] = replace(query, scaled=True)
+        return next(
+            (
+                name
+                for name, other in looser.items()
+                if name in self._known and difference(other, got, want, full) is None
+            ),
+            None,
+        )
 
     async def _diverged(
         self, query: Query, binary: bool, odd: tuple[Shape, Shape], compared: Compared, answers: list[Answer]

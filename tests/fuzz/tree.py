@@ -135,6 +135,8 @@ class Query:
         DOUBLE values of fixed decimals (ROUND) may have been rounded once more, where they were stored.
     shown : bool
         DOUBLE values of sums may differ by one in the last of four decimals: they are rounded to be shown.
+    scaled : bool
+        DECIMAL values computed from averages may have been cut off at the average's scale.
     """
 
     root: Node
@@ -142,6 +144,7 @@ class Query:
     approx: bool = False
     stored: bool = False
     shown: bool = False
+    scaled: bool = False
 
     def cut(self, root: Node) -> Query:
         """Return the query with another tree."""
