@@ -21,9 +21,9 @@ from backend.connection import ConnectionLost
 from backend.pool import Pool
 from proxy import classify, session_limits, system_views, table_status, writes
 from proxy.answer import Answerer
-from proxy.chunks import find_chunks
 from proxy.config import ProxyConfig
 from proxy.execute.dispatcher import Dispatcher, chunk_tables
+from proxy.explaining import Explainer
 from proxy.fill import Filler
 from proxy.home import own_tables, session_values
 from proxy.home import settings as home_settings
@@ -41,7 +41,7 @@ from proxy.request import Request
 from proxy.session.client import ClientGone
 from proxy.session.engine import Distributed, Home, Local, Route
 from proxy.session.prepared import planner_values
-from proxy.session.session import Session, text_row
+from proxy.session.session import Session
 from proxy.shapes import Known, Memory, Shapes
 from shard.catalog.model import Kind, Table
 from shard.errors import (
@@ -74,6 +74,8 @@ _LAST = re.compile(rb"(?i)row_count|found_rows|warning|errors|diagnostics|last_i
 _TEMPORARY = re.compile(rb"(?i)\b(?:temporary|call|execute)\b")
 """What may make a temporary table of the session, which a service connection does not see."""
 _VIEW = re.compile(rb"(?i)\bview\b")
+VIEWS_S = 1.0
+"""Seconds after which views that were made elsewhere are looked for again; those made here are known at once."""
 
 
 class Engine:
@@ -95,6 +97,8 @@ class Engine:
         self._answerer = Answerer(self._filler, Pool(pool.address, config.service_connections), catalogue)
         self._views = HomeViews(pool)
         self._views_changed = True
+        self._watch: asyncio.Task[None] | None = None
+        self._explainer = Explainer(pool, catalogue)
         self._mentions = classify.Mentions.of({}, -1)
         self._system = system_views.SystemViews(pool, catalogue, registry)
         self._memories: dict[int, Memory] = {}
@@ -165,7 +169,7 @@ class Engine:
         if own_setting:
             handled = session_limits.handle(session, sql.decode(*settings.encoding))
             if handled is not False:
-                return Local(partial(_tell, session, handled))
+                return Local(partial(session_limits.tell, session, handled))
         try:
             text = sql.decode(*settings.encoding)
             tokens = tokenize(text, settings.mode)
@@ -280,6 +284,18 @@ class Engine:
         await self._catalogue.refresh()
         return await self._find_views() or self._catalogue.version != known
 
+    def start(self) -> None:
+        """Begin to look for views that others make."""
+        self._watch = asyncio.create_task(self._watch_views(), name="views")
+
+    async def _watch_views(self) -> None:
+        while True:
+            await asyncio.sleep(VIEWS_S)
+            try:
+                await self._find_views()
+            except (ServerError, ConnectionLost, OSError) as error:
+                log.warning("the views cannot be read: %s", type(error).__name__)
+
     async def _find_views(self) -> bool:
         changed = await self._views.find(self._catalogue.databases)
         if changed:
@@ -361,35 +377,9 @@ class Engine:
             await session.home.check(statement.prepared().encode(*settings.encoding))
             own = await own_tables.read(session.home, statement.own, session.ship_limit)
             plan = self._over(statement, own).plan((), settings.limit)
-            await self._send_explanation(session, plan, as_json)
+            await self._explainer.send(session, plan, as_json)
 
         return Local(answer)
-
-    async def _send_explanation(self, session: Session, plan: Plan, as_json: bool) -> None:
-        extents = [await self._extent(inner) for inner in explain.scatters(plan)]
-        steps = explain.describe(plan, extents)
-        out = session.out
-        names = ("EXPLAIN",) if as_json else explain.COLUMNS
-        await out.columns([_text_column(name) for name in names])
-        if as_json:
-            await out.packet(text_row([explain.as_json(steps).encode()]))
-        else:
-            for step in steps:
-                values = [getattr(step, name) for name in explain.COLUMNS]
-                await out.packet(
-                    text_row([None if value is None else str(value).encode() for value in values])
-                )
-        await out.end()
-
-    async def _extent(self, plan: Plan) -> explain.Extent:
-        placement = {} if plan.never else await find_chunks(self._pool, self._catalogue, plan)
-        workers = len({ids[0] for ids in placement.values()})
-        total = max(1, len(self._catalogue.replicas(plan.database)))
-        largest = max(
-            (self._catalogue.table_rows(db, t.name) for db, t in plan.tables if t.kind is not Kind.OWN),
-            default=0,
-        )
-        return explain.Extent(len(placement), workers, largest * len(placement) // total)
 
     # running -------------------------------------------------------------------------------------
 
@@ -588,7 +578,11 @@ class Engine:
         }
 
     async def close(self) -> None:
-        """Close the service connections."""
+        """Stop looking for views, and close the service connections."""
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
         await self._answerer.close()
         await self._filler.close()
 
@@ -603,18 +597,3 @@ def _check_quotients(tokens: list[Token], settings: SessionSettings) -> None:
     same = digits == "4" or (digits in "123456789" and not classify.has_functions(tokens))
     if not same and classify.has_quotient(tokens):
         raise SkyError(QUOTIENT, digits=digits)
-
-
-async def _tell(session: Session, handled: session_limits.Shown | bool) -> None:
-    """Say what became of a statement about one of our session settings."""
-    if isinstance(handled, session_limits.Shown):
-        column = ColumnDefinition(b"def", b"", b"", b"", handled.header.encode(), b"", 63, 21, 8, 32 | 128, 0)
-        await session.out.columns([column.encode()], session.home.status)
-        await session.out.packet(text_row([str(handled.value).encode()]))
-        await session.out.end(0, session.home.status)
-    else:
-        await session.client.ok(session.home.status)
-
-
-def _text_column(name: str) -> bytes:
-    return ColumnDefinition(b"def", b"", b"", b"", name.encode(), b"", 45, 65535, 253, 0, 0).encode()

@@ -157,6 +157,7 @@ async def serve(config: ProxyConfig, stop: asyncio.Event) -> None:
     proxy = Proxy(config)
     await proxy.catalogue.start()
     proxy.traps.start()
+    proxy.engine.start()
     proxy.health_of_workers.start()
     host, port = host_port(config.listen)
     server = await asyncio.get_running_loop().create_server(

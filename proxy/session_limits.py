@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from proxy.session.session import DEFAULT_GATHER_LIMIT, DEFAULT_SHIP_LIMIT, Session
+from proxy.session.session import DEFAULT_GATHER_LIMIT, DEFAULT_SHIP_LIMIT, Session, text_row
 from shard.errors import UNKNOWN_SETTING, WRONG_SETTING, SkyError
+from shard.wire.packets import ColumnDefinition
 
 PATTERN = re.compile(rb"(?i)skyshard_\w+_limit")
 _DEFAULTS = {"skyshard_gather_limit": DEFAULT_GATHER_LIMIT, "skyshard_ship_limit": DEFAULT_SHIP_LIMIT}
@@ -55,3 +56,14 @@ def handle(session: Session, text: str) -> Shown | bool:
         raise SkyError(WRONG_SETTING, name=name, value=value)
     setattr(session, field, _DEFAULTS[name] if value.upper() == "DEFAULT" else int(value))
     return True
+
+
+async def tell(session: Session, handled: Shown | bool) -> None:
+    """Say what became of a statement about one of our session settings."""
+    if isinstance(handled, Shown):
+        column = ColumnDefinition(b"def", b"", b"", b"", handled.header.encode(), b"", 63, 21, 8, 32 | 128, 0)
+        await session.out.columns([column.encode()], session.home.status)
+        await session.out.packet(text_row([str(handled.value).encode()]))
+        await session.out.end(0, session.home.status)
+    else:
+        await session.client.ok(session.home.status)

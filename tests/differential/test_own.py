@@ -1,6 +1,7 @@
 """One session's own tables beside sharded ones: a script, statement by statement, on skyshard and on plain MariaDB."""
 
 import re
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from backend.connection import RawConnection
 from shard.errors import ServerError
 from shard.wire import rows
 from shard.wire.packets import ColumnDefinition
+from skyshard.cluster import state as states
+from skyshard.cluster.local import home_address
 from tests.differential.test_differential import packets, shape
 
 SCRIPT = re.sub(r"(?m)^--.*\n", "", Path(__file__).with_name("own.sql").read_text())
@@ -160,4 +163,26 @@ async def test_htm_ids_of_columns(cluster):
         ) == [[str(sphgeom.HtmPixelization(5).index(sphgeom.UnitVector3d(
             sphgeom.LonLat.fromDegrees(7, 1)))).encode(), None, None, None]]  # fmt: skip
     finally:
+        await connection.close()
+
+
+async def test_a_view_that_is_made_elsewhere_is_known_soon(cluster):
+    """A view made at the home server itself, as through another proxy, works without a word to this one."""
+    connection = await RawConnection.open(cluster.address)
+    home = await RawConnection.open(home_address(cluster.directory, states.read(cluster.directory)))
+    try:
+        counted = await connection.fetch("SELECT COUNT(*) FROM lab.Star WHERE g > 2")
+        await home.run("CREATE DATABASE IF NOT EXISTS elsewhere")
+        await home.run("CREATE OR REPLACE VIEW elsewhere.bright AS SELECT starId FROM lab.Star WHERE g > 2")
+        found, until = None, time.monotonic() + 20
+        while found is None and time.monotonic() < until:
+            try:
+                found = await connection.fetch("SELECT COUNT(*) FROM elsewhere.bright")
+            except ServerError as error:
+                if error.errno != 1235:
+                    raise
+        assert found == counted
+    finally:
+        await home.run("DROP DATABASE IF EXISTS elsewhere")
+        await home.close()
         await connection.close()
