@@ -315,13 +315,16 @@ class Runner:
 
 
 def _of_plans(ours: Shape, other: Shape) -> bool:
-    """Whether two definitions differ in origin and NOT NULL alone.
+    """Whether two definitions differ in origin, NOT NULL and a text's decimals (0, or 39 for none) alone.
 
     A function of skyshard's is written otherwise for the plain server, whose plans over empty tables are
     then others too.
     """
-    same = other._replace(flags=other.flags & ~_NOT_NULL, **dict.fromkeys(_ORIGINS, ""))
-    return ours._replace(flags=ours.flags & ~_NOT_NULL, **dict.fromkeys(_ORIGINS, "")) == same
+    free = dict.fromkeys(_ORIGINS, "")
+    pair = [one._replace(flags=one.flags & ~_NOT_NULL, **free) for one in (ours, other)]
+    if {ours.decimals, other.decimals} == {0, 39}:
+        pair = [one._replace(decimals=0) for one in pair]
+    return pair[0] == pair[1]
 
 
 def _of_twin(column):
