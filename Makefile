@@ -1,11 +1,12 @@
 # make demo: set up everything and take the tour.  make test: set up and pass the tests.
 # make fuzz: compare generated queries with plain MariaDB.
+# make chaos: kill, stop and restart workers under queries that are compared with plain MariaDB.
 # make clients: install the SQL clients.  make test-clients: run them against skyshard and plain MariaDB.
 # make test-load: a million hostile packets, 2,000 idle and 100 busy connections.
 VENV ?= .venv
 PY = $(VENV)/bin/python
 
-.PHONY: setup demo test check bench fuzz clients test-clients test-load docs-clients
+.PHONY: setup demo test check bench fuzz chaos clients test-clients test-load docs-clients
 
 setup:
 	bash scripts/setup.sh $(VENV)
@@ -40,3 +41,8 @@ N ?= 2000
 SEED ?= 1
 fuzz: setup
 	$(PY) -m tests.fuzz.run --count $(N) --seed $(SEED)
+
+# Faults of single workers while queries run: make chaos N=200 SEED=3 (N of its own: 50)
+chaos: N = 50
+chaos: setup
+	$(PY) -m tests.faults.chaos --count $(N) --seed $(SEED)

@@ -74,10 +74,11 @@ class Quick:
         chunk: int,
         holders: tuple[int, ...],
     ) -> bool:
-        """Run the fragment on the first worker that is known to be there; return whether its answer is complete."""
+        """Run the fragment on one worker, if possible on one that answers; return whether its answer is complete."""
         workers = self._catalogue.workers
         suspects = self._dispatcher.health.suspects()
-        holder = next((ids for ids in holders if ids in workers and ids not in suspects), None)
+        there = [holder for holder in holders if holder in workers]
+        holder = next((one for one in there if one not in suspects), there[0] if there else None)
         if holder is None:
             return False
         segments = tuple(key.join(pieces) for pieces in known.main)

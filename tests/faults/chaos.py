@@ -1,0 +1,155 @@
+"""Kills, stops and restarts one worker after the other while queries run, and compares every answer.
+
+With two copies of every chunk all queries must be answered, and rightly. Prints what happened, and how long
+queries took in quiet times and while a worker was away; ends with code 1 if an answer was wrong or missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import signal
+import statistics
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backend.connection import ConnectionLost
+from shard.errors import ServerError
+from tests.faults.field import MARK, QUICKLY, SLOW, WORKERS, Field, some_query
+
+CLIENTS = 4
+SLOW_SHARE = 0.1
+FAULTS = {
+    "agent killed": ("agent-worker", signal.SIGKILL),
+    "agent stopped": ("agent-worker", signal.SIGSTOP),
+    "agent restarted": ("agent-worker", signal.SIGTERM),
+    "server killed": ("worker", signal.SIGKILL),
+    "server stopped": ("worker", signal.SIGSTOP),
+    "server restarted": ("worker", signal.SIGTERM),
+}
+
+
+@dataclass
+class Tally:
+    """What became of the queries, and their seconds."""
+
+    quiet: list[float] = field(default_factory=list)
+    troubled: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    faults: Counter = field(default_factory=Counter)
+
+
+class Chaos:
+    """One run on a field."""
+
+    def __init__(self, there: Field, seed: int) -> None:
+        self.field, self.rng, self.seed = there, random.Random(seed), seed
+        self.tally = Tally()
+        self.trouble = 0
+        self.stop = asyncio.Event()
+
+    async def run(self, count: int, pace_s: float = 1.0) -> Tally:
+        """Do so many faults, at most one worker being away at a time."""
+        await self.field.until_well()
+        asking = [asyncio.create_task(self._ask(random.Random(f"{self.seed} {n}"))) for n in range(CLIENTS)]
+        try:
+            for _ in range(count):
+                await asyncio.sleep(self.rng.random() * pace_s)  # the moment of a fault is what is tried
+                await self._fault()
+        finally:
+            self.stop.set()
+            await asyncio.gather(*asking)
+        return self.tally
+
+    async def _fault(self) -> None:
+        kind, worker = self.rng.choice(sorted(FAULTS)), self.rng.randint(1, WORKERS)
+        name, number = FAULTS[kind]
+        self.tally.faults[kind] += 1
+        self.trouble += 1
+        process = self.field.signal(f"{name}{worker}", number)
+        if number is signal.SIGSTOP:
+            await asyncio.sleep(self.rng.uniform(0.2, 8.0))  # so long it is away
+            process.send_signal(signal.SIGCONT)
+        else:
+            await self._until_gone(process)
+        await self.field.until_well()
+        self.trouble += 1
+
+    @staticmethod
+    async def _until_gone(process) -> None:
+        while process.is_running() and process.status() != "zombie":
+            await asyncio.sleep(0.02)
+
+    async def _ask(self, rng: random.Random) -> None:
+        while not self.stop.is_set():
+            slow = rng.random() < SLOW_SHARE
+            sql = SLOW if slow else some_query(rng)
+            before, began = self.trouble, time.monotonic()
+            try:
+                await self.field.compare(sql, QUICKLY if slow else None)
+            except AssertionError:
+                self.tally.wrong.append(sql)
+            except (ServerError, ConnectionLost) as error:
+                self.tally.failed.append(f"{getattr(error, 'errno', 'lost')} {error}: {sql}")
+            if not slow:
+                took = time.monotonic() - began
+                (
+                    self.tally.quiet if before == self.trouble and before % 2 == 0 else self.tally.troubled
+                ).append(took)
+
+
+def p95(seconds: list[float]) -> float:
+    """Return the 95th percentile."""
+    return statistics.quantiles(seconds, n=20)[-1] if len(seconds) > 1 else 0.0
+
+
+def report(tally: Tally) -> str:
+    """Return what happened, in lines."""
+    asked = len(tally.quiet) + len(tally.troubled)
+    lines = [
+        f"faults: {sum(tally.faults.values())} ({', '.join(f'{n} {k}' for k, n in sorted(tally.faults.items()))})",
+        f"queries: {asked} and slow ones; {len(tally.wrong)} wrong, {len(tally.failed)} failed",
+        f"p95: {p95(tally.quiet):.2f} s in quiet, {p95(tally.troubled):.2f} s while a worker was away "
+        f"(longest {max(tally.troubled, default=0.0):.2f} s)",
+    ]
+    return "\n".join(
+        [*lines, *(f"WRONG {sql}" for sql in tally.wrong), *(f"FAILED {text}" for text in tally.failed)]
+    )
+
+
+async def nothing_left(there: Field) -> None:
+    """Wait until no statement of a query runs on any worker, for ten seconds at most."""
+    async with asyncio.timeout(10):
+        while any([await there.runs(number, MARK) for number in range(1, WORKERS + 1)]):
+            await asyncio.sleep(0.1)
+
+
+def main() -> int:
+    """Run; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=50, help="faults")
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="skyshard-chaos-") as directory:
+        there = Field(Path(directory))
+        try:
+
+            async def run() -> Tally:
+                tally = await Chaos(there, asked.seed).run(asked.count)
+                await nothing_left(there)
+                return tally
+
+            tally = asyncio.run(run())
+        finally:
+            there.close()
+    print(report(tally))
+    return int(bool(tally.wrong or tally.failed))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
