@@ -6,7 +6,8 @@ another replica. Past `commit_bytes` a batch streams, and after that the loss of
 Every planned chunk is answered exactly once or the query fails.
 
 A worker that cannot be reached is not asked again; one that was lost in the middle of its work is, once, where
-nobody else has a chunk; one that lacks a job's chunks is asked for others only.
+nobody else has a chunk; one that lacks a job's chunks is asked for others only. If nobody is left who may be asked
+for a chunk of several copies, it waits for one of its workers to come back.
 """
 
 from __future__ import annotations
@@ -57,6 +58,12 @@ class Abort(msgspec.Struct, frozen=True):
     job: int
 
 
+class Park(msgspec.Struct, frozen=True):
+    """Some chunks have no worker left: `resume` is the answer, once one of these is back, or none after a while."""
+
+    workers: tuple[int, ...]
+
+
 class Finish(msgspec.Struct, frozen=True):
     """All chunks are answered."""
 
@@ -68,10 +75,12 @@ class Fail(msgspec.Struct, frozen=True):
     worker: int
 
 
-Instruction = StartJob | Hold | Forward | Discard | Abort | Finish | Fail
+Instruction = StartJob | Hold | Forward | Discard | Abort | Park | Finish | Fail
 
 MOST_LOSSES = 2
 """Jobs that a query loses on one worker before it asks it no more."""
+MOST_PARKS = 5
+"""Times that a query waits for a worker to come back."""
 
 
 @dataclass(slots=True)
@@ -109,6 +118,9 @@ class DispatchCore:
         self._jobs: dict[int, _Job] = {}
         self._losses: dict[int, int] = {}
         self._lacking: set[tuple[int, int]] = set()
+        self._parked: set[int] = set()
+        self._parks = 0
+        self._blame = -1
         self._next = 0
         self.done = 0
 
@@ -201,10 +213,35 @@ class DispatchCore:
         state.outstanding, state.held = set(), {}
         if not again:
             return [Discard(job)] if self._left else [Discard(job), Finish()]
-        assigned = self._assign(again)
-        if isinstance(assigned[0], Fail):
+        stuck = [chunk for chunk in again if not self._usable(chunk)]
+        if stuck and (self._parks >= MOST_PARKS or not all(map(self._may_return, stuck))):
             return [Fail("down", state.worker)]
-        return [Discard(job), *assigned]
+        out = [Discard(job), *self._assign([chunk for chunk in again if chunk not in stuck])]
+        if stuck:
+            self._blame = state.worker
+            waits = bool(self._parked)
+            self._parked |= set(stuck)
+            if not waits:
+                out.append(
+                    Park(tuple(sorted({worker for chunk in stuck for worker in self._placement[chunk]})))
+                )
+        return out
+
+    def _may_return(self, chunk: int) -> bool:
+        """Whether it helps to wait for a chunk's workers: there are several, and not all lack it."""
+        holders = self._placement[chunk]
+        return len(holders) > 1 and any((chunk, worker) not in self._lacking for worker in holders)
+
+    def resume(self, back: frozenset[int]) -> list[Instruction]:
+        """These workers answer again: what waited for them runs there."""
+        self._parks += 1
+        for worker in back:
+            self._losses.pop(worker, None)
+            self._suspects.discard(worker)
+        chunks, self._parked = sorted(self._parked), set()
+        if not all(self._usable(chunk) for chunk in chunks):
+            return [Fail("down", self._blame)]
+        return self._assign(chunks)
 
     def suspected(self, worker: int) -> list[Instruction]:
         """A worker gives no sign of life: jobs there whose chunks others have, and can still take, are given up."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -23,6 +23,7 @@ from proxy.execute.core import (
     Forward,
     Instruction,
     Loss,
+    Park,
     StartJob,
 )
 from proxy.execute.health import Health
@@ -58,6 +59,11 @@ class Work:
     placement: Mapping[int, tuple[int, ...]]
     limit_rows: int | None = None
     on_progress: Callable[[int], None] = field(default=lambda _: None)
+
+
+RETURN_S = 5.0
+"""Seconds that a query waits for a worker to come back when all that have a chunk are away."""
+_LOOK_S = 0.1
 
 
 class _Lacking(Exception):  # noqa: N818 - it is what happened
@@ -104,14 +110,14 @@ class RowStream:
     def _obey(self, instructions: list[Instruction]) -> None:
         for item in instructions:
             if isinstance(item, StartJob):
-                task = asyncio.ensure_future(self._job(item))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._begin(self._job(item))
             elif isinstance(item, Forward):
                 self._put(item.job, self._held.get(item.job, {}).pop(item.batch, []))
             elif isinstance(item, Discard):
                 for blocks in self._held.pop(item.job, {}).values():
                     self._release(sum(len(block.data) for block in blocks))
+            elif isinstance(item, Park):
+                self._begin(self._wait_for(frozenset(item.workers)))
             elif isinstance(item, Abort):
                 self._given_up.add(item.job)
                 if (scope := self._scopes.get(item.job)) is not None:
@@ -120,6 +126,20 @@ class RowStream:
                 self._queue.put_nowait(_End())
             elif isinstance(item, Fail):
                 self._queue.put_nowait(self._error(item))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _wait_for(self, workers: frozenset[int]) -> None:
+        """Wait until one of these workers answers, or for so long that the query must fail."""
+        deadline = asyncio.get_running_loop().time() + RETURN_S
+        while not (back := workers - self._health.suspects()):
+            if asyncio.get_running_loop().time() >= deadline:
+                break
+            await asyncio.sleep(_LOOK_S)
+        self._obey(self._core.resume(back))
 
     def _put(self, job: int, blocks: list[RowBlock]) -> None:
         """Release a job's blocks; nothing comes between the pieces of a row."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.execute.core import Abort, Discard, DispatchCore, Fail, Finish, Forward, Hold, Loss, StartJob
+from proxy.execute.core import Abort, Discard, DispatchCore, Fail, Finish, Forward, Hold, Loss, Park, StartJob
 
 
 def test_rows_wait_for_their_batch():
@@ -51,6 +51,21 @@ def test_no_replica_left(loss, attempts):
         _, job = core.job_lost(job.job, loss)
         assert job.worker == 7
     assert core.job_lost(job.job, loss) == [Fail("down", 7)]
+
+
+def test_when_all_are_away_a_query_waits_for_one():
+    core = DispatchCore({1: (7, 8), 2: (8, 9)}, 100)
+    seven, eight = core.start()
+    assert (seven.chunks, eight.chunks) == ((1,), (2,))
+    _, again = core.job_lost(eight.job, Loss.DOWN)
+    assert (again.worker, again.chunks) == (9, (2,))
+    assert core.job_lost(seven.job, Loss.DOWN) == [Discard(seven.job), Park((7, 8))]
+    core.batch_end(again.job, 0, (2,))
+    assert core.job_end(again.job) == []
+    (last,) = core.resume(frozenset({8}))
+    assert (last.worker, last.chunks) == (8, (1,))
+    assert core.job_lost(last.job, Loss.DOWN) == [Discard(last.job), Park((7, 8))]
+    assert core.resume(frozenset()) == [Fail("down", 8)]
 
 
 def test_one_that_lacks_a_chunk_is_asked_for_others():
@@ -97,6 +112,7 @@ class Simulation:
         self.given = Counter()
         self.over = None
         self.aborted = set()
+        self.parked = ()
 
     def draw(self, strategy):
         return self.data.draw(strategy)
@@ -114,12 +130,19 @@ class Simulation:
             elif isinstance(item, Abort):
                 assert item.job in self.jobs
                 self.aborted.add(item.job)
+            elif isinstance(item, Park):
+                assert not self.parked
+                self.parked = item.workers
             elif isinstance(item, (Finish, Fail)):
                 assert self.over is None
                 self.over = item
 
     def step(self):
-        """Let one job send rows, end a chunk, end, or be lost."""
+        """Let one job send rows, end a chunk, end, or be lost; or let workers come back."""
+        if self.parked and (not self.jobs or self.draw(st.booleans())):
+            back, self.parked = self.draw(st.sets(st.sampled_from(self.parked))), ()
+            self.obey(self.core.resume(frozenset(back)))
+            return
         number = self.draw(st.sampled_from(sorted(self.jobs)))
         job = self.jobs[number]
         event = self.draw(st.sampled_from(["end", "end", "end", "rows", "rows", *Loss, "suspect"]))
@@ -166,7 +189,7 @@ def test_every_row_is_given_once_however_workers_fail(placement, commit, data):
     run = Simulation(placement, commit, data)
     run.obey(run.core.start())
     while run.over is None:
-        assert run.jobs, "nothing runs, and nobody has said that all is done"
+        assert run.jobs or run.parked, "nothing runs, and nobody has said that all is done"
         run.step()
         assert all(number == 1 for number in run.given.values())
     if isinstance(run.over, Finish):
