@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from backend.pool import Pool
 from proxy.classify import first_word
@@ -22,9 +23,14 @@ from proxy.registry import Registry, RunningQuery
 from shard.catalog.naming import literal, quote
 from shard.planner.lexer import LexError, Token, TokenKind, tokenize, unquote
 
-PATTERN = re.compile(rb"(?is)\bprocesslist\b|\btables\b.*\b(?:table_rows|engine|avg_row_length)\b|"
-                     rb"(?:\*|\b(?:table_rows|engine|avg_row_length)\b).*\btables\b")  # fmt: skip
-"""What a text that may need other values looks like."""
+_LONGEST = 1 << 20
+"""Bytes of a statement that is looked at."""
+_TEXT_BYTES, _ALL_BYTES = 64 << 10, 2 << 20
+"""Bytes of one query's text in PROCESSLIST, and of all of them together: longer ones are cut."""
+_START = re.compile(rb"\s*[(SWsw/#-]")
+_PROCESSES = re.compile(rb"(?i)\bprocesslist\b")
+_TABLES = re.compile(rb"(?i)\btables\b")
+_COUNTED = re.compile(rb"(?i)\*|\b(?:table_rows|engine|avg_row_length)\b")
 
 SCHEMA = "INFORMATION_SCHEMA"
 VIEWS = ("TABLES", "PROCESSLIST")
@@ -50,6 +56,15 @@ class Reference:
     start: int
     end: int
     aliased: bool
+
+
+def may_read(sql: bytes) -> bool:
+    """Whether a statement may read the views; cheap, and linear in the statement's length."""
+    if len(sql) > _LONGEST or not _START.match(sql):
+        return False
+    if _PROCESSES.search(sql):
+        return True
+    return _TABLES.search(sql) is not None and _COUNTED.search(sql) is not None
 
 
 def references(tokens: Sequence[Token], database: str | None) -> list[Reference]:
@@ -83,6 +98,23 @@ def references(tokens: Sequence[Token], database: str | None) -> list[Reference]
     return found
 
 
+def qualified(tokens: Sequence[Token], found: Sequence[Reference], text: str) -> dict[tuple[int, int], str]:
+    """Return where columns are named with database and view, and the derived table's name, which has no database."""
+    aliases = {one.view: alias_of(one, text) for one in reversed(found) if not one.aliased}
+    return {
+        (tokens[index].start, tokens[index + 3].start): quote(aliases[_name(tokens[index + 2])])
+        for index in range(len(tokens) - 3)
+        if _name(tokens[index]) == SCHEMA
+        and tokens[index + 1].text == tokens[index + 3].text == "."
+        and _name(tokens[index + 2]) in aliases
+    }
+
+
+def alias_of(one: Reference, text: str) -> str:
+    """Return the name of the derived table of a reference without alias: as it is written there."""
+    return text[one.start : one.end].rpartition(".")[2].strip().strip('`"')
+
+
 def _name(token: Token) -> str:
     if token.kind is TokenKind.QUOTED:
         return token.text[1:-1].upper()
@@ -101,6 +133,7 @@ def rewritten(
     columns: Mapping[str, Sequence[str]],
     values: Mapping[str, Mapping[str, str]],
     spelling: Mapping[str, str],
+    others: Mapping[tuple[int, int], str] = MappingProxyType({}),
 ) -> str:
     """Return the text with every reference replaced by a derived table.
 
@@ -112,18 +145,22 @@ def rewritten(
         View → column → the SQL expression that takes its place.
     spelling : mapping
         Column → how the statement writes it: a derived table's column gives a header its case.
+    others : mapping
+        Parts of the text → what takes their place (see `qualified`).
     """
-    out, done = "", 0
+    made = {}
     for one in found:
         given = values[one.view]
         listed = ", ".join(
             f"{given.get(name, quote(name))} AS {quote(spelling.get(name, name))}"
             for name in columns[one.view]
         )
-        name = text[one.start : one.end].rpartition(".")[2].strip().strip('`"')
-        alias = "" if one.aliased else f" AS {quote(name)}"
-        out += f"{text[done : one.start]}(SELECT {listed} FROM information_schema.{one.view}){alias}"
-        done = one.end
+        alias = "" if one.aliased else f" AS {quote(alias_of(one, text))}"
+        made[one.start, one.end] = f"(SELECT {listed} FROM information_schema.{one.view}){alias}"
+    out, done = "", 0
+    for (start, end), instead in sorted((made | dict(others)).items()):
+        out += text[done:start] + instead
+        done = end
     return out + text[done:]
 
 
@@ -161,14 +198,15 @@ def process_values(queries: Iterable[RunningQuery]) -> dict[str, str]:
         )
         return f"CASE ID {cases} ELSE {column} END"
 
-    now = time.monotonic()
+    now, room = time.monotonic(), min(_TEXT_BYTES, _ALL_BYTES // len(listed))
+    texts = [query.sql.encode()[:room].decode(errors="ignore") for query in listed]
     return {
         "COMMAND": case("COMMAND", ["'Query'"] * len(listed)),
         "TIME": case("`TIME`", [str(int(now - query.started)) for query in listed]),
         "TIME_MS": case("TIME_MS", [f"{1000 * (now - query.started):.3f}" for query in listed]),
         "STATE": case("STATE", [_text(query.state()) for query in listed]),
-        "INFO": case("INFO", [_text(query.sql) for query in listed]),
-        "INFO_BINARY": case("INFO_BINARY", [_hex(query.sql) for query in listed]),
+        "INFO": case("INFO", map(_text, texts)),
+        "INFO_BINARY": case("INFO_BINARY", map(_hex, texts)),
         "STAGE": case("STAGE", ["1"] * len(listed)),
         "MAX_STAGE": case("MAX_STAGE", ["1"] * len(listed)),
         "PROGRESS": case("PROGRESS", [f"{query.percent():.3f}" for query in listed]),
@@ -215,9 +253,13 @@ class SystemViews:
         found = [one for one in found if values[one.view]]
         if not found:
             return None
-        return rewritten(text, found, await self._known_columns(), values, spelt(tokens)).encode(
-            *settings.encoding
+        names = spelt(tokens)
+        if names and "NATURAL" not in names:  # which names the columns that it needs itself
+            values = {v: {c: e for c, e in given.items() if c in names} for v, given in values.items()}
+        filled = rewritten(
+            text, found, await self._known_columns(), values, names, qualified(tokens, found, text)
         )
+        return filled.encode(*settings.encoding)
 
     async def _values(self, home: HomeLink, view: str) -> dict[str, str]:
         if view == "PROCESSLIST":

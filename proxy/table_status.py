@@ -10,7 +10,7 @@ import re
 from proxy.home.metadata import Catalogue
 from proxy.session.session import Session, text_row
 
-PATTERN = re.compile(rb"(?is)\s*(?:/\*.*?\*/\s*)*SHOW\s+TABLE\s+STATUS\b")
+PATTERN = re.compile(rb"(?is)\s*(?>/\*.*?\*/\s*)*+SHOW\s+TABLE\s+STATUS\b")
 _FROM = re.compile(
     rb"(?is)\s*SHOW\s+TABLE\s+STATUS\s+(?:FROM|IN)\s+(?:`(?P<quoted>(?:[^`]|``)+)`|(?P<bare>[^\s`']+))"
 )

@@ -32,7 +32,6 @@ from shard.wire import frames, rows
 from shard.wire.packets import same_encoding
 
 log = logging.getLogger("skyshard.query")
-_CHUNK_NAME = re.compile(rb"`((?:[^`]|``)+)_\Z")
 _GONE = frozenset({1040, 1053, 1317, 1927, 2006, 2013})
 """What a worker says when its server is gone; other errors that another replica may not have are about tables."""
 _SCRATCH = re.compile(r"[`']?skyshard_scratch[`']?\.")
@@ -349,15 +348,21 @@ def chunk_tables(job: frames.Job) -> re.Pattern[str] | None:
     Only these are taken out: a text or a column of the user's may well end in a number, too.
     """
     pieces = [piece for template in (*job.setup, job.main) for piece in template.segments[:-1]]
-    found = {
-        match[1].replace(b"``", b"`").decode("utf-8", "replace")
-        for match in map(_CHUNK_NAME.search, pieces)
-        if match
-    }
+    found = {name for name in map(_table_before, pieces) if name}
     names = "|".join(
         re.escape(name.removesuffix("FullOverlap")) for name in sorted(found, key=len, reverse=True)
     )
     return re.compile(rf"(?<!\w)(?P<table>{names})(?:FullOverlap)?_\d+\b") if found else None
+
+
+def _table_before(piece: bytes) -> str:
+    """Return the table whose quoted name, up to its chunk number, ends a piece of SQL; empty if none does."""
+    if not piece.endswith(b"_"):
+        return ""
+    end = start = len(piece) - 1
+    while (start := piece.rfind(b"`", 0, start)) > 0 and piece[start - 1 : start] == b"`":
+        start -= 1  # doubled: a backtick of the name
+    return piece[start + 1 : end].replace(b"``", b"`").decode("utf-8", "replace") if start >= 0 else ""
 
 
 class Dispatcher:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from proxy.session.session import Session
 
 PATTERN = re.compile(
-    rb"(?i)\A[\s(]*(?:/\*.*?\*/\s*)*(?:submit|cancel)\b|qserv_result|information_schema\s*`?\s*\.\s*`?queries",
+    rb"(?i)\A[\s(]*(?>/\*.*?\*/\s*)*+(?:submit|cancel)\b|qserv_result|information_schema\s*`?\s*\.\s*`?queries",
     re.S,
 )
 """What every statement about jobs contains; others may, too."""

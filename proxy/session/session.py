@@ -51,11 +51,11 @@ _RELAYED = {
     **dict.fromkeys(_SIMPLE, ReplyKind.SIMPLE),
 }  # fmt: skip
 _KILL = re.compile(
-    rb"\s*(?:/\*.*?\*/\s*)*KILL\s+(?:/\*!\d*\s*)?(?:HARD\s+|SOFT\s+)?(?P<what>QUERY\s+|CONNECTION\s+)?(?:\*/\s*)?(?P<id>\d+)\s*\Z",
+    rb"\s*(?>/\*.*?\*/\s*)*+KILL\s+(?:/\*!\d*\s*)?(?:HARD\s+|SOFT\s+)?(?P<what>QUERY\s+|CONNECTION\s+)?(?:\*/\s*)?(?P<id>\d+)\s*\Z",
     re.IGNORECASE | re.DOTALL,
 )
 _PROCESSLIST = re.compile(
-    rb"\s*(?:/\*.*?\*/\s*)*SHOW\s+(?:FULL\s+)?PROCESSLIST\s*\Z", re.IGNORECASE | re.DOTALL
+    rb"\s*(?>/\*.*?\*/\s*)*+SHOW\s+(?:FULL\s+)?PROCESSLIST\s*\Z", re.IGNORECASE | re.DOTALL
 )
 _READ_ONLY_CURSOR = 1
 _OF_STATEMENT = frozenset({COM_EXECUTE, COM_LONG_DATA, COM_CLOSE, COM_RESET, COM_FETCH})

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from backend.agent_link import AgentPool
+from proxy.execute import dispatcher
 from proxy.execute.budget import ByteBudget
 from proxy.execute.dispatcher import Dispatcher, RowStream, Work, chunk_tables
 from proxy.execute.health import Health
@@ -177,3 +178,18 @@ def test_only_names_of_chunk_tables_are_taken_out_of_messages():
     assert pattern.sub(r"\g<table>", message) == "'`d`.`Ob-ject`.`flux_2`', 'seen_12', Near.x, Near"
     bare = msgspec.structs.replace(JOB, main=frames.Template((b"SELECT 1",)))
     assert chunk_tables(bare) is None
+
+
+@pytest.mark.parametrize(
+    ("piece", "name"),
+    [
+        (b"SELECT * FROM `hip`.`Object_", "Object"),
+        (b"SELECT '`' FROM `hip`.`O``b_", "O`b"),
+        (b"`Object_", "Object"),
+        (b"SELECT a_", ""),
+        (b"SELECT * FROM `hip`.`Object", ""),
+        (b"", ""),
+    ],
+)
+def test_the_table_of_a_piece_is_found(piece, name):
+    assert dispatcher._table_before(piece) == name
