@@ -22,6 +22,9 @@ MOST_IDLE = 64
 PING_S = 2.0
 """Seconds that an agent has for the answer to a ping."""
 
+_JOINED = 1 << 14
+"""Bytes of a frame's body up to which header and body are one write."""
+
 log = logging.getLogger("skyshard.agents")
 
 
@@ -49,7 +52,10 @@ class AgentLink:
         except frames.FrameTooLong as error:
             raise SkyError(STATEMENT_TOO_LONG, limit=frames.MAX_FRAME) from error
         try:
-            self._writer.writelines(pieces)
+            if len(body) < _JOINED:
+                self._writer.write(b"".join(pieces))
+            else:
+                self._writer.writelines(pieces)
             await self._writer.drain()
         except (ConnectionError, OSError) as error:
             raise LinkLost(str(error)) from error

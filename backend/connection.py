@@ -18,7 +18,7 @@ from backend.wire import ConnectionLost, Wire
 from shard.errors import ServerError, not_supported
 from shard.wire import rows
 from shard.wire.frames import Parameter
-from shard.wire.packets import STATUS_MORE_RESULTS, Err, Ok, PacketError, packet
+from shard.wire.packets import STATUS_MORE_RESULTS, Eof, Err, Ok, PacketError, packet
 from shard.wire.replies import (
     ColumnsEvent,
     EndEvent,
@@ -43,7 +43,7 @@ _LAST_PREPARED = 0xFFFFFFFF
 _FILE_PIECE = 1 << 20
 _SETTINGS = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, SESSION autocommit=1"
 
-__all__ = ["Address", "ConnectionLost", "RawConnection", "Result", "RowBlock", "cut"]
+__all__ = ["Address", "ConnectionLost", "RawConnection", "Result", "RowBlock", "Small", "cut"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,15 @@ class RowBlock:
     data: bytes
     rows: int
     more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A whole reply: the columns' tails (see `rows.small_reply`), its rows, and the number of its warnings."""
+
+    tails: bytes
+    block: RowBlock
+    warnings: int
 
 
 def cut(block: RowBlock, continued: bool) -> list[RowBlock]:
@@ -337,7 +346,9 @@ class RawConnection:
 
     async def receive(self, scanner: ReplyScanner) -> list[Event]:
         """Wait for bytes and return what they complete of a reply."""
-        data = await self.wire.take()
+        return self._scan(scanner, await self.wire.take())
+
+    def _scan(self, scanner: ReplyScanner, data: bytes) -> list[Event]:
         try:
             events = scanner.feed(data)
         except PacketError as error:
@@ -360,6 +371,21 @@ class RawConnection:
             If the server goes away.
         """
         return await (await self._after_deferred(sql)).next()
+
+    async def small(self, sql: bytes) -> Small | Result:
+        """Run a statement whose reply may be small: return all of it, if it comes at once, else its result."""
+        self._begin(bytes((COM_QUERY,)) + sql)
+        data = await self.wire.take()
+        found = rows.small_reply(data, self._taken.deprecate_eof)
+        if found is None:
+            scanner = self._scanner(ReplyKind.QUERY)
+            return await Result(self, scanner, None, deque(self._scan(scanner, data))).open()
+        tails, block, count, end = found
+        last = Ok.decode(end) if self._taken.deprecate_eof else Eof.decode(end)
+        if last.status & STATUS_MORE_RESULTS:
+            raise self.desynchronised("several results")
+        self.finished()
+        return Small(tails, RowBlock(block, count), last.warnings)
 
     def defer(self, sql: str | bytes) -> None:
         """Send a statement without rows together with the next one; if it is refused, the next one raises.
@@ -430,7 +456,10 @@ class RawConnection:
 
     async def fetch(self, sql: str | bytes) -> list[list[bytes | None]]:
         """Return all rows of a small result, as text fields."""
-        result = await self.query(sql.encode() if isinstance(sql, str) else sql)
+        text = sql.encode() if isinstance(sql, str) else sql
+        result = await (self.query(text) if self._deferred else self.small(text))
+        if isinstance(result, Small):
+            return rows.split(result.block.data)
         out: list[list[bytes | None]] = []
         async for block in result.blocks():
             out += rows.split(block.data)

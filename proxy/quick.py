@@ -125,26 +125,13 @@ class _Answer:
         self.notes: tuple[frames.Note, ...] = ()
 
     async def read(self, link: AgentLink, known: Known, chunk: int, silence_s: float) -> bool:
-        """Read a job's frames; return whether all came, of the types that the statement has at home."""
-        pieces: list[bytes] = []
-        size = 0
-        typed = ended = False
-        while True:
-            header, body = await link.receive(silence_s)
-            if isinstance(header, frames.Rows):
-                size += len(body)
-                if header.more or size > _MOST_BYTES or not typed:
-                    return False
-                pieces.append(body)
-                self.count += header.rows
-            elif isinstance(header, frames.Columns):
-                typed = _fits(header.columns, known.kinds)
-            elif isinstance(header, frames.BatchEnd):
-                ended = header.chunks == (chunk,) and header.rows == self.count
-                self.warnings, self.notes = header.warnings, header.notes
-            else:
-                self.rows = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                return isinstance(header, frames.JobEnd) and not header.limited and typed and ended
+        """Read a job's answer; return whether it is whole, with the types that the statement has at home."""
+        header, body = await link.receive(silence_s)
+        if not isinstance(header, frames.Whole) or header.chunk != chunk or len(body) > _MOST_BYTES:
+            return False
+        self.rows, self.count = body, header.rows
+        self.warnings, self.notes = header.warnings, header.notes
+        return _fits(header.columns, known.kinds)
 
 
 def _fits(columns: tuple[frames.ColumnType, ...], kinds: tuple[int, ...]) -> bool:

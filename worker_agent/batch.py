@@ -6,13 +6,14 @@ statement is still a packet of its own: an error is one chunk's, and no text can
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import msgspec
 
-from backend.connection import BLOCK_BYTES, RawConnection, Result, RowBlock
+from backend.connection import BLOCK_BYTES, RawConnection, Result, RowBlock, Small
 from shard.wire import frames
 from shard.wire.immediate import immediate
 from shard.wire.packets import PacketError
@@ -181,14 +182,6 @@ def main_text(job: frames.Job, chunk: int) -> bytes:
     return job.main.fill(chunk) if job.binary else _text(job.main, job, chunk)
 
 
-async def ask(connection: RawConnection, job: frames.Job, chunk: int) -> Asked:
-    """Run a job's main statement for a chunk."""
-    sql = main_text(job, chunk)
-    if job.binary:
-        return typed(await connection.execute(sql, picked_parameters(job)), job)
-    return typed(await connection.query(sql), job)
-
-
 def typed(result: Result, job: frames.Job) -> Asked:
     """Return an answer with its types and what recodes them."""
     types = tuple(_column_type(payload) for payload in result.columns)
@@ -201,11 +194,20 @@ def typed(result: Result, job: frames.Job) -> Asked:
     return Asked(result, types, recoder if recoder is not None and recoder.needed else None)
 
 
+@functools.lru_cache(4096)
+def types_of(tails: bytes) -> Types:
+    """Return the types of columns from the ends of their definitions."""
+    return tuple(_column_type(tails[at : at + _FIXED]) for at in range(0, len(tails), _FIXED))
+
+
 async def notes_of(
-    connection: RawConnection, result: Result, most: int
+    connection: RawConnection, result: Result | Small, most: int
 ) -> tuple[int, tuple[frames.Note, ...]]:
     """Return how many conditions a statement ended with, and the first of them."""
-    warnings = result.end.warnings if result.end is not None else 0
+    if isinstance(result, Small):
+        warnings = result.warnings
+    else:
+        warnings = result.end.warnings if result.end is not None else 0
     if not warnings or most <= 0:
         return warnings, ()
     found = await connection.fetch(f"SHOW WARNINGS LIMIT {most}")

@@ -11,6 +11,7 @@ class AgentMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._jobs = Counter("skyshard_agent_jobs", "Jobs ended", ["outcome"], registry=self.registry)
+        self._outcomes: dict[str, Counter] = {}  # looking a label up costs more than counting
         self._chunks = Counter("skyshard_agent_chunks", "Chunk queries done", registry=self.registry)
         self._bytes = Counter("skyshard_agent_bytes", "Bytes of rows sent", registry=self.registry)
         self._spooled = Gauge(
@@ -26,7 +27,9 @@ class AgentMetrics:
 
     def job_done(self, outcome: str, chunks: int, size: int) -> None:
         """Count a job that has ended, its chunks and the bytes it has sent."""
-        self._jobs.labels(outcome).inc()
+        if outcome not in self._outcomes:
+            self._outcomes[outcome] = self._jobs.labels(outcome)
+        self._outcomes[outcome].inc()
         self._chunks.inc(chunks)
         self._bytes.inc(size)
 

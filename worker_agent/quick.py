@@ -1,4 +1,4 @@
-"""The short way of a job of one chunk: its whole small answer is read, then sent in one go.
+"""The short way of a job of one chunk: its whole small answer is read, then sent as one frame.
 
 Most look-ups by key end here. No task, spool or queue is needed for them; a job whose answer turns out to
 be long is begun again in the ordinary way (`runner.JobRun`).
@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import asyncio
 
+from backend.connection import RawConnection, Result, RowBlock, Small
 from shard.wire import frames
-from worker_agent.batch import ask, notes_of
+from worker_agent.batch import main_text, notes_of, picked_parameters, typed, types_of
 from worker_agent.runner import MOST_NOTES, Floor, kill, refusal
 
 QUICK_BYTES = 256 << 10
 """Bytes of rows past which a job is no quick one."""
 
-Frame = tuple[frames.Header, bytes]
+Frame = tuple[frames.Whole, bytes]
 
 
-async def quick(floor: Floor, job: frames.Job) -> list[Frame] | None:
-    """Return all frames of a job's answer, or None if it is not to be had that way.
+def may_be_quick(job: frames.Job) -> bool:
+    """Whether a job's answer may be had in the short way."""
+    return len(job.chunks) == 1 and job.interactive and not job.setup and not job.teardown
+
+
+async def quick(floor: Floor, job: frames.Job) -> Frame | None:
+    """Return a job's answer, or None if it is not to be had that way.
 
     Raises
     ------
     JobFailed
         As from `JobRun.run`.
     """
-    if len(job.chunks) != 1 or not job.interactive or job.setup or job.teardown:
-        return None
     number = floor.number()
     started: list[tuple[int, ...]] = []
     floor.enter(number, job.chunks, job.interactive, started.append)
@@ -42,21 +46,16 @@ async def quick(floor: Floor, job: frames.Job) -> list[Frame] | None:
         floor.forget(number)
 
 
-async def _run(floor: Floor, job: frames.Job, chunk: int) -> list[Frame] | None:
+async def _run(floor: Floor, job: frames.Job, chunk: int) -> Frame | None:
     try:
         connection = await floor.warm.borrow(job)
         try:
-            asked = await ask(connection, job, chunk)
-            out: list[Frame] = [(frames.Columns(asked.types), b"")]
-            rows = size = 0
-            async for block in asked.result.blocks():
-                data = asked.recoded(block).data
-                rows, size = rows + block.rows, size + len(data)
-                if size > QUICK_BYTES:
-                    connection.abort()
-                    return None
-                out.append((frames.Rows(0, block.rows), data))
-            warnings, notes = await notes_of(connection, asked.result, MOST_NOTES)
+            found = await _small(connection, job, chunk)
+            if found is None:
+                connection.abort()
+                return None
+            types, block, result = found
+            warnings, notes = await notes_of(connection, result, MOST_NOTES)
         except asyncio.CancelledError:
             await kill(connection, floor.pool.address)
             raise
@@ -66,6 +65,28 @@ async def _run(floor: Floor, job: frames.Job, chunk: int) -> list[Frame] | None:
         await floor.warm.give(connection, job)
     except Exception as error:
         raise refusal(error, chunk) from error
-    out.append((frames.BatchEnd(0, (chunk,), rows, size, warnings, notes), b""))
-    out.append((frames.JobEnd(), b""))
-    return out
+    return frames.Whole(chunk, types, block.rows, warnings, notes), block.data
+
+
+async def _small(
+    connection: RawConnection, job: frames.Job, chunk: int
+) -> tuple[tuple[frames.ColumnType, ...], RowBlock, Small | Result] | None:
+    """Return types, rows and end of a small answer; None if it is long."""
+    sql = main_text(job, chunk)
+    result: Small | Result
+    if job.binary:
+        result = await connection.execute(sql, picked_parameters(job))
+    else:
+        result = await connection.small(sql)
+    if isinstance(result, Small):
+        return types_of(result.tails), result.block, result
+    asked = typed(result, job)
+    pieces: list[bytes] = []
+    rows = size = 0
+    async for block in result.blocks():
+        data = asked.recoded(block).data
+        pieces.append(data)
+        rows, size = rows + block.rows, size + len(data)
+        if size > QUICK_BYTES:
+            return None
+    return asked.types, RowBlock(b"".join(pieces), rows), result

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from shard.wire import frames, secret
 from worker_agent import loader
 from worker_agent.config import AgentConfig
 from worker_agent.metrics import AgentMetrics
-from worker_agent.quick import quick
+from worker_agent.quick import may_be_quick, quick
 from worker_agent.runner import Floor, JobFailed, JobRun
 from worker_agent.scheduler import Scheduler
 from worker_agent.spool import SpoolSpace
@@ -34,6 +34,10 @@ ALIVE_S = 2.0
 """Seconds between signs of life while a job has nothing to send."""
 _WATCH_AFTER_S = 0.02
 """Seconds a job may take before its cancel is listened for, and signs of life are sent."""
+
+
+_JOINED = 1 << 14
+"""Bytes of a frame's body up to which header and body are one write."""
 
 
 class Gone(Exception):  # noqa: N818 - it is what happened
@@ -50,14 +54,11 @@ class Peer:
 
     async def send(self, header: frames.Header, body: bytes = b"") -> None:
         """Send one frame; waits while the peer does not read."""
-        self._writer.writelines(frames.encode(header, body))
-        await self._writer.drain()
-
-    async def send_all(self, answer: Iterable[tuple[frames.Header, bytes]]) -> None:
-        """Send several frames at once."""
-        self._writer.write(
-            b"".join(piece for header, body in answer for piece in frames.encode(header, body))
-        )
+        pieces = frames.encode(header, body)
+        if len(body) < _JOINED:
+            self._writer.write(b"".join(pieces))
+        else:
+            self._writer.writelines(pieces)
         await self._writer.drain()
 
     async def say_alive(self) -> None:
@@ -83,6 +84,54 @@ class Peer:
                 raise Gone
             self._decoder.feed(data)
         return found
+
+
+class _Watch:
+    """Listens for the cancel of what the present task does, once that has taken a while."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer, self._task = peer, asyncio.current_task()
+        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._begin)
+        self._watches: list[asyncio.Task[None]] = []
+        self._cause: BaseException | frames.Cancel | None = None
+
+    def _begin(self) -> None:
+        self._watches = [
+            asyncio.ensure_future(self._listen()),
+            asyncio.ensure_future(self._peer.say_alive()),
+        ]
+
+    async def _listen(self) -> None:
+        try:
+            header = await self._peer.peek()
+        except (Gone, ConnectionError, frames.FrameError) as error:
+            self._stop(error)
+            return
+        if isinstance(header, frames.Cancel):
+            await self._peer.receive()
+            self._stop(header)
+
+    def _stop(self, cause: BaseException | frames.Cancel) -> None:
+        self._cause = cause
+        if self._task is not None:
+            self._task.cancel()
+
+    def caused(self) -> bool:
+        """Whether the task was cancelled because the peer said so; raises if the peer has left."""
+        if isinstance(self._cause, BaseException):
+            raise self._cause
+        if self._cause is not None and self._task is not None:
+            self._task.uncancel()
+        return self._cause is not None
+
+    async def end(self) -> None:
+        """Listen no more."""
+        self._timer.cancel()
+        watches, self._watches = self._watches, []
+        for task in watches:
+            task.cancel()
+        if watches:
+            await asyncio.gather(*watches, return_exceptions=True)
 
 
 class AgentServer:
@@ -166,8 +215,6 @@ class AgentServer:
 
     async def _provide(self) -> None:
         """Give the worker's MariaDB the function that fragments may call, once."""
-        if self._provided:
-            return
         with contextlib.suppress(ConnectionLost, OSError):  # the job itself will say so
             async with self.pool.lease() as connection:
                 await connection.run(create_htm_id())
@@ -177,9 +224,12 @@ class AgentServer:
         if not job.chunks:
             await peer.send(frames.JobEnd())
             return
-        await self._provide()
+        if not self._provided:
+            await self._provide()
+        if may_be_quick(job) and await self._quick_job(peer, job):
+            return
         jobrun = JobRun(self._floor, job, peer.send)
-        run = asyncio.ensure_future(self._answer(peer, job, jobrun))
+        run = asyncio.ensure_future(jobrun.run())
         tasks: list[asyncio.Task[Any]] = [run]
         started, outcome = time.monotonic(), "lost"
         try:
@@ -204,12 +254,7 @@ class AgentServer:
                 task.cancel()
             if not run.done() or len(tasks) > 1:
                 await asyncio.gather(*tasks, return_exceptions=True)
-            self.metrics.job_done(outcome.split()[0], jobrun.chunks_done, jobrun.bytes_sent)
-            log.info(
-                "query=%s chunks=%s/%s bytes=%s ms=%.1f outcome=%s",
-                job.query_id, jobrun.chunks_done, len(job.chunks), jobrun.bytes_sent,
-                (time.monotonic() - started) * 1e3, outcome,
-            )  # fmt: skip
+            self._note(job, outcome, jobrun.chunks_done, jobrun.bytes_sent, started)
 
     async def _attend(self, run: asyncio.Task[None], watch: asyncio.Task[frames.Header]) -> None:
         """Wait until a job has ended, or is not wanted any more."""
@@ -217,14 +262,43 @@ class AgentServer:
         if not run.done() and not isinstance(watch.result(), frames.Cancel):
             await asyncio.wait({run})  # the peer has had the end and asks for the next: let it wait
 
-    async def _answer(self, peer: Peer, job: frames.Job, jobrun: JobRun) -> None:
-        """Run a job and send its answer."""
-        answer = await quick(self._floor, job)
-        if answer is None:
-            await jobrun.run()
-            return
-        jobrun.chunks_done, jobrun.bytes_sent = 1, sum(len(body) for _, body in answer)
-        await peer.send_all(answer)
+    async def _quick_job(self, peer: Peer, job: frames.Job) -> bool:
+        """Answer a job in this task, if that can be; its cancel is listened for only if it takes long."""
+        started, outcome, size = time.monotonic(), "lost", 0
+        watch = _Watch(peer)
+        try:
+            answer = await quick(self._floor, job)
+            if answer is None:
+                outcome = ""
+                return False
+            outcome, size = "ok", len(answer[1])
+            await watch.end()
+            await peer.send(*answer)
+        except JobFailed as failed:
+            outcome = f"error {failed.frame.errno}"
+            await watch.end()
+            await peer.send(failed.frame)
+        except asyncio.CancelledError:
+            if not watch.caused():
+                raise
+            outcome = "cancelled"
+            await peer.send(frames.Failed(1317, "70100", "Query execution was interrupted"))
+        finally:
+            await watch.end()
+            if outcome:
+                self._note(job, outcome, 1 if outcome == "ok" else 0, size, started, logging.DEBUG)
+        return True
+
+    def _note(
+        self, job: frames.Job, outcome: str, chunks: int, size: int, started: float, level: int = logging.INFO
+    ) -> None:
+        """Account for a job that has ended."""
+        self.metrics.job_done(outcome.split()[0], chunks, size)
+        if log.isEnabledFor(level):
+            log.log(
+                level, "query=%s chunks=%s/%s bytes=%s ms=%.1f outcome=%s",
+                job.query_id, chunks, len(job.chunks), size, (time.monotonic() - started) * 1e3, outcome,
+            )  # fmt: skip
 
     async def _load(self, peer: Peer, begin: frames.LoadBegin) -> None:
         sent = [0]

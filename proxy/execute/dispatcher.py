@@ -227,12 +227,7 @@ class RowStream:
             if isinstance(header, frames.Rows):
                 self._rows(start.job, header, body)
             elif isinstance(header, frames.BatchEnd):
-                if self._came.pop((start.job, header.batch), 0) != header.rows:
-                    raise SkyError(INTERNAL, query_id=self._work.query_id)
-                self.warnings = min(65535, self.warnings + header.warnings)
-                self.notes += [frames.Note(n.level, n.code, self._scrubbed(n.message)) for n in header.notes]
-                self._obey(self._core.batch_end(start.job, header.batch, header.chunks))
-                self._work.on_progress(self._core.done)
+                self._end_batch(start.job, header)
             elif isinstance(header, frames.Columns):
                 self._columns(header)
             elif isinstance(header, frames.JobEnd):
@@ -241,6 +236,9 @@ class RowStream:
                     return True
                 self._obey(self._core.job_end(start.job))
                 return True
+            elif isinstance(header, frames.Whole):
+                self._whole(start.job, header, body)
+                return True
             elif isinstance(header, frames.Failed):
                 self._complaints[start.worker] = header
                 if header.retry:
@@ -248,6 +246,24 @@ class RowStream:
                 raise self._failure(header, start.worker)
             else:
                 raise LinkLost("unexpected frame")
+
+    def _whole(self, job: int, header: frames.Whole, body: bytes) -> None:
+        """Take a job's answer in one frame apart."""
+        self._columns(frames.Columns(header.columns))
+        if header.rows:
+            self._rows(job, frames.Rows(0, header.rows), body)
+        self._end_batch(
+            job, frames.BatchEnd(0, (header.chunk,), header.rows, len(body), header.warnings, header.notes)
+        )
+        self._obey(self._core.job_end(job))
+
+    def _end_batch(self, job: int, header: frames.BatchEnd) -> None:
+        if self._came.pop((job, header.batch), 0) != header.rows:
+            raise SkyError(INTERNAL, query_id=self._work.query_id)
+        self.warnings = min(65535, self.warnings + header.warnings)
+        self.notes += [frames.Note(n.level, n.code, self._scrubbed(n.message)) for n in header.notes]
+        self._obey(self._core.batch_end(job, header.batch, header.chunks))
+        self._work.on_progress(self._core.done)
 
     def _full(self) -> bool:
         return self._budget.full(self._counted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -182,13 +183,9 @@ class ClientStream:
         await self.raw(self._head(definitions, status))
 
     def _head(self, definitions: Sequence[bytes], status: int) -> bytearray:
-        head = bytearray()
-        payloads = [lenenc_int(len(definitions)), *dressed(definitions, self.like, self.extended)]
-        if not self.deprecate_eof:
-            payloads.append(Eof(0, self._status(status)).encode())
-        for payload in payloads:
-            head += self._framed(payload)
-        return head
+        eof = b"" if self.deprecate_eof else Eof(0, self._status(status)).encode()
+        head, self.seq = _head(tuple(definitions), tuple(self.like), self.extended, eof, self.seq)
+        return bytearray(head)
 
     def _framed(self, payload: bytes) -> bytes:
         data = packet(payload, self.seq)
@@ -240,3 +237,16 @@ class ClientStream:
         if self._within:
             raise ClientGone
         await self.packet(Err(error.errno, error.sqlstate, error.message).encode())
+
+
+@functools.lru_cache(1024)
+def _head(
+    definitions: tuple[bytes, ...], like: tuple[bytes, ...], extended: bool, eof: bytes, seq: int
+) -> tuple[bytes, int]:
+    """Return the packets of a result set's head, and the number of the next."""
+    head = bytearray()
+    payloads = [lenenc_int(len(definitions)), *dressed(definitions, like, extended)]
+    for payload in [*payloads, eof] if eof else payloads:
+        head += packet(payload, seq)
+        seq = (seq + packet_count(len(payload))) & 255
+    return bytes(head), seq

@@ -234,7 +234,7 @@ class Session:
     async def _query(self, sql: bytes) -> None:
         known = self._engine.shortcut(self, sql)
         if known is not None:
-            await self._distributed(sql, known)
+            await self._short(sql, known)
             return
         parts = split_statements(sql, self.mode)
         if not self._multi and all(is_blank(part, self.mode) for part in parts[1:]):
@@ -390,6 +390,60 @@ class Session:
             self._registry.end(query)
             self._usage.end(self.user)
             self.client.limit_rows(0)
+
+    async def _short(self, sql: bytes, work: Coroutine[None, None, None]) -> None:
+        """Run a look-up as `_distributed` does, but in this task: what may end it is attended to if it takes long."""
+        limits = self._usage.of(self.user)
+        try:
+            self._usage.begin(self.user)
+        except SkyError:
+            work.close()
+            raise
+        self.client.limit_rows(limits.result_bytes)
+        query = self._registry.begin(self.id, self.user, sql.decode("utf-8", "replace"))
+        query.task = asyncio.current_task()
+        attending: list[asyncio.Task[None]] = []
+        timer = asyncio.get_running_loop().call_later(
+            _ATTEND_AFTER_S,
+            lambda: attending.append(asyncio.ensure_future(self._attend(query, sql, limits.statement_s))),
+        )
+        try:
+            await work
+            self._diagnostics = Diagnostics(query.rows, query.warnings, query.notes)
+        except asyncio.CancelledError:
+            if query.reason is None or query.task is None:
+                raise
+            query.task.uncancel()
+            if not self.client.ended:
+                raise (
+                    ClientGone() if self.client.gone.is_set() or self.home.closed else query.reason
+                ) from None
+            log.warning("query %s: interrupted after its answer", query.query_id)
+        finally:
+            timer.cancel()
+            self._registry.end(query)
+            self._usage.end(self.user)
+            self.client.limit_rows(0)
+            for task in attending:
+                task.cancel()
+            if attending:
+                await asyncio.gather(*attending, return_exceptions=True)
+
+    async def _attend(self, query: RunningQuery, sql: bytes, seconds: float) -> None:
+        """End a query whose client or home connection is gone, or whose time is over."""
+        others: list[asyncio.Task[object]] = [
+            asyncio.ensure_future(item)
+            for item in (
+                self.client.gone.wait(), self.home.wait_closed(), self._watch(query, sql), self._report(query)
+            )
+        ]  # fmt: skip
+        try:
+            await asyncio.wait(others[:2], timeout=seconds or None, return_when=asyncio.FIRST_COMPLETED)
+            query.cancel(SkyError(TIMEOUT))
+        finally:
+            for other in others:
+                other.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
 
     async def _report(self, query: RunningQuery) -> None:
         """Tell a client that wants to know how far its query is, until rows come."""

@@ -223,3 +223,46 @@ def rows_to_load(const unsigned char[::1] block):
         return PyBytes_FromStringAndSize(<const char*>out, used)
     finally:
         free(out)
+
+
+def small_reply(const unsigned char[::1] buffer, bint deprecate_eof):
+    """See `_rows_py.small_reply`."""
+    cdef Py_ssize_t at = 0, end = buffer.shape[0], length, rows = 0, start, i, columns
+    cdef const unsigned char* p
+    cdef unsigned char tails[13 * 250]
+    if end < 5:
+        return None
+    p = &buffer[0]
+    columns = p[4]
+    if _length(p) != 1 or columns == 0 or columns > 250:
+        return None
+    at = 5
+    for i in range(columns):
+        if at + 4 > end:
+            return None
+        length = _length(p + at)
+        if length < 13 or length == MAX_PAYLOAD or at + 4 + length > end or p[at + 4] == 0xFF:
+            return None
+        memcpy(tails + 13 * i, p + at + 4 + length - 13, 13)
+        at += 4 + length
+    if not deprecate_eof:
+        if at + 9 > end or _length(p + at) != 5 or p[at + 4] != 0xFE:
+            return None
+        at += 9
+    start = at
+    while at + 4 <= end:
+        length = _length(p + at)
+        if length == 0 or length == MAX_PAYLOAD or at + 4 + length > end:
+            return None
+        if p[at + 4] >= 0xFE:
+            if p[at + 4] == 0xFF or at + 4 + length != end:
+                return None
+            return (
+                PyBytes_FromStringAndSize(<const char*>tails, 13 * columns),
+                PyBytes_FromStringAndSize(<const char*>p + start, at - start),
+                rows,
+                PyBytes_FromStringAndSize(<const char*>p + at + 4, length),
+            )
+        rows += 1
+        at += 4 + length
+    return None

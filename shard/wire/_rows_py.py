@@ -176,3 +176,41 @@ def rows_to_load(block: bytes | bytearray | memoryview) -> bytes:
                 parts.append(text.replace(b"\0", b"\\0"))
         lines.append(b"\t".join(parts) + b"\n")
     return b"".join(lines)
+
+
+def small_reply(
+    buffer: bytes | bytearray | memoryview, deprecate_eof: bool
+) -> tuple[bytes, bytes, int, bytes] | None:
+    """Return the parts of a whole reply with rows: column tails, rows, their number, the payload of the end.
+
+    The tail of a column is the last 13 bytes of its definition. None for any other reply, one with rows of 16 MiB,
+    or one that is not here to its end; `shard.wire.replies` reads these.
+    """
+    data = bytes(buffer)
+    if len(data) < 5 or data[:3] != b"\x01\0\0" or not 0 < data[4] <= 250:
+        return None
+    at, tails = 5, []
+    for _ in range(data[4]):
+        length = int.from_bytes(data[at : at + 3], "little")
+        payload = data[at + 4 : at + 4 + length]
+        if not 13 <= length < 0xFFFFFF or len(payload) < length or payload[0] == 0xFF:
+            return None
+        tails.append(payload[-13:])
+        at += 4 + length
+    if not deprecate_eof:
+        if data[at : at + 3] != b"\x05\0\0" or data[at + 4 : at + 5] != b"\xfe" or len(data) < at + 9:
+            return None
+        at += 9
+    start, number = at, 0
+    while at + 4 <= len(data):
+        length = int.from_bytes(data[at : at + 3], "little")
+        payload = data[at + 4 : at + 4 + length]
+        if length in (0, 0xFFFFFF) or len(payload) < length:
+            return None
+        if payload[0] >= 0xFE:
+            if payload[0] == 0xFF or at + 4 + length != len(data):
+                return None
+            return b"".join(tails), data[start:at], number, payload
+        number += 1
+        at += 4 + length
+    return None

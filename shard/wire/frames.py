@@ -2,13 +2,13 @@
 
 A frame is ``u32 length | u16 header length | header | body`` (little-endian; `length` counts what
 follows it). The header is one of the structs below, tagged by its name; the body is empty but for
-`Rows` (whole MySQL row packets) and `LoadData` (LOAD DATA text). Events of one connection:
+`Rows` and `Whole` (whole MySQL row packets) and `LoadData` (LOAD DATA text). Events of one connection:
 
 proxy → agent: `Answer` · `Job` … `Cancel` · `Ping` · `LoadBegin` `LoadData`… `LoadEnd` · `Admin`
-agent → proxy: `Challenge` · `Welcome` · `Columns` `Rows`… `BatchEnd`… `JobEnd` | `Failed` · `Alive` · `Pong`
+agent → proxy: `Challenge` · `Welcome` · `Columns` `Rows`… `BatchEnd`… `JobEnd` | `Whole` | `Failed` · `Alive` · `Pong`
                · `Loaded` · `AdminDone`
 
-One connection carries one job at a time; after `JobEnd` or `Failed` it is idle again.
+One connection carries one job at a time; after `JobEnd`, `Whole` or `Failed` it is idle again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Union
 
 import msgspec
 
-VERSION = 2
+VERSION = 3
 MAX_FRAME = 64 << 20
 """Bytes; a longer frame is a protocol error."""
 BLOCK_BYTES = 256 << 10
@@ -185,6 +185,19 @@ class BatchEnd(msgspec.Struct, frozen=True, tag="batch_end"):
     notes: tuple[Note, ...] = ()
 
 
+class Whole(msgspec.Struct, frozen=True, tag="whole"):
+    """The whole answer of a job of one chunk, with few rows: `Columns`, `Rows`, `BatchEnd` and `JobEnd` in one.
+
+    Body: as of `Rows`.
+    """
+
+    chunk: int
+    columns: tuple[ColumnType, ...]
+    rows: int
+    warnings: int = 0
+    notes: tuple[Note, ...] = ()
+
+
 class JobEnd(msgspec.Struct, frozen=True, tag="job_end"):
     """The job is done; every chunk had its `BatchEnd`, unless `limited` (row_limit reached)."""
 
@@ -269,7 +282,7 @@ class AdminDone(msgspec.Struct, frozen=True, tag="admin_done"):
 
 
 Header = Union[  # noqa: UP007 - msgspec wants a real union object at run time
-    Challenge, Answer, Welcome, Job, Columns, Rows, BatchEnd, JobEnd, Failed, Alive, Cancel, Ping, Pong,
+    Challenge, Answer, Welcome, Job, Columns, Rows, BatchEnd, Whole, JobEnd, Failed, Alive, Cancel, Ping, Pong,
     LoadBegin, LoadData, LoadEnd, Loaded, Admin, AdminDone,
 ]  # fmt: skip
 

@@ -97,6 +97,15 @@ class Answer:
 
     def take(self, header, body) -> bool:
         """Note a frame; return whether it was the last."""
+        if isinstance(header, frames.Whole):  # the same in one frame
+            self.take(frames.Columns(header.columns), b"")
+            if header.rows:
+                self.take(frames.Rows(0, header.rows), body)
+            self.take(
+                frames.BatchEnd(0, (header.chunk,), header.rows, len(body), header.warnings, header.notes),
+                b"",
+            )
+            header = frames.JobEnd()
         if isinstance(header, frames.Columns):
             assert self.columns is None
             self.columns = header.columns

@@ -78,3 +78,35 @@ def test_packets_survive_encoding():
     assert Ok.decode(Ok(300, 7, 2, 4, b"x").encode()) == Ok(300, 7, 2, 4, b"x")
     assert Eof.decode(Eof(3, 34).encode()) == Eof(3, 34)
     assert Err.decode(Err(1146, "42S02", "none").encode()) == Err(1146, "42S02", "none")
+
+
+def reply(table, columns, deprecate_eof):
+    """Return a reply with these rows, and where its rows are."""
+    payloads = [bytes((columns,))]
+    definition = ColumnDefinition(b"def", b"d", b"t", b"t", b"n", b"n", 45, 20, 253, 0, 0)
+    payloads += [definition.encode()] * columns
+    if not deprecate_eof:
+        payloads.append(Eof(0, 2).encode())
+    head = b"".join(packet(payload, 1) for payload in payloads)
+    last = Ok(warnings=3).encode(0xFE) if deprecate_eof else Eof(3, 2).encode()
+    return head + encode(table) + packet(last, 1), len(head), definition.encode()[-13:] * columns, last
+
+
+@given(tables, st.integers(1, 5), st.booleans())
+def test_a_small_reply_is_read_whole_or_not_at_all(table, columns, deprecate_eof):
+    data, start, tails, last = reply(table, columns, deprecate_eof)
+    block = encode(table)
+    plain = all(row[0] is None or len(row[0]) < 1 << 24 for row in table)
+    for small_reply in (rows.small_reply, _rows_py.small_reply):
+        if plain:
+            assert small_reply(data, deprecate_eof) == (tails, block, len(table), last)
+        assert small_reply(data + b"x", deprecate_eof) is None
+        for end in {*range(min(60, len(data))), start, len(data) - 1, len(data) - len(last) - 4}:
+            assert small_reply(data[:end], deprecate_eof) is None
+        failed = data[: start + len(block)] + packet(Err(1317, "70100", "over").encode(), 1)
+        assert small_reply(failed, deprecate_eof) is None
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_twins_agree_on_what_is_no_small_reply(data, deprecate_eof):
+    assert rows.small_reply(data, deprecate_eof) == _rows_py.small_reply(data, deprecate_eof)
