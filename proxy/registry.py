@@ -13,7 +13,7 @@ from shard.wire.frames import Note
 
 @dataclass(slots=True)
 class RunningQuery:
-    """A distributed query that runs; `task` is what is cancelled."""
+    """A distributed query that runs; `task` is what is cancelled: its session's."""
 
     query_id: int
     session_id: int
@@ -30,12 +30,21 @@ class RunningQuery:
     short: bool = False
     notes: list[Note] = field(default_factory=list)
     reason: SkyError | None = None
+    cancels: int = 0
 
     def cancel(self, reason: SkyError | None = None) -> None:
         """Cancel the query; the client gets `reason` (default: interrupted)."""
         self.reason = reason or SkyError(INTERRUPTED)
         if self.task is not None:
+            self.cancels += 1
             self.task.cancel()
+
+    def settle(self) -> None:
+        """Take back what was cancelled: the query has ended, and its task goes on."""
+        task, self.task = self.task, None
+        for _ in range(self.cancels):
+            if task is not None:
+                task.uncancel()
 
     def percent(self) -> float:
         """Return how much is done, by chunks."""

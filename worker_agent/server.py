@@ -16,6 +16,7 @@ from typing import Any
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
+from backend.tasks import ended
 from shard.catalog.routines import create_htm_id
 from shard.errors import ServerError
 from shard.wire import frames, secret
@@ -128,10 +129,7 @@ class _Watch:
         """Listen no more."""
         self._timer.cancel()
         watches, self._watches = self._watches, []
-        for task in watches:
-            task.cancel()
-        if watches:
-            await asyncio.gather(*watches, return_exceptions=True)
+        await ended(watches)
 
 
 class AgentServer:

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Coroutine
 
+from backend.tasks import ended
 from proxy.home.link import HomeLink, Trapped, trap_error
 from proxy.registry import Registry, RunningQuery
 from proxy.session.client import ClientGone, ClientStream, Reply
@@ -234,7 +235,7 @@ class Session:
     async def _query(self, sql: bytes) -> None:
         known = self._engine.shortcut(self, sql)
         if known is not None:
-            await self._short(sql, known)
+            await self._distributed(sql, known)
             return
         parts = split_statements(sql, self.mode)
         if not self._multi and all(is_blank(part, self.mode) for part in parts[1:]):
@@ -340,59 +341,10 @@ class Session:
     async def _distributed(
         self, sql: bytes, work: Coroutine[None, None, None], out: Reply | None = None
     ) -> None:
-        """Run a distributed statement; a kill, a limit or the client's disconnection cancels it."""
-        limits = self._usage.of(self.user)
-        try:
-            self._usage.begin(self.user)
-        except SkyError:
-            work.close()
-            raise
-        self.client.limit_rows(limits.result_bytes)
-        query = self._registry.begin(self.id, self.user, sql.decode("utf-8", "replace"))
-        query.task = asyncio.ensure_future(work)
-        others: list[asyncio.Task[object]] = []
-        try:
-            await asyncio.wait({query.task}, timeout=_ATTEND_AFTER_S)
-            if not query.task.done():
-                others = [
-                    asyncio.ensure_future(item)
-                    for item in (
-                        self.client.gone.wait(),
-                        self.home.wait_closed(),
-                        self._watch(query, sql),
-                        self._report(query),
-                    )
-                ]
-                await asyncio.wait(
-                    {query.task, others[0], others[1]},
-                    timeout=limits.statement_s or None,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-            if not query.task.done():
-                left = self.client.gone.is_set() or self.home.closed
-                query.cancel(SkyError(TIMEOUT))
-                await asyncio.gather(query.task, return_exceptions=True)
-                if left:
-                    raise ClientGone
-            self._check_done(query.task, query, out or self.client)
-            self._diagnostics = (
-                None if query.at_home else Diagnostics(query.rows, query.warnings, query.notes)
-            )
-        except asyncio.CancelledError:
-            query.task.cancel()
-            await asyncio.gather(query.task, return_exceptions=True)
-            raise
-        finally:
-            for other in others:
-                other.cancel()
-            if others:
-                await asyncio.gather(*others, return_exceptions=True)
-            self._registry.end(query)
-            self._usage.end(self.user)
-            self.client.limit_rows(0)
+        """Run a distributed statement in this task; a kill, a limit or the client's disconnection cancels it.
 
-    async def _short(self, sql: bytes, work: Coroutine[None, None, None]) -> None:
-        """Run a look-up as `_distributed` does, but in this task: what may end it is attended to if it takes long."""
+        What may end it is attended to once it takes long: most look-ups are over by then.
+        """
         limits = self._usage.of(self.user)
         try:
             self._usage.begin(self.user)
@@ -409,25 +361,25 @@ class Session:
         )
         try:
             await work
-            self._diagnostics = Diagnostics(query.rows, query.warnings, query.notes)
-        except asyncio.CancelledError:
-            if query.reason is None or query.task is None:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and query.reason is None:
                 raise
-            query.task.uncancel()
-            if not self.client.ended:
-                raise (
-                    ClientGone() if self.client.gone.is_set() or self.home.closed else query.reason
-                ) from None
-            log.warning("query %s: interrupted after its answer", query.query_id)
+            if (out or self.client).ended:
+                log.warning("query %s: interrupted after its answer", query.query_id)
+            elif not isinstance(error, asyncio.CancelledError):
+                raise
+            elif self.client.gone.is_set() or self.home.closed:
+                raise ClientGone from None
+            else:
+                raise query.reason or SkyError(INTERRUPTED) from None
         finally:
             timer.cancel()
+            query.settle()
             self._registry.end(query)
             self._usage.end(self.user)
             self.client.limit_rows(0)
-            for task in attending:
-                task.cancel()
-            if attending:
-                await asyncio.gather(*attending, return_exceptions=True)
+            await ended(attending)
+        self._diagnostics = None if query.at_home else Diagnostics(query.rows, query.warnings, query.notes)
 
     async def _attend(self, query: RunningQuery, sql: bytes, seconds: float) -> None:
         """End a query whose client or home connection is gone, or whose time is over."""
@@ -441,9 +393,7 @@ class Session:
             await asyncio.wait(others[:2], timeout=seconds or None, return_when=asyncio.FIRST_COMPLETED)
             query.cancel(SkyError(TIMEOUT))
         finally:
-            for other in others:
-                other.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            await ended(others)
 
     async def _report(self, query: RunningQuery) -> None:
         """Tell a client that wants to know how far its query is, until rows come."""
@@ -452,16 +402,6 @@ class Session:
             stage = 2 if query.chunks_done >= query.chunks_total > 0 else 1
             percent = 100 * query.chunks_done / max(1, query.chunks_total)
             await self.client.progress(stage, 2, percent, query.state())
-
-    def _check_done(self, task: asyncio.Task[None], query: RunningQuery, out: Reply) -> None:
-        """Raise what ended a query, unless its answer had been sent to the end by then."""
-        failed = task.cancelled() or task.exception() is not None
-        if failed and out.ended:
-            log.warning("query %s: interrupted after its answer", query.query_id)
-        elif task.cancelled():
-            raise query.reason or SkyError(INTERRUPTED)
-        else:
-            task.result()
 
     async def _watch(self, query: RunningQuery, sql: bytes) -> None:
         """Be seen, and be killed, at the home server while a distributed query runs for long.
