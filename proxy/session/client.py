@@ -6,8 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import Protocol
 
-from mysql_mimic.types import Capabilities
-
+from proxy.session.capabilities import Capabilities
 from proxy.session.columns import dressed
 from proxy.session.wire import ClientGone, ClientWire
 from shard.errors import LIMIT_EXCEEDED, PACKET_TOO_LARGE, SkyError

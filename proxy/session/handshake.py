@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mysql_mimic.types import Capabilities
-
+from proxy.session.capabilities import Capabilities
 from shard.wire.packets import PacketError, lenenc_bytes, read_lenenc_bytes
 
 C = Capabilities
