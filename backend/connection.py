@@ -256,6 +256,10 @@ class Replies:
             prepared = await self._prepared(parameters)
         return await Result(self._connection, self._scanner, prepared, self._events).open()
 
+    async def soon(self) -> bool:
+        """Wait a moment for more of the replies; return whether there is something to read."""
+        return bool(self._events) or await self._connection.wire.wait(_PATIENCE_S)
+
     async def _prepared(self, parameters: int) -> int:
         first = await self.event()
         self._connection.finished()

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from backend.address import Address
 from backend.connection import ConnectionLost, RawConnection, RowBlock
-from benchmarks import contest
+from benchmarks import contest, near
 from benchmarks.queries import QUERIES, Query, text
 from shard.errors import ServerError
 from shard.wire import rows
@@ -273,6 +273,8 @@ def main() -> None:
             cluster.stop()
             for server in servers:
                 server.stop()
+        lines += ["", "Pairs closer than 1 arcmin:", ""]
+        lines += near.run(directory, near.sizes_to(60_000, 240_000 if options.quick else 1_000_000), repeats)
     print("\n".join(lines))
     if options.write is not None:
         with options.write.open("a") as file:

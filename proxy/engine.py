@@ -69,8 +69,6 @@ from shard.wire.packets import ColumnDefinition
 log = logging.getLogger("skyshard.query")
 
 
-_WORTH_A_LINE_S = 0.1
-"""Seconds from which on a look-up of a known shape is in the log."""
 _LAST = re.compile(rb"(?i)row_count|found_rows|warning|errors|diagnostics|last_insert_id")
 """What asks for what the last statement left behind."""
 _TEMPORARY = re.compile(rb"(?i)\b(?:temporary|call|execute)\b")
@@ -419,7 +417,6 @@ class Engine:
             size = await self._quick.answer(session, query, memory, known, key, status)
             if size is not None:
                 self._metrics.short.inc()
-                query.short = True
                 return size
             route = await self.decide(session, sql)
             if not isinstance(route, Distributed):
@@ -464,10 +461,7 @@ class Engine:
             if query.user != self._pool.address.user:  # a job is noted as such
                 self._jobs.note(query, seconds, outcome, size, said)
             self._metrics.query_done(query.strategy, outcome, seconds, query.rows, size, query.chunks_done)
-            # Look-ups are many and alike: a line each would cost a tenth of them.
-            quiet = outcome == "ok" and query.short and seconds < _WORTH_A_LINE_S
-            log.log(
-                logging.DEBUG if quiet else logging.INFO,
+            log.info(
                 "query=%s session=%s user=%s strategy=%s chunks=%s/%s rows=%s bytes=%s ms=%.1f outcome=%s",
                 query.query_id, session.id, query.user, query.strategy, query.chunks_done, query.chunks_total,
                 query.rows, size, seconds * 1e3, outcome,

@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
+import msgspec
 import uvloop
 from prometheus_client import generate_latest
 
@@ -29,6 +30,7 @@ from proxy.home.traps import TrapWatch
 from proxy.jobs.runner import Jobs
 from proxy.metrics import Metrics
 from proxy.registry import Registry
+from proxy.session.board import Share
 from proxy.session.client import ClientGone, ClientStream
 from proxy.session.limits import Limits, Usage
 from proxy.session.login import Doorkeeper
@@ -44,8 +46,8 @@ log = logging.getLogger("skyshard.proxy")
 class Proxy:
     """Everything of one proxy process."""
 
-    def __init__(self, config: ProxyConfig) -> None:
-        self.config = config
+    def __init__(self, config: ProxyConfig, share: Share | None = None) -> None:
+        self.config, self._share = config, share
         self.pool = Pool(config.home.address(), config.service_connections)
         self.catalogue = Catalogue(self.pool)
         self.traps = TrapWatch(self.pool, self.catalogue, config.trap_check_s)
@@ -65,7 +67,7 @@ class Proxy:
             config, self.pool, self.catalogue, dispatcher, self.registry, self.metrics, self.jobs
         )
         self.door = Doorkeeper(self.pool, config.client_tls(), LoginThrottle(), KeyPair())
-        self.usage = Usage(config.limits, {config.home.user: Limits(), **config.user_limits})
+        self.usage = Usage(config.limits, {config.home.user: Limits(), **config.user_limits}, share)
         self._sessions: set[asyncio.Task[None]] = set()
 
     def accept(self, wire: ClientWire) -> None:
@@ -74,13 +76,20 @@ class Proxy:
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
 
+    def _connections(self) -> int:
+        """Return how many connections this process has, and those it shares its port with."""
+        if self._share is None:
+            return len(self._sessions)
+        self._share.set("sessions", "", len(self._sessions))
+        return self._share.total("sessions", "")
+
     async def _serve(self, wire: ClientWire) -> None:
         """Serve one client to its end."""
         client = ClientStream(wire)
         home: HomeLink | None = None
         self.metrics.sessions.inc()
         try:
-            if len(self._sessions) > self.config.max_connections:
+            if self._connections() > self.config.max_connections:
                 raise SkyError(TOO_MANY_CONNECTIONS)  # noqa: TRY301 - sent by the handler below
             header = proxy_header(wire.peer, wire.local) if self.config.home.proxy_protocol else b""
             home = await HomeLink.open(self.config.home.address(), header)
@@ -99,6 +108,8 @@ class Proxy:
             log.exception("session failed")
         finally:
             self.metrics.sessions.dec()
+            if self._share is not None:
+                self._share.set("sessions", "", len(self._sessions) - 1)  # this one is still among them
             if home is not None:
                 await home.close()
             wire.close()
@@ -152,9 +163,9 @@ class Proxy:
         await self.pool.close()
 
 
-async def serve(config: ProxyConfig, stop: asyncio.Event) -> None:
+async def serve(config: ProxyConfig, stop: asyncio.Event, share: Share | None = None) -> None:
     """Run a proxy until `stop` is set."""
-    proxy = Proxy(config)
+    proxy = Proxy(config, share)
     await proxy.catalogue.start()
     proxy.traps.start()
     proxy.engine.start()
@@ -186,8 +197,16 @@ def settle() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def main(config_path: str) -> int:
-    """Run the proxy of a configuration file; return the exit code."""
+def main(config_path: str, number: int = 0, share: Share | None = None) -> int:
+    """Run the proxy of a configuration file; return the exit code.
+
+    Parameters
+    ----------
+    number : int
+        Which of several processes this is, from 0; each has the HTTP port of its number behind the configured one.
+    share : Share or None
+        What the processes count together; None: there is one.
+    """
     try:
         config = ProxyConfig.load(config_path)
         config.client_tls()
@@ -196,13 +215,21 @@ def main(config_path: str) -> int:
     except (ConfigError, BadTlsFiles) as error:
         print(f"skyshard proxy: {error}", file=sys.stderr)  # noqa: T201 - a command's message
         return 1
+    if share is not None:
+        http = config.http
+        if http is not None:
+            host, port = host_port(http)
+            http = f"{host}:{port + number}"
+        config = msgspec.structs.replace(config, reuse_port=True, http=http)
+    # A line a query is written: what no line has need not be found out.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
     async def run() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve(config, stop)
+        await serve(config, stop, share)
 
     settle()
     try:

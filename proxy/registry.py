@@ -27,7 +27,6 @@ class RunningQuery:
     rows: int = 0
     warnings: int = 0
     at_home: bool = False
-    short: bool = False
     notes: list[Note] = field(default_factory=list)
     reason: SkyError | None = None
     cancels: int = 0

@@ -167,8 +167,19 @@ _CONFIG = click.option(
 
 @cli.command()
 @_CONFIG
-def proxy(config: str) -> None:
+@click.option(
+    "--processes",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Processes that share the port.",
+)
+def proxy(config: str, processes: int) -> None:
     """Run a proxy until it gets a signal."""
+    if processes > 1:
+        from proxy.processes import Processes
+
+        sys.exit(Processes(config, processes).run())
     from proxy.main import main as run
 
     sys.exit(run(config))

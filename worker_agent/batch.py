@@ -101,6 +101,8 @@ class Batch:
             self.chunk = chunk
             for _ in job.setup:
                 await (await replies.next()).drain()
+            if not await replies.soon():
+                yield _PAUSE
             asked = self._asked(await replies.next(len(picked)))
             async for block in asked.result.blocks(pieces=asked.recoder is None):
                 yield asked.recoded(block)
@@ -145,19 +147,23 @@ class Batch:
         return Asked(result, *found)
 
 
+_PAUSE = RowBlock(b"", 0)
+"""Stands for a server that takes its time: what is held may go on."""
+
+
 async def _gathered(blocks: AsyncIterator[RowBlock]) -> AsyncIterator[RowBlock]:
-    """Put small blocks together; pieces of a long row stay alone."""
+    """Put small blocks together, while they come quickly; pieces of a long row stay alone."""
     held: list[bytes] = []
     size = count = 0
     within = False
     async for block in blocks:
         alone, within = within or block.more, block.more
-        if held and (alone or size >= BLOCK_BYTES):
+        if held and (alone or size >= BLOCK_BYTES or block is _PAUSE):
             yield RowBlock(b"".join(held), count)
             held, size, count = [], 0, 0
         if alone:
             yield block
-        else:
+        elif block is not _PAUSE:
             held.append(block.data)
             size, count = size + len(block.data), count + block.rows
     if held:

@@ -57,6 +57,8 @@ def main(config_path: str) -> int:
     except (ConfigError, OSError) as error:
         print(f"skyshard agent: {error}", file=sys.stderr)  # noqa: T201 - a command's message
         return 1
+    # A line a query is written: what no line has need not be found out.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
     async def run() -> None:

@@ -284,19 +284,16 @@ class AgentServer:
         finally:
             await watch.end()
             if outcome:
-                self._note(job, outcome, 1 if outcome == "ok" else 0, size, started, logging.DEBUG)
+                self._note(job, outcome, 1 if outcome == "ok" else 0, size, started)
         return True
 
-    def _note(
-        self, job: frames.Job, outcome: str, chunks: int, size: int, started: float, level: int = logging.INFO
-    ) -> None:
+    def _note(self, job: frames.Job, outcome: str, chunks: int, size: int, started: float) -> None:
         """Account for a job that has ended."""
         self.metrics.job_done(outcome.split()[0], chunks, size)
-        if log.isEnabledFor(level):
-            log.log(
-                level, "query=%s chunks=%s/%s bytes=%s ms=%.1f outcome=%s",
-                job.query_id, chunks, len(job.chunks), size, (time.monotonic() - started) * 1e3, outcome,
-            )  # fmt: skip
+        log.info(
+            "query=%s chunks=%s/%s bytes=%s ms=%.1f outcome=%s",
+            job.query_id, chunks, len(job.chunks), size, (time.monotonic() - started) * 1e3, outcome,
+        )  # fmt: skip
 
     async def _load(self, peer: Peer, begin: frames.LoadBegin) -> None:
         sent = [0]

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 import msgspec
 
+from proxy.session.board import Share
 from shard.errors import USER_LIMIT, SkyError
 
 
 class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Limits of one user in one proxy process; 0 is none.
+    """Limits of one user in one proxy, its processes together; 0 is none.
 
     Attributes
     ----------
@@ -48,10 +49,12 @@ class Usage:
         Everybody's.
     users : mapping
         User name → limits in place of the default.
+    share : Share or None
+        Where other processes of this proxy count, too.
     """
 
-    def __init__(self, default: Limits, users: Mapping[str, Limits]) -> None:
-        self._default, self._users = default, users
+    def __init__(self, default: Limits, users: Mapping[str, Limits], share: Share | None = None) -> None:
+        self._default, self._users, self._share = default, users, share
         self._sessions: Counter[str] = Counter()
         self._queries: Counter[str] = Counter()
 
@@ -67,12 +70,11 @@ class Usage:
         SkyError
             USER_LIMIT.
         """
-        _count(self._sessions, user, self.of(user).connections, "connections")
+        self._add("sessions", self._sessions, user, self.of(user).connections, "connections")
 
     def leave(self, user: str) -> None:
         """End a session."""
-        self._sessions[user] -= 1
-        self._sessions += Counter()
+        self._take("sessions", self._sessions, user)
 
     def begin(self, user: str) -> None:
         """Count a running query.
@@ -82,15 +84,24 @@ class Usage:
         SkyError
             USER_LIMIT.
         """
-        _count(self._queries, user, self.of(user).queries, "queries")
+        self._add("queries", self._queries, user, self.of(user).queries, "queries")
 
     def end(self, user: str) -> None:
         """End a running query."""
-        self._queries[user] -= 1
-        self._queries += Counter()
+        self._take("queries", self._queries, user)
 
+    def _add(self, field: str, counter: Counter[str], user: str, most: int, resource: str) -> None:
+        if most:
+            found = counter[user] if self._share is None else self._share.total(field, f"u{user}")
+            if found >= most:
+                raise SkyError(USER_LIMIT, user=user, resource=resource, value=found)
+        counter[user] += 1
+        if self._share is not None:
+            self._share.set(field, f"u{user}", counter[user])
 
-def _count(counter: Counter[str], user: str, most: int, resource: str) -> None:
-    if most and counter[user] >= most:
-        raise SkyError(USER_LIMIT, user=user, resource=resource, value=counter[user])
-    counter[user] += 1
+    def _take(self, field: str, counter: Counter[str], user: str) -> None:
+        counter[user] -= 1
+        if self._share is not None:
+            self._share.set(field, f"u{user}", counter[user])
+        if not counter[user]:
+            del counter[user]

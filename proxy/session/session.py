@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import logging
 import re
@@ -27,6 +28,7 @@ from shard.errors import (
     PROTOCOL,
     TIMEOUT,
     UNKNOWN_COMMAND,
+    ServerError,
     SkyError,
 )
 from shard.planner.lexer import LexerMode, is_blank, split_statements
@@ -379,7 +381,14 @@ class Session:
             self._usage.end(self.user)
             self.client.limit_rows(0)
             await ended(attending)
+            if query.reason is not None and not self.home.closed:
+                await self._meet_kill()
         self._diagnostics = None if query.at_home else Diagnostics(query.rows, query.warnings, query.notes)
+
+    async def _meet_kill(self) -> None:
+        """Let a KILL that found the home connection idle meet a statement of ours: it would look killed till then."""
+        with contextlib.suppress(ServerError, SkyError):
+            await self.home.table(b"DO 0")
 
     async def _attend(self, query: RunningQuery, sql: bytes, seconds: float) -> None:
         """End a query whose client or home connection is gone, or whose time is over."""

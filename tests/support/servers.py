@@ -96,7 +96,9 @@ class LocalCluster:
 class ExtraProxy:
     """One more proxy process of a running cluster, with settings of its own."""
 
-    def __init__(self, cluster: LocalCluster, directory: Path, **settings: object) -> None:
+    def __init__(
+        self, cluster: LocalCluster, directory: Path, options: tuple[str, ...] = (), **settings: object
+    ) -> None:
         self.port = free_port()
         config = yaml.safe_load((cluster.directory / "run" / "proxy1.yaml").read_text())
         config |= {"listen": f"127.0.0.1:{self.port}", "http": None, "reuse_port": False, **settings}
@@ -106,7 +108,7 @@ class ExtraProxy:
         path.write_text(yaml.safe_dump({key: value for key, value in config.items() if value is not None}))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "skyshard.cli", "proxy", "--config", str(path)],
+                [sys.executable, "-m", "skyshard.cli", "proxy", "--config", str(path), *options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         deadline = time.monotonic() + 30

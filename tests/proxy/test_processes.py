@@ -1,0 +1,167 @@
+"""A proxy of several processes: connections spread, and kills, limits and restarts hold for all of them."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from urllib.request import urlopen
+
+import psutil
+import pytest
+
+from backend.address import Address
+from backend.connection import ConnectionLost, RawConnection
+from shard.errors import ServerError
+from skyshard.cluster.local import free_port
+from tests.proxy.test_cancel import MARK, PAIRS
+from tests.support.agents import until
+from tests.support.servers import ExtraProxy, Inside
+
+
+def ports() -> int:
+    """Return a port with a free one behind it."""
+    while (port := free_port()) % 2 or port > 60_000:
+        pass
+    return port
+
+
+@pytest.fixture
+def shared(cluster, tmp_path):
+    made = Shared(cluster, tmp_path)
+    yield made
+    made.proxy.stop()
+
+
+class Shared:
+    """A proxy of two processes on a cluster; three queries a user, twelve connections."""
+
+    def __init__(self, cluster, directory):
+        self.http = ports()
+        self.proxy = ExtraProxy(
+            cluster, directory, options=("--processes", "2"),
+            http=f"127.0.0.1:{self.http}", limits={"queries": 3}, max_connections=12,
+        )  # fmt: skip
+        self.address = Address("root", "", host="127.0.0.1", port=self.proxy.port)
+
+    def figure(self, process: int, name: str) -> float:
+        with urlopen(f"http://127.0.0.1:{self.http + process}/metrics", timeout=20) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(
+            float(line.rsplit(" ", 1)[1]) for line in lines if line.split(" ")[0].split("{")[0] == name
+        )
+
+    def spread(self, name: str) -> list[float]:
+        return [self.figure(process, name) for process in (0, 1)]
+
+    async def everywhere(self) -> None:
+        async def up():
+            try:
+                return self.spread("skyshard_sessions") is not None
+            except OSError:
+                return False
+
+        await until(up, 30, pause=0.1)
+
+    async def connections(self, number: int) -> list[RawConnection]:
+        """Return so many connections, of which each process has some."""
+        await self.everywhere()
+        found = [await RawConnection.open(self.address, "hip") for _ in range(number)]
+        while min(self.spread("skyshard_sessions")) < 1:  # the kernel has dealt all to one
+            await found.pop().close()
+            found.append(await RawConnection.open(self.address, "hip"))
+        return found
+
+
+async def ended(connections) -> None:
+    for connection in connections:
+        await connection.close()
+
+
+async def test_connections_and_their_limit_are_shared(shared):
+    found = await shared.connections(12)
+
+    async def all_counted():
+        return sum(shared.spread("skyshard_sessions")) == 12
+
+    await until(all_counted)
+    for _ in range(4):  # whichever process it comes to
+        with pytest.raises((ServerError, ConnectionLost)) as caught:
+            await RawConnection.open(shared.address)
+        assert "1040" in str(caught.value) or getattr(caught.value, "errno", 0) == 1040
+    await found.pop().close()
+
+    async def admitted():
+        try:
+            found.append(await RawConnection.open(shared.address))
+        except (ServerError, ConnectionLost):
+            return False
+        return True
+
+    await until(admitted)
+    await ended(found)
+
+
+async def test_queries_are_limited_and_killed_across_processes(cluster, shared):
+    inside = Inside(cluster.directory)
+    found = await shared.connections(8)
+    running = [asyncio.ensure_future(one.query(PAIRS.encode())) for one in found[:3]]
+
+    async def three():
+        return sum(shared.spread("skyshard_running_queries")) == 3
+
+    await until(three)
+    for other in found[3:]:  # of both processes
+        with pytest.raises(ServerError) as caught:
+            await other.fetch("SELECT COUNT(*) FROM Object WHERE ra < 5")
+        assert caught.value.errno == 1226
+    for other, victim in zip(found[5:], found[:3], strict=True):
+        await other.run(f"KILL QUERY {victim.thread_id}")
+    errors = await asyncio.gather(*running, return_exceptions=True)
+    assert [error.errno for error in errors] == [1317] * 3
+
+    async def nowhere():
+        return not await inside.statements(MARK)
+
+    await until(nowhere)
+    for one in found:
+        assert int((await one.fetch("SELECT COUNT(*) FROM Object"))[0][0]) > 0
+    await ended(found)
+
+
+async def test_a_process_that_dies_is_started_again_and_holds_no_limit(shared):
+    found = await shared.connections(6)
+    victim, other = psutil.Process(shared.proxy.process.pid).children()
+    victim.kill()
+
+    async def renewed():
+        now = psutil.Process(shared.proxy.process.pid).children()
+        return len(now) == 2 and victim not in now and other in now
+
+    await until(renewed, 30, pause=0.05)
+    await shared.everywhere()
+    for one in found:  # the other process's go on
+        try:
+            await one.fetch("SELECT 1")
+        except ConnectionLost:
+            continue
+        await one.close()
+    again = await shared.connections(12)
+    assert sum(shared.spread("skyshard_sessions")) == 12
+    await ended(again)
+    children = psutil.Process(shared.proxy.process.pid).children()
+    os.kill(shared.proxy.process.pid, signal.SIGTERM)
+    assert shared.proxy.process.wait(30) == 0
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+
+
+def test_processes_that_cannot_start_end_the_command(tmp_path):
+    path = tmp_path / "proxy.yaml"
+    path.write_text("listen: 127.0.0.1:1\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "skyshard.cli", "proxy", "--config", str(path), "--processes", "2"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "skyshard proxy:" in done.stderr
+    assert "Traceback" not in done.stderr
