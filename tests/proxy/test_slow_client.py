@@ -14,9 +14,6 @@ SHARE = (64 << 20) // 3
 """Bytes of rows that a proxy holds for one query."""
 MOST = 150_000_000
 """Bytes of memory that a proxy may use."""
-READERS = 64
-MOST_OF_MANY = 200_000_000
-"""Bytes of memory that it may use for so many."""
 WIDE = b"SELECT d.*, REPEAT('x', 200) FROM Detection d"
 """All of Detection, 600 MB: some ten times what proxy and agents hold in memory."""
 
@@ -63,33 +60,6 @@ async def test_a_slow_reader_costs_little_memory_and_holds_no_statement(cluster,
         return figures["skyshard_budget_bytes"] == figures["skyshard_running_queries"] == 0
 
     await until(empty, pause=0.1)
-
-
-async def test_many_slow_readers_share_one_budget(cluster, inside):
-    await inside.renew("proxy1")
-    proxy = inside.process("proxy1")
-    clients = [await RawConnection.open(cluster.address, "hip") for _ in range(READERS)]
-    (wanted,) = await clients[0].fetch("SELECT COUNT(*) FROM Object")
-    asked = await asyncio.gather(
-        *(client.query(b"SELECT o.*, REPEAT('y', 60) FROM Object o") for client in clients)
-    )
-
-    async def stalled():
-        running = any(inside.figures(name)["skyshard_agent_running"] for name in ("worker1", "worker2"))
-        return not running and inside.figures("proxy1")["skyshard_running_queries"] > READERS // 2
-
-    await until(stalled, 120, pause=0.2)
-    assert proxy.memory_info().rss < MOST_OF_MANY
-
-    async def read(result):
-        return sum([block.rows async for block in result.blocks()])
-
-    for first in range(0, READERS, 8):
-        found = await asyncio.gather(*map(read, asked[first : first + 8]))
-        assert found == [int(wanted[0])] * len(found)
-        assert proxy.memory_info().rss < MOST_OF_MANY
-    for client in clients:
-        await client.close()
 
 
 async def test_the_first_row_comes_when_the_first_chunk_is_done(cluster, inside):
