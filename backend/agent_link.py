@@ -130,6 +130,8 @@ class AgentPool:
     def name(self, worker_id: int) -> str:
         """Return what a worker is called in errors: its name and id."""
         worker = self.workers.get(worker_id)
+        if worker_id < 0:
+            return "(nobody has a copy)"
         return f"id {worker_id}" if worker is None else f"{worker.name} (id {worker_id})"
 
     async def get(self, worker_id: int) -> AgentLink:

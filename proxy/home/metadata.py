@@ -144,11 +144,15 @@ class Catalogue:
             )
             rows.update({(name, table.name): table.rows for table in mine})
             held: dict[int, list[int]] = {}
-            for chunk, worker in await connection.fetch(
-                f"SELECT chunk_id, worker_id FROM {_META}.chunk_replicas WHERE db_id = {number} AND state = 'ok' "
+            for chunk, worker, state in await connection.fetch(
+                f"SELECT chunk_id, worker_id, state FROM {_META}.chunk_replicas WHERE db_id = {number} "
                 "ORDER BY chunk_id, worker_id"
             ):
-                held.setdefault(int(_text(chunk)), []).append(int(_text(worker)))
+                ids = held.setdefault(
+                    int(_text(chunk)), []
+                )  # one without any good copy is known all the same
+                if state == b"ok":
+                    ids.append(int(_text(worker)))
             replicas[name] = {chunk: tuple(ids) for chunk, ids in held.items()}
         self.workers.clear()
         self.workers.update(workers)

@@ -131,7 +131,7 @@ async def _only_here(cluster: Cluster, worker: Worker) -> dict[str, int]:
         f"AND o.chunk_id = r.chunk_id AND o.worker_id <> {worker.worker_id} AND o.state = 'ok' "
         "AND w.state <> 'removed'"
     )
-    return await _chunks(cluster, worker, f" AND NOT EXISTS ({elsewhere})")
+    return await _chunks(cluster, worker, f" AND d.state <> 'dropping' AND NOT EXISTS ({elsewhere})")
 
 
 async def _no_ingest(cluster: Cluster) -> None:
@@ -190,10 +190,25 @@ async def _drain(address: ClusterAddress, name: str) -> None:
 
 async def _give_up(cluster: Cluster, worker: Worker, answers: bool) -> None:
     """Take all copies of a worker out of use, and drop them."""
+    here = f"r.worker_id = {worker.worker_id}"
+    replicas = f"{META}.chunk_replicas"
+    await cluster.home.run(f"USE {META}")  # DELETE with an alias wants a default database
     await cluster.home.run("START TRANSACTION")
-    await cluster.home.run(f"DELETE FROM {META}.chunk_replicas WHERE worker_id = {worker.worker_id}")
+    await cluster.home.run(f"DELETE r FROM {replicas} r WHERE {here} AND r.state <> 'ok'")
+    await cluster.home.run(
+        f"DELETE r FROM {replicas} r JOIN {META}.`databases` d USING (db_id) WHERE {here} AND d.state = 'dropping'"
+    )
+    await cluster.home.run(  # never the last copy: without it queries would not know of the chunk
+        f"DELETE r FROM {replicas} r JOIN {replicas} o ON o.db_id = r.db_id AND o.chunk_id = r.chunk_id "
+        f"AND o.worker_id <> r.worker_id AND o.state = 'ok' JOIN {META}.workers w ON w.worker_id = o.worker_id "
+        f"AND w.state <> 'removed' WHERE {here}"
+    )
     await bump(cluster.home)
     await cluster.home.run("COMMIT")
+    if left := await _chunks(cluster, worker, ""):
+        raise UserError(
+            f"worker '{worker.name}' has the only copies of chunks ({', '.join(left)}); run it again"
+        )
     if answers:
         await asyncio.sleep(GRACE_S)
         names = [f"DROP DATABASE IF EXISTS {quote(name)}" for name in await databases(cluster)]
