@@ -7,7 +7,7 @@ import contextlib
 import logging
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,6 +24,12 @@ PING_S = 2.0
 
 _JOINED = 1 << 14
 """Bytes of a frame's body up to which header and body are one write."""
+
+SILENCE_S = 30.0
+"""Seconds without a sign of life after which an agent that loads or runs statements is given up."""
+
+STUCK_S = 300.0
+"""Seconds that a piece of a load may take to be read; the worker's server sets the pace."""
 
 log = logging.getLogger("skyshard.agents")
 
@@ -96,6 +102,14 @@ class AgentLink:
     def closed(self) -> bool:
         """Whether the connection is closing."""
         return self._writer.is_closing() or self._reader.at_eof()
+
+
+async def _within(seconds: float, sending: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await sending
+    except TimeoutError as error:
+        raise LinkLost("it does not read") from error
 
 
 class AgentPool:
@@ -228,7 +242,7 @@ class AgentPool:
         link = await self.get(worker_id)
         try:
             await link.send(frames.Admin(tuple(statements), database))
-            header, _ = await link.receive()
+            header, _ = await link.receive(SILENCE_S)
         except LinkLost as error:
             link.abort()
             raise SkyError(WORKER_DOWN, worker=self.name(worker_id)) from error
@@ -248,9 +262,9 @@ class AgentPool:
         try:
             await link.send(begin)
             async for piece in pieces:
-                await link.send(frames.LoadData(), piece)
+                await _within(STUCK_S, link.send(frames.LoadData(), piece))
             await link.send(frames.LoadEnd(rows[0]))
-            header, _ = await link.receive()
+            header, _ = await link.receive(SILENCE_S)
         except LinkLost as error:
             link.abort()
             raise SkyError(WORKER_DOWN, worker=self.name(worker_id)) from error

@@ -8,12 +8,12 @@ import gc
 import logging
 import signal
 import sys
-from pathlib import Path
 
 import msgspec
 import uvloop
 from prometheus_client import generate_latest
 
+from backend import secret_file
 from backend.agent_link import AgentPool
 from backend.agent_tls import BadTlsFiles
 from backend.http import Answer, HttpServer
@@ -53,7 +53,7 @@ class Proxy:
         self.traps = TrapWatch(self.pool, self.catalogue, config.trap_check_s)
         self.agents = AgentPool(
             self.catalogue.workers,
-            Path(config.secret_file).read_bytes().strip(),
+            secret_file.read(config.secret_file),
             config.agent_timeout_s,
             config.agent_silence_s,
             tls=None if config.agent_tls is None else config.agent_tls.for_caller(),
@@ -212,7 +212,8 @@ def main(config_path: str, number: int = 0, share: Share | None = None) -> int:
         config.client_tls()
         if config.agent_tls is not None:
             config.agent_tls.for_caller()
-    except (ConfigError, BadTlsFiles) as error:
+        secret_file.read(config.secret_file)
+    except (ConfigError, BadTlsFiles, secret_file.BadSecret) as error:
         print(f"skyshard proxy: {error}", file=sys.stderr)  # noqa: T201 - a command's message
         return 1
     if share is not None:

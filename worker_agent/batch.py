@@ -81,6 +81,7 @@ class Batch:
             async for block in _gathered(self._together(connection)):
                 yield block
             for chunk in self._warned:  # the statements that followed have cleared what it had to say
+                self.chunk = chunk
                 if len(self.notes) < self._most_notes:
                     async for _ in self._alone(connection, chunk):
                         pass

@@ -6,11 +6,11 @@ import asyncio
 import logging
 import signal
 import sys
-from pathlib import Path
 
 import uvloop
 from prometheus_client import generate_latest
 
+from backend import secret_file
 from backend.agent_tls import SHUTDOWN_S, BadTlsFiles
 from backend.http import Answer, HttpServer
 from worker_agent.config import AgentConfig, ConfigError, host_port
@@ -53,8 +53,8 @@ def main(config_path: str) -> int:
     """Run the agent of a configuration file; return the exit code."""
     try:
         config = AgentConfig.load(config_path)
-        secret = Path(config.secret_file).read_bytes().strip()
-    except (ConfigError, OSError) as error:
+        secret = secret_file.read(config.secret_file)
+    except (ConfigError, secret_file.BadSecret) as error:
         print(f"skyshard agent: {error}", file=sys.stderr)  # noqa: T201 - a command's message
         return 1
     # A line a query is written: what no line has need not be found out.

@@ -264,7 +264,7 @@ class JobRun:
         """Choose how many chunks the next batch has, now that one has shown what a chunk takes."""
         best = int(BATCH_S * done / max(seconds, 1e-6))
         share = self._left // (2 * self._floor.scheduler.slots)
-        length = BATCH_BYTES // max(1, sum(map(len, self._job.main.segments)))
+        length = BATCH_BYTES // _chunk_bytes(self._job)
         self._width = max(1, min(best, 4 * self._width, MOST_CHUNKS, share, length))
         self._floor.scheduler.widen(self._number, self._width)
 
@@ -276,6 +276,16 @@ class JobRun:
     async def _give_back(self) -> None:
         while self._idle:
             await self._floor.warm.give(self._idle.pop(), self._job)
+
+
+def _chunk_bytes(job: frames.Job) -> int:
+    """Return about how many bytes one chunk adds to what a batch sends: statements, and their parameters each time."""
+    templates = (*job.setup, job.main, *job.teardown)
+    texts = sum(len(segment) for template in templates for segment in template.segments)
+    values = sum(
+        len(job.parameters[index].value or b"") for template in templates for index in template.parameters
+    )
+    return max(1, texts + 2 * values)  # a value written as text may need twice its bytes
 
 
 async def kill(connection: RawConnection, address: Address) -> None:

@@ -132,6 +132,17 @@ class _Watch:
         await ended(watches)
 
 
+@contextlib.asynccontextmanager
+async def _alive(peer: Peer) -> AsyncIterator[None]:
+    """Send signs of life while something is done for a peer."""
+    task = asyncio.ensure_future(peer.say_alive())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 class AgentServer:
     """Accepts proxies and ingests."""
 
@@ -194,7 +205,9 @@ class AgentServer:
         elif isinstance(header, frames.LoadBegin):
             await self._load(peer, header)
         elif isinstance(header, frames.Admin):
-            await peer.send(await loader.admin(self.pool, header))
+            async with _alive(peer):
+                answer = await loader.admin(self.pool, header)
+            await peer.send(answer)
         elif isinstance(header, frames.Ping):
             await peer.send(
                 frames.Pong(await self.mariadb_ok(), self.scheduler.running, self.scheduler.queued)
@@ -312,7 +325,8 @@ class AgentServer:
                 else:
                     raise Gone
 
-        answer = await loader.load(self.pool, begin, pieces(), sent, self._load_dir)
+        async with _alive(peer):
+            answer = await loader.load(self.pool, begin, pieces(), sent, self._load_dir)
         while not ended:  # the load failed early: read what is still coming
             header, _ = await peer.receive()
             ended = isinstance(header, frames.LoadEnd)

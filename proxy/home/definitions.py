@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 from backend.connection import RawConnection
 from backend.pool import Pool
@@ -67,7 +68,8 @@ class ShadowPool:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._sessions: OrderedDict[int, _Session] = OrderedDict()
+        # By connection, not by its number: a server that restarts gives the numbers out again.
+        self._sessions: WeakKeyDictionary[RawConnection, _Session] = WeakKeyDictionary()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -95,9 +97,7 @@ class ShadowPool:
             User variables (``@x``) as SQL literals.
         """
         async with self._pool.lease() as connection:
-            session = self._sessions.setdefault(connection.thread_id, _Session())
-            while len(self._sessions) > 256:
-                self._sessions.popitem(last=False)
+            session = self._sessions.setdefault(connection, _Session())
             try:
                 for statement in _preparation(session, shadows, settings, database or META_DATABASE):
                     connection.defer(statement)
@@ -106,13 +106,13 @@ class ShadowPool:
                 yield connection
                 await connection.flush()
             except BaseException:
-                self._sessions.pop(connection.thread_id, None)
+                self._sessions.pop(connection, None)
                 await connection.close()
                 raise
 
     def forget(self, connection: RawConnection, database: str, table: str) -> None:
         """Note that a shadow was used up: it is made again when it is next needed."""
-        session = self._sessions.get(connection.thread_id)
+        session = self._sessions.get(connection)
         if session is not None:
             session.shadows.pop((database, table), None)
 

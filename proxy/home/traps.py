@@ -36,17 +36,16 @@ async def close_open(connection: RawConnection, databases: Iterable[Database]) -
         try:
             for table in database.tables:
                 name = f"{quote(database.name)}.{quote(table.name)}"
-                if table.is_sharded and await _is_open(connection, name):
-                    # A reader's open transaction must not hold up everybody who comes after the ALTER.
-                    await connection.run(
-                        f"SET STATEMENT lock_wait_timeout=1 FOR ALTER TABLE {name} DISCARD TABLESPACE"
-                    )
+                if table.is_sharded and await _is_open(connection, name) and await _closed(connection, name):
                     mended.append(f"{database.name}.{table.name}")
                     log.error(
                         "table %s.%s could be read at home and is a trap again", database.name, table.name
                     )
         finally:
-            await connection.run(f"DO RELEASE_LOCK({lock})")
+            if (
+                not connection.busy and not connection.closed
+            ):  # the lock goes with a connection that is cut off
+                await connection.run(f"DO RELEASE_LOCK({lock})")
     return mended
 
 
@@ -56,6 +55,17 @@ async def _is_open(connection: RawConnection, name: str) -> bool:
     except ServerError as error:
         if not is_trap_error(error.errno, error.message):
             log.exception("the trap of %s is not as it should be", name)
+        return False
+    return True
+
+
+async def _closed(connection: RawConnection, name: str) -> bool:
+    """Make a table a trap again; return whether that was possible."""
+    try:
+        # A reader's open transaction must not hold up everybody who comes after the ALTER.
+        await connection.run(f"SET STATEMENT lock_wait_timeout=1 FOR ALTER TABLE {name} DISCARD TABLESPACE")
+    except ServerError as error:
+        log.error("%s can be read at home and is in use: error %s", name, error.errno)  # noqa: TRY400
         return False
     return True
 

@@ -115,7 +115,7 @@ def _within(path: Path, where: str) -> list[Path]:
         return [path]
     try:
         return hats.files(path)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise UserError(f"{where}: {path}: {error}") from error
 
 

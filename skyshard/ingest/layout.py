@@ -295,6 +295,14 @@ def _inferred(spec: TableSpec, where: _Where, paths: list[Path]) -> tuple[_Found
         source = spec.column(name).source or name
         if source not in schema.names:
             raise where.error(f"columns.{name}: {paths[0]} has no column '{source}'", "columns", name)
+    texts = [
+        entry.name
+        for entry in schema
+        if types.is_text(entry.type)
+        and not (asked := spec.column(by_source.get(entry.name, entry.name))).omit
+        and asked.type is None
+    ]
+    longest = _longest(spec, paths, texts)
     out, said = [], {}
     for entry in schema:
         name = by_source.get(entry.name, entry.name)
@@ -303,8 +311,7 @@ def _inferred(spec: TableSpec, where: _Where, paths: list[Path]) -> tuple[_Found
         if asked.omit:
             out.append((name, entry.name, ""))
             continue
-        longest = _longest(spec, paths, entry.name) if asked.type is None and types.is_text(entry.type) else 0
-        kind = asked.type or types.inferred(entry.type, longest)
+        kind = asked.type or types.inferred(entry.type, longest.get(entry.name, 0))
         if kind is None:
             raise where.error(
                 f"{paths[0]}: column '{entry.name}' of type {entry.type} has no SQL type; "
@@ -315,19 +322,21 @@ def _inferred(spec: TableSpec, where: _Where, paths: list[Path]) -> tuple[_Found
     return out, said
 
 
-def _longest(spec: TableSpec, paths: list[Path], column: str) -> int:
-    """Return the characters of the longest text in a column of typed files."""
-    longest = 1
-    for path in paths:
+def _longest(spec: TableSpec, paths: list[Path], columns: list[str]) -> dict[str, int]:
+    """Return the characters of the longest text in columns of typed files, each of which is read once."""
+    longest = dict.fromkeys(columns, 1)
+    for path in paths if columns else []:
         try:
             with typed.opened(spec, path) as file:
-                for table in file.batches(_TEXT_ROWS, [column]):
-                    values = table.column(0)
-                    if pa.types.is_dictionary(values.type):
-                        values = values.cast(values.type.value_type)
-                    longest = max(
-                        longest, pc.max(pc.utf8_length(values.cast(pa.large_string()))).as_py() or 0
-                    )
+                for table in file.batches(max(1000, _TEXT_ROWS // len(columns)), columns):
+                    for name in columns:
+                        longest[name] = max(longest[name], _characters(table.column(name)))
         except (ValueError, OSError, LookupError, EOFError, zlib.error) as error:
-            raise UserError(f"{path}: column '{column}' cannot be read: {error}") from error
+            raise UserError(f"{path}: its texts cannot be read: {error}") from error
     return longest
+
+
+def _characters(values: pa.ChunkedArray) -> int:
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    return pc.max(pc.utf8_length(values.cast(pa.large_string()))).as_py() or 0

@@ -37,6 +37,10 @@ class VoTable:
     def __init__(self, table: Any) -> None:
         self._data = table.array
         self._fields = {field.name: field for field in table.fields}
+        if len(self._fields) < len(table.fields):
+            names = [field.name for field in table.fields]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"two of its columns are named '{twice}'")
         self._schema = pa.schema(
             pa.field(name, _kind(field), metadata=_said(field)) for name, field in self._fields.items()
         )

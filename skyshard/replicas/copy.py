@@ -1,12 +1,14 @@
 """Copies tables from one worker to another, through their agents, while queries run.
 
 Rows are read by a job in the scan lane and loaded as an ingest loads them. A copy is good when as many rows have
-been stored as the catalogue counts, and CHECKSUM TABLE is the same on both sides.
+been stored as the catalogue counts, and CHECKSUM TABLE is the same on both sides. Until then it has no name that a
+query could know: a query that was planned for the worker finds the whole chunk or a missing table, never some rows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -92,6 +94,7 @@ class Copier:
 
     def __init__(self, agents: AgentPool, content: Content) -> None:
         self._agents, self._content = agents, content
+        self._aside = f"skyshard_copy_{zlib.crc32(content.database.encode()):08x}"
 
     async def prepare(self, target: int, source: int, fresh: bool) -> None:
         """Give a worker what it needs before its first chunk: templates, and the replicated tables.
@@ -151,21 +154,33 @@ class Copier:
             If a worker does not answer or refuses.
         """
         items, database = self._content.items(chunk), quote(self._content.database)
-        drops = [f"DROP TABLE IF EXISTS {database}.{quote(item.name)}" for item in items]
-        made = [f"CREATE TABLE {database}.{quote(i.name)} LIKE {database}.{quote(i.template)}" for i in items]
-        await self._agents.admin(target, [*drops, *made])
+        aside, names = quote(self._aside), [item.name for item in items]
+        await self._agents.admin(
+            target,
+            [
+                f"CREATE DATABASE IF NOT EXISTS {aside} CHARACTER SET utf8mb4",
+                *(f"DROP TABLE IF EXISTS {aside}.{quote(name)}" for name in names),
+                *(f"CREATE TABLE {aside}.{quote(i.name)} LIKE {database}.{quote(i.template)}" for i in items),
+            ],
+        )
         for item in items:
-            await self._rows(source, target, item, item.name)
-        names = [item.name for item in items]
-        theirs, ours = await asyncio.gather(self._sums(source, names), self._sums(target, names))
+            await self._rows(source, target, item, item.name, self._aside)
+        theirs, ours = await asyncio.gather(self._sums(source, names), self._sums(target, names, self._aside))
         if None in theirs.values() or theirs != ours:
             bad = next((name for name in names if theirs[name] is None or theirs[name] != ours[name]), "")
             raise CopyFailed(f"table '{bad}': the copy has another checksum")
+        moves = ", ".join(f"{aside}.{quote(name)} TO {database}.{quote(name)}" for name in names)
+        old = ", ".join(f"{database}.{quote(name)}" for name in names)
+        await self._agents.admin(target, [f"DROP TABLE IF EXISTS {old}", f"RENAME TABLE {moves}"])
         return sum(item.rows for item in items)
 
-    async def _sums(self, worker: int, names: Sequence[str]) -> dict[str, str | None]:
+    async def finish(self, target: int) -> None:
+        """Take away where copies were made."""
+        await self._agents.admin(target, [f"DROP DATABASE IF EXISTS {quote(self._aside)}"])
+
+    async def _sums(self, worker: int, names: Sequence[str], database: str = "") -> dict[str, str | None]:
         """Return the checksums of tables; None for one that is missing or damaged."""
-        database = self._content.database
+        database = database or self._content.database
         listed = ", ".join(f"{quote(database)}.{quote(name)}" for name in names)
         try:
             found = await self._agents.admin(worker, [f"CHECKSUM TABLE {listed} EXTENDED"])
@@ -173,11 +188,11 @@ class Copier:
             return dict.fromkeys(names)
         return {name: row[1] for name, row in zip(names, found, strict=True)}
 
-    async def _rows(self, source: int, target: int, item: Item, into: str) -> None:
-        """Copy the rows of one table."""
+    async def _rows(self, source: int, target: int, item: Item, into: str, database: str = "") -> None:
+        """Copy the rows of one table into a table of the target, in a database if it is another one."""
         sent = [0]
         begin = frames.LoadBegin(
-            database=self._content.database,
+            database=database or self._content.database,
             table=into,
             columns=item.route.columns,
             expressions=item.route.expressions,

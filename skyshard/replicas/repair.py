@@ -8,6 +8,7 @@ that is killed leaves nothing that a query would read; the next one begins that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -196,6 +197,7 @@ class Repairer:
                 shared = iter(copies)
                 for _ in range(AT_ONCE):
                     group.create_task(self._copy_some(work, copier, shared, home))
+        await asyncio.gather(*(self._finished(copier, target) for target in by_target))
 
     async def _copy_some(
         self, work: _Work, copier: Copier, copies: Iterable[Copy], home: asyncio.Lock
@@ -224,6 +226,10 @@ class Repairer:
                     f"{work.content.database}: {work.outcome.copied} copies, {work.outcome.rows:,} rows"
                 )
                 await self._bump(NOTICE_S)
+
+    async def _finished(self, copier: Copier, target: int) -> None:
+        with contextlib.suppress(SkyError):  # a worker that is away is cleaned by the next repair
+            await copier.finish(target)
 
     async def _prepared(self, work: _Work, copier: Copier, target: int, source: int) -> None:
         task = work.prepared.get(target)
