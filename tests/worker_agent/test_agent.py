@@ -325,7 +325,7 @@ async def test_a_worker_that_has_moved_is_asked_where_it_is(chunks):
 
 
 async def test_a_port_that_is_taken_is_one_message(chunks, tmp_path):
-    (tmp_path / "secret").write_text("s")
+    (tmp_path / "secret").write_text("a secret of its own")
     async with LocalAgent(chunks) as agent:
         config = tmp_path / "agent.yaml"
         config.write_text(
