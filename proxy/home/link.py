@@ -457,6 +457,14 @@ class HomeLink:
                 return event.statement_id
         raise SkyError(HOME_DOWN)
 
+    async def killed(self, pool: Pool) -> bool:
+        """Whether a KILL has come from elsewhere while nothing ran here: it would be lost with the next statement."""
+        async with pool.lease() as connection:
+            found = await connection.fetch(
+                f"SELECT COMMAND FROM information_schema.PROCESSLIST WHERE ID = {self.thread_id}"
+            )
+        return found == [[b"Killed"]]
+
     async def watch(self, sql: bytes, pool: Pool) -> bool:
         """Run a statement that only KILL ends, in the name of a distributed one.
 

@@ -420,7 +420,7 @@ class Session:
         await asyncio.sleep(_WATCH_AFTER_S)
         while self.home.asking:
             await asyncio.sleep(_WATCH_AFTER_S)
-        if await self.home.watch(sql, self._door.pool):
+        if await self.home.killed(self._door.pool) or await self.home.watch(sql, self._door.pool):
             query.cancel()
 
     # prepared statements -------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from backend.address import Address
 from backend.connection import ConnectionLost, RawConnection
 from shard.errors import ServerError
 from skyshard.cluster.local import free_port
-from tests.proxy.test_cancel import MARK, PAIRS
+from tests.proxy.test_cancel import MARK, SLOW
 from tests.support.agents import until
 from tests.support.servers import ExtraProxy, Inside
 
@@ -105,7 +105,7 @@ async def test_connections_and_their_limit_are_shared(shared):
 async def test_queries_are_limited_and_killed_across_processes(cluster, shared):
     inside = Inside(cluster.directory)
     found = await shared.connections(8)
-    running = [asyncio.ensure_future(one.query(PAIRS.encode())) for one in found[:3]]
+    running = [asyncio.ensure_future(one.query(SLOW.encode())) for one in found[:3]]
 
     async def three():
         return sum(shared.spread("skyshard_running_queries")) == 3
