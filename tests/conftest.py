@@ -16,13 +16,13 @@ SHARED = "shared servers"
 BUDGET_S = {
     SHARED: 60,
     "shard": 60,
-    "proxy": 160,
+    "proxy": 210,
     "backend": 30,
     "worker_agent": 30,
     "deploy": 45,
     "differential": 240,
     "fuzz": 200,
-    "faults": 60,
+    "faults": 110,
     "skyshard": 240,
     "": 30,
 }
