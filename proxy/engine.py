@@ -15,14 +15,12 @@ import zlib
 from collections.abc import Coroutine
 from functools import partial
 
-import msgspec
-
 from backend.connection import ConnectionLost
 from backend.pool import Pool
 from proxy import classify, session_limits, system_views, table_status, writes
 from proxy.answer import Answerer
 from proxy.config import ProxyConfig
-from proxy.execute.dispatcher import Dispatcher, chunk_tables
+from proxy.execute.dispatcher import Dispatcher
 from proxy.explaining import Explainer
 from proxy.fill import Filler
 from proxy.home import own_tables, session_values
@@ -34,10 +32,12 @@ from proxy.home.settings import SessionSettings
 from proxy.home.views import HomeViews
 from proxy.jobs import statements
 from proxy.jobs.runner import Jobs
+from proxy.learning import Learner
 from proxy.metrics import Metrics
 from proxy.quick import Quick
 from proxy.registry import Registry, RunningQuery
 from proxy.request import Request
+from proxy.routes import Router
 from proxy.session.client import ClientGone
 from proxy.session.engine import Distributed, Home, Local, Route
 from proxy.session.prepared import planner_values
@@ -49,22 +49,18 @@ from shard.errors import (
     HOME_DOWN,
     INTERNAL,
     NOT_SUPPORTED,
-    QUOTIENT,
     TIMEOUT,
     ServerError,
     SkyError,
     not_supported,
 )
-from shard.planner import explain, planner, shape
-from shard.planner.envelope import find as find_envelope
+from shard.planner import explain
 from shard.planner.fence import SyntaxProblem
 from shard.planner.lexer import LexError, Token, TokenKind, tokenize
 from shard.planner.plan import Plan
 from shard.planner.statement import Statement, read
-from shard.planner.statement import native as native_form
 from shard.planner.views import Views
 from shard.wire import frames
-from shard.wire.packets import ColumnDefinition
 
 log = logging.getLogger("skyshard.query")
 
@@ -99,11 +95,13 @@ class Engine:
         self._views_changed = True
         self._watch: asyncio.Task[None] | None = None
         self._explainer = Explainer(pool, catalogue)
+        self._router = Router(catalogue)
         self._mentions = classify.Mentions.of({}, -1)
         self._system = system_views.SystemViews(pool, catalogue, registry)
         self._memories: dict[int, Memory] = {}
         self._shapes = Shapes()
         self._quick = Quick(pool, catalogue, dispatcher)
+        self._learner = Learner(self._shapes, self._filler, catalogue)
         self._jobs, self._about_jobs = jobs, statements.Statements(jobs, self._check)
 
     # deciding ------------------------------------------------------------------------------------
@@ -185,7 +183,7 @@ class Engine:
         views = await self._views.definitions(text)
         if verb in ("SELECT", "WITH", "VALUES"):
             try:
-                return self._stored(text, tokens, settings, views) or self._select(
+                return self._router.stored(text, tokens, settings, views) or self._router.select(
                     text, tokens, settings, views
                 )
             except SkyError as error:
@@ -217,51 +215,7 @@ class Engine:
                 return route
         if verb in ("EXPLAIN", "DESCRIBE", "DESC", "ANALYZE"):
             return self._explain(session, text, tokens, settings, views)
-        return self._change(verb, text, tokens, settings, views)
-
-    def _change(
-        self, verb: str, text: str, tokens: list[Token], settings: SessionSettings, views: Views
-    ) -> Route:
-        """Return who answers a statement that is no query."""
-        makes_table = verb == "CREATE" and any(token.upper == "TABLE" for token in tokens[:5])
-        if verb in ("INSERT", "REPLACE", "SET", "DO", "UPDATE", "DELETE") or makes_table:
-            stored = self._stored(text, tokens, settings, views)
-            if stored is not None:
-                return stored
-            named = next(classify.sharded_names(tokens, settings.database, self._catalogue.databases), None)
-            if named is not None and makes_table and not any(token.upper == "SELECT" for token in tokens):
-                if any(token.upper == "LIKE" for token in tokens[: named[0]]):
-                    raise not_supported("CREATE TABLE … LIKE", "use CREATE TABLE … AS SELECT … LIMIT 0")
-            elif named is not None:
-                raise not_supported(f"{verb} that reads", "store the rows it needs in a table of your own")
-        return Home()
-
-    def _stored(
-        self, text: str, tokens: list[Token], settings: SessionSettings, views: Views
-    ) -> Route | None:
-        """Return the route of a statement that stores the rows of a query on sharded tables."""
-        envelope = find_envelope(text, tokens)
-        if envelope is None:
-            return None
-        try:
-            statement = read(
-                envelope.query, settings.database, self._catalogue.databases, settings.mode, views
-            )
-        except SyntaxProblem:
-            return None
-        if statement is None:
-            return None
-        _check_quotients(tokens, settings)
-        if "?" in envelope.head + envelope.tail and any(t.text == "?" for t in tokens):
-            raise not_supported("parameters around the SELECT of a statement that stores rows")
-        native = envelope.around(statement.prepared())
-        return Distributed(
-            statement,
-            native.encode(*settings.encoding),
-            envelope,
-            version=self._catalogue.version,
-            views=views,
-        )
+        return self._router.change(verb, text, tokens, settings, views)
 
     async def _tidy(self, session: Session, sql: bytes) -> None:
         """Do what the statements before have left to do."""
@@ -316,28 +270,6 @@ class Engine:
             session.settings_dirty = False
         return self._memories[session.id]
 
-    def _select(self, text: str, tokens: list[Token], settings: SessionSettings, views: Views) -> Route:
-        databases = self._catalogue.databases
-        if not (
-            any(classify.sharded_names(tokens, settings.database, databases))
-            or classify.has_functions(tokens)
-            or classify.names_any(tokens, {name for _, name in views})
-        ):
-            return Home()  # the names stand in literals, as in drivers' questions about columns
-        try:
-            statement = read(text, settings.database, databases, settings.mode, views)
-            if statement is not None:
-                _check_quotients(tokens, settings)
-        except SyntaxProblem as error:
-            if any(classify.sharded_names(tokens, settings.database, databases)):
-                raise not_supported("this statement's syntax", "see docs/sql.md") from error
-            return Home()
-        if statement is not None:
-            native = statement.prepared().encode(*settings.encoding)
-            return Distributed(statement, native, version=self._catalogue.version, views=views)
-        at_home = native_form(text, settings.mode)
-        return Home(None if at_home is None else at_home.encode(*settings.encoding))
-
     async def _under_settings(
         self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views
     ) -> Route | None:
@@ -350,7 +282,7 @@ class Engine:
         inner = await home_settings.read(session.home, prefix)
         rest = text[tokens[at].start :]
         try:
-            route = self._select(rest, tokenize(rest, inner.mode), inner, views)
+            route = self._router.select(rest, tokenize(rest, inner.mode), inner, views)
         except LexError:
             return Home()
         if isinstance(route, Home):
@@ -507,53 +439,9 @@ class Engine:
                 await self._filler.unchanged(request)
             raise
         if not binary and not parameters and statement.envelope is None:
-            await self._learn(request, statement.statement)
+            views = [name for _, name in self._views.names]
+            await self._learner.learn(self._memories.get(session.id), request, statement.statement, views)
         return size
-
-    async def _learn(self, request: Request, statement: Statement) -> None:
-        """Remember the shape of a look-up that has just been answered, if it has one."""
-        memory, settings, plan = self._memories.get(request.session.id), request.settings, request.plan
-        place = shape.place_of(statement, plan)
-        if place is None or memory is None or memory.settings is not settings:
-            return
-        if settings.limit is not None or any(name in statement.text for _, name in self._views.names):
-            return
-        text = statement.text.encode(*settings.encoding)
-        start = len(statement.text[: place[0]].encode(*settings.encoding))
-        end = start + len(place[1])
-        if self._shapes.tried(memory, self._catalogue.version, text, start, end):
-            return
-        catalogue = self._catalogue.databases
-
-        def again(other: str) -> tuple[Statement, Plan] | None:
-            twin = read(other, settings.database, catalogue, settings.mode, {})
-            return None if twin is None else (twin, twin.plan((), None, {}))
-
-        found = shape.shape_of(statement, plan, place, again)
-        known = None if found is None else await self._known(request, found)
-        if self._catalogue.databases is catalogue:
-            self._shapes.learn(memory, text, start, end, known)
-
-    async def _known(self, request: Request, proved: shape.Shape) -> Known:
-        plan, encoding = request.plan, request.settings.encoding
-        columns = await self._filler.columns(request, plan.native)
-        kinds = tuple(ColumnDefinition.decode(payload).type for payload in columns)
-        fragment = None if plan.merge is None else planner.whole(plan)
-        job = self._filler.work(request, plan, {}, (), wanted=kinds, fragment=fragment).job
-        settings = {name: value for name, value in job.settings.items() if name != "timestamp"}
-        return Known(
-            database=plan.database,
-            version=request.catalogue()[plan.database],
-            director=proved.director,
-            prepared=tuple(piece.encode(*encoding) for piece in proved.prepared),
-            main=tuple(tuple(piece.encode(*encoding) for piece in pieces) for pieces in proved.main),
-            job=msgspec.structs.replace(job, settings=settings, main=frames.Template(())),
-            columns=columns,
-            kinds=kinds,
-            limit=None if plan.merge is not None else plan.limit,
-            answers_empty=proved.answers_empty,
-            chunk_tables=chunk_tables(job),
-        )
 
     @staticmethod
     def _over(statement: Statement, own: tuple[OwnTable, ...]) -> Statement:
@@ -585,15 +473,3 @@ class Engine:
                 await self._watch
         await self._answerer.close()
         await self._filler.close()
-
-
-def _check_quotients(tokens: list[Token], settings: SessionSettings) -> None:
-    """Refuse what the planner would fold otherwise than the session's MariaDB.
-
-    The planner divides constants with MariaDB's default of four more digits. Of a quotient of numbers alone,
-    any from 1 to 9 gives the same; inside the arguments of our functions, only four is sure to.
-    """
-    digits = settings.values["div_precision_increment"]
-    same = digits == "4" or (digits in "123456789" and not classify.has_functions(tokens))
-    if not same and classify.has_quotient(tokens):
-        raise SkyError(QUOTIENT, digits=digits)

@@ -256,6 +256,9 @@ class SystemViews:
         names = spelt(tokens)
         if names and "NATURAL" not in names:  # which names the columns that it needs itself
             values = {v: {c: e for c, e in given.items() if c in names} for v, given in values.items()}
+            found = [one for one in found if values[one.view]]
+            if not found:  # nothing is asked that the home server does not know
+                return None
         filled = rewritten(
             text, found, await self._known_columns(), values, names, qualified(tokens, found, text)
         )

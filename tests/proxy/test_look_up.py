@@ -98,6 +98,17 @@ def test_one_chunk_answers_what_is_merged_otherwise(client, twin, keys, short, s
     assert short() >= len(keys)
 
 
+def test_a_view_with_a_short_name_is_in_nobodys_way(client, keys, short):
+    ask(client, "CREATE DATABASE IF NOT EXISTS own")
+    ask(client, "CREATE OR REPLACE VIEW own.o AS SELECT * FROM hip.Object")
+    try:
+        for key in keys:
+            assert ask(client, f"SELECT vMag, objectId FROM Object WHERE objectId = {key}")[0][1] == key
+        assert short() >= len(keys) - 2
+    finally:
+        ask(client, "DROP VIEW own.o")
+
+
 def test_the_short_way_is_taken(client, keys, short):
     for key in keys:
         assert ask(client, f"{BY_KEY}{key}")[0][0] == key

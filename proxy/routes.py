@@ -1,0 +1,104 @@
+"""Which statements are distributed: texts in, routes out, without asking anybody.
+
+What the engine asks first (settings, views, published tables) comes as arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy import classify
+from proxy.home.metadata import Catalogue
+from proxy.home.settings import SessionSettings
+from proxy.session.engine import Distributed, Home, Route
+from shard.errors import QUOTIENT, SkyError, not_supported
+from shard.planner.envelope import find as find_envelope
+from shard.planner.fence import SyntaxProblem
+from shard.planner.lexer import Token
+from shard.planner.statement import native as native_form
+from shard.planner.statement import read
+from shard.planner.views import Views
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Decides by what the catalogue has at the moment."""
+
+    catalogue: Catalogue
+
+    def select(self, text: str, tokens: list[Token], settings: SessionSettings, views: Views) -> Route:
+        """Return who answers a SELECT."""
+        databases = self.catalogue.databases
+        if not (
+            any(classify.sharded_names(tokens, settings.database, databases))
+            or classify.has_functions(tokens)
+            or classify.names_any(tokens, {name for _, name in views})
+        ):
+            return Home()  # the names stand in literals, as in drivers' questions about columns
+        try:
+            statement = read(text, settings.database, databases, settings.mode, views)
+            if statement is not None:
+                _check_quotients(tokens, settings)
+        except SyntaxProblem as error:
+            if any(classify.sharded_names(tokens, settings.database, databases)):
+                raise not_supported("this statement's syntax", "see docs/sql.md") from error
+            return Home()
+        if statement is not None:
+            native = statement.prepared().encode(*settings.encoding)
+            return Distributed(statement, native, version=self.catalogue.version, views=views)
+        at_home = native_form(text, settings.mode)
+        return Home(None if at_home is None else at_home.encode(*settings.encoding))
+
+    def change(
+        self, verb: str, text: str, tokens: list[Token], settings: SessionSettings, views: Views
+    ) -> Route:
+        """Return who answers a statement that is no query."""
+        makes_table = verb == "CREATE" and any(token.upper == "TABLE" for token in tokens[:5])
+        if verb in ("INSERT", "REPLACE", "SET", "DO", "UPDATE", "DELETE") or makes_table:
+            stored = self.stored(text, tokens, settings, views)
+            if stored is not None:
+                return stored
+            named = next(classify.sharded_names(tokens, settings.database, self.catalogue.databases), None)
+            if named is not None and makes_table and not any(token.upper == "SELECT" for token in tokens):
+                if any(token.upper == "LIKE" for token in tokens[: named[0]]):
+                    raise not_supported("CREATE TABLE … LIKE", "use CREATE TABLE … AS SELECT … LIMIT 0")
+            elif named is not None:
+                raise not_supported(f"{verb} that reads", "store the rows it needs in a table of your own")
+        return Home()
+
+    def stored(self, text: str, tokens: list[Token], settings: SessionSettings, views: Views) -> Route | None:
+        """Return the route of a statement that stores the rows of a query on sharded tables."""
+        envelope = find_envelope(text, tokens)
+        if envelope is None:
+            return None
+        try:
+            statement = read(
+                envelope.query, settings.database, self.catalogue.databases, settings.mode, views
+            )
+        except SyntaxProblem:
+            return None
+        if statement is None:
+            return None
+        _check_quotients(tokens, settings)
+        if "?" in envelope.head + envelope.tail and any(t.text == "?" for t in tokens):
+            raise not_supported("parameters around the SELECT of a statement that stores rows")
+        native = envelope.around(statement.prepared())
+        return Distributed(
+            statement,
+            native.encode(*settings.encoding),
+            envelope,
+            version=self.catalogue.version,
+            views=views,
+        )
+
+
+def _check_quotients(tokens: list[Token], settings: SessionSettings) -> None:
+    """Refuse what the planner would fold otherwise than the session's MariaDB.
+
+    The planner divides constants with MariaDB's default of four more digits. Of a quotient of numbers alone,
+    any from 1 to 9 gives the same; inside the arguments of our functions, only four is sure to.
+    """
+    digits = settings.values["div_precision_increment"]
+    same = digits == "4" or (digits in "123456789" and not classify.has_functions(tokens))
+    if not same and classify.has_quotient(tokens):
+        raise SkyError(QUOTIENT, digits=digits)
