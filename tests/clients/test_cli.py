@@ -269,6 +269,9 @@ def test_dump_of_an_own_database_is_the_same(both, need):
     table.note_tests("mariadb-dump", "the dump of an own database is identical")
 
 
+_COUNT = re.compile(r"^SQLRowCount returns \d+$|^\d+ rows fetched$")
+
+
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize("mode", ACCOUNTS)
 def test_isql(both, need, tmp_path, mode):
@@ -293,9 +296,11 @@ def test_isql(both, need, tmp_path, mode):
             ["isql", "-k", "-b", "-v", source], input=text, capture_output=True, text=True, timeout=60
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        said.append((done.stdout, done.stderr))
+        # The list of all tables has one more here, the view that shows everybody his own queries.
+        lines = [line for line in done.stdout.splitlines() if "| skyshard_jobs " not in line]
+        said.append(([line for line in lines if not _COUNT.search(line)], done.stderr))
     assert said[0] == said[1]
-    assert "galaxy" in said[1][0]
+    assert any("galaxy" in line for line in said[1][0])
     table.note_tests("ODBC", "isql with and without TLS")
 
 
