@@ -90,6 +90,8 @@ class Answerer:
         """Write the whole answer; return the bytes that workers sent."""
         plan = request.plan
         request.query.strategy = plan.strategy.value
+        if request.change is not None:
+            return await self._change(request)
         columns = await self._filler.columns(request, plan.native)
         if plan.strategy is Strategy.COUNTER and request.envelope is None:
             return await self._counter(request, columns)
@@ -237,6 +239,21 @@ class Answerer:
         text = envelope.around(f"SELECT * FROM {RESULT}").encode(*request.settings.encoding)
         request.query.at_home = True
         await session.home.run(text, session.client)
+        return moved
+
+    async def _change(self, request: Request) -> int:
+        """Fill temporary tables of the session and let the change run over them and its own tables."""
+        session, gather = request.session, request.plan.gather
+        if gather is None:
+            raise TypeError("no gather in this plan")
+        session.leftovers = tuple(part.target for part in gather.parts)
+        moved, _ = await self._filler.parts(self._filler.desk(request), request, gather)
+        await self._filler.unchanged(request)
+        text = gather.statement.text.encode(*request.settings.encoding)
+        request.query.at_home = True
+        await session.home.run(
+            text, session.client, request.picked(gather.statement) if request.binary else None
+        )
         return moved
 
     async def _relay(

@@ -12,7 +12,7 @@ import logging
 import re
 import time
 import zlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 
 from backend.connection import ConnectionLost
@@ -54,7 +54,9 @@ from shard.errors import (
     SkyError,
     not_supported,
 )
+from shard.planner import change as changes
 from shard.planner import explain
+from shard.planner.constants import Value
 from shard.planner.fence import SyntaxProblem
 from shard.planner.lexer import LexError, Token, TokenKind, tokenize
 from shard.planner.plan import Plan
@@ -146,7 +148,7 @@ class Engine:
         """Raise what is wrong with a query that is to run later."""
         route = await self._decide(session, sql)
         if isinstance(route, Distributed):
-            if route.envelope is not None or route.prefix:
+            if route.envelope is not None or route.change is not None or route.prefix:
                 raise not_supported("this statement as a submitted query")
             await session.home.check(route.native)
         elif isinstance(route, Home):
@@ -292,6 +294,9 @@ class Engine:
     def _explain(
         self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views
     ) -> Route:
+        at = next((i for i, token in enumerate(tokens[:6]) if token.upper in ("UPDATE", "DELETE")), None)
+        if at is not None:
+            return self._explain_change(session, text[tokens[at].start :], settings, views)
         start = next(
             (token.start for token in tokens if token.upper in ("SELECT", "WITH") or token.text == "("), None
         )
@@ -310,6 +315,18 @@ class Engine:
             own = await own_tables.read(session.home, statement.own, session.ship_limit)
             plan = self._over(statement, own).plan((), settings.limit)
             await self._explainer.send(session, plan, as_json)
+
+        return Local(answer)
+
+    def _explain_change(self, session: Session, text: str, settings: SessionSettings, views: Views) -> Route:
+        route = self._router.changed(text, tokenize(text, settings.mode), settings, views)
+        if route is None:
+            return Home()
+
+        async def answer() -> None:
+            await session.home.check(route.native)
+            own = await own_tables.read(session.home, route.statement.own, session.ship_limit)
+            await self._explainer.send(session, self._plan(route, own, (), settings, None), False)
 
         return Local(answer)
 
@@ -410,14 +427,13 @@ class Engine:
         settings: SessionSettings,
     ) -> int:
         session.client.like = await session.home.check(statement.native)
+        if statement.change is not None:
+            parameters = tuple(parameters[index] for index in statement.change.order)
         values = await session_values.read(session.home, statement.statement.needs)
         if statement.statement.tree is None and session.temporaries:
             raise not_supported("this statement's syntax in a session that may have temporary tables")
         own = await own_tables.read(session.home, statement.statement.own, session.ship_limit)
-        limit = settings.limit if statement.envelope is None else None
-        plan = self._over(statement.statement, own).plan(
-            planner_values(parameters), limit, values, explicit=statement.envelope is not None
-        )
+        plan = self._plan(statement, own, planner_values(parameters), settings, values)
         request = Request(
             session=session,
             query=query,
@@ -431,6 +447,7 @@ class Engine:
             now=f"{time.time():.6f}",
             shipments=self._shipments(plan, own),
             envelope=statement.envelope,
+            change=statement.change,
         )
         try:
             size = await self._answerer.answer(request)
@@ -438,10 +455,24 @@ class Engine:
             with contextlib.suppress(ServerError):  # tables may be missing because they are being dropped
                 await self._filler.unchanged(request)
             raise
-        if not binary and not parameters and statement.envelope is None:
+        if not binary and not parameters and statement.envelope is None and statement.change is None:
             views = [name for _, name in self._views.names]
             await self._learner.learn(self._memories.get(session.id), request, statement.statement, views)
         return size
+
+    def _plan(
+        self,
+        route: Distributed,
+        own: tuple[OwnTable, ...],
+        values: Sequence[Value],
+        settings: SessionSettings,
+        session: Mapping[str, str] | None,
+    ) -> Plan:
+        statement = self._over(route.statement, own)
+        if route.change is not None:
+            return changes.plan(route.change, statement, values, session)
+        stores = route.envelope is not None
+        return statement.plan(values, None if stores else settings.limit, session, explicit=stores)
 
     @staticmethod
     def _over(statement: Statement, own: tuple[OwnTable, ...]) -> Statement:

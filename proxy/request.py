@@ -11,6 +11,7 @@ from proxy.home.settings import SessionSettings
 from proxy.registry import RunningQuery
 from proxy.session.session import Session
 from shard.catalog.model import Kind
+from shard.planner.change import Change
 from shard.planner.envelope import Envelope, Stores
 from shard.planner.plan import Plan, Ship, Sql
 from shard.wire import frames
@@ -34,6 +35,8 @@ class Request:
         Users' own tables as they go to the workers, by target.
     envelope : Envelope or None
         What stores the rows.
+    change : Change or None
+        What uses them to change the session's own tables.
     """
 
     session: Session
@@ -48,6 +51,7 @@ class Request:
     now: str
     shipments: Mapping[str, Shipment] = field(default_factory=dict)
     envelope: Envelope | None = None
+    change: Change | None = None
 
     def shapes(self) -> tuple[Shadow, ...]:
         """Return the shadows of tables whose rows are not the service's to read at home: all but replicated."""

@@ -12,6 +12,7 @@ from proxy.home.metadata import Catalogue
 from proxy.home.settings import SessionSettings
 from proxy.session.engine import Distributed, Home, Route
 from shard.errors import QUOTIENT, SkyError, not_supported
+from shard.planner import change as changes
 from shard.planner.envelope import find as find_envelope
 from shard.planner.fence import SyntaxProblem
 from shard.planner.lexer import Token
@@ -55,7 +56,7 @@ class Router:
         """Return who answers a statement that is no query."""
         makes_table = verb == "CREATE" and any(token.upper == "TABLE" for token in tokens[:5])
         if verb in ("INSERT", "REPLACE", "SET", "DO", "UPDATE", "DELETE") or makes_table:
-            stored = self.stored(text, tokens, settings, views)
+            stored = self.stored(text, tokens, settings, views) or self.changed(text, tokens, settings, views)
             if stored is not None:
                 return stored
             named = next(classify.sharded_names(tokens, settings.database, self.catalogue.databases), None)
@@ -89,6 +90,29 @@ class Router:
             envelope,
             version=self.catalogue.version,
             views=views,
+        )
+
+    def changed(
+        self, text: str, tokens: list[Token], settings: SessionSettings, views: Views
+    ) -> Distributed | None:
+        """Return the route of an UPDATE or DELETE of the user's own tables that reads sharded ones."""
+        change = changes.find(text, tokens)
+        if change is None:
+            return None
+        try:
+            statement = read(change.query, settings.database, self.catalogue.databases, settings.mode, views)
+        except SyntaxProblem:
+            return None
+        if statement is None:
+            return None
+        _check_quotients(tokens, settings)
+        native = changes.prepared(change, statement).text
+        return Distributed(
+            statement,
+            native.encode(*settings.encoding),
+            version=self.catalogue.version,
+            views=views,
+            change=change,
         )
 
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from shard.catalog.model import Database, Table
 from shard.errors import CATALOGUE_READ_ONLY, READ_ONLY, SkyError, not_supported
+from shard.planner.change import Cut, cut, written_names
 from shard.planner.lexer import LexerMode, LexError, Token, TokenKind, tokenize, unquote
+from shard.planner.scope import column_names
 
 _ENDS = {
     "INSERT": frozenset({"SELECT", "VALUES", "VALUE", "SET", "WITH", "TABLE", "("}),
@@ -116,6 +118,8 @@ def _of_tables(
     verb: str, tokens: Sequence[Token], default: str | None, published: Published
 ) -> SkyError | None:
     words = [token.upper for token in tokens]
+    if verb in ("UPDATE", "DELETE") and (where := cut(tokens)) is not None:
+        return _of_rows(verb, tokens, where, default, published)
     for index, table in catalogue_names(tokens, default, published.databases):
         if not _is_target(verb, words, index):
             continue
@@ -128,6 +132,21 @@ def _of_tables(
             if _is_target(verb, words, index):
                 return SkyError(CATALOGUE_READ_ONLY, verb=verb, name=name)
     return _of_references(words, tokens, default, published) if verb in ("CREATE", "ALTER") else None
+
+
+def _of_rows(
+    verb: str, tokens: Sequence[Token], where: Cut, default: str | None, published: Published
+) -> SkyError | None:
+    """Return the error of an UPDATE or DELETE, which may read other tables than it writes."""
+    called = dict(written_names(tokens, where))
+    for index, table in catalogue_names(tokens, default, published.databases):
+        if index in called and where.writes(called[index], column_names(table)):
+            code = READ_ONLY if table.is_sharded else CATALOGUE_READ_ONLY
+            return SkyError(code, verb=verb, table=table.name, name=table.name)
+    for index, name in _views(tokens, default, published.views):
+        if index in called and where.writes(called[index], None):
+            return SkyError(CATALOGUE_READ_ONLY, verb=verb, name=name)
+    return None
 
 
 def _of_references(

@@ -243,7 +243,10 @@ class HomeLink:
 
         `more` says that another statement's answer follows.
         """
-        await self.send(packet(b"\x03" + sql, 0))
+        return await self._relay_reply(b"\x03" + sql, client, more)
+
+    async def _relay_reply(self, payload: bytes, client: ClientStream, more: bool) -> bool:
+        await self.send(packet(payload, 0))
         scanner = ReplyScanner(ReplyKind.QUERY, self.deprecate_eof)
         flag = STATUS_MORE_RESULTS if more else 0
         while not scanner.done:
@@ -417,17 +420,29 @@ class HomeLink:
         finally:
             await to_the_end(self.send(b"\0\0\0" + bytes((number & 255,))))
 
-    async def run(self, sql: bytes, client: ClientStream) -> None:
-        """Run a statement and relay its reply to the end."""
-        await to_the_end(self._run(sql, client))
+    async def run(
+        self, sql: bytes, client: ClientStream, parameters: Sequence[Parameter] | None = None
+    ) -> None:
+        """Run a statement and relay its reply to the end.
 
-    async def _run(self, sql: bytes, client: ClientStream) -> None:
+        Parameters
+        ----------
+        parameters : sequence of Parameter or None
+            None: text protocol; else the statement is prepared and its rows are binary.
+        """
+        await to_the_end(self._run(sql, client, parameters))
+
+    async def _run(self, sql: bytes, client: ClientStream, parameters: Sequence[Parameter] | None) -> None:
+        number = None if parameters is None else await self.prepare(sql)
+        payload = b"\x03" + sql if number is None else execute_payload(number, parameters or ())
         self.asking = True
         try:
             async with self._turn:
                 await self._end_watch()
-                await self.relay_part(sql, client, client.more)
+                await self._relay_reply(payload, client, client.more)
                 client.ended = True
+                if number is not None:
+                    await self.send(packet(b"\x19" + number.to_bytes(4, "little"), 0))
         finally:
             self.asking = False
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from shard.planner.change import Change
 from shard.planner.envelope import Envelope
 from shard.planner.statement import Statement
 from shard.planner.views import Views
@@ -24,7 +25,7 @@ class Home:
 
 @dataclass(frozen=True, slots=True)
 class Distributed:
-    """Agents answer; `native` is what is prepared at home, `envelope` what stores the rows.
+    """Agents answer; `native` is what is prepared at home, `envelope` what stores the rows, `change` what uses them.
 
     `prefix` is the statement's own ``SET STATEMENT … FOR``, if it has one. `version` and `views` are what it
     was decided from: the catalogue's version, and the definitions of views.
@@ -36,6 +37,7 @@ class Distributed:
     prefix: bytes = b""
     version: int = -1
     views: Views = field(default_factory=dict)
+    change: Change | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from shard.errors import NOT_SUPPORTED, SkyError, not_supported
 from shard.planner import fragment as writing
 from shard.planner import functions
 from shard.planner.aggregates import has_aggregate
-from shard.planner.needs import closed, columns_named, compared, expand_areas, named, own_filters
+from shard.planner.needs import closed, columns_named, compared, expand_areas, listed, named, own_filters
 from shard.planner.nested import (
     Bound,
     Context,
@@ -70,13 +70,30 @@ def gather(tree: exp.Expression, context: Context, plan_tree: PlanTree) -> Gathe
     gatherer.query(tree, whole=True)
     tree = holder.this
     tree.pop()
-    for column in tree.find_all(exp.Column):
-        column.set("db", None)
-    native = functions.rewrite(tree, context.values)
+    native = _at_home(tree, context)
     own = any(
         table.kind is Kind.OWN for _, table in catalogue_tables(native, context.default, context.catalogue)
     )
     return Gather(tuple(gatherer.parts), writing.logical(native), own)
+
+
+def in_place(
+    select: exp.Select, context: Context, plan_tree: PlanTree
+) -> tuple[tuple[Part, ...], exp.Expression]:
+    """Return what is gathered for a SELECT whose FROM must stay as it is but for the sharded tables in it.
+
+    Parameters and errors are those of `gather`; the tree to run over the parts comes instead of its text.
+    """
+    gatherer = _Gatherer(context, plan_tree)
+    gatherer.apart(select)
+    return tuple(gatherer.parts), _at_home(select, context)
+
+
+def _at_home(tree: exp.Expression, context: Context) -> exp.Expression:
+    """Return a tree as it runs at home: no databases before columns, native functions."""
+    for column in tree.find_all(exp.Column):
+        column.set("db", None)
+    return functions.rewrite(tree, context.values)
 
 
 class _Gatherer:
@@ -106,6 +123,10 @@ class _Gatherer:
             return
         if self._closed(select) and self._attempt(self._collect, select):
             return
+        self.apart(select)
+
+    def apart(self, select: exp.Select) -> None:
+        """Make the inner queries of a SELECT and the tables of its FROM readable at home."""
         expand_areas(select, self.context)
         for inner in own_queries(select):
             self.query(inner)
@@ -245,7 +266,7 @@ class _Gatherer:
         source.set("from_", exp.From(this=reference))
         for item in own_filters(node, select, alias, self.context):
             _add_where(source, item)
-        plan = self.plan_tree(source.copy())
+        plan = self._rows_of_lists(source, listed(node, select, alias, self.context))
         everything = (*columns, *hidden)
         keys = tuple(name for name in everything if name.lower() in compared(select, alias))
         schema = _types(source, everything, self.context)
@@ -253,6 +274,18 @@ class _Gatherer:
         replacement = _table_of(part, alias)
         replacement.set("joins", node.args.get("joins"))
         node.replace(replacement)
+
+    def _rows_of_lists(self, source: exp.Select, lists: list[exp.Expression]) -> Plan:
+        """Plan the rows of a table, if it can be only those that users' own tables list."""
+        narrow = source.copy()
+        for item in lists:
+            _add_where(narrow, item)
+        try:
+            return self.plan_tree(narrow)
+        except SkyError as error:
+            if error.code is not NOT_SUPPORTED or not lists:
+                raise
+            return self.plan_tree(source.copy())
 
     def _add(
         self,

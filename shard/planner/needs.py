@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sqlglot import exp
 
+from shard.catalog.model import Kind
 from shard.errors import not_supported
 from shard.planner.aggregates import has_aggregate
 from shard.planner.constants import conjuncts
@@ -116,14 +117,27 @@ def compared(select: exp.Select, alias: str) -> set[str]:
 
 def own_filters(node: exp.Table, select: exp.Select, alias: str, context: Context) -> list[exp.Expression]:
     """Return conditions that every useful row of a table passes before any join."""
+    others = [item_names(item, context) for item, _ in from_items(select) if item is not node]
+    found = lookup(node, context.default, context.catalogue)
+    own = column_names(found[1]) if found is not None else frozenset()
+
+    def is_own(column: exp.Expression) -> bool:
+        if isinstance(column, exp.Column) and column.table:
+            return column.table == alias and column.name.lower() in own
+        name = column.name.lower()
+        return name in own and all(names is not None and name not in names for names in others)
+
+    conditions = _on_rows(node, select)
+    return [item for item in conditions if _is_filter(item) and all(map(is_own, item.find_all(exp.Column)))]
+
+
+def _on_rows(node: exp.Table, select: exp.Select) -> list[exp.Expression]:
+    """Return the conditions that are true of every useful row of a table, joined with rows of others."""
     items = list(from_items(select))
     nullable = _nullable(items)
     index = next((i for i, (item, _) in enumerate(items) if item is node), None)
     if index is None or (select.args.get("having") is not None and not has_aggregate(select.args["having"])):
         return []
-    others = [item_names(item, context) for item, _ in items if item is not node]
-    found = lookup(node, context.default, context.catalogue)
-    own = column_names(found[1]) if found is not None else frozenset()
     conditions: list[exp.Expression] = []
     if not nullable[index]:
         if select.args.get("where") is not None:
@@ -133,14 +147,58 @@ def own_filters(node: exp.Table, select: exp.Select, alias: str, context: Contex
     join = items[index][1]
     if nullable[index] and join is not None and str(join.args.get("side") or "").upper() == "LEFT":
         conditions += conjuncts(join.args.get("on"))
+    if join is not None and len(items) == 2 and str(join.args.get("side") or "").upper() != "RIGHT":
+        first, second = (item.alias_or_name for item, _ in items)
+        for name in join.args.get("using") or ():
+            pair = [exp.column(name.name, table=table, quoted=True) for table in (second, first)]
+            conditions.append(exp.EQ(this=pair[0], expression=pair[1]))
+    return conditions
 
-    def is_own(column: exp.Expression) -> bool:
-        if isinstance(column, exp.Column) and column.table:
-            return column.table == alias and column.name.lower() in own
-        name = column.name.lower()
-        return name in own and all(names is not None and name not in names for names in others)
 
-    return [item for item in conditions if _is_filter(item) and all(map(is_own, item.find_all(exp.Column)))]
+def listed(node: exp.Table, select: exp.Select, alias: str, context: Context) -> list[exp.Expression]:
+    """Return what ties the useful rows of a table to a user's own: ``column IN (SELECT column FROM own)``.
+
+    Both columns are qualified; the own table stands in the same FROM, or in that of a query around.
+    """
+    found = lookup(node, context.default, context.catalogue)
+    known = column_names(found[1]) if found is not None else frozenset()
+    tied: list[exp.Expression] = []
+    for item in _on_rows(node, select):
+        if not isinstance(item, exp.EQ):
+            continue
+        for mine, other in ((item.this, item.expression), (item.expression, item.this)):
+            if not isinstance(mine, exp.Column) or not isinstance(other, exp.Column) or not other.table:
+                continue
+            if mine.table == alias and mine.name.lower() in known and other.table != alias:
+                table = _own_table(other, select, context)
+                if table is not None:
+                    values = exp.Select(expressions=[exp.column(other.name, table=other.table, quoted=True)])
+                    values.set("from_", exp.From(this=table))
+                    tied.append(exp.In(this=mine.copy(), query=exp.Subquery(this=values)))
+    return tied
+
+
+def _own_table(column: exp.Column, select: exp.Select, context: Context) -> exp.Table | None:
+    """Return the user's own table that a column belongs to, as an item of a FROM; None if it is no such."""
+    level: exp.Expr | None = select
+    while level is not None:
+        for item, _ in from_items(level) if isinstance(level, exp.Select) else ():
+            if item.alias_or_name != column.table:
+                continue
+            found = lookup(item, context.default, context.catalogue) if isinstance(item, exp.Table) else None
+            if (
+                found is None
+                or found[1].kind is not Kind.OWN
+                or column.name.lower() not in column_names(found[1])
+            ):
+                return None
+            return exp.Table(
+                this=exp.to_identifier(found[1].name, quoted=True),
+                db=exp.to_identifier(found[0].name, quoted=True),
+                alias=exp.TableAlias(this=exp.to_identifier(column.table, quoted=True)),
+            )
+        level = level.parent
+    return None
 
 
 def _nullable(items: Sequence[tuple[exp.Expression, exp.Join | None]]) -> list[bool]:

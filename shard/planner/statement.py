@@ -82,7 +82,7 @@ class Statement:
         database: str | None,
         catalogue: Mapping[str, Database],
         heavy: frozenset[tuple[str, str]] = frozenset(),
-        original: str | None = None,
+        original: Statement | None = None,
     ) -> None:
         self._heavy, self._original = heavy, original
         self.text, self.tokens, self.tree = text, tokens, tree
@@ -121,9 +121,17 @@ class Statement:
     def prepared(self) -> str:
         """Return text with native stand-ins for skyshard's functions, to PREPARE at home."""
         if self._original is not None:
-            return self._original
+            return self._original.prepared()
         if self.tree is None or not self.uses_functions:
             return self.text
+        return writing.logical(self.stand_ins()).text
+
+    def stand_ins(self) -> exp.Expression:
+        """Return the tree, views as they were named, with native stand-ins for skyshard's functions."""
+        if self._original is not None:
+            return self._original.stand_ins()
+        if self.tree is None:
+            raise TypeError("a statement that only MariaDB can parse has no tree")
         tree = self.tree.copy()
         context = Context(self.database, self.catalogue, ())
         for select in list(tree.find_all(exp.Select)):  # an area reads positions that it does not name
@@ -133,7 +141,11 @@ class Statement:
         for call in list(tree.find_all(exp.Anonymous)):
             if call.name.lower().startswith("scisql_"):
                 call.replace(_stand_in(call))
-        return writing.logical(tree).text
+        return tree
+
+    def context(self, values: Sequence[Value], explicit: bool = False) -> Context:
+        """Return what all its queries share; `explicit`: its rows fill a table, column by column."""
+        return Context(self.database, self.catalogue, values, self._heavy, explicit)
 
     def plan(
         self,
@@ -155,10 +167,10 @@ class Statement:
         explicit : bool
             The rows fill a table, column by column.
         """
-        context = Context(self.database, self.catalogue, values, self._heavy, explicit)
+        context = self.context(values, explicit)
         if self.tree is None:
             return strategies.whole_tables(self.tokens, Sql(self.text), context, default_limit)
-        tree = self._resolved(values, session or {})
+        tree = self.resolved(values, session or {})
         flatten_joins(tree)
         window = _window(tree, context, default_limit)
         if window is not None:
@@ -170,7 +182,7 @@ class Statement:
         """Whether it may call functions of skyshard's."""
         return any(word.startswith(("SCISQL_", "QSERV_AREASPEC_")) for word in self.words)
 
-    def _resolved(self, values: Sequence[Value], session: Mapping[str, str]) -> exp.Expression:
+    def resolved(self, values: Sequence[Value], session: Mapping[str, str]) -> exp.Expression:
         """Return a copy of the tree with the session's values, without WITH and without medians."""
         if self.tree is None:
             raise TypeError("a statement that only MariaDB can parse has no tree")
@@ -268,7 +280,7 @@ def read(
     if CHUNK_MARK in text:
         raise not_supported("the character U+E000")
     tokens = tokenize(text, mode)
-    original: str | None = None
+    original: Statement | None = None
     try:
         tree: exp.Expression | None = parse(tokens)
         if views and tree is not None:
@@ -296,8 +308,8 @@ def _unfold(
     catalogue: Mapping[str, Database],
     mode: LexerMode,
     views: Views,
-) -> tuple[str, list[Token], str | None]:
-    """Put views' definitions into a tree, in place; return the new text and tokens, and what to PREPARE."""
+) -> tuple[str, list[Token], Statement | None]:
+    """Put views' definitions into a tree, in place; return the new text and tokens, and what it was before."""
     before = tree.copy()
     if not expand(tree, database, views, catalogue):
         return text, tokens, None
@@ -305,7 +317,7 @@ def _unfold(
     first = _first_select(tree)
     if first is not None:
         _keep_headers(first, select_headers(text, tokens))
-    original = Statement(text, tokens, before, database, catalogue).prepared()
+    original = Statement(text, tokens, before, database, catalogue)
     text = emit(tree)
     return text, tokenize(text, mode), original
 

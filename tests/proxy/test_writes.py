@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.writes import Published, dynamic, refusal
-from shard.catalog.model import Database, Kind, Partitioning, Table
+from shard.catalog.model import Column, Database, Kind, Partitioning, Table
 from shard.planner.lexer import LexerMode, tokenize
 
 DATABASES = {
@@ -12,7 +12,7 @@ DATABASES = {
         partitioning=Partitioning(stripes=18, sub_stripes=10),
         tables=(
             Table(name="Object", kind=Kind.DIRECTOR, key="id", longitude="ra", latitude="decl"),
-            Table(name="Filter", kind=Kind.REPLICATED),
+            Table(name="Filter", kind=Kind.REPLICATED, columns=(Column(name="band", sql_type="CHAR(1)"),)),
         ),
     )
 }
@@ -23,6 +23,15 @@ CHANGES = """
     REPLACE sky.Filter SET band = 'r'
     UPDATE Filter SET band = 'r'
     UPDATE mine.t JOIN Filter f USING (band) SET f.band = 'r'
+    UPDATE (Filter) SET band = 'r'
+    UPDATE (mine.t JOIN Filter f ON 1) SET F.band = 'r'
+    UPDATE mine.t, (Filter) SET band = 'r'
+    UPDATE mine.t JOIN sky.Filter ON 1 SET sky.Filter.band = 'r'
+    UPDATE mine.t JOIN mine.bands ON 1 SET a = 1
+    UPDATE mine.t JOIN Object ON 1 SET objectid = 1, `chunkId` = 2
+    DELETE Filter.* FROM mine.t JOIN Filter
+    DELETE t, f FROM mine.t JOIN (Filter AS f)
+    DELETE FROM mine.t, sky.Filter USING mine.t JOIN sky.Filter
     DELETE FROM Filter WHERE band = 'r'
     DELETE f FROM Filter f
     DELETE FROM f USING sky.Filter AS f WHERE 1
@@ -62,7 +71,11 @@ HARMLESS = """
     INSERT INTO mine.t VALUES ((SELECT MAX(band) FROM Filter))
     UPDATE mine.t SET a = (SELECT MAX(band) FROM Filter)
     UPDATE mine.t JOIN (SELECT * FROM Filter) f USING (band) SET t.a = f.band
+    UPDATE mine.t JOIN Filter f ON f.band = t.a SET t.a = f.band, x = (SELECT band FROM Filter)
+    UPDATE mine.t, mine.bands SET t.a = bands.band
     DELETE FROM mine.t WHERE a IN (SELECT band FROM Filter)
+    DELETE t FROM mine.t JOIN Filter f ON f.band = t.a
+    DELETE FROM t USING mine.t, Object WHERE t.id = Object.id
     ALTER TABLE mine.t ADD COLUMN Filter INT
     ALTER VIEW mine.v AS SELECT * FROM Object
     DROP TABLE mine.Filter
