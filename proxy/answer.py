@@ -238,7 +238,7 @@ class Answerer:
         await self._filler.unchanged(request)
         text = envelope.around(f"SELECT * FROM {RESULT}").encode(*request.settings.encoding)
         request.query.at_home = True
-        await session.home.run(text, session.client)
+        await session.home.run(text, session.client, request.around if request.binary else None)
         return moved
 
     async def _change(self, request: Request) -> int:

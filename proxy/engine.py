@@ -17,11 +17,10 @@ from functools import partial
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
-from proxy import classify, session_limits, system_views, table_status, writes
+from proxy import classify, explaining, session_limits, system_views, table_status, writes
 from proxy.answer import Answerer
 from proxy.config import ProxyConfig
 from proxy.execute.dispatcher import Dispatcher
-from proxy.explaining import Explainer
 from proxy.fill import Filler
 from proxy.home import own_tables, session_values
 from proxy.home import settings as home_settings
@@ -39,7 +38,7 @@ from proxy.registry import Registry, RunningQuery
 from proxy.request import Request
 from proxy.routes import Router
 from proxy.session.client import ClientGone
-from proxy.session.engine import Distributed, Home, Local, Route
+from proxy.session.engine import Distributed, Explained, Home, Local, Route
 from proxy.session.prepared import planner_values
 from proxy.session.session import Session
 from proxy.shapes import Known, Memory, Shapes
@@ -60,7 +59,7 @@ from shard.planner.constants import Value
 from shard.planner.fence import SyntaxProblem
 from shard.planner.lexer import LexError, Token, TokenKind, tokenize
 from shard.planner.plan import Plan
-from shard.planner.statement import Statement, read
+from shard.planner.statement import Statement
 from shard.planner.views import Views
 from shard.wire import frames
 
@@ -72,6 +71,8 @@ _LAST = re.compile(rb"(?i)row_count|found_rows|warning|errors|diagnostics|last_i
 _TEMPORARY = re.compile(rb"(?i)\b(?:temporary|call|execute)\b")
 """What may make a temporary table of the session, which a service connection does not see."""
 _VIEW = re.compile(rb"(?i)\bview\b")
+_EXPLAINED = frozenset({"SELECT", "WITH", "VALUES", "(", "UPDATE", "DELETE", "INSERT", "REPLACE"})
+"""What the statement behind EXPLAIN begins with."""
 VIEWS_S = 1.0
 """Seconds after which views that were made elsewhere are looked for again; those made here are known at once."""
 
@@ -96,7 +97,7 @@ class Engine:
         self._views = HomeViews(pool)
         self._views_changed = True
         self._watch: asyncio.Task[None] | None = None
-        self._explainer = Explainer(pool, catalogue)
+        self._explainer = explaining.Explainer(pool, catalogue)
         self._router = Router(catalogue)
         self._mentions = classify.Mentions.of({}, -1)
         self._system = system_views.SystemViews(pool, catalogue, registry)
@@ -148,7 +149,7 @@ class Engine:
         """Raise what is wrong with a query that is to run later."""
         route = await self._decide(session, sql)
         if isinstance(route, Distributed):
-            if route.envelope is not None or route.change is not None or route.prefix:
+            if any((route.envelope, route.change, route.explained, route.prefix)):
                 raise not_supported("this statement as a submitted query")
             await session.home.check(route.native)
         elif isinstance(route, Home):
@@ -216,7 +217,7 @@ class Engine:
             if route is not None:
                 return route
         if verb in ("EXPLAIN", "DESCRIBE", "DESC", "ANALYZE"):
-            return self._explain(session, text, tokens, settings, views)
+            return await self._explain(session, text, tokens, settings, views)
         return self._router.change(verb, text, tokens, settings, views)
 
     async def _tidy(self, session: Session, sql: bytes) -> None:
@@ -291,44 +292,33 @@ class Engine:
             return Home(None if route.sql is None else prefix + route.sql)
         return dataclasses.replace(route, prefix=prefix) if isinstance(route, Distributed) else route
 
-    def _explain(
+    async def _explain(
         self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views
     ) -> Route:
-        at = next((i for i, token in enumerate(tokens[:6]) if token.upper in ("UPDATE", "DELETE")), None)
-        if at is not None:
-            return self._explain_change(session, text[tokens[at].start :], settings, views)
-        start = next(
-            (token.start for token in tokens if token.upper in ("SELECT", "WITH") or token.text == "("), None
-        )
-        if start is None:
+        first = next((i for i, token in enumerate(tokens[:7]) if i and token.upper in _EXPLAINED), None)
+        if first is None:
             return Home()
+        at, verb = tokens[first].start, classify.first_word(tokens[first:])
+        rest = text[at:]
         try:
-            statement = read(text[start:], settings.database, self._catalogue.databases, settings.mode, views)
+            inner = tokenize(rest, settings.mode)
+            if verb in ("UPDATE", "DELETE", "INSERT", "REPLACE"):
+                route = self._router.change(verb, rest, inner, settings, views)
+            else:
+                route = self._router.select(rest, inner, settings, views)
         except (SyntaxProblem, LexError):
             return Home()  # which says what is wrong
-        if statement is None:
-            return Home()
+        if isinstance(route, Home):
+            return Home(None if route.sql is None else text[:at].encode(*settings.encoding) + route.sql)
+        if not isinstance(route, Distributed):
+            return route
+        if tokens[0].upper == "ANALYZE" and (route.change is not None or route.envelope is not None):
+            raise not_supported(f"ANALYZE of {verb}", "use EXPLAIN")
+        await session.home.check(route.native)
         as_json = any(token.upper == "JSON" for token in tokens[:5])
-
-        async def answer() -> None:
-            await session.home.check(statement.prepared().encode(*settings.encoding))
-            own = await own_tables.read(session.home, statement.own, session.ship_limit)
-            plan = self._over(statement, own).plan((), settings.limit)
-            await self._explainer.send(session, plan, as_json)
-
-        return Local(answer)
-
-    def _explain_change(self, session: Session, text: str, settings: SessionSettings, views: Views) -> Route:
-        route = self._router.changed(text, tokenize(text, settings.mode), settings, views)
-        if route is None:
-            return Home()
-
-        async def answer() -> None:
-            await session.home.check(route.native)
-            own = await own_tables.read(session.home, route.statement.own, session.ship_limit)
-            await self._explainer.send(session, self._plan(route, own, (), settings, None), False)
-
-        return Local(answer)
+        marks = sum(token.kind is TokenKind.PARAMETER for token in tokens)
+        native = explaining.stand_in(as_json, marks).encode(*settings.encoding)
+        return dataclasses.replace(route, native=native, explained=Explained(as_json))
 
     # running -------------------------------------------------------------------------------------
 
@@ -427,13 +417,19 @@ class Engine:
         settings: SessionSettings,
     ) -> int:
         session.client.like = await session.home.check(statement.native)
-        if statement.change is not None:
-            parameters = tuple(parameters[index] for index in statement.change.order)
+        parameters, around = statement.split(parameters)
         values = await session_values.read(session.home, statement.statement.needs)
         if statement.statement.tree is None and session.temporaries:
             raise not_supported("this statement's syntax in a session that may have temporary tables")
         own = await own_tables.read(session.home, statement.statement.own, session.ship_limit)
-        plan = self._plan(statement, own, planner_values(parameters), settings, values)
+        known = None if statement.explained is not None else values
+        plan = self._plan(statement, own, planner_values(parameters), settings, known)
+        if statement.explained is not None:
+            query.strategy = "explain"
+            query.rows = await self._explainer.send(
+                session, plan, statement.explained.as_json, binary, status
+            )
+            return 0
         request = Request(
             session=session,
             query=query,
@@ -447,6 +443,7 @@ class Engine:
             now=f"{time.time():.6f}",
             shipments=self._shipments(plan, own),
             envelope=statement.envelope,
+            around=around,
             change=statement.change,
         )
         try:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from backend.pool import Pool
 from proxy.chunks import find_chunks
 from proxy.home.metadata import Catalogue
-from proxy.session.session import Session, text_row
+from proxy.session.session import Session, binary_row, text_row
 from shard.catalog.model import Kind
+from shard.catalog.naming import quote
 from shard.planner import explain
 from shard.planner.plan import Plan
 from shard.wire.packets import ColumnDefinition
+
+_TEXT = 253
+"""The type byte of VARCHAR."""
 
 
 class Explainer:
@@ -18,22 +22,21 @@ class Explainer:
     def __init__(self, pool: Pool, catalogue: Catalogue) -> None:
         self._pool, self._catalogue = pool, catalogue
 
-    async def send(self, session: Session, plan: Plan, as_json: bool) -> None:
-        """Write a plan's steps to the client, as rows or as one JSON text."""
+    async def send(self, session: Session, plan: Plan, as_json: bool, binary: bool, status: int) -> int:
+        """Write a plan's steps to the client, as rows or as one JSON text; return how many rows."""
         extents = [await self._extent(inner) for inner in explain.scatters(plan)]
         steps = explain.describe(plan, extents)
         out = session.out
-        names = ("EXPLAIN",) if as_json else explain.COLUMNS
-        await out.columns([_text_column(name) for name in names])
-        if as_json:
-            await out.packet(text_row([explain.as_json(steps).encode()]))
-        else:
-            for step in steps:
-                values = [getattr(step, name) for name in explain.COLUMNS]
-                await out.packet(
-                    text_row([None if value is None else str(value).encode() for value in values])
-                )
-        await out.end()
+        names = names_of(as_json)
+        found: list[list[object]] = [[explain.as_json(steps)]]
+        if not as_json:
+            found = [[getattr(step, name) for name in names] for step in steps]
+        await out.columns([_text_column(name) for name in names], status)
+        for row in found:
+            values = [None if value is None else str(value).encode() for value in row]
+            await out.packet(binary_row(values, [_TEXT] * len(names)) if binary else text_row(values))
+        await out.end(0, status)
+        return len(found)
 
     async def _extent(self, plan: Plan) -> explain.Extent:
         placement = {} if plan.never else await find_chunks(self._pool, self._catalogue, plan)
@@ -47,4 +50,15 @@ class Explainer:
 
 
 def _text_column(name: str) -> bytes:
-    return ColumnDefinition(b"def", b"", b"", b"", name.encode(), b"", 45, 65535, 253, 0, 0).encode()
+    return ColumnDefinition(b"def", b"", b"", b"", name.encode(), b"", 45, 65535, _TEXT, 0, 0).encode()
+
+
+def names_of(as_json: bool) -> tuple[str, ...]:
+    """Return the names of EXPLAIN's columns."""
+    return ("EXPLAIN",) if as_json else explain.COLUMNS
+
+
+def stand_in(as_json: bool, parameters: int) -> str:
+    """Return a statement to PREPARE for an EXPLAIN: with its columns, and as many parameters."""
+    items = ", ".join(f"CAST(NULL AS CHAR) AS {quote(name)}" for name in names_of(as_json))
+    return f"SELECT {items} FROM DUAL" + (" WHERE " + " <=> ".join("?" * parameters) if parameters else "")

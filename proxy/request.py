@@ -33,8 +33,8 @@ class Request:
         Seconds since 1970: the same now for all its pieces.
     shipments : mapping
         Users' own tables as they go to the workers, by target.
-    envelope : Envelope or None
-        What stores the rows.
+    envelope, around : Envelope or None, tuple of Parameter
+        What stores the rows, and its own parameters.
     change : Change or None
         What uses them to change the session's own tables.
     """
@@ -51,6 +51,7 @@ class Request:
     now: str
     shipments: Mapping[str, Shipment] = field(default_factory=dict)
     envelope: Envelope | None = None
+    around: tuple[frames.Parameter, ...] = ()
     change: Change | None = None
 
     def shapes(self) -> tuple[Shadow, ...]:

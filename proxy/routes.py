@@ -81,8 +81,6 @@ class Router:
         if statement is None:
             return None
         _check_quotients(tokens, settings)
-        if "?" in envelope.head + envelope.tail and any(t.text == "?" for t in tokens):
-            raise not_supported("parameters around the SELECT of a statement that stores rows")
         native = envelope.around(statement.prepared())
         return Distributed(
             statement,

@@ -29,6 +29,8 @@ MOST_NOTES = 64
 """Warnings a job reports by text; the others are counted."""
 BATCH_S = 0.02
 """Seconds that a batch of several chunks should take."""
+END_S = 0.05
+"""Seconds that a job with rows enough waits to hear whether its last statements end with warnings."""
 BATCH_BYTES = 1 << 20
 """Bytes of a batch's statements."""
 MOST_CHUNKS = 200
@@ -165,9 +167,23 @@ class JobRun:
                 self._changed.clear()
                 await self._changed.wait()
             if self._limited():
-                await self._send(frames.JobEnd(limited=True), b"")
+                await self._send(await self._early_end(), b"")
                 return
         await self._send(frames.JobEnd(), b"")
+
+    async def _early_end(self) -> frames.JobEnd:
+        """Return the end of a job that has sent rows enough, with what the batches of these rows had to say.
+
+        Their statements have the limit, too, and end with the last row: that is waited for, but not for long.
+        """
+        taken = [spool for _, spool in self._spools.values() if spool.rows]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_S):
+                while not all(spool.ended for spool in taken):
+                    self._changed.clear()
+                    await self._changed.wait()
+        said = tuple(note for spool in taken for note in spool.notes)
+        return frames.JobEnd(limited=True, warnings=sum(spool.warnings for spool in taken), notes=said)
 
     def _limited(self) -> bool:
         return self._job.row_limit is not None and self._rows >= self._job.row_limit

@@ -69,6 +69,14 @@ class _Lacking(Exception):  # noqa: N818 - it is what happened
     """A worker has not the chunks of a job, or not whole."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """How many warnings came with the rows that follow in the queue, and the first of them."""
+
+    warnings: int
+    notes: tuple[frames.Note, ...]
+
+
 class _End:
     """Ends the queue of released blocks."""
 
@@ -79,7 +87,7 @@ class RowStream:
     def __init__(self, work: Work, agents: AgentPool, budget: ByteBudget, health: Health) -> None:
         self._work, self._agents, self._budget, self._health = work, agents, budget, health
         self._core = DispatchCore(work.placement, work.job.commit_bytes, health.suspects())
-        self._queue: asyncio.Queue[RowBlock | _End | BaseException] = asyncio.Queue()
+        self._queue: asyncio.Queue[RowBlock | _Said | _End | BaseException] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[int, dict[int, list[RowBlock]]] = {}
         self._scopes: dict[int, asyncio.Timeout] = {}  # of jobs that run; expiring one gives its job up
@@ -231,6 +239,7 @@ class RowStream:
             elif isinstance(header, frames.Columns):
                 self._columns(header)
             elif isinstance(header, frames.JobEnd):
+                self._note(header.warnings, header.notes)
                 if header.limited:
                     self._obey(self._core.job_limited(start.job))
                     return True
@@ -260,10 +269,14 @@ class RowStream:
     def _end_batch(self, job: int, header: frames.BatchEnd) -> None:
         if self._came.pop((job, header.batch), 0) != header.rows:
             raise SkyError(INTERNAL, query_id=self._work.query_id)
-        self.warnings = min(65535, self.warnings + header.warnings)
-        self.notes += [frames.Note(n.level, n.code, self._scrubbed(n.message)) for n in header.notes]
+        self._note(header.warnings, header.notes)
         self._obey(self._core.batch_end(job, header.batch, header.chunks))
         self._work.on_progress(self._core.done)
+
+    def _note(self, warnings: int, notes: tuple[frames.Note, ...]) -> None:
+        """Queue warnings before their rows: of a query that stops early, those of rows that it took count."""
+        if warnings:
+            self._queue.put_nowait(_Said(warnings, notes))
 
     def _full(self) -> bool:
         return self._budget.full(self._counted)
@@ -331,6 +344,10 @@ class RowStream:
                 return
             if isinstance(item, BaseException):
                 raise item
+            if isinstance(item, _Said):
+                self.warnings = min(65535, self.warnings + item.warnings)
+                self.notes += [frames.Note(n.level, n.code, self._scrubbed(n.message)) for n in item.notes]
+                continue
             self._release(len(item.data))
             if left is not None and item.rows >= left:
                 yield RowBlock(item.data[: rows.take(item.data, left)], left)

@@ -24,6 +24,13 @@ class Home:
 
 
 @dataclass(frozen=True, slots=True)
+class Explained:
+    """An EXPLAIN instead of the statement itself: as JSON, or a row a step."""
+
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Distributed:
     """Agents answer; `native` is what is prepared at home, `envelope` what stores the rows, `change` what uses them.
 
@@ -38,6 +45,17 @@ class Distributed:
     version: int = -1
     views: Views = field(default_factory=dict)
     change: Change | None = None
+    explained: Explained | None = None
+
+    def split(self, parameters: tuple[Parameter, ...]) -> tuple[tuple[Parameter, ...], tuple[Parameter, ...]]:
+        """Return the parameters of the query, in its order, and those of what stores its rows around it."""
+        if self.change is not None:
+            return tuple(parameters[index] for index in self.change.order), ()
+        if self.envelope is None:
+            return parameters, ()
+        first = self.envelope.before
+        last = first + self.statement.parameters
+        return parameters[first:last], parameters[:first] + parameters[last:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from proxy.home.link import HomeLink, Trapped, trap_error
 from proxy.registry import Registry, RunningQuery
 from proxy.session.client import ClientGone, ClientStream, Reply
 from proxy.session.cursor import Cursor
-from proxy.session.diagnostics import QUESTIONS, Diagnostics
+from proxy.session.diagnostics import MOST_NOTES, QUESTIONS, Diagnostics
 from proxy.session.engine import Distributed, Engine, Home, Local
 from proxy.session.handshake import MULTI_STATEMENTS, Response
 from proxy.session.limits import SessionLimits, Usage
@@ -383,7 +383,9 @@ class Session:
             await ended(attending)
             if query.reason is not None and not self.home.closed:
                 await self._meet_kill()
-        self._diagnostics = None if query.at_home else Diagnostics(query.rows, query.warnings, query.notes)
+        self._diagnostics = (
+            None if query.at_home else Diagnostics(query.rows, query.warnings, query.notes[:MOST_NOTES])
+        )
 
     async def _meet_kill(self) -> None:
         """Let a KILL that found the home connection idle meet a statement of ours: it would look killed till then."""

@@ -23,12 +23,16 @@ class Stores(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A statement in three: text before the query, the query, text after it."""
+    """A statement in three: text before the query, the query, text after it.
+
+    `before` is how many parameters stand in the head.
+    """
 
     stores: Stores
     head: str
     query: str
     tail: str
+    before: int = 0
 
     def around(self, query: str) -> str:
         """Return the statement with another query in it."""
@@ -103,7 +107,8 @@ def _cut(text: str, tokens: list[Token], stores: Stores, start: int | None) -> E
     stop = tokens[end].start if end < len(tokens) else len(text)
     if any(token.upper == "SELECT" for token in tokens[end:]):
         raise not_supported("a subquery after the SELECT of an INSERT")
-    return Envelope(stores, text[:at], text[at:stop], text[stop:])
+    before = sum(token.kind is TokenKind.PARAMETER for token in tokens[:start])
+    return Envelope(stores, text[:at], text[at:stop], text[stop:], before)
 
 
 def _into(text: str, tokens: list[Token]) -> Envelope | None:

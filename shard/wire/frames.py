@@ -199,9 +199,14 @@ class Whole(msgspec.Struct, frozen=True, tag="whole"):
 
 
 class JobEnd(msgspec.Struct, frozen=True, tag="job_end"):
-    """The job is done; every chunk had its `BatchEnd`, unless `limited` (row_limit reached)."""
+    """The job is done; every chunk had its `BatchEnd`, unless `limited` (row_limit reached).
+
+    `warnings` and `notes` are then those of batches that were sent in part, as far as they are known.
+    """
 
     limited: bool = False
+    warnings: int = 0
+    notes: tuple[Note, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

@@ -1,6 +1,7 @@
 """One session's own tables beside sharded ones: a script, statement by statement, on skyshard and on plain MariaDB."""
 
 import re
+import struct
 import time
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,9 @@ from lsst import sphgeom
 
 from backend.connection import RawConnection
 from shard.errors import ServerError
+from shard.planner import explain
 from shard.wire import rows
+from shard.wire.frames import Parameter
 from shard.wire.packets import ColumnDefinition
 from skyshard.cluster import state as states
 from skyshard.cluster.local import home_address
@@ -20,10 +23,10 @@ from tests.differential.test_differential import packets, shape
 SCRIPT = re.sub(r"(?m)^--.*\n", "", Path(__file__).with_name("own.sql").read_text())
 
 
-async def outcome(connection, sql, binary):
+async def outcome(connection, sql, binary, parameters=()):
     """Return what a statement gives: columns and rows, or affected rows, or an error number."""
     try:
-        query = connection.execute(sql.encode(), ()) if binary else connection.query(sql.encode())
+        query = connection.execute(sql.encode(), parameters) if binary else connection.query(sql.encode())
         result = await query
         blocks = b"".join([block.data async for block in result.blocks()])
     except ServerError as error:
@@ -78,6 +81,107 @@ async def test_cross_match_is_split_by_chunk(cluster, plain):
     finally:
         await ours.close()
         await theirs.close()
+
+
+def integer(value):
+    return Parameter(8, False, value.to_bytes(8, "little", signed=True))
+
+
+def double(value):
+    return Parameter(5, False, struct.pack("<d", value))
+
+
+def text(value):
+    return Parameter(253, False, bytes([len(value.encode())]) + value.encode())
+
+
+PREPARED = [
+    ("CREATE OR REPLACE TABLE mine.p (id BIGINT PRIMARY KEY, x DOUBLE, note VARCHAR(20))",),
+    ("INSERT INTO mine.p SELECT starId, ra + ?, ? FROM lab.Star WHERE starId < ?", integer(3), text("hé"), integer(20)),
+    ("INSERT INTO mine.p SELECT starId, ra, ? FROM lab.Star WHERE starId BETWEEN ? AND ? ON DUPLICATE KEY UPDATE "
+     "note = ?, x = x + ?", text("b"), integer(10), integer(30), text("dup"), double(1.5)),
+    ("CREATE OR REPLACE TABLE mine.p2 (extra INT DEFAULT 5) AS SELECT starId, f + ? AS ff, ? AS word FROM lab.Star "
+     "WHERE g = ?", double(0.5), text("w"), integer(2)),
+    ("SHOW CREATE TABLE mine.p2",),
+    ("SELECT * FROM mine.p2",),
+    ("REPLACE INTO mine.p (id, x, note) SELECT k, MAX(x) + ?, ? FROM (SELECT starId % ? AS k, ra AS x FROM lab.Star) q "
+     "GROUP BY k", integer(1), text("r"), integer(4)),
+    ("INSERT INTO mine.p SELECT starId, ra, 'ret' FROM lab.Star WHERE starId BETWEEN 40 AND ? RETURNING id + ?, note",
+     integer(42), integer(1000)),
+    ("UPDATE mine.p t JOIN lab.Star s ON s.starId = t.id AND s.f > ? SET t.x = s.ra + ?, t.note = ? WHERE t.id < ?",
+     double(0), integer(7), text("up"), integer(15)),
+    ("UPDATE mine.p SET note = ? WHERE id IN (SELECT starId FROM lab.Star WHERE starId > ?) ORDER BY id LIMIT 3",
+     text("lim"), integer(9)),
+    ("SELECT * FROM mine.p",),
+    ("DELETE FROM mine.p WHERE x > ? AND id IN (SELECT starId FROM lab.Visit WHERE flux > ?) RETURNING id, ?",
+     integer(10), double(0.5), text("gone")),
+    ("SELECT * FROM mine.p",),
+    ("SELECT COUNT(*), ? INTO @a, @b FROM lab.Star WHERE f > ?", integer(4), integer(0)),
+    ("SET @x = (SELECT COUNT(*) + ? FROM lab.Star)", integer(4)),
+    ("SELECT @a, @b, @x",),
+]  # fmt: skip
+
+
+async def test_parameters_around_the_query(cluster, plain):
+    """Statements that store rows, or change own tables, take parameters anywhere."""
+    ours, theirs = await RawConnection.open(cluster.address), await RawConnection.open(plain.address)
+    try:
+        for connection in (ours, theirs):
+            await connection.run("CREATE DATABASE IF NOT EXISTS mine")
+        for sql, *parameters in PREPARED:
+            got, wanted = [await outcome(one, sql, True, parameters) for one in (ours, theirs)]
+            assert (sql, *got) == (sql, *wanted)
+    finally:
+        await ours.close()
+        await theirs.close()
+
+
+async def test_explain_is_prepared(cluster):
+    connection = await RawConnection.open(cluster.address, "lab")
+    try:
+        for sql, *parameters in [
+            ("EXPLAIN SELECT COUNT(*) FROM Star WHERE f > ?", integer(3)),
+            ("EXPLAIN FORMAT=JSON SELECT * FROM Star WHERE starId = ? LIMIT ?", integer(5), integer(3)),
+            ("EXPLAIN UPDATE mine.kinds SET g = ? WHERE kind IN (SELECT kind FROM Star WHERE f > ?)", integer(1), integer(2)),
+            ("EXPLAIN INSERT INTO mine.kinds SELECT kind, ? FROM Star ON DUPLICATE KEY UPDATE g = ?", integer(1), integer(2)),
+        ]:  # fmt: skip
+            await connection.run("CREATE TABLE IF NOT EXISTS mine.kinds (kind VARCHAR(10), g INT)")
+            number, columns, found, _ = await outcome(connection, sql, True, parameters)
+            names = [column[3] for column in columns]
+            assert (number, names) == (
+                0,
+                [b"EXPLAIN"] if "JSON" in sql else [n.encode() for n in explain.COLUMNS],
+            )
+            assert any(b"Star_%CHUNK%" in row for row in found)
+        assert (await outcome(connection, "EXPLAIN SELECT nothing FROM Star", True))[0] == 1054
+        assert (
+            await outcome(
+                connection, "ANALYZE DELETE FROM mine.kinds WHERE kind IN (SELECT kind FROM Star)", False
+            )
+        )[0] == 1235
+    finally:
+        await connection.close()
+
+
+async def test_warnings_of_a_query_that_stops_early(cluster):
+    connection = await RawConnection.open(cluster.address, "lab")
+    try:
+        for sql, rows_wanted in [
+            ("SELECT starId, 1/0 FROM Star LIMIT 3", 3),
+            ("SELECT starId, CAST('1x' AS SIGNED) FROM Star LIMIT 150", 150),
+            ("SELECT starId, starId/0 FROM Star WHERE starId = 5 LIMIT 1", 1),
+        ]:
+            for _ in range(5):
+                result = await connection.query(sql.encode())
+                assert sum([block.rows async for block in result.blocks()]) == rows_wanted
+                told = result.end.warnings
+                assert rows_wanted <= told <= 400
+                assert await connection.fetch("SHOW COUNT(*) WARNINGS") == [[str(told).encode()]]
+                listed = await connection.fetch("SHOW WARNINGS")
+                assert min(rows_wanted, 64) <= len(listed) <= 64
+                assert all(row[0] == b"Warning" for row in listed)
+    finally:
+        await connection.close()
 
 
 async def test_gather_limit(cluster):

@@ -136,6 +136,18 @@ async def test_two_jobs_sent_at_once_are_answered_in_turn(chunks):
             assert (await collect(link)).chunks == [5]
 
 
+async def test_a_limited_job_tells_what_its_rows_came_with(chunks):
+    async with LocalAgent(chunks, slots=1) as agent:
+        answer = await agent.ask(
+            job("SELECT a, CAST('1x' AS SIGNED) FROM t_# LIMIT 7", [1, 2, 3], row_limit=7)
+        )
+    assert len(answer.all_rows) >= 7
+    assert isinstance(answer.end, frames.JobEnd)
+    told = answer.warnings + answer.end.warnings
+    assert told == len(answer.all_rows)
+    assert not answer.end.warnings or "1x" in answer.end.notes[0].message
+
+
 async def test_a_limit_stops_what_still_runs(chunks):
     async with LocalAgent(chunks, slots=2, interactive_slots=0) as agent:
         text = (
