@@ -103,7 +103,7 @@ PREPARED = [
     ("CREATE OR REPLACE TABLE mine.p2 (extra INT DEFAULT 5) AS SELECT starId, f + ? AS ff, ? AS word FROM lab.Star "
      "WHERE g = ?", double(0.5), text("w"), integer(2)),
     ("SHOW CREATE TABLE mine.p2",),
-    ("SELECT * FROM mine.p2",),
+    ("SELECT extra, starId, ff * 2 AS twice, word FROM mine.p2",),
     ("REPLACE INTO mine.p (id, x, note) SELECT k, MAX(x) + ?, ? FROM (SELECT starId % ? AS k, ra AS x FROM lab.Star) q "
      "GROUP BY k", integer(1), text("r"), integer(4)),
     ("INSERT INTO mine.p SELECT starId, ra, 'ret' FROM lab.Star WHERE starId BETWEEN 40 AND ? RETURNING id + ?, note",
