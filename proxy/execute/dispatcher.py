@@ -183,7 +183,7 @@ class RowStream:
         except (ServerError, SkyError) as error:
             self._queue.put_nowait(error)
         except asyncio.CancelledError:
-            raise
+            return  # only `close` cancels jobs; a task that keeps the exception keeps the blocks of its frames
         except BaseException as error:
             self._queue.put_nowait(error)
         else:

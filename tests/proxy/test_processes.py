@@ -13,17 +13,9 @@ import pytest
 from backend.address import Address
 from backend.connection import ConnectionLost, RawConnection
 from shard.errors import ServerError
-from skyshard.cluster.local import free_port
 from tests.proxy.test_cancel import MARK, SLOW
 from tests.support.agents import until
 from tests.support.servers import ExtraProxy, Inside
-
-
-def ports() -> int:
-    """Return a port with a free one behind it."""
-    while (port := free_port()) % 2 or port > 60_000:
-        pass
-    return port
 
 
 @pytest.fixture
@@ -37,15 +29,11 @@ class Shared:
     """A proxy of two processes on a cluster; three queries a user, twelve connections."""
 
     def __init__(self, cluster, directory):
-        self.http = ports()
-        self.proxy = ExtraProxy(
-            cluster, directory, options=("--processes", "2"),
-            http=f"127.0.0.1:{self.http}", limits={"queries": 3}, max_connections=12,
-        )  # fmt: skip
+        self.proxy = ExtraProxy(cluster, directory, 2, limits={"queries": 3}, max_connections=12)
         self.address = Address("root", "", host="127.0.0.1", port=self.proxy.port)
 
     def figure(self, process: int, name: str) -> float:
-        with urlopen(f"http://127.0.0.1:{self.http + process}/metrics", timeout=20) as answer:
+        with urlopen(f"http://127.0.0.1:{self.proxy.http + process}/metrics", timeout=20) as answer:
             lines = answer.read().decode().splitlines()
         return sum(
             float(line.rsplit(" ", 1)[1]) for line in lines if line.split(" ")[0].split("{")[0] == name

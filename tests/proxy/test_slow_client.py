@@ -118,7 +118,7 @@ async def test_rows_longer_than_packets_and_frames(cluster, inside, binary):
         assert len(seen) == len(set(seen)) == number
         if not more:
             assert sorted(seen) == list(range(1, 10))
-    assert most < MOST + (8 << 24)
+    assert most < MOST + (6 << 24)
     await client.close()
 
 

@@ -17,7 +17,7 @@ from backend.address import Address
 from backend.connection import RawConnection
 from skyshard.cluster import certificate, health, mariadb
 from skyshard.cluster import state as states
-from skyshard.cluster.local import free_port
+from skyshard.cluster.layout import free_port, is_free
 from tests.support.agents import until
 
 
@@ -93,19 +93,40 @@ class LocalCluster:
             shutil.rmtree(self.directory)
 
 
+def free_ports(number: int) -> int:
+    """Return a port that is free with those behind it, `number` in all."""
+    while True:
+        first = free_port()
+        if all(is_free(port) for port in range(first, first + number)):
+            return first
+
+
 class ExtraProxy:
-    """One more proxy process of a running cluster, with settings of its own."""
+    """One more proxy of a running cluster, with settings of its own; HTTP for `processes` ports from `http` on."""
 
     def __init__(
-        self, cluster: LocalCluster, directory: Path, options: tuple[str, ...] = (), **settings: object
+        self, cluster: LocalCluster, directory: Path, processes: int = 0, **settings: object
     ) -> None:
-        self.port = free_port()
-        config = yaml.safe_load((cluster.directory / "run" / "proxy1.yaml").read_text())
-        config |= {"listen": f"127.0.0.1:{self.port}", "http": None, "reuse_port": False, **settings}
         directory.mkdir(parents=True, exist_ok=True)
+        for _ in range(5):
+            self.port, self.http = free_port(), free_ports(processes)
+            if self._start(cluster, directory, processes, settings):
+                return
+        raise AssertionError(self.log.read_text())
+
+    def _start(
+        self, cluster: LocalCluster, directory: Path, processes: int, settings: dict[str, object]
+    ) -> bool:
+        """Start the process; return whether it listens: another may have taken a port that was free."""
+        config = yaml.safe_load((cluster.directory / "run" / "proxy1.yaml").read_text())
+        config |= {"listen": f"127.0.0.1:{self.port}", "http": None, "reuse_port": False}
+        if processes:
+            config["http"] = f"127.0.0.1:{self.http}"
+        config |= settings
         self.log = directory / f"proxy-{self.port}.log"
         path = directory / f"proxy-{self.port}.yaml"
         path.write_text(yaml.safe_dump({key: value for key, value in config.items() if value is not None}))
+        options = ("--processes", str(processes)) if processes else ()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "skyshard.cli", "proxy", "--config", str(path), *options],
@@ -113,9 +134,11 @@ class ExtraProxy:
             )  # fmt: skip
         deadline = time.monotonic() + 30
         while True:
+            if self.process.poll() is not None:
+                assert "address already in use" in self.log.read_text(), self.log.read_text()
+                return False
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
-            assert self.process.poll() is None, self.log.read_text()
+                return True
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
