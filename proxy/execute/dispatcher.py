@@ -100,6 +100,7 @@ class RowStream:
         self._counted = 0
         self._chunk_tables = chunk_tables(work.job)
         self._moved = asyncio.Event()
+        self._hungry = True  # nothing is queued, and what was taken has been sent
         self.columns: tuple[frames.ColumnType, ...] | None = None
         self.warnings = 0
         self.notes: list[frames.Note] = []
@@ -155,6 +156,7 @@ class RowStream:
                 self._deferred.setdefault(job, []).append(block)
                 continue
             self._queue.put_nowait(block)
+            self._hungry = False
             self._within = job if block.more else None
         while self._within is None and self._deferred:
             other = next(iter(self._deferred))
@@ -226,8 +228,8 @@ class RowStream:
     async def _read(self, start: StartJob, link: AgentLink) -> bool:
         """Read a job's frames to its end; return whether the connection can be used again."""
         while True:
-            while self._full() and (self._queue.qsize() or self._within not in (None, start.job)):
-                self._moved.clear()  # a query that has nothing to send may always read
+            while self._full() and (not self._hungry or self._within not in (None, start.job)):
+                self._moved.clear()  # a query whose client waits for rows may always read
                 await self._moved.wait()
             header, body = await link.receive(self._agents.silence_s)
             if start.job in self._open and isinstance(header, (frames.BatchEnd, frames.JobEnd)):
@@ -293,7 +295,7 @@ class RowStream:
         if header.more:
             self._open[job] = header.batch
         held.setdefault(header.batch, []).append(RowBlock(body, header.rows, header.more))
-        crowded = self._full() and not self._queue.qsize()
+        crowded = self._full() and self._hungry
         answer = self._core.rows(job, header.batch, size, must_stream=crowded)
         if isinstance(answer, Forward):
             self._obey([answer])
@@ -337,9 +339,10 @@ class RowStream:
         if left == 0:
             return
         while True:
-            item = await self._queue.get()
             if not self._queue.qsize():
+                self._hungry = True
                 self._moved.set()
+            item = await self._queue.get()
             if isinstance(item, _End):
                 return
             if isinstance(item, BaseException):
@@ -348,13 +351,15 @@ class RowStream:
                 self.warnings = min(65535, self.warnings + item.warnings)
                 self.notes += [frames.Note(n.level, n.code, self._scrubbed(n.message)) for n in item.notes]
                 continue
-            self._release(len(item.data))
             if left is not None and item.rows >= left:
                 yield RowBlock(item.data[: rows.take(item.data, left)], left)
                 return
             if left is not None:
                 left -= item.rows
+            size = len(item.data)
             yield item
+            del item
+            self._release(size)  # now that the client has it
 
     async def close(self) -> None:
         """Cancel what still runs: closing a connection cancels its job at the agent."""
