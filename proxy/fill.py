@@ -299,7 +299,7 @@ class Filler:
 
 def _travels(column: ColumnDefinition) -> PartialType:
     fixed = column.type == _DOUBLE and column.decimals < planner.NOT_FIXED
-    return PartialType(column.type, column.flags, fixed)
+    return PartialType(column.type, column.flags, column.decimals if fixed else None)
 
 
 def _rounded(columns: Sequence[ColumnDefinition]) -> dict[int, int]:

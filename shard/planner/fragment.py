@@ -34,6 +34,8 @@ _SHORT = re.compile(
 """Types of at most eight bytes."""
 _KEY_PARTS = 16
 """Columns that an index of MariaDB may have."""
+_DISTRIBUTION_SCALE = 10
+"""Decimals of CUME_DIST and PERCENT_RANK."""
 LENIENT = "SET STATEMENT sql_mode=REPLACE(REPLACE(@@sql_mode, 'STRICT_TRANS_TABLES', ''), 'STRICT_ALL_TABLES', '') FOR "
 """Before a CREATE or INSERT … SELECT that stands for a piece of a SELECT: what is a warning there is no error."""
 
@@ -57,7 +59,8 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
         names = [f"p{index}" for index in range(len(select.expressions))]
         select.set("expressions", [_with_alias(i, n) for i, n in zip(select.expressions, names, strict=True)])
     for item, kind in zip(select.expressions, types, strict=False):
-        if kind.type == _FLOAT or kind.fixed:
+        _store_windows(item, kind)
+        if kind.type == _FLOAT or kind.scale is not None:
             item.set("this", use("CAST(value AS DOUBLE)", value=item.this))
         elif kind.type == BIT:
             item.set("this", use("CAST(value AS UNSIGNED)", value=item.this))
@@ -70,6 +73,23 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
         return _with_cells(select, scope, layout)
     _chunk_names(select, scope, {})
     return Fragment(_sql(select))
+
+
+def _store_windows(item: exp.Expression, kind: PartialType) -> None:
+    """Round the values of windows, in place: MariaDB sorts what it has stored of them, with their decimals."""
+    for window in list(item.find_all(exp.Window)):
+        scale = kind.scale if window.parent is item else None
+        if window.this.name.upper() in ("CUME_DIST", "PERCENT_RANK"):
+            scale = _DISTRIBUTION_SCALE
+        if scale is not None:
+            window.replace(with_decimals(window.copy(), scale))
+
+
+def with_decimals(value: exp.Expression, scale: int) -> exp.Expression:
+    """Return a DOUBLE rounded to `scale` decimals, as MariaDB rounds what it stores in such a column."""
+    cast = exp.Anonymous(this="CAST", expressions=[value])
+    cast.meta["call"] = ("", (), f"AS DOUBLE(53,{scale})")
+    return cast
 
 
 def shipped(draft: Draft, types: Sequence[PartialType]) -> list[PartialType]:

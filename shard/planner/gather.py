@@ -38,8 +38,8 @@ from shard.planner.stand_ins import (
     in_json,
     is_boolean,
     merges,
+    must_be_stored,
     stand_in,
-    under_rollup,
     without_alias,
 )
 from shard.planner.templates import fill
@@ -191,7 +191,7 @@ class _Gatherer:
         items = [
             stand_in(item, column, select) for item, column in zip(own.expressions, columns, strict=True)
         ]
-        stored = not merges(select) and under_rollup(select)
+        stored = not merges(select) and must_be_stored(select)
         _become(select, [aliased(item, name) for item, name in zip(items, names, strict=True)], part)
         if stored:
             select.set("limit", exp.Limit(expression=fill(ALL_ROWS)))

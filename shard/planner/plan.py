@@ -82,11 +82,11 @@ Restriction: TypeAlias = Everywhere | InRegion | InChunks | ByKey | AllOf | AnyO
 
 @dataclass(frozen=True, slots=True)
 class PartialType:
-    """Type byte and flags of one column of a partial result; `fixed`: a DOUBLE written with fixed decimals."""
+    """Type byte and flags of one column of a partial result; `scale`: decimals of a DOUBLE that has a fixed number."""
 
     type: int
     flags: int
-    fixed: bool = False
+    scale: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

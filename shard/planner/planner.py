@@ -198,9 +198,7 @@ def merged(plan: Plan, decimals: Sequence[int]) -> Sql:
         if scale >= NOT_FIXED:
             items.append(item)
             continue
-        cast = exp.Anonymous(this="CAST", expressions=[item])
-        cast.meta["call"] = ("", (), f"AS DOUBLE(53,{scale})")
-        items.append(cast)
+        items.append(writing.with_decimals(item, scale))
     tree.set("expressions", items)
     return writing.logical(tree)
 

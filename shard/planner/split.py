@@ -16,6 +16,7 @@ from shard.catalog.naming import SCRATCH_DATABASE
 from shard.errors import not_supported
 from shard.planner.aggregates import MERGED, SPREAD, has_aggregate, is_aggregate
 from shard.planner.constants import Value, integer
+from shard.planner.doubles import read_as_double
 from shard.planner.emit import emit
 from shard.planner.locality import Layout, group_links
 from shard.planner.nested import Bound, check_windows, is_query, is_star, own_nodes
@@ -24,6 +25,7 @@ from shard.planner.scope import Scope, column_of, star_columns
 from shard.planner.templates import fill, use, wrap
 
 MERGE_TABLE = "merge_rows"
+_READ_AS_DOUBLE = "read as double"
 
 
 @dataclass(slots=True)
@@ -374,7 +376,11 @@ class _Splitter:
                 or (isinstance(item, exp.In) and item.args.get("query"))
             ):
                 return self._query_over_partials(item)
-            column = self._group_texts.get(emit(item)) if not isinstance(item, exp.Identifier) else None
+            column = None
+            if not isinstance(item, exp.Identifier) and (item.parent is None or not is_constant(item)):
+                column = self._group_texts.get(
+                    emit(item)
+                )  # a constant in an expression may be syntax: IS NULL
             if column is not None:
                 return column.copy()
             if is_aggregate(item):
@@ -384,7 +390,12 @@ class _Splitter:
                 return self.partials.add(item)
             return item
 
-        return node.copy().transform(step)
+        copied = node.copy()
+        if not self.groups:
+            for call in copied.find_all(exp.Anonymous):
+                if call.name.lower() == "avg" and read_as_double(call, self.scope):
+                    call.meta[_READ_AS_DOUBLE] = True
+        return copied.transform(step, copy=False)
 
     def _query_over_partials(self, node: exp.Expression) -> exp.Expression:
         """Return a condition with a subquery, or a scalar one, computed with the rows of its group."""
@@ -410,7 +421,9 @@ class _Splitter:
         if name == "avg":
             total = self.partials.add(_call("SUM", argument))
             count = self.partials.add(_call("COUNT", argument))
-            return use("SUM(total) / NULLIF(SUM(number), 0)", total=total, number=count)
+            # The server divides as what reads the average wants it, unless groups keep it in a table.
+            real = " * 1e0" if call.meta.get(_READ_AS_DOUBLE) else ""
+            return use(f"SUM(total){real} / NULLIF(SUM(number), 0)", total=total, number=count)
         if name in SPREAD:
             return self._merged_spread(call, argument)
         if name not in MERGED:

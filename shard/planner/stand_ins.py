@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from shard.planner.aggregates import has_aggregate
-from shard.planner.nested import bare, is_star, output_name
+from shard.planner.nested import bare, is_star, output_name, own_nodes
 from shard.planner.scope import from_items
 from shard.planner.templates import fill
 
@@ -40,7 +40,7 @@ def stand_in(item: exp.Expression, column: str, select: exp.Expression) -> exp.E
     """Return what stands for an item of a gathered query: itself if it needs no row, else its column."""
     if _always_null(item):
         return exp.Null()
-    if _is_constant(item):
+    if _is_constant(item) and not _rolls_up(select):  # which makes a constant that it groups by NULL
         return without_alias(item)
     truth = merges(select) and isinstance(select.parent, exp.Subquery) and is_boolean(item, select)
     return as_truth(column_named(column)) if truth else column_named(column)
@@ -114,11 +114,20 @@ def merges(query: exp.Expression) -> bool:
     return not stored and not has_aggregate(query) and query.find(exp.Window) is None
 
 
-def under_rollup(select: exp.Select) -> bool:
-    """Whether a query around groups WITH ROLLUP: of a merged derived table MariaDB may take the NULL out of its rows."""
+def _rolls_up(select: exp.Expression) -> bool:
+    group = select.args.get("group")
+    return group is not None and bool(group.args.get("rollup"))
+
+
+def must_be_stored(select: exp.Select) -> bool:
+    """Whether MariaDB may answer wrongly if it merges what stands for a derived table into a query around it.
+
+    Under WITH ROLLUP it may take the NULL out of the rows; with window functions beside a condition
+    with a subquery it may read another row than the one it has tested.
+    """
     outer = select.find_ancestor(exp.Select)
     while outer is not None:
-        if outer.args.get("group") is not None and outer.args["group"].args.get("rollup"):
+        if _rolls_up(outer) or own_nodes(outer, exp.Window):
             return True
         outer = outer.find_ancestor(exp.Select)
     return False

@@ -556,3 +556,15 @@ SELECT CASE WHEN t1.c2 <> TIME '00:00:00' THEN NULL ELSE 'a b' END AS c3, COUNT(
 SELECT COUNT(*), COUNT(t2.t) FROM lab.Star t2 JOIN lab.Star t3 ON t3.t <=> t2.t WHERE EXISTS (SELECT 1 FROM lab.Ref r WHERE r.mag = t3.f OR t3.f > 0)
 -- name: a semijoin with a grouped derived table
 SELECT t1.c4, t1.starId AS c6 FROM (SELECT t3.starId, ROUND(AVG(t2.d), 2) AS c4 FROM lab.Star AS t2 NATURAL JOIN lab.Visit t3 GROUP BY t3.starId) t1 WHERE (t1.starId IN (SELECT t5.starId FROM lab.StarRef t5 WHERE t1.starId = t5.starId)) GROUP BY 2
+-- name: NULL is grouped by and stands in IS NOT NULL
+SELECT NULL AS c1, COUNT(*) FROM lab.Star t1 GROUP BY 1 HAVING (SUM(1) IS NOT NULL)
+-- name: constants that are grouped by, in other expressions too
+SELECT 5 AS c1, kind, COUNT(*) + 5, MAX(day) + INTERVAL 5 DAY FROM lab.Star t2 GROUP BY c1, 2
+-- name: a rollup of a constant in a derived table
+WITH q AS (SELECT 1 AS c1 FROM lab.Star t3 GROUP BY c1 WITH ROLLUP) SELECT q.c1 AS c7, r.c1 FROM q, q r
+-- name: a distribution has ten decimals wherever it is stored [ordered]
+SELECT CUME_DIST() OVER (PARTITION BY starId ORDER BY band) AS w0, PERCENT_RANK() OVER (PARTITION BY starId ORDER BY band) + 0 AS w1, visitId FROM lab.Visit ORDER BY visitId
+-- name: windows over a derived table and rows that a subquery tests
+SELECT t1.starId, MIN(t1.starId) OVER (PARTITION BY t1.starId) AS w0 FROM (SELECT t2.starId, t2.d AS c2, COUNT(*) - 1 AS c5 FROM lab.Star AS t2 GROUP BY t2.starId, 2 ORDER BY t2.starId, t2.d LIMIT 3, 2) t1 WHERE t1.starId NOT IN (SELECT t4.starId FROM lab.Star t4 WHERE t4.d < t1.c5)
+-- name: averages of exact numbers that are read as DOUBLE [approx]
+SELECT SQRT(AVG(n)), POW(AVG(n), 2), AVG(n) / 3, AVG(n) / 3e0, -AVG(n) * 2e0, AVG(flux) - AVG(n) FROM lab.Visit

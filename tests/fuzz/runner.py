@@ -32,6 +32,7 @@ SWITCHES = (
     "derived_merge=on",
     "derived_merge=off",
     "index_merge=off,join_cache_hashed=off,outer_join_with_cache=off",
+    "materialization=off",
 )
 _ORIGINS = frozenset({"table", "org_table", "org_name"})
 _NOT_NULL = 1 | 4096

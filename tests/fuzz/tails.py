@@ -14,7 +14,8 @@ class Tails(Where):
         self, named: list[tuple[str, str]], cols: list[Col], unique: tuple[str, ...], inner: bool
     ) -> Node:
         rng = self.rng
-        if rng.random() < (0.75 if inner else 0.4):
+        hidden = not {name.lower() for name, _ in named}.isdisjoint(key.lower() for key in unique)
+        if rng.random() < (0.75 if inner else 0.4) or (inner and hidden):
             return Node("tail")
         keys: list[int | str] = []
         parts: list[str | Node] = []
@@ -31,7 +32,7 @@ class Tails(Where):
                 kind = rng.choice(sorted({c.type for c in cols if len(c.type) == 1} | {"I"}))
                 parts.append(text(self.make.make(kind, cols, 1 if roll < 0.8 else 0), down))
                 leading = False
-        total = inner or not parts or rng.random() < 0.6
+        total = (inner or not parts or rng.random() < 0.6) and not hidden
         if total:
             parts += [f"{key}{rng.choice(('', ' DESC'))}" for key in unique]
         return self._tail_node(parts, tuple(keys), total, inner)
