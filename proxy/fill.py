@@ -18,7 +18,8 @@ from proxy.request import Request
 from shard.catalog.naming import META_DATABASE, SCRATCH_DATABASE, literal, quote
 from shard.errors import CATALOGUE_CHANGED, GATHER_LIMIT, SkyError
 from shard.planner import planner
-from shard.planner.fragment import LENIENT, template
+from shard.planner.chunk_tables import LENIENT
+from shard.planner.fragment import template
 from shard.planner.plan import Fragment, Gather, Part, PartialType, Plan, Sql, Strategy
 from shard.wire import frames
 from shard.wire.packets import ColumnDefinition
@@ -271,6 +272,8 @@ class Filler:
         }  # fmt: skip
         if not forwarded:
             values["character_set_results"] = "'utf8mb4'"
+        if fragment.setup:
+            values[frames.ENGINE_SETTING] = frames.IN_MEMORY
         limit = None if plan.limit is None or plan.merge is not None else plan.limit + plan.skip
         job = frames.Job(
             query_id=query.query_id,

@@ -52,6 +52,8 @@ class Batch:
     ----------
     chunk : int
         The chunk that is being answered.
+    answers : bool
+        Whether that chunk's tables are made: there may be rows of it.
     types : tuple of frames.ColumnType
         Types of the rows, known before the first of them.
     warnings : int
@@ -65,6 +67,7 @@ class Batch:
         self._known: dict[tuple[bytes, ...], tuple[Types, Recoder | None]] = {}
         self._warned: list[int] = []
         self.chunk = chunks[0]
+        self.answers = False
         self.types: Types = ()
         self.warnings = 0
         self.notes: tuple[frames.Note, ...] = ()
@@ -99,9 +102,10 @@ class Batch:
         picked = picked_parameters(job)
         replies = connection.ask(texts, picked if job.binary else None)
         for chunk in self._chunks:
-            self.chunk = chunk
+            self.chunk, self.answers = chunk, False
             for _ in job.setup:
                 await (await replies.next()).drain()
+            self.answers = True
             if not await replies.soon():
                 yield _PAUSE
             asked = self._asked(await replies.next(len(picked)))
@@ -118,11 +122,13 @@ class Batch:
         job, setup, again = self._job, self._setup(chunk), len(self._chunks) > 1
         if job.binary:
             await connection.run_all(setup)
+            self.answers = True
             result = await connection.execute(main_text(job, chunk), picked_parameters(job))
         else:
             replies = connection.ask([*setup, main_text(job, chunk)])
             for _ in setup:
                 await (await replies.next()).drain()
+            self.answers = True
             result = await replies.next()
         asked = self._asked(result)
         async for block in result.blocks(pieces=asked.recoder is None):

@@ -13,6 +13,8 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
+
 from backend.address import Address
 from backend.connection import ConnectionLost, RawConnection
 from backend.pool import Pool
@@ -36,6 +38,7 @@ BATCH_BYTES = 1 << 20
 MOST_CHUNKS = 200
 """Chunks of a batch; more of them together take no less time."""
 
+_TABLE_FULL = 1114
 ELSEWHERE = frozenset(
     {1016, 1017, 1021, 1026, 1030, 1033, 1034, 1035, 1040, 1053, 1146, 1194, 1195, 1927, 1932}
 )
@@ -250,26 +253,52 @@ class JobRun:
 
     async def _batch(self, chunks: tuple[int, ...], spool: Spool) -> None:
         started = time.monotonic()
-        batch = Batch(self._job, chunks, MOST_NOTES - self._noted)
-        try:
-            connection = await self._connection()
+        warnings = 0
+        notes: list[frames.Note] = []
+        left = chunks
+        while left:
+            job = self._job
+            batch = Batch(job, left, MOST_NOTES - self._noted)
             try:
-                async for block in batch.run(connection):
-                    self._tell(batch)
-                    await spool.put(block)
-                    self._note_spooled(len(block.data))
-                    self._note_found(block.rows)
-            except BaseException:
-                await kill(connection, self._floor.pool.address)
-                raise
-            self._idle.append(connection)
-        except Exception as error:
-            raise refusal(error, batch.chunk) from error
+                await self._run_batch(batch, job, spool)
+                left = ()
+            except Exception as error:
+                if not _fills_memory(error, batch, job):
+                    raise refusal(error, batch.chunk) from error
+                left = left[left.index(batch.chunk) :]
+                await self._use_disk(job)
+            warnings += batch.warnings
+            notes += batch.notes
+            self._noted += len(batch.notes)
         self._tell(batch)
-        self._noted += len(batch.notes)
         if together(self._job):
             self._widen(len(chunks), time.monotonic() - started)
-        spool.end(batch.warnings, batch.notes)
+        spool.end(warnings, tuple(notes))
+
+    async def _run_batch(self, batch: Batch, job: frames.Job, spool: Spool) -> None:
+        connection = await self._connection()
+        try:
+            async for block in batch.run(connection):
+                self._tell(batch)
+                await spool.put(block)
+                self._note_spooled(len(block.data))
+                self._note_found(block.rows)
+        except BaseException:
+            await kill(connection, self._floor.pool.address)
+            raise
+        if job is self._job:
+            self._idle.append(connection)
+        else:  # it has other settings than the job has now
+            await self._floor.warm.give(connection, job)
+
+    async def _use_disk(self, job: frames.Job) -> None:
+        """Let further chunks have their temporary tables on disk."""
+        if job is self._job:
+            settings = job.settings | {frames.ENGINE_SETTING: frames.ON_DISK}
+            self._job = msgspec.structs.replace(job, settings=settings)
+            idle, self._idle = self._idle, []
+            for connection in idle:
+                await self._floor.warm.give(connection, job)
 
     def _tell(self, batch: Batch) -> None:
         """Let the proxy know the types of the rows before any of them."""
@@ -292,6 +321,12 @@ class JobRun:
     async def _give_back(self) -> None:
         while self._idle:
             await self._floor.warm.give(self._idle.pop(), self._job)
+
+
+def _fills_memory(error: Exception, batch: Batch, job: frames.Job) -> bool:
+    """Whether a chunk has failed because its temporary tables do not fit into memory, before it had a row."""
+    full = isinstance(error, ServerError) and error.errno == _TABLE_FULL and not batch.answers
+    return full and job.settings.get(frames.ENGINE_SETTING) == frames.IN_MEMORY
 
 
 def _chunk_bytes(job: frames.Job) -> int:

@@ -14,7 +14,8 @@ from typing import Protocol
 from backend.connection import RawConnection, RowBlock
 from proxy.home.definitions import set_statement
 from shard.catalog.naming import SCRATCH_DATABASE, quote
-from shard.planner.fragment import BIT, LENIENT
+from shard.planner.chunk_tables import LENIENT
+from shard.planner.fragment import BIT
 from shard.planner.plan import Merge, Part, PartialType, Sql
 from shard.planner.split import MERGE_TABLE
 from shard.wire import rows

@@ -17,6 +17,8 @@ from shard.errors import RADIUS_TOO_WIDE, SkyError, not_supported
 from shard.planner.constants import Value, conjuncts, number
 from shard.planner.scope import Scope, TableRef
 
+NEAR = "near"
+"""Key of the meta of the condition that makes a near-neighbour join."""
 _ADVICE = "join them on the director key, through a match table, or by scisql_angSep(...) < radius"
 
 
@@ -242,6 +244,7 @@ def _neighbour_layout(
             alone = next((group for group in groups if near in group), [])
             if len(alone) == 1 and not any(anchor in group and near in group for group in groups):
                 _no_spanning_keys([ref for ref in refs if ref is not near])
+                item.meta[NEAR] = True
                 return Layout(anchor=anchor, neighbours=Neighbours(anchor, near, radius))
     raise not_supported(f"a join of '{groups[0][0].alias}' with '{groups[1][0].alias}'", _ADVICE)
 
@@ -268,6 +271,7 @@ def _own_neighbours(
             if anchor is None or anchor is not scope.owner(own[1]) or anchor.table.kind is not Kind.OWN:
                 continue
             if not (near.nullable or anchor.nullable) and all(_is_number(anchor, node) for node in own):
+                item.meta[NEAR] = True
                 return Neighbours(anchor, near, radius, (own[0].name, own[1].name))
     return None
 

@@ -24,6 +24,10 @@ MAX_FRAME = 64 << 20
 BLOCK_BYTES = 256 << 10
 """Bytes of row packets an agent gathers into one `Rows` frame (a longer single row is sent alone)."""
 
+ENGINE_SETTING = "default_tmp_storage_engine"
+IN_MEMORY, ON_DISK = "'MEMORY'", "'MyISAM'"
+"""Where a job's `setup` makes its tables without an engine of their own: on disk where memory does not suffice."""
+
 _PREFIX = struct.Struct("<IH")
 
 
@@ -99,7 +103,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
     interactive : bool
         True: the interactive lane; False: the scan lane.
     settings : dict
-        Session settings as SQL literals: ``{"time_zone": "'+00:00'"}``; SET before `main`.
+        Session settings as SQL literals: ``{"time_zone": "'+00:00'"}``; SET before `main`. If tables of `setup`
+        fill the memory that `ENGINE_SETTING` gives them, the agent changes it and runs the chunk again.
     variables : dict
         User variables as typed SQL literals, SET on the session.
     binary : bool

@@ -2,10 +2,12 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from backend.connection import RawConnection
 from shard.wire import frames
+from shard.wire import rows as packets
 from tests.support.agents import LocalAgent, asking, collect, job, running, until, until_running
 
 MANY = 400
@@ -65,6 +67,43 @@ async def test_statements_before_and_after_belong_to_their_chunk(small):
         assert sorted(int(row[0]) for row in answer.all_rows) == [n + 5 for n in range(MANY)]
         answer = await agent.ask(asked)  # nothing is left behind
         assert len(answer.all_rows) == MANY
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("many", [range(200, 240), range(MANY)])
+async def test_tables_that_memory_does_not_hold_are_made_on_disk(small, binary, many):
+    """Most chunks have two rows here, which fit; those from 230 to 232 have a hundred."""
+    rows = b" SELECT a, CAST('x' AS CHAR(400)) AS wide FROM s_"
+    more = b" JOIN (SELECT seq FROM seq_1_to_100) AS s WHERE seq = 1 OR "
+    setup = (
+        frames.Template((b"CREATE TEMPORARY TABLE near_", b" AS" + rows, b"")),
+        frames.Template((b"INSERT INTO near_", rows, more, b" BETWEEN 230 AND 232")),
+    )
+    fields = {"setup": setup, "teardown": (frames.Template((b"DROP TEMPORARY TABLE near_", b"")),)}
+    settings = {"max_heap_table_size": "32768"}
+    asked = job(
+        "SELECT COUNT(*), # FROM near_#", [*many], interactive=False, binary=binary, settings=settings
+    )
+    asked = msgspec.structs.replace(asked, **fields)
+    memory = msgspec.structs.replace(asked, settings=settings | {frames.ENGINE_SETTING: frames.IN_MEMORY})
+    async with LocalAgent(small, slots=2) as agent:
+        only_memory = tuple(
+            msgspec.structs.replace(one, segments=(b"SET STATEMENT default_tmp_storage_engine=MEMORY FOR " + one.segments[0], *one.segments[1:]))
+            for one in setup
+        )  # fmt: skip
+        answer = await agent.ask(msgspec.structs.replace(asked, setup=only_memory), raw=binary)
+        assert answer.end.errno == 1114
+        for _ in range(2):
+            answer = await agent.ask(memory, raw=binary)
+            assert sorted(answer.chunks) == [*many]
+            if binary:
+                assert sum(map(packets.count, answer.all_rows)) == len(many)
+            else:
+                expected = {n: 202 if 230 <= n <= 232 else 4 for n in many}
+                assert {int(row[1]): int(row[0]) for row in answer.all_rows} == expected
+        assert (await agent.ask(job("SELECT @@default_tmp_storage_engine FROM s_#", [7]))).all_rows == [
+            [None]
+        ] * 2
 
 
 async def test_an_error_in_one_chunk_of_a_batch_names_it(small):
