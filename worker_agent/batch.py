@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from backend.connection import BLOCK_BYTES, RawConnection, Result, RowBlock, Small
+from shard.errors import ServerError
 from shard.wire import frames
 from shard.wire.immediate import immediate
 from shard.wire.packets import PacketError
@@ -159,22 +160,31 @@ _PAUSE = RowBlock(b"", 0)
 
 
 async def _gathered(blocks: AsyncIterator[RowBlock]) -> AsyncIterator[RowBlock]:
-    """Put small blocks together, while they come quickly; pieces of a long row stay alone."""
+    """Put small blocks together, while they come quickly; pieces of a long row stay alone.
+
+    What came before an error is yielded before the error is raised: those chunks may have ended.
+    """
     held: list[bytes] = []
     size = count = 0
     within = False
-    async for block in blocks:
-        alone, within = within or block.more, block.more
-        if held and (alone or size >= BLOCK_BYTES or block is _PAUSE):
-            yield RowBlock(b"".join(held), count)
-            held, size, count = [], 0, 0
-        if alone:
-            yield block
-        elif block is not _PAUSE:
-            held.append(block.data)
-            size, count = size + len(block.data), count + block.rows
+    failed: ServerError | None = None
+    try:
+        async for block in blocks:
+            alone, within = within or block.more, block.more
+            if held and (alone or size >= BLOCK_BYTES or block is _PAUSE):
+                yield RowBlock(b"".join(held), count)
+                held, size, count = [], 0, 0
+            if alone:
+                yield block
+            elif block is not _PAUSE:
+                held.append(block.data)
+                size, count = size + len(block.data), count + block.rows
+    except ServerError as error:
+        failed = error
     if held:
         yield RowBlock(b"".join(held), count)
+    if failed is not None:
+        raise failed
 
 
 def _text(template: frames.Template, job: frames.Job, chunk: int) -> bytes:
