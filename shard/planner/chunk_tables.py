@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
+from shard.planner.branches import find
 from shard.planner.emit import CHUNK_MARK, Writer
 from shard.planner.nested import PLACE
 from shard.planner.plan import Sql
@@ -40,7 +41,7 @@ def only(item: exp.Expression, scope: Scope, ref: TableRef) -> bool:
 def chunk_names(select: exp.Select, scope: Scope, suffixes: dict[str, str]) -> None:
     """Put chunk tables into FROM at every depth, in place, and drop database names from columns."""
     own = {id(node) for node, _ in from_items(select)}
-    for node in list(select.find_all(exp.Table)):
+    for node in find(select, exp.Table):
         place = node.meta.get(PLACE)
         if place is None:
             continue
@@ -53,4 +54,5 @@ def chunk_names(select: exp.Select, scope: Scope, suffixes: dict[str, str]) -> N
         node.set("db", exp.to_identifier(database, quoted=True))
         node.set("alias", exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))
     for column in select.find_all(exp.Column):
-        column.set("db", None)
+        if column.args.get("db") is not None:
+            column.set("db", None)

@@ -90,14 +90,12 @@ def _identifier(w: Writer, node: exp.Expression) -> None:
 
 
 def _column(w: Writer, node: exp.Expression) -> None:
-    parts = [node.args.get(key) for key in ("catalog", "db", "table")]
-    for part in parts:
+    args = node.args
+    for key in ("catalog", "db", "table"):
+        part = args.get(key)
         if part is not None:
             w.parts.append(quote(part.name) + ".")
-    if isinstance(node.this, exp.Star):
-        w.parts.append("*")
-    else:
-        w.parts.append(quote(node.name))
+    w.parts.append("*" if isinstance(args["this"], exp.Star) else quote(node.name))
 
 
 def _table(w: Writer, node: exp.Expression) -> None:

@@ -153,7 +153,11 @@ _ADVICE = frozenset(
 _TYPED_LITERAL = frozenset({"DATE", "TIME", "TIMESTAMP"})
 
 
+_MYSQL = sqlglot.Dialect.get_or_raise("mysql")
 _OPERATOR, _WORD = TokenKind.OPERATOR, TokenKind.WORD
+_PLAIN_NEXT = frozenset({TokenKind.OPERATOR, TokenKind.WORD, TokenKind.QUOTED, TokenKind.NUMBER})
+"""Before these a word is only a word, unless it is a call."""
+_BARE_OR_COLLATE = _BARE_FUNCTIONS | {"COLLATE"}
 
 
 @dataclass(slots=True)
@@ -176,7 +180,7 @@ class Fence:
         self.parameters = 0
         self.out: list[str] = []
         self.mark = "SKYX"
-        words = {token.upper[:4] for token in tokens if token.kind is TokenKind.WORD}
+        words = {text[:4].upper() for kind, text, _ in tokens if kind is _WORD}
         while self.mark in words:
             self.mark = "SK" + chr(ord(self.mark[2]) - 1) + "X"
 
@@ -206,8 +210,18 @@ class Fence:
         index = start
         self.tokens = drop_modifiers(self.tokens)
         stop = min(stop, len(self.tokens))
+        tokens, out, last = self.tokens, self.out, stop - 1
         while index < stop:
-            index = self._one(index, stop)
+            kind, text, _ = tokens[index]
+            # most of a text: commas and dots, and words that no parenthesis or literal follows
+            if kind is _OPERATOR or (
+                kind is _WORD and index < last and tokens[index + 1].kind in _PLAIN_NEXT
+                and tokens[index + 1].text != "(" and text.upper() not in _BARE_OR_COLLATE
+            ):  # fmt: skip
+                out.append(text)
+                index += 1
+            else:
+                index = self._one(index, stop)
 
     def _one(self, index: int, stop: int) -> int:
         token = self.tokens[index]
@@ -355,7 +369,11 @@ class Fence:
             if kind is exp.Identifier:
                 if node.args["this"].startswith(self.mark):
                     self._restore_alias(node)
-            elif kind is exp.Column or kind is exp.Var or kind is exp.Literal:
+            elif kind is exp.Column:
+                inner = node.args["this"]
+                if type(inner) is not exp.Identifier or inner.args["this"].startswith(self.mark):
+                    self._restore_atom(node)
+            elif kind is exp.Var or kind is exp.Literal:
                 self._restore_atom(node)
             elif kind is exp.Anonymous:
                 name = node.name
@@ -391,7 +409,7 @@ class Fence:
 
 def drop_modifiers(tokens: list[Token]) -> list[Token]:
     """Leave out the words after SELECT that only advise the server's cache and buffers."""
-    if _ADVICE.isdisjoint({token.text.upper() for token in tokens}):
+    if _ADVICE.isdisjoint({text.upper() for _, text, _ in tokens}):
         return tokens
     out: list[Token] = []
     after_select = False
@@ -424,7 +442,7 @@ def parse(tokens: list[Token]) -> exp.Expression:
     fence = Fence(tokens)
     text = fence.text()
     try:
-        tree = sqlglot.parse_one(text, dialect="mysql")
+        tree = sqlglot.parse_one(text, dialect=_MYSQL)
     except SkyError:
         raise
     except (SqlglotError, RecursionError, ValueError, IndexError, AttributeError, TypeError) as error:

@@ -16,6 +16,7 @@ from sqlglot import exp
 from shard.catalog.routines import HTM_ID
 from shard.errors import BAD_ARGUMENT, SkyError
 from shard.planner import sphere
+from shard.planner.branches import find
 from shard.planner.constants import Value, number
 from shard.planner.templates import fill, use
 
@@ -319,7 +320,7 @@ def rewrite(
         1210 for wrong arguments; 1305 for a scisql function that does not exist.
     """
     holder = exp.Paren(this=tree)
-    for node in reversed(list(holder.find_all(exp.Anonymous))):  # inner calls first
+    for node in reversed(find(holder, exp.Anonymous)):  # inner calls first
         name = node.name.lower()
         if not name.startswith(("scisql_", "qserv_areaspec_")):
             continue
@@ -339,5 +340,5 @@ def rewrite(
 def uses_functions(tree: exp.Expression) -> bool:
     """Whether a tree calls functions of skyshard's."""
     return any(
-        call.name.lower().startswith(("scisql_", "qserv_areaspec_")) for call in tree.find_all(exp.Anonymous)
+        call.name.lower().startswith(("scisql_", "qserv_areaspec_")) for call in find(tree, exp.Anonymous)
     )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from sqlglot import exp
 
 from shard.errors import BAD_ARGUMENT, SkyError, not_supported
+from shard.planner.branches import find
 from shard.planner.constants import Value, number
 from shard.planner.nested import is_star, own_queries
 from shard.planner.templates import use
@@ -27,7 +28,7 @@ def unfold(tree: exp.Expression, values: Sequence[Value]) -> None:
     SkyError
         1210 for wrong arguments, 1235 beside ROLLUP, ``*``, windows or subqueries.
     """
-    for call in list(tree.find_all(exp.Anonymous)):
+    for call in find(tree, exp.Anonymous):
         if call.name.lower() in NAMES:
             select = call.find_ancestor(exp.Select)
             if isinstance(select, exp.Select):

@@ -19,6 +19,7 @@ from shard.catalog.naming import OWNER_COLUMN, SCRATCH_DATABASE
 from shard.errors import SYSTEM_TABLE, SkyError, not_supported
 from shard.planner import restrict
 from shard.planner.aggregates import has_aggregate, is_aggregate
+from shard.planner.branches import LEAVES
 from shard.planner.constants import Value, conjuncts
 from shard.planner.locality import Layout, chunk_links, group_links, layout
 from shard.planner.plan import AnyOf, Everywhere, Restriction
@@ -97,14 +98,23 @@ def own_queries(node: exp.Expression) -> list[exp.Expression]:
             if isinstance(item, exp.Join):
                 stack += [part for part in (item.args.get("on"),) if part is not None]
             elif isinstance(item, exp.Expression):
-                stack.append(item)
+                _push(item, stack)
     while stack:
         item = stack.pop()
         if is_query(item):
             found.append(item)
         else:
-            stack += [child for child in item.iter_expressions() if isinstance(child, exp.Expression)]
+            for child in item.iter_expressions():
+                if isinstance(child, exp.Expression):
+                    _push(child, stack)
     return found
+
+
+def _push(node: exp.Expression, stack: list[exp.Expression]) -> None:
+    """Put a node on a stack of those to look into, unless nothing is in it."""
+    inner = node.args["this"] if type(node) is exp.Alias else node
+    if type(inner) not in LEAVES:
+        stack.append(inner)
 
 
 # FROM and WHERE ------------------------------------------------------------------------------------
@@ -388,20 +398,26 @@ def check_windows(select: exp.Select, bound: Bound) -> None:
 def own_nodes(select: exp.Expression, kind: type[exp.Expression]) -> list[exp.Expression]:
     """Return the nodes of a kind in a query's own clauses, inner queries excepted."""
     found: list[exp.Expression] = []
-    stack: list[exp.Expression] = [
-        child
-        for key, value in select.args.items()
-        if key not in ("from", "from_", "with", "with_")
-        for child in (value if isinstance(value, list) else [value])
-        if isinstance(child, exp.Expression)
-    ]
+    stack: list[exp.Expression] = []
+    for key, value in select.args.items():
+        if key in ("from", "from_", "with", "with_"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, exp.Expression):
+                stack.append(child)
+    leaf = kind in LEAVES
     while stack:
         node = stack.pop()
-        if is_query(node):
+        inner = node.args["this"] if type(node) is exp.Alias and kind is not exp.Alias else node
+        if type(inner) in LEAVES:
+            if leaf and isinstance(inner, kind):
+                found.append(inner)
             continue
-        if isinstance(node, kind):
-            found.append(node)
-        stack += [child for child in node.iter_expressions() if isinstance(child, exp.Expression)]
+        if is_query(inner):
+            continue
+        if isinstance(inner, kind):
+            found.append(inner)
+        stack += [child for child in inner.iter_expressions() if isinstance(child, exp.Expression)]
     return found
 
 

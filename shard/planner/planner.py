@@ -15,6 +15,7 @@ from shard.catalog.naming import SCRATCH_DATABASE
 from shard.errors import not_supported
 from shard.planner import fragment as writing
 from shard.planner import functions
+from shard.planner.branches import find
 from shard.planner.constants import Value, conjuncts, integer
 from shard.planner.gather import expand_areas
 from shard.planner.locality import Layout
@@ -92,7 +93,7 @@ def _ships(tree: exp.Select, place: Layout, tables: tuple[tuple[str, Table], ...
     """Return the users' own tables that go to the workers."""
     names = [
         node.meta[PLACE][1]
-        for node in tree.find_all(exp.Table)
+        for node in find(tree, exp.Table)
         if node.meta.get(PLACE, ("",))[0] == SCRATCH_DATABASE
     ]
     out: list[Ship] = []

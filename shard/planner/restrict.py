@@ -15,6 +15,7 @@ from shard.catalog.model import Kind
 from shard.errors import not_supported
 from shard.geometry import regions
 from shard.geometry.regions import Region
+from shard.planner.branches import find
 from shard.planner.constants import Value, conjuncts, integer, key_literal, number
 from shard.planner.locality import Layout, position_owner
 from shard.planner.plan import AllOf, AnyOf, ByKey, Everywhere, InChunks, InRegion, Restriction
@@ -39,7 +40,7 @@ def expand_area_specs(tree: exp.Expression, scope: Scope) -> bool:
     Returns whether any was there.
     """
     found = False
-    for call in list(tree.find_all(exp.Anonymous)):
+    for call in find(tree, exp.Anonymous):
         function = AREA.get(call.name.lower())
         if function is None or call.find_ancestor(exp.Select) is not tree:
             continue

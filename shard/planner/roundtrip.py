@@ -10,6 +10,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from shard.errors import not_supported
+from shard.planner.branches import find
 from shard.planner.emit import BARE, emit
 from shard.planner.fence import drop_modifiers
 from shard.planner.lexer import Token, TokenKind, tokenize, unquote
@@ -29,6 +30,8 @@ _SAME = {
 }
 _DROPPED = frozenset({"AS", "ASC", "OUTER"})
 _BEFORE_CALL = frozenset({"", ",", "(", "+", "-", "*", "/"})
+_WORDS = frozenset({*_SAME, *_DROPPED, "NOT", "DISTINCT"})
+"""Words that are more than their text."""
 _SET_WORDS = frozenset({"union", "except", "intersect"})
 
 
@@ -48,7 +51,7 @@ def prove(tokens: list[Token], tree: exp.Expression) -> None:
     if before == after and before_nots == after_nots:
         return
     # The parser puts parentheses around an INTERSECT that binds tighter than the UNION before it.
-    bound = [node for node in tree.find_all(exp.Subquery) if isinstance(node.this, exp.Intersect)]
+    bound = [node for node in find(tree, exp.Subquery) if isinstance(node.this, exp.Intersect)]
     for node in bound:
         node.meta[BARE] = True
     if bound and _canonical(tokenize(emit(tree))) == (before, before_nots):
@@ -66,13 +69,19 @@ def _canonical(tokens: list[Token]) -> tuple[list[str], int]:
     previous = ""
     quoted, word, operator = TokenKind.QUOTED, TokenKind.WORD, TokenKind.OPERATOR
     for token in _limits(tokens):
-        kind, text = token.kind, token.text
+        kind, text, _ = token
+        upper = text.upper()
+        if kind is word or kind is operator:
+            if upper not in _WORDS:
+                previous = upper.lower()
+                out.append(previous)
+                continue
         if kind is quoted:
             out.append(unquote(token).lower())
             previous = "name"
             continue
         if kind is word or kind is operator:
-            text = text.upper()
+            text = upper
             if text == "NOT":
                 nots += 1
                 continue
@@ -95,7 +104,7 @@ def _canonical(tokens: list[Token]) -> tuple[list[str], int]:
 
 def _limits(tokens: list[Token]) -> list[Token]:
     """Return the tokens with every ``LIMIT a, b`` turned into ``LIMIT b OFFSET a``."""
-    if "LIMIT" not in {token.text.upper() for token in tokens}:
+    if not any(len(text) == 5 and text.upper() == "LIMIT" for _, text, _ in tokens):
         return tokens
     out: list[Token] = []
     index = 0

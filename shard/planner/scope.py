@@ -14,6 +14,7 @@ from sqlglot import exp
 
 from shard.catalog.model import Database, Kind, Table
 from shard.errors import not_supported
+from shard.planner.branches import find
 from shard.planner.plan import Everywhere, Restriction
 
 DERIVED = "derived"
@@ -115,7 +116,7 @@ def table_links(table: Table) -> Links:
 
 def tables_in(tree: exp.Expression) -> list[exp.Table]:
     """Return all table nodes of a tree."""
-    return list(tree.find_all(exp.Table))
+    return find(tree, exp.Table)
 
 
 def lookup(
@@ -156,7 +157,7 @@ def from_items(select: exp.Expression) -> Iterator[tuple[exp.Expression, exp.Joi
 
 def flatten_joins(tree: exp.Expression) -> None:
     """Take the parentheses off a join that begins a FROM, in place: ``FROM (a JOIN b) JOIN c``."""
-    for select in tree.find_all(exp.Select):
+    for select in find(tree, exp.Select):
         source = select.args.get("from_") or select.args.get("from")
         while source is not None:
             item = source.this

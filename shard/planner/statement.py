@@ -6,7 +6,7 @@ The choice of strategy is made here: counter, chunk-local (`planner.plan_select`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -17,6 +17,7 @@ from shard.catalog.model import Database, Partitioning, Table
 from shard.errors import NOT_SUPPORTED, SkyError, not_supported
 from shard.planner import fragment as writing
 from shard.planner import functions, medians, strategies
+from shard.planner.branches import find
 from shard.planner.constants import Value, integer
 from shard.planner.ctes import inline
 from shard.planner.emit import CHUNK_MARK, construct_name, emit
@@ -49,6 +50,7 @@ _PER_SESSION = frozenset(
         "version",
     ]
 )
+_SESSION_WORDS = frozenset(name.upper() for name in _PER_SESSION)
 _ACTS = frozenset(
     ["sleep", "benchmark", "get_lock", "release_lock", "release_all_locks", "nextval", "setval"]
 )
@@ -87,10 +89,10 @@ class Statement:
         self._heavy, self._original = heavy, original
         self.text, self.tokens, self.tree = text, tokens, tree
         self.database, self.catalogue = database, catalogue
-        self.parameters = sum(token.kind is TokenKind.PARAMETER for token in tokens)
-        self.words = frozenset(token.text.upper() for token in tokens if token.kind is TokenKind.WORD)
+        self.parameters = sum(kind is TokenKind.PARAMETER for kind, _, _ in tokens)
+        self.words = frozenset(text.upper() for kind, text, _ in tokens if kind is TokenKind.WORD)
         """All words of the text in upper case: what is not among them need not be looked for in the tree."""
-        self.needs = () if tree is None else _session_values(tree)
+        self.needs = () if tree is None or not _may_need(tokens, self.words) else _session_values(tree)
         """Expressions whose values belong to the session: they are read there and put into fragments."""
         self.own = () if tree is None else _own_tables(tree, database, catalogue)
         """(database or None, name) of tables that are not the catalogue's: the user's own."""
@@ -170,12 +172,17 @@ class Statement:
         context = self.context(values, explicit)
         if self.tree is None:
             return strategies.whole_tables(self.tokens, Sql(self.text), context, default_limit)
-        tree = self.resolved(values, session or {})
-        flatten_joins(tree)
-        window = _window(tree, context, default_limit)
+
+        def fresh() -> tuple[exp.Expression, tuple[int, int | None] | None]:
+            tree = self.resolved(values, session or {})
+            flatten_joins(tree)
+            return tree, _window(tree, context, default_limit)
+
+        tree, window = fresh()
         if window is not None:
             default_limit = None
-        return replace(self._planned(tree, context, default_limit), window=window)
+        planned = self._planned(tree, context, default_limit, lambda: fresh()[0])
+        return planned if window is None else replace(planned, window=window)
 
     @property
     def uses_functions(self) -> bool:
@@ -195,7 +202,13 @@ class Statement:
             medians.unfold(tree, values)
         return tree
 
-    def _planned(self, tree: exp.Expression, context: Context, default_limit: int | None) -> Plan:
+    def _planned(
+        self,
+        tree: exp.Expression,
+        context: Context,
+        default_limit: int | None,
+        again: Callable[[], exp.Expression],
+    ) -> Plan:
         native = native_sql(self, context)
         tables = catalogue_tables(tree, self.database, self.catalogue)
         counted = strategies.counter(tree, context, native, tables)
@@ -203,11 +216,12 @@ class Statement:
             return counted
         if isinstance(tree, exp.Select):
             try:
-                return plan_select(tree.copy(), context, default_limit, native, tables)
+                return plan_select(tree, context, default_limit, native, tables)
             except SkyError as error:
                 if error.code is not NOT_SUPPORTED:
                     raise
                 refusal = error
+            tree = again()  # for the first has been changed
         else:
             refusal = not_supported(construct_name(tree))
         return strategies.gathered(tree, context, default_limit, native, tables, refusal)
@@ -237,9 +251,9 @@ def _own_tables(
     tree: exp.Expression, database: str | None, catalogue: Mapping[str, Database]
 ) -> tuple[tuple[str | None, str], ...]:
     """Return the names of tables that are neither the catalogue's nor common table expressions."""
-    common = {item.alias for clause in tree.find_all(exp.With) for item in clause.expressions}
+    common = {item.alias for clause in find(tree, exp.With) for item in clause.expressions}
     found: dict[tuple[str | None, str], None] = {}
-    for node in tree.find_all(exp.Table):
+    for node in find(tree, exp.Table):
         home = node.args["db"].name if node.args.get("db") is not None else None
         if home is None and (node.name in common or node.name.lower() == "dual"):
             continue
@@ -324,7 +338,7 @@ def _unfold(
 
 def _refuse_words(tokens: list[Token]) -> None:
     for index, token in enumerate(tokens):
-        if token.kind is TokenKind.WORD and token.upper in ("INTO", "PROCEDURE"):
+        if token.text.upper() in ("INTO", "PROCEDURE") and token.kind is TokenKind.WORD:
             if index and tokens[index - 1].text == ".":
                 continue
             raise not_supported(f"SELECT … {token.upper}")
@@ -404,12 +418,16 @@ def _first_select(tree: exp.Expression) -> exp.Select | None:
 
 def _screen(tree: exp.Expression) -> None:
     """Refuse by name what no strategy can answer rightly."""
-    for node in tree.walk():
-        if isinstance(node, exp.Anonymous):
-            name = node.name.lower()
-            if name in _REFUSED or (name in _PER_SESSION and node.expressions):
-                advice = "send it in a statement of its own" if name in _ACTS else "write its value"
-                raise not_supported(f"{node.name}()", advice)
+    for node in find(tree, exp.Anonymous):
+        name = node.name.lower()
+        if name in _REFUSED or (name in _PER_SESSION and node.expressions):
+            advice = "send it in a statement of its own" if name in _ACTS else "write its value"
+            raise not_supported(f"{node.name}()", advice)
+
+
+def _may_need(tokens: list[Token], words: frozenset[str]) -> bool:
+    """Whether a text may name variables or functions of its session."""
+    return not words.isdisjoint(_SESSION_WORDS) or any(token.kind is TokenKind.VARIABLE for token in tokens)
 
 
 def _session_values(tree: exp.Expression) -> tuple[str, ...]:
