@@ -71,11 +71,10 @@ def _canonical(tokens: list[Token]) -> tuple[list[str], int]:
     for token in _limits(tokens):
         kind, text, _ = token
         upper = text.upper()
-        if kind is word or kind is operator:
-            if upper not in _WORDS:
-                previous = upper.lower()
-                out.append(previous)
-                continue
+        if (kind is word or kind is operator) and upper not in _WORDS:
+            previous = upper.lower()
+            out.append(previous)
+            continue
         if kind is quoted:
             out.append(unquote(token).lower())
             previous = "name"

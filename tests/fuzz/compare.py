@@ -22,7 +22,6 @@ from tests.fuzz.tree import Query
 
 SUMS = 1e-11
 """Relative difference of two sums of DOUBLE in different orders; absolute where terms cancel."""
-SHOWN = 1.01e-4
 CUT = 5.01e-5
 """What a DOUBLE may lose where the server has cut the average of integers within it after four decimals."""
 LAST_DIGIT = 1e-14
@@ -31,6 +30,7 @@ _IGNORED_FLAGS = 2 | 4 | 8 | 16384 | 32768
 _STRINGS = frozenset({15, 247, 248, 249, 250, 251, 252, 253, 254})
 _FLOATING = frozenset({4, 5})
 _SIZES = {1: 1, 2: 2, 13: 2, 3: 4, 9: 4, 8: 8}
+_NOT_FIXED = 31
 _DECIMAL = frozenset({0, 246})
 Value = bytes | float | int | Decimal | None
 Row = tuple[Value, ...]
@@ -88,10 +88,21 @@ def decode(data: bytes, columns: tuple[ColumnDefinition, ...], binary: bool) -> 
     return tuple(out)
 
 
+class Shown(float):
+    """A number of a column of fixed decimals, as a text shows it."""
+
+    digit: float = 0.0
+    """The worth of its last digit."""
+
+
 def _number(value: bytes | None, column: ColumnDefinition) -> Value:
     if value is None or column.type not in _FLOATING | _DECIMAL:
         return value
-    return float(value) if column.type in _FLOATING else Decimal(value.decode())
+    if column.type in _DECIMAL:
+        return Decimal(value.decode())
+    number = Shown(value)
+    number.digit = 10.0**-column.decimals if column.decimals < _NOT_FIXED else 0.0
+    return number
 
 
 def _binary_row(payload: bytes, columns: tuple[ColumnDefinition, ...]) -> tuple[Value, ...]:
@@ -225,7 +236,8 @@ def same(a: Value, b: Value, query: Query) -> bool:
         if query.scaled and math.isclose(a, b, rel_tol=0, abs_tol=CUT):
             return True
         if query.approx:
-            return math.isclose(a, b, rel_tol=SUMS, abs_tol=SHOWN if query.shown else SUMS)
+            digit = a.digit if query.shown and isinstance(a, Shown) else 0.0
+            return math.isclose(a, b, rel_tol=SUMS, abs_tol=max(SUMS, 1.01 * digit))
         return query.stored and math.isclose(a, b, rel_tol=LAST_DIGIT, abs_tol=LAST_DIGIT)
     if isinstance(a, Decimal) and isinstance(b, Decimal):
         return query.scaled and math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-4)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shard.wire.packets import ColumnDefinition
-from tests.fuzz.compare import Answer, difference, unequal, unlike
+from shard.wire.packets import ColumnDefinition, lenenc_bytes, packet
+from tests.fuzz.compare import Answer, decode, difference, unequal, unlike
 from tests.fuzz.generate import generate
 from tests.fuzz.partitions import Partition, partition
 from tests.fuzz.runner import EVERY, INTERNAL, Outcome, Runner
@@ -66,6 +66,20 @@ def test_only_sums_of_double_have_free_digits():
         assert difference(exact, one, Answer(rows=((near,),))) is not None
         assert difference(sums, one, Answer(rows=((near,),))) is None
         assert difference(sums, one, Answer(rows=((far,),))) is not None
+
+
+def test_a_shown_sum_may_be_rounded_the_other_way_in_its_last_digit_only():
+    shown = Query(text("SELECT"), approx=True, shown=True)
+    for decimals, value, near, far in (
+        (4, b"1.2345", b"1.2346", b"1.2347"), (2, b"1.23", b"1.24", b"1.25"), (31, b"1.23", b"1.230", b"1.2301"),
+    ):  # fmt: skip
+        columns = (_column(type=5, decimals=decimals),)
+        one, two, three = (
+            Answer(columns=columns, rows=decode(packet(lenenc_bytes(item), 0), columns, False))
+            for item in (value, near, far)
+        )
+        assert difference(shown, one, two) is None
+        assert difference(shown, one, three) is not None
 
 
 def _column(**changed):

@@ -134,7 +134,7 @@ class Query:
     stored : bool
         DOUBLE values of fixed decimals (ROUND) may have been rounded once more, where they were stored.
     shown : bool
-        DOUBLE values of sums may differ by one in the last of four decimals: they are rounded to be shown.
+        DOUBLE values of sums may differ by one in the last of a column's fixed decimals: they are rounded to be shown.
     scaled : bool
         DECIMAL values computed from averages may have been cut off at the average's scale.
     """
