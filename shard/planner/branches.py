@@ -1,4 +1,4 @@
-"""Walks over a tree that leave out its leaves: most nodes of a wide SELECT are columns, names and literals."""
+"""Walks over trees without their leaves, for most nodes of a wide SELECT are columns and names; or without inner queries."""
 
 from __future__ import annotations
 
@@ -35,4 +35,82 @@ def find(tree: exp.Expression, kind: type[_Kind]) -> list[_Kind]:
     return [node for node in branches(tree) if isinstance(node, kind)]
 
 
-__all__ = ["LEAVES", "branches", "find"]
+def is_query(node: object) -> bool:
+    """Whether a node is a query: a SELECT, a set operation, or either in parentheses."""
+    if isinstance(node, exp.Subquery):
+        return isinstance(node.this, (exp.Select, exp.SetOperation, exp.Subquery))
+    return isinstance(node, (exp.Select, exp.SetOperation))
+
+
+def bare(query: exp.Expression) -> exp.Expression:
+    """Return a query without its parentheses."""
+    while isinstance(query, exp.Subquery) and not any(
+        query.args.get(key) for key in ("order", "limit", "offset")
+    ):
+        query = query.this
+    return query
+
+
+def own_queries(node: exp.Expression) -> list[exp.Expression]:
+    """Return the queries directly inside the expressions of a node, FROM excepted, each once."""
+    found: list[exp.Expression] = []
+    stack: list[exp.Expression] = []
+    for key, value in node.args.items():
+        if key in ("from", "from_", "with", "with_"):
+            continue
+        items = value if isinstance(value, list) else [value]
+        for item in items:
+            if isinstance(item, exp.Join):
+                stack += [part for part in (item.args.get("on"),) if part is not None]
+            elif isinstance(item, exp.Expression):
+                _push(item, stack)
+    while stack:
+        item = stack.pop()
+        if is_query(item):
+            found.append(item)
+        else:
+            for child in item.iter_expressions():
+                if isinstance(child, exp.Expression):
+                    _push(child, stack)
+    return found
+
+
+def _push(node: exp.Expression, stack: list[exp.Expression]) -> None:
+    """Put a node on a stack of those to look into, unless nothing is in it."""
+    inner = node.args["this"] if type(node) is exp.Alias else node
+    if type(inner) not in LEAVES:
+        stack.append(inner)
+
+
+def own_nodes(select: exp.Expression, kind: type[exp.Expression]) -> list[exp.Expression]:
+    """Return the nodes of a kind in a query's own clauses, inner queries excepted."""
+    found: list[exp.Expression] = []
+    stack: list[exp.Expression] = []
+    for key, value in select.args.items():
+        if key in ("from", "from_", "with", "with_"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, exp.Expression):
+                stack.append(child)
+    leaf = kind in LEAVES
+    while stack:
+        node = stack.pop()
+        inner = node.args["this"] if type(node) is exp.Alias and kind is not exp.Alias else node
+        if type(inner) in LEAVES:
+            if leaf and isinstance(inner, kind):
+                found.append(inner)
+            continue
+        if is_query(inner):
+            continue
+        if isinstance(inner, kind):
+            found.append(inner)
+        stack += [child for child in inner.iter_expressions() if isinstance(child, exp.Expression)]
+    return found
+
+
+def is_star(item: exp.Expression) -> bool:
+    """Whether a select item is ``*`` or ``t.*``."""
+    return isinstance(item, exp.Star) or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star))
+
+
+__all__ = ["LEAVES", "bare", "branches", "find", "is_query", "is_star", "own_nodes", "own_queries"]

@@ -17,9 +17,9 @@ from shard.errors import READ_ONLY, SkyError, not_supported
 from shard.planner import fragment as writing
 from shard.planner import gather as gathering
 from shard.planner.constants import Value
+from shard.planner.context import Context
 from shard.planner.lexer import Token, TokenKind, unquote
 from shard.planner.needs import item_names
-from shard.planner.nested import Context
 from shard.planner.plan import Gather, Plan, Sql, Strategy
 from shard.planner.planner import plan_select
 from shard.planner.scope import catalogue_tables, column_names, flatten_joins, from_items, lookup

@@ -17,17 +17,11 @@ from shard.errors import NOT_SUPPORTED, SkyError, not_supported
 from shard.planner import fragment as writing
 from shard.planner import functions
 from shard.planner.aggregates import has_aggregate
+from shard.planner.branches import bare, is_query, is_star, own_queries
+from shard.planner.context import Bound, Context
 from shard.planner.needs import closed, columns_named, compared, expand_areas, listed, named, own_filters
-from shard.planner.nested import (
-    Bound,
-    Context,
-    bare,
-    bind,
-    is_query,
-    is_star,
-    output_name,
-    own_queries,
-)
+from shard.planner.nested import bind
+from shard.planner.outputs import output_name
 from shard.planner.plan import Gather, Part, Plan, Sql
 from shard.planner.scope import catalogue_tables, column_names, from_items, lookup
 from shard.planner.split import grouping

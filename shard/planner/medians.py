@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from sqlglot import exp
 
 from shard.errors import BAD_ARGUMENT, SkyError, not_supported
-from shard.planner.branches import find
+from shard.planner.branches import find, is_star, own_queries
 from shard.planner.constants import Value, number
-from shard.planner.nested import is_star, own_queries
 from shard.planner.templates import use
 
 NAMES = frozenset({"scisql_median", "scisql_percentile"})

@@ -9,16 +9,10 @@ from sqlglot import exp
 from shard.catalog.model import Kind
 from shard.errors import not_supported
 from shard.planner.aggregates import has_aggregate
+from shard.planner.branches import bare, is_query, is_star, own_nodes, own_queries
 from shard.planner.constants import conjuncts
-from shard.planner.nested import (
-    Context,
-    bare,
-    is_query,
-    is_star,
-    output_name,
-    own_nodes,
-    own_queries,
-)
+from shard.planner.context import Context
+from shard.planner.outputs import output_name
 from shard.planner.scope import column_names, from_items, lookup
 
 _VOLATILE = frozenset({"rand", "uuid", "uuid_short", "sleep", "benchmark", "get_lock"})

@@ -9,30 +9,38 @@ answered by another strategy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from sqlglot import exp
 
-from shard.catalog.model import Column, Database, Kind, Table
+from shard.catalog.model import Column, Kind, Table
 from shard.catalog.naming import OWNER_COLUMN, SCRATCH_DATABASE
 from shard.errors import SYSTEM_TABLE, SkyError, not_supported
 from shard.planner import restrict
 from shard.planner.aggregates import has_aggregate, is_aggregate
-from shard.planner.branches import LEAVES
-from shard.planner.constants import Value, conjuncts
-from shard.planner.locality import Layout, chunk_links, group_links, layout
-from shard.planner.plan import AnyOf, Everywhere, Restriction
+from shard.planner.branches import bare, is_query, is_star, own_queries
+from shard.planner.constants import conjuncts
+from shard.planner.context import Bound, Context
+from shard.planner.locality import Layout, chunk_links, layout
+from shard.planner.outputs import (
+    check_windows,
+    is_chunk_key,
+    null_keys,
+    output_columns,
+    output_links,
+    output_name,
+    stand_in_table,
+    type_of,
+)
+from shard.planner.plan import AnyOf, Everywhere
 from shard.planner.scope import (
     DERIVED,
     Derived,
     Scope,
     TableRef,
-    column_of,
     from_items,
     lookup,
     read_scope,
-    reads_sharded,
 )
 from shard.planner.templates import use
 
@@ -42,79 +50,6 @@ SPLIT_COLUMN = "skyChunk"
 """Column that a user's own table has on the workers if it is split: a chunk where its row has neighbours."""
 SYSTEM_DATABASES = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
 Query = exp.Select | exp.SetOperation | exp.Subquery
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What every query of a statement shares: default database, catalogue, parameter values."""
-
-    default: str | None
-    catalogue: Mapping[str, Database]
-    values: Sequence[Value]
-    heavy: frozenset[tuple[str, str]] = frozenset()
-    """(database, name) of users' own tables that are too large to be sent to the workers."""
-    explicit: bool = False
-    """The rows fill a table, column by column."""
-
-    def sharded(self, node: exp.Expression) -> bool:
-        """Whether a tree reads sharded tables."""
-        return reads_sharded(node, self.default, self.catalogue)
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A SELECT whose FROM and WHERE are chunk-local: its names, layout and chunk restriction."""
-
-    scope: Scope
-    layout: Layout
-    restriction: Restriction
-
-
-def is_query(node: object) -> bool:
-    """Whether a node is a query: a SELECT, a set operation, or either in parentheses."""
-    if isinstance(node, exp.Subquery):
-        return isinstance(node.this, (exp.Select, exp.SetOperation, exp.Subquery))
-    return isinstance(node, (exp.Select, exp.SetOperation))
-
-
-def bare(query: exp.Expression) -> exp.Expression:
-    """Return a query without its parentheses."""
-    while isinstance(query, exp.Subquery) and not any(
-        query.args.get(key) for key in ("order", "limit", "offset")
-    ):
-        query = query.this
-    return query
-
-
-def own_queries(node: exp.Expression) -> list[exp.Expression]:
-    """Return the queries directly inside the expressions of a node, FROM excepted, each once."""
-    found: list[exp.Expression] = []
-    stack: list[exp.Expression] = []
-    for key, value in node.args.items():
-        if key in ("from", "from_", "with", "with_"):
-            continue
-        items = value if isinstance(value, list) else [value]
-        for item in items:
-            if isinstance(item, exp.Join):
-                stack += [part for part in (item.args.get("on"),) if part is not None]
-            elif isinstance(item, exp.Expression):
-                _push(item, stack)
-    while stack:
-        item = stack.pop()
-        if is_query(item):
-            found.append(item)
-        else:
-            for child in item.iter_expressions():
-                if isinstance(child, exp.Expression):
-                    _push(child, stack)
-    return found
-
-
-def _push(node: exp.Expression, stack: list[exp.Expression]) -> None:
-    """Put a node on a stack of those to look into, unless nothing is in it."""
-    inner = node.args["this"] if type(node) is exp.Alias else node
-    if type(inner) not in LEAVES:
-        stack.append(inner)
 
 
 # FROM and WHERE ------------------------------------------------------------------------------------
@@ -207,10 +142,10 @@ def derive(query: exp.Expression, context: Context) -> Derived:
     bound = bind(query, context)
     _simple(bound)
     outputs = output_columns(query, bound.scope)
-    links = _output_links(outputs, bound)
+    links = output_links(outputs, bound)
     _concatenates(query, bound, links)
     _owners(query, bound.layout)
-    table = _stand_in(outputs, Kind.DEPENDENT, bound)
+    table = stand_in_table(outputs, Kind.DEPENDENT, bound)
     return Derived(bound.scope.database, table, links, bound.restriction)
 
 
@@ -292,65 +227,6 @@ def _owners(select: exp.Select, place: Layout) -> None:
             where.set("this", exp.And(this=exp.Paren(this=where.this), expression=condition))
 
 
-def is_star(item: exp.Expression) -> bool:
-    """Whether a select item is ``*`` or ``t.*``."""
-    return isinstance(item, exp.Star) or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star))
-
-
-def output_name(item: exp.Expression) -> str:
-    """Return the column name of a select item: its alias, column name, or text."""
-    if isinstance(item, (exp.Alias, exp.Column)):
-        return item.alias_or_name
-    from shard.planner.emit import emit
-
-    return emit(item)
-
-
-def output_columns(select: exp.Select, scope: Scope) -> list[tuple[str, exp.Expression]]:
-    """Return (name, expression) of a SELECT's columns, stars replaced by the columns they stand for."""
-    out: list[tuple[str, exp.Expression]] = []
-    for item in select.expressions:
-        if not is_star(item):
-            inner = item.this if isinstance(item, exp.Alias) else item
-            out.append((output_name(item), inner))
-            continue
-        qualifier = item.table if isinstance(item, exp.Column) else ""
-        merged = any(
-            join.args.get("using") or join.args.get("method") for join in select.args.get("joins") or ()
-        )
-        seen: set[str] = set()
-        for ref in scope.refs:
-            if qualifier and ref.alias != qualifier:
-                continue
-            for column in ref.table.columns:
-                if not (merged and not qualifier and column.name.lower() in seen):
-                    out.append((column.name, column_of(ref, column.name)))
-                seen.add(column.name.lower())
-    return out
-
-
-def _output_links(outputs: Sequence[tuple[str, exp.Expression]], bound: Bound) -> tuple[tuple[str, str], ...]:
-    links: list[tuple[str, str]] = []
-    for name, node in outputs:
-        ref = bound.scope.owner(node)
-        if ref is None or ref.nullable:
-            continue
-        links += [
-            (director, name.lower())
-            for director, column in chunk_links(ref, bound.layout)
-            if column == node.name.lower()
-        ]
-    return tuple(links)
-
-
-def is_chunk_key(node: exp.Expression, bound: Bound) -> bool:
-    """Whether equal values of an expression lie in one chunk."""
-    ref = bound.scope.owner(node)
-    if ref is None or ref.nullable or bound.layout.partner is not None:
-        return False
-    return any(column == node.name.lower() for _, column in group_links(ref, bound.layout))
-
-
 def _concatenates(select: exp.Select, bound: Bound, links: Sequence[tuple[str, str]]) -> None:
     """Refuse a SELECT whose rows are not simply those of all chunks together."""
     group = select.args.get("group")
@@ -372,82 +248,9 @@ def _concatenates(select: exp.Select, bound: Bound, links: Sequence[tuple[str, s
         ]
         if not any(is_chunk_key(item, bound) for item in meant):
             raise not_supported("groups that span chunks in a subquery")
-    if select.args.get("distinct") is not None and (not links or _null_keys(bound)):
+    if select.args.get("distinct") is not None and (not links or null_keys(bound)):
         raise not_supported("DISTINCT across chunks in a subquery")
     check_windows(select, bound)
-
-
-def _null_keys(bound: Bound) -> bool:
-    return any(ref.table.null_keys for ref in bound.scope.sharded())
-
-
-def check_windows(select: exp.Select, bound: Bound) -> None:
-    """Refuse window functions whose partitions may span chunks."""
-    named = {item.this.name.lower(): item for item in select.args.get("windows") or ()}
-    for node in own_nodes(select, exp.Window):
-        if isinstance(node.this, exp.Identifier):
-            continue
-        parts = list(node.args.get("partition_by") or ())
-        alias = node.args.get("alias")
-        if alias is not None and alias.name.lower() in named:
-            parts += named[alias.name.lower()].args.get("partition_by") or ()
-        if not any(is_chunk_key(item, bound) for item in parts):
-            raise not_supported("a window function whose partitions span chunks")
-
-
-def own_nodes(select: exp.Expression, kind: type[exp.Expression]) -> list[exp.Expression]:
-    """Return the nodes of a kind in a query's own clauses, inner queries excepted."""
-    found: list[exp.Expression] = []
-    stack: list[exp.Expression] = []
-    for key, value in select.args.items():
-        if key in ("from", "from_", "with", "with_"):
-            continue
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, exp.Expression):
-                stack.append(child)
-    leaf = kind in LEAVES
-    while stack:
-        node = stack.pop()
-        inner = node.args["this"] if type(node) is exp.Alias and kind is not exp.Alias else node
-        if type(inner) in LEAVES:
-            if leaf and isinstance(inner, kind):
-                found.append(inner)
-            continue
-        if is_query(inner):
-            continue
-        if isinstance(inner, kind):
-            found.append(inner)
-        stack += [child for child in inner.iter_expressions() if isinstance(child, exp.Expression)]
-    return found
-
-
-def _stand_in(outputs: Sequence[tuple[str, exp.Expression]], kind: Kind, bound: Bound) -> Table:
-    """Return a catalogue entry that describes a derived table from outside."""
-    position: dict[str, str] = {}
-    for name, node in outputs:
-        ref = bound.scope.owner(node)
-        if ref is not bound.layout.anchor or ref.nullable:
-            continue
-        for part, column in (("longitude", ref.table.longitude), ("latitude", ref.table.latitude)):
-            if column and node.name.lower() == column.lower():
-                position[part] = name
-    return Table(
-        name="",
-        kind=kind,
-        columns=tuple(Column(name=name, sql_type=type_of(node, bound.scope)) for name, node in outputs),
-        longitude=position.get("longitude") if len(position) == 2 else None,
-        latitude=position.get("latitude") if len(position) == 2 else None,
-        key_spans_chunks=any(ref.table.key_spans_chunks for ref in bound.scope.sharded()),
-        null_keys=_null_keys(bound),
-    )
-
-
-def type_of(node: exp.Expression, scope: Scope) -> str:
-    """Return the SQL type of a column of FROM, as it was declared; empty if it is none or not certain."""
-    ref = scope.owner(node)
-    if ref is None or ref.nullable:
-        return ""
-    return next((c.sql_type for c in ref.table.columns if c.name.lower() == node.name.lower()), "")
 
 
 # subqueries in expressions -------------------------------------------------------------------------
@@ -529,7 +332,7 @@ def _linked_by_in(
             continue
         exact = len(mine) == 1 and _not_null(column, bound.scope) and _not_null(theirs, scope)
         if positive or exact:
-            _concatenates(body, bound, _output_links(outputs, bound))
+            _concatenates(body, bound, output_links(outputs, bound))
             return True
     return False
 

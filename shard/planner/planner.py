@@ -17,9 +17,10 @@ from shard.planner import fragment as writing
 from shard.planner import functions
 from shard.planner.branches import find
 from shard.planner.constants import Value, conjuncts, integer
+from shard.planner.context import Context
 from shard.planner.gather import expand_areas
 from shard.planner.locality import Layout
-from shard.planner.nested import PLACE, Context, arrays_of_joined_rows, bind, shipped_name
+from shard.planner.nested import PLACE, arrays_of_joined_rows, bind, shipped_name
 from shard.planner.plan import (
     AllOf,
     AnyOf,

@@ -15,11 +15,13 @@ from sqlglot import exp
 from shard.catalog.naming import SCRATCH_DATABASE
 from shard.errors import not_supported
 from shard.planner.aggregates import MERGED, SPREAD, has_aggregate, is_aggregate
+from shard.planner.branches import is_query, is_star, own_nodes
 from shard.planner.constants import Value, integer
+from shard.planner.context import Bound
 from shard.planner.doubles import read_as_double
 from shard.planner.emit import emit
 from shard.planner.locality import Layout, group_links
-from shard.planner.nested import Bound, check_windows, is_query, is_star, own_nodes
+from shard.planner.outputs import check_windows
 from shard.planner.plan import Everywhere
 from shard.planner.scope import Scope, column_of, star_columns
 from shard.planner.templates import fill, use, wrap

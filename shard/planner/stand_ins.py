@@ -9,7 +9,8 @@ from __future__ import annotations
 from sqlglot import exp
 
 from shard.planner.aggregates import has_aggregate
-from shard.planner.nested import bare, is_star, output_name, own_nodes
+from shard.planner.branches import bare, is_star, own_nodes
+from shard.planner.outputs import output_name
 from shard.planner.scope import from_items
 from shard.planner.templates import fill
 

@@ -19,12 +19,12 @@ from shard.planner import fragment as writing
 from shard.planner import functions, medians, strategies
 from shard.planner.branches import find
 from shard.planner.constants import Value, integer
+from shard.planner.context import Context
 from shard.planner.ctes import inline
 from shard.planner.emit import CHUNK_MARK, construct_name, emit
 from shard.planner.fence import MAX_NESTING, SyntaxProblem, parse
 from shard.planner.lexer import LexerMode, Token, TokenKind, tokenize
 from shard.planner.needs import area_calls, area_positions, expand_areas
-from shard.planner.nested import Context
 from shard.planner.plan import (
     Plan,
     Sql,

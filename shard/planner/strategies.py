@@ -11,8 +11,8 @@ from shard.catalog.naming import CHUNK_COLUMN, OWNER_COLUMN, SUB_CHUNK_COLUMN
 from shard.errors import RADIUS_TOO_WIDE, SkyError, not_supported
 from shard.planner import gather as gathering
 from shard.planner.constants import integer
+from shard.planner.context import Context
 from shard.planner.lexer import Token, TokenKind, unquote
-from shard.planner.nested import Context
 from shard.planner.plan import InChunks, Plan, Sql, Strategy
 from shard.planner.planner import plan_select
 from shard.planner.scope import column_names

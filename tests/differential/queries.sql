@@ -568,3 +568,7 @@ SELECT CUME_DIST() OVER (PARTITION BY starId ORDER BY band) AS w0, PERCENT_RANK(
 SELECT t1.starId, MIN(t1.starId) OVER (PARTITION BY t1.starId) AS w0 FROM (SELECT t2.starId, t2.d AS c2, COUNT(*) - 1 AS c5 FROM lab.Star AS t2 GROUP BY t2.starId, 2 ORDER BY t2.starId, t2.d LIMIT 3, 2) t1 WHERE t1.starId NOT IN (SELECT t4.starId FROM lab.Star t4 WHERE t4.d < t1.c5)
 -- name: averages of exact numbers that are read as DOUBLE [approx]
 SELECT SQRT(AVG(n)), POW(AVG(n), 2), AVG(n) / 3, AVG(n) / 3e0, -AVG(n) * 2e0, AVG(flux) - AVG(n) FROM lab.Visit
+-- name: distribution in an order of its own [ordered]
+SELECT CUME_DIST() OVER (PARTITION BY starId ORDER BY visitId) AS c, PERCENT_RANK() OVER (PARTITION BY starId ORDER BY visitId) AS p, visitId FROM lab.Visit ORDER BY visitId DESC
+-- name: distribution of joined rows [ordered]
+SELECT v.visitId, CUME_DIST() OVER (PARTITION BY v.starId ORDER BY v.visitId) AS c FROM lab.Visit v JOIN lab.Star s ON s.starId = v.starId WHERE s.g > 1 ORDER BY v.flux, v.visitId LIMIT 50
