@@ -68,7 +68,7 @@ def same(a, b, approx):
     if a == b or not approx or a is None or b is None:
         return a == b
     try:
-        return math.isclose(float(a), float(b), rel_tol=1e-11)
+        return math.isclose(float(a), float(b), rel_tol=1e-12)
     except ValueError:
         return False
 

@@ -2,7 +2,7 @@
 
 Errors: the same number. Columns: the same definitions, flags that two plain servers do not agree on
 excepted. Rows: the same, in order where the query orders them, else as a multiset; with LIMIT and no total
-order the right number of rows of the full answer. Values: the same, but sums of DOUBLE within 1e-11.
+order the right number of rows of the full answer. Values: the same, but sums of DOUBLE within 1e-12.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shard.wire import rows
 from shard.wire.packets import ColumnDefinition
 from tests.fuzz.tree import Query
 
-SUMS = 1e-11
+SUMS = 1e-12
 """Relative difference of two sums of DOUBLE in different orders; absolute where terms cancel."""
 CUT = 5.01e-5
 """What a DOUBLE may lose where the server has cut the average of integers within it after four decimals."""
