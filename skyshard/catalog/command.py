@@ -1,15 +1,19 @@
-"""`skyshard catalog`: looks at the databases of a cluster, and drops them."""
+"""`skyshard catalog`: looks at the databases of a cluster, checks and drops them."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Callable
 
 import click
 import msgspec
 
 from skyshard.catalog.cluster import opened
 from skyshard.catalog.drop import Drop
+from skyshard.catalog.faults import Report
 from skyshard.catalog.report import DatabaseReport, reports, size_text
+from skyshard.catalog.verify import verify as check
 from skyshard.cluster.connect import ClusterAddress, plain_errors
 from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
@@ -20,7 +24,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON, sizes 
 
 @click.group("catalog")
 def catalog_command() -> None:
-    """Look at the databases of a cluster, and drop them."""
+    """Look at the databases of a cluster, check and drop them."""
 
 
 @catalog_command.command("list")
@@ -83,6 +87,44 @@ def drop(address: ClusterAddress, database: str, as_json: bool) -> None:
     click.echo(f"Database '{database}' is dropped.")
     if left:
         click.echo(f"  note: a database of this name stays, with users' own {', '.join(left)}")
+
+
+@catalog_command.command()
+@click.argument("database")
+@cluster_options
+@click.option("--quick", is_flag=True, help="Compare tables and numbers of rows alone; read no rows.")
+@_JSON
+def verify(address: ClusterAddress, database: str, quick: bool, as_json: bool) -> None:
+    """Check that all parts of DATABASE agree, while queries run; exit code 1 if they do not."""
+    with plain_errors():
+        report = asyncio.run(_verify(address, database, quick, _quiet if as_json else _progress))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+    else:
+        for fault in report.faults:
+            click.echo(str(fault))
+        what = f"{len(report.faults)} faults" if report.faults else "no fault"
+        click.echo(
+            f"Database '{report.database}': {what}; {report.chunks} chunks, {report.tables} tables on "
+            f"{report.workers} workers, {report.rows:,} rows"
+            + (", of which only the numbers were compared" if quick else "")
+        )
+    if report.faults:
+        click.get_current_context().exit(1)
+
+
+async def _verify(address: ClusterAddress, database: str, quick: bool, say: Callable[[str], None]) -> Report:
+    async with opened(address) as cluster:
+        return await check(cluster, database, quick, say)
+
+
+def _quiet(_: str) -> None:
+    """Say nothing."""
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r\033[K{text}\r", err=True, nl=False)
 
 
 async def _reports(address: ClusterAddress, database: str | None) -> list[DatabaseReport]:

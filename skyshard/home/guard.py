@@ -144,7 +144,7 @@ async def mend_traps(connection: RawConnection) -> list[str]:
     mended = []
     for database, definition in found:
         name, table = (database or b"").decode(), msgspec.json.decode(definition or b"", type=Table)
-        if table.is_sharded and not await _holds(connection, name, table.name):
+        if table.is_sharded and not await holds(connection, name, table.name):
             for statement in trap_statements(name, table):
                 await connection.run(statement)
             mended.append(f"{name}.{table.name}")
@@ -152,7 +152,8 @@ async def mend_traps(connection: RawConnection) -> list[str]:
     return mended
 
 
-async def _holds(connection: RawConnection, database: str, table: str) -> bool:
+async def holds(connection: RawConnection, database: str, table: str) -> bool:
+    """Whether a trap is there and fails every read, as it should."""
     try:
         await connection.fetch(f"SELECT 1 FROM {quote(database)}.{quote(table)} LIMIT 1")
     except ServerError as error:

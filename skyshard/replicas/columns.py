@@ -22,9 +22,19 @@ _BYTES = frozenset({"BINARY", "VARBINARY", "TINYBLOB", "BLOB", "MEDIUMBLOB", "LO
 class Route:
     """What is selected of a table, and what is loaded: names or ``@x``, and expressions over those."""
 
-    select: str
+    selected: tuple[str, ...]
     columns: tuple[str, ...]
     expressions: dict[str, str]
+
+    @property
+    def select(self) -> str:
+        """What is selected, as SQL."""
+        return ", ".join(self.selected)
+
+    @property
+    def digest(self) -> str:
+        """An expression of 32 bits over a whole row: the same for the same values, wherever the row lies."""
+        return f"CRC32(CONCAT_WS(',', {', '.join(f'CAST(QUOTE({one}) AS BINARY)' for one in self.selected)}))"
 
 
 def route(table: Table) -> Route:
@@ -55,4 +65,4 @@ def _route(listed: Sequence[Column]) -> Route:
         else:
             selected.append(name)
             columns.append(column.name)
-    return Route(", ".join(selected), tuple(columns), expressions)
+    return Route(tuple(selected), tuple(columns), expressions)

@@ -9,22 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from backend.agent_link import AgentPool, LinkLost
+from backend.agent_link import AgentPool
 from shard.catalog import ddl
 from shard.catalog.model import Kind, Table
 from shard.catalog.naming import TEMPLATE_CHUNK, chunk_table, overlap_table, quote
-from shard.errors import WORKER_DOWN, ServerError, SkyError
-from shard.wire import frames, rows
+from shard.wire import frames
 from skyshard.replicas.columns import Route, route
-
-_SETTINGS = {"time_zone": "'+00:00'", "sql_mode": "''", "character_set_results": "'utf8mb4'"}
-_PIECE_BYTES = 1 << 20
-READ_SILENCE_S = 60.0
-"""Seconds without a sign of life after which a source is given up."""
+from skyshard.replicas.stream import checksums, read_rows
 
 
 class CopyFailed(Exception):  # noqa: N818 - it is what happened
@@ -180,13 +175,7 @@ class Copier:
 
     async def _sums(self, worker: int, names: Sequence[str], database: str = "") -> dict[str, str | None]:
         """Return the checksums of tables; None for one that is missing or damaged."""
-        database = database or self._content.database
-        listed = ", ".join(f"{quote(database)}.{quote(name)}" for name in names)
-        try:
-            found = await self._agents.admin(worker, [f"CHECKSUM TABLE {listed} EXTENDED"])
-        except ServerError:
-            return dict.fromkeys(names)
-        return {name: row[1] for name, row in zip(names, found, strict=True)}
+        return await checksums(self._agents, worker, database or self._content.database, names)
 
     async def _rows(self, source: int, target: int, item: Item, into: str, database: str = "") -> None:
         """Copy the rows of one table into a table of the target, in a database if it is another one."""
@@ -198,50 +187,12 @@ class Copier:
             expressions=item.route.expressions,
         )
         if item.rows:
-            async with aclosing(self._read(source, item, sent)) as pieces:
+            reading = read_rows(
+                self._agents, source, self._content.database, item.name, item.route.select, sent
+            )
+            async with aclosing(reading) as pieces:
                 await self._agents.load(target, begin, pieces, sent)
         if sent[0] != item.rows:
             raise CopyFailed(
                 f"table '{item.name}': {sent[0]} of {item.rows} rows at {self._agents.name(source)}"
             )
-
-    async def _read(self, source: int, item: Item, sent: list[int]) -> AsyncGenerator[bytes, None]:
-        """Yield a table's rows as LOAD DATA text, in large pieces."""
-        text = f"SELECT {item.route.select} FROM {quote(self._content.database)}.{quote(item.name)}"
-        job = frames.Job(
-            query_id=0,
-            database=self._content.database,
-            main=frames.Template((text.encode(),)),
-            chunks=[0],
-            interactive=False,
-            settings=_SETTINGS,
-        )
-        waiting, part = bytearray(), b""
-        async with aclosing(self._answer(source, job)) as answer:
-            async for header, body in answer:
-                if header.more:
-                    part += body
-                    continue
-                waiting += rows.rows_to_load(part + body if part else body)
-                part = b""
-                sent[0] += header.rows
-                if len(waiting) >= _PIECE_BYTES:
-                    yield bytes(waiting)
-                    waiting.clear()
-        if waiting:
-            yield bytes(waiting)
-
-    async def _answer(self, source: int, job: frames.Job) -> AsyncGenerator[tuple[frames.Rows, bytes], None]:
-        try:
-            async with self._agents.lease(source) as link:
-                await link.send(job)
-                while True:
-                    header, body = await link.receive(READ_SILENCE_S)
-                    if isinstance(header, frames.Rows):
-                        yield header, body
-                    elif isinstance(header, frames.Failed):
-                        raise ServerError(header.errno, header.sqlstate, header.message)
-                    elif isinstance(header, frames.JobEnd):
-                        return
-        except LinkLost as error:
-            raise SkyError(WORKER_DOWN, worker=self._agents.name(source)) from error

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from shard.catalog.model import Table
 from shard.catalog.naming import literal, quote
 from shard.catalog.repair import Copy, Repair, plan
+from shard.catalog.traps import INGEST_LOCK
 from shard.errors import SkyError
+from skyshard.catalog import published
 from skyshard.catalog.cluster import META, Cluster
 from skyshard.errors import UserError
 from skyshard.home.provision import bump
@@ -100,7 +101,7 @@ class Repairer:
             If it is not published, or an ingest, drop or repair of it runs.
         """
         home = self._cluster.home
-        lock = literal(f"skyshard ingest {database}"[:64])
+        lock = literal(INGEST_LOCK.format(database=database)[:64])
         if (await home.fetch(f"SELECT GET_LOCK({lock}, {LOCK_S})"))[0][0] != b"1":
             raise UserError(f"an ingest, drop or repair of database '{database}' is running")
         try:
@@ -125,27 +126,8 @@ class Repairer:
         return work.outcome
 
     async def _read(self, database: str) -> _Work:
-        home = self._cluster.home
-        found = await home.fetch(
-            f"SELECT db_id, replicas FROM {META}.`databases` WHERE name = {literal(database)} "
-            "AND state = 'published'"
-        )
-        if not found:
-            raise UserError(f"there is no published catalogue '{database}'")
-        db_id, replicas = (int(value or b"0") for value in found[0])
-        tables, rows = [], {}
-        for number, definition in await home.fetch(
-            f"SELECT table_id, definition FROM {META}.`tables` WHERE db_id = {db_id} ORDER BY table_id"
-        ):
-            table = msgspec.json.decode(definition or b"", type=Table)
-            tables.append(table)
-            for chunk, main, overlap in await home.fetch(
-                f"SELECT chunk_id, row_count, overlap_rows FROM {META}.chunk_rows "
-                f"WHERE table_id = {int(number or b'0')}"
-            ):
-                rows[table.name, int(chunk or b"0")] = int(main or b"0"), int(overlap or b"0")
-        content = Content.of(database, tables, rows)
-        return _Work(db_id, replicas, content, Outcome(database=database))
+        found = await published.read(self._cluster.home, database)
+        return _Work(found.db_id, found.replicas, found.content, Outcome(database=database))
 
     async def _examine(self, work: _Work, there: set[int]) -> None:
         """Find out who has which chunks; a copy with missing tables or rows is no copy."""
