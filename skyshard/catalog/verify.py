@@ -261,7 +261,7 @@ class _Check:
 
         async def some(worker: int, shared: Iterator[list[str]]) -> None:
             for names in shared:
-                good = [name for name in names if name in self._readable[worker]]
+                good = [name for name in names if self._readable[worker].get(name)]
                 for name, value in (await self._sums(worker, good) if good else {}).items():
                     sums[name][worker] = value
                 self._say(f"checksums of {len(sums):,} tables")
@@ -304,7 +304,9 @@ class _Check:
                     text = f"table {name} has other rows than the {votes} other copies"
                     self._fault("checksum", text, table, chunk, worker)
             return
-        names = ", ".join(self._cluster.workers[worker].name for worker, value in found.items() if value)
+        names = ", ".join(
+            self._cluster.workers[worker].name for worker, value in sorted(found.items()) if value
+        )
         self._fault("checksum", f"the copies of table {name} have different rows", table, chunk, names)
 
     async def _compare_home(self, table: Table, sums: Iterable[str | None]) -> None:

@@ -48,11 +48,11 @@ class Lab:
 
     def ask(self, sql: str, database: str | None = None) -> Rows:
         """Ask the proxy."""
-        return _ask(self.cluster.address, sql, database)
+        return ask(self.cluster.address, sql, database)
 
     def home(self, sql: str) -> Rows:
         """Ask the home server itself."""
-        return _ask(health.server_address(self.directory, states.require(self.directory)), sql)
+        return ask(health.server_address(self.directory, states.require(self.directory)), sql)
 
     def workers(self, sql: str) -> Rows:
         """Ask every worker's server; return all rows."""
@@ -62,7 +62,7 @@ class Lab:
         return [
             row
             for name in names
-            for row in _ask(Address("skyshard", password, socket=state.sockets[name]), sql)
+            for row in ask(Address("skyshard", password, socket=state.sockets[name]), sql)
         ]
 
     def traces(self, database: str) -> Rows:
@@ -92,7 +92,9 @@ class Lab:
         return names
 
 
-def _ask(address: Address, sql: str, database: str | None = None) -> Rows:
+def ask(address: Address, sql: str, database: str | None = None) -> Rows:
+    """Ask a server."""
+
     async def run() -> Rows:
         connection = await RawConnection.open(address, database)
         try:
