@@ -6,7 +6,7 @@ Pure: text in, values out; paths are kept as they are written.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import msgspec
@@ -283,12 +283,10 @@ def _bad_column(data: object, path: list[str | int]) -> str | None:
 
 def _check(found: CatalogFile, places: Places) -> None:
     """Check what the types cannot say."""
-    name = found.database
-    internal = name.lower() in RESERVED_DATABASES or name.lower().startswith("skyshard_")
-    # A director index is named database__table, which must not be another database's as well.
-    ambiguous = "__" in name or name.endswith("_")
-    if not _is_name(name, 64 - len("__")) or internal or ambiguous or name != name.strip():
-        raise CatalogFileError(f"{places.of('database')}: database: '{name}' cannot be a catalogue's name")
+    if not can_be_catalogue(found.database):
+        raise CatalogFileError(
+            f"{places.of('database')}: database: '{found.database}' cannot be a catalogue's name"
+        )
     try:
         ChunkGrid.of(found.grid())
     except ValueError as error:
@@ -298,6 +296,15 @@ def _check(found: CatalogFile, places: Places) -> None:
     for index, table in enumerate(found.tables):
         for path, message in _faults(found, table):
             raise CatalogFileError(f"{places.of('tables', index, *path)}: table '{table.name}': {message}")
+
+
+def can_be_catalogue(name: str, directors: Iterable[str] = ()) -> bool:
+    """Whether a catalogue with such directors may have this name."""
+    internal = name.lower() in RESERVED_DATABASES or name.lower().startswith("skyshard_")
+    # A director index is named database__table, which must not be another database's as well.
+    ambiguous = "__" in name or name.endswith("_")
+    fits = all(len(index_table(name, director)) <= 64 for director in directors)
+    return _is_name(name, 64 - len("__")) and fits and not (internal or ambiguous or name != name.strip())
 
 
 def _is_name(name: str, longest: int) -> bool:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shard.catalog.model import Column, Kind
-from shard.catalog.naming import CHUNK_COLUMN, OWNER_COLUMN, SUB_CHUNK_COLUMN, literal, quote
+from shard.catalog.model import Column, Kind, Table
+from shard.catalog.naming import CHUNK_COLUMN, INDEX_DATABASE, OWNER_COLUMN, SUB_CHUNK_COLUMN, literal, quote
 
 CHUNK_ENGINE = "MyISAM"
 LONGEST_COMMENT = 1024
@@ -107,3 +107,29 @@ def like(database: str, name: str, template: str) -> str:
     return (
         f"CREATE TABLE IF NOT EXISTS {quote(database)}.{quote(name)} LIKE {quote(database)}.{quote(template)}"
     )
+
+
+def director_index(name: str, columns: Sequence[Column], key: str | None) -> str:
+    """Return the CREATE TABLE of a director's index at home; key and places are all its columns.
+
+    Parameters
+    ----------
+    name : str
+        The index table's name, in `skyshard_index`.
+    columns, key
+        The director's.
+    """
+    kind = next(column.sql_type for column in columns if column.name == key)
+    return (
+        f"CREATE TABLE {quote(INDEX_DATABASE)}.{quote(name)} (directorKey {kind}, chunkId INT NOT NULL, "
+        "subChunkId INT NOT NULL, KEY (directorKey)) ENGINE=Aria TRANSACTIONAL=0 DEFAULT CHARSET=utf8mb4"
+    )
+
+
+INDEX_COLUMNS = ("directorKey", "chunkId", "subChunkId")
+"""Columns of a director's index, in order."""
+
+
+def home_engine(table: Table) -> str:
+    """Return the engine of a replicated table at home."""
+    return "InnoDB" if len(table.columns) <= 1000 else "Aria"

@@ -1,30 +1,41 @@
-"""`skyshard catalog`: looks at the databases of a cluster, checks and drops them."""
+"""`skyshard catalog`: looks at the databases of a cluster, checks, backs up, restores, copies and drops them."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import msgspec
 
+from skyshard.catalog import published
+from skyshard.catalog.backup import Backup, servers_of
 from skyshard.catalog.cluster import opened
 from skyshard.catalog.drop import Drop
 from skyshard.catalog.faults import Report
+from skyshard.catalog.manifest import Manifest
 from skyshard.catalog.report import DatabaseReport, reports, size_text
+from skyshard.catalog.restore import Restore
+from skyshard.catalog.sources import BackupSource, CatalogSource, Source
 from skyshard.catalog.verify import verify as check
 from skyshard.cluster.connect import ClusterAddress, plain_errors
 from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
 from skyshard.ingest.staging import Staging
+from skyshard.replicas.repair import alive
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON, sizes in bytes.")
+_DIRECTORY = click.Path(path_type=Path, file_okay=False)
+_REPLICAS = click.option(
+    "--replicas", type=click.IntRange(1, 64), help="Copies of every chunk.  [default: the cluster's]"
+)
 
 
 @click.group("catalog")
 def catalog_command() -> None:
-    """Look at the databases of a cluster, check and drop them."""
+    """Look at the databases of a cluster, check, back up, restore, copy and drop them."""
 
 
 @catalog_command.command("list")
@@ -111,6 +122,95 @@ def verify(address: ClusterAddress, database: str, quick: bool, as_json: bool) -
         )
     if report.faults:
         click.get_current_context().exit(1)
+
+
+@catalog_command.command()
+@click.argument("database")
+@cluster_options
+@click.option("--to", "target", type=_DIRECTORY, required=True, help="Where the files go.")
+@_JSON
+def backup(address: ClusterAddress, database: str, target: Path, as_json: bool) -> None:
+    """Write DATABASE to files while it is queried; if this is interrupted, run it again."""
+    with plain_errors():
+        made = asyncio.run(_backup(address, database, target, _quiet if as_json else _progress))
+    size, rows = sum(part.size for part in made.parts), sum(table.rows for table in made.tables)
+    if as_json:
+        found = {"database": database, "files": len(made.parts), "rows": rows, "bytes": size}
+        click.echo(msgspec.json.encode(found).decode())
+        return
+    click.echo(
+        f"Database '{database}' is backed up in {target}: {len(made.parts):,} files, {rows:,} rows, {size_text(size)}."
+    )
+
+
+@catalog_command.command()
+@click.argument("saved", metavar="BACKUP", type=_DIRECTORY)
+@cluster_options
+@click.option("--as", "name", help="The name it gets.  [default: the one it had]")
+@_REPLICAS
+@_JSON
+def restore(
+    address: ClusterAddress, saved: Path, name: str | None, replicas: int | None, as_json: bool
+) -> None:
+    """Publish the catalogue that was backed up in the directory BACKUP, on any number of workers.
+
+    If this is interrupted, run it again.
+    """
+    with plain_errors():
+        source = BackupSource(saved)
+        name = name or source.description.database
+        done = asyncio.run(_restore(address, source, name, replicas, _quiet if as_json else _progress))
+    _restored(name, done, as_json)
+
+
+@catalog_command.command()
+@click.argument("database")
+@click.argument("name")
+@cluster_options
+@_REPLICAS
+@_JSON
+def copy(address: ClusterAddress, database: str, name: str, replicas: int | None, as_json: bool) -> None:
+    """Publish DATABASE once more, as NAME; if this is interrupted, run it again."""
+    with plain_errors():
+        done = asyncio.run(_copy(address, database, name, replicas, _quiet if as_json else _progress))
+    _restored(name, done, as_json)
+
+
+def _restored(name: str, done: Restore, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.encode({"published": name, "checksums": done.compares}).decode())
+        return
+    if not done.compares:
+        click.echo("  note: the servers are of several versions; rows were counted, checksums not compared")
+    click.echo(f"Database '{name}' is published.")
+
+
+async def _backup(
+    address: ClusterAddress, database: str, target: Path, say: Callable[[str], None]
+) -> Manifest:
+    async with opened(address) as cluster:
+        return await Backup(cluster, database, target, say).run()
+
+
+async def _restore(
+    address: ClusterAddress, source: Source, name: str, replicas: int | None, say: Callable[[str], None]
+) -> Restore:
+    async with opened(address) as cluster:
+        run = Restore(address, cluster, source, name, replicas, say)
+        await run.run()
+        return run
+
+
+async def _copy(
+    address: ClusterAddress, database: str, name: str, replicas: int | None, say: Callable[[str], None]
+) -> Restore:
+    async with opened(address) as cluster:
+        found = await published.read(cluster.home, database)
+        there = await alive(cluster)
+        source = CatalogSource(cluster, found, there, await servers_of(cluster, there))
+        run = Restore(address, cluster, source, name, replicas, say)
+        await run.run()
+        return run
 
 
 async def _verify(address: ClusterAddress, database: str, quick: bool, say: Callable[[str], None]) -> Report:

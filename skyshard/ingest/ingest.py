@@ -377,14 +377,10 @@ class Ingest:
 
     async def _director_index(self, home: RawConnection, stage: str, table: Table) -> None:
         """Fill the director index at home."""
-        kind = next(column.sql_type for column in table.columns if column.name == table.key)
         name = index_table(stage, table.name)
-        await home.run(
-            f"CREATE TABLE {quote(INDEX_DATABASE)}.{quote(name)} (directorKey {kind}, chunkId INT NOT NULL, "
-            "subChunkId INT NOT NULL, KEY (directorKey)) ENGINE=Aria TRANSACTIONAL=0 DEFAULT CHARSET=utf8mb4"
-        )
+        await home.run(ddl.director_index(name, table.columns, table.key))
         index = self._indexes[table.name]
-        target = loading.Target(("directorKey", "chunkId", "subChunkId"), {})
+        target = loading.Target(ddl.INDEX_COLUMNS, {})
         await loading.load_home(home, INDEX_DATABASE, name, target, _index_text(index), len(index.keys))
 
     async def _replicated(
@@ -397,8 +393,7 @@ class Ingest:
         main: Spill,
         step: Step,
     ) -> None:
-        engine = "InnoDB" if len(table.columns) <= 1000 else "Aria"
-        await home.run(ddl.physical(table.ddl, table.name, stage, table.name, engine))
+        await home.run(ddl.physical(table.ddl, table.name, stage, table.name, ddl.home_engine(table)))
         async with asyncio.TaskGroup() as group:
             group.create_task(loader.replicated(table, job.target, main, step.advance))
             rows = main.rows.get(0, 0)

@@ -192,7 +192,12 @@ def _namers(table: Table) -> tuple[Callable[[str, int], str], ...]:
 
 
 async def load_home(
-    home: RawConnection, database: str, table: str, target: Target, parts: Iterator[bytes], rows: int
+    home: RawConnection,
+    database: str,
+    table: str,
+    target: Target,
+    parts: Iterator[bytes] | AsyncIterator[bytes],
+    rows: int,
 ) -> None:
     """Load text into a table at home.
 
@@ -203,6 +208,10 @@ async def load_home(
     """
 
     async def stream() -> AsyncIterator[bytes]:
+        if isinstance(parts, AsyncIterator):
+            async for part in parts:
+                yield part
+            return
         for part in parts:
             yield part
 
