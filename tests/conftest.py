@@ -23,7 +23,7 @@ BUDGET_S = {
     "differential": 240,
     "fuzz": 200,
     "faults": 110,
-    "skyshard": 240,
+    "skyshard": 330,
     "": 30,
 }
 _spent: dict[str, float] = defaultdict(float)

@@ -24,8 +24,9 @@ Rows = list[tuple[str | None, ...]]
 class Lab:
     """A running cluster, the command in this process, and looks at all of its servers."""
 
-    def __init__(self, directory: Path) -> None:
-        self.cluster = LocalCluster(directory, free_port(), "--agent-tls")  # others go without
+    def __init__(self, directory: Path, workers: int = 2) -> None:
+        # others go without TLS
+        self.cluster = LocalCluster(directory, free_port(), "--agent-tls", workers=workers)
         self.directory = directory
 
     def ingest(self, catalog: Path, *options: str) -> Result:

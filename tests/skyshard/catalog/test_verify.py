@@ -39,7 +39,7 @@ def catalog_of(directory: Path, name: str, stars: int = 300) -> Path:
 @pytest.fixture(scope="module")
 def checked(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list[Fault]]]:
     """The check of a catalogue in two copies; it must be whole again in the end."""
-    lab.publish(catalog_of(tmp_path_factory.mktemp("checked"), NAME), "--replicas", "2")
+    lab.publish(catalog_of(tmp_path_factory.mktemp("checked"), NAME, 120), "--replicas", "2")
 
     def faults(*options: str) -> list[Fault]:
         done = lab.command("catalog", "verify", NAME, "--json", *options)
