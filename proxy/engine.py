@@ -440,7 +440,7 @@ class Engine:
             settings=settings,
             variables={name: text for name, text in values.items() if name[0] == "@" and name[1] != "@"},
             shadows=tuple(self._shadow(database, table) for database, table in plan.tables),
-            now=f"{time.time():.6f}",
+            now=settings.timestamp or f"{time.time():.6f}",
             shipments=self._shipments(plan, own),
             envelope=statement.envelope,
             around=around,

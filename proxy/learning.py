@@ -44,7 +44,11 @@ class Learner:
         place = shape.place_of(statement, plan)
         if place is None or memory is None or memory.settings is not settings:
             return
-        if settings.limit is not None or any(_names(statement.text, view) for view in views):
+        if (
+            settings.limit is not None
+            or settings.timestamp is not None
+            or any(_names(statement.text, view) for view in views)
+        ):
             return
         text = statement.text.encode(*settings.encoding)
         start = len(statement.text[: place[0]].encode(*settings.encoding))

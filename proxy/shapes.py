@@ -94,7 +94,7 @@ class Shapes:
         """Return a new memory for a session with these settings."""
         key = (
             tuple(settings.values.items()), settings.database, settings.mode, settings.encoding,
-            settings.charset, settings.limit,
+            settings.charset, settings.limit, settings.timestamp,
         )  # fmt: skip
         if len(self._spaces) > MOST_SHAPES:
             self._spaces.clear()

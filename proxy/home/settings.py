@@ -13,7 +13,13 @@ _NAMES = (
     "sql_mode", "time_zone", "character_set_client", "character_set_results", "collation_connection",
     "div_precision_increment", "group_concat_max_len", "default_week_format", "lc_time_names",
 )  # fmt: skip
-_NUMERIC = frozenset({"div_precision_increment", "group_concat_max_len", "default_week_format"})
+_NUMERIC = frozenset(
+    {"div_precision_increment", "group_concat_max_len", "default_week_format", "max_sort_length"}
+)
+_RARE = {"old_mode": "UTF8_IS_UTF8MB3", "default_regex_flags": "", "max_sort_length": "1024"}
+"""Settings that are sent along only if they are not these, MariaDB's defaults."""
+_CLOCK = "@@SESSION.timestamp, ABS(UNIX_TIMESTAMP(SYSDATE(6)) - @@SESSION.timestamp) > 0.002"
+"""The time of NOW(), and whether it may be one that was set."""
 _CODECS = {
     "utf8mb4": ("utf-8", "surrogateescape"), "utf8mb3": ("utf-8", "surrogateescape"),
     "utf8": ("utf-8", "surrogateescape"),
@@ -66,6 +72,8 @@ class SessionSettings:
         sql_select_limit, if it is set.
     max_seconds : float
         max_statement_time; 0 is none.
+    timestamp : str or None
+        The time that was set for NOW(), in seconds since 1970.
     """
 
     values: dict[str, str]
@@ -75,21 +83,27 @@ class SessionSettings:
     charset: str
     limit: int | None
     max_seconds: float
+    timestamp: str | None = None
 
 
 async def read(home: HomeLink, prefix: bytes = b"") -> SessionSettings:
     """Ask the session's home connection, perhaps under a ``SET STATEMENT … FOR``."""
-    columns = ", ".join(f"@@SESSION.{name}" for name in _NAMES)
-    found = await home.table(
-        prefix
-        + f"SELECT DATABASE(), @@SESSION.sql_select_limit, @@SESSION.max_statement_time, {columns} LIMIT 1".encode()
+    names = (*_NAMES, *_RARE)
+    columns = ", ".join(f"@@SESSION.{name}" for name in names)
+    texts = await _row(
+        home,
+        f"SELECT DATABASE(), @@SESSION.sql_select_limit, @@SESSION.max_statement_time, {columns}, {_CLOCK} LIMIT 1",
+        prefix,
     )
-    row = found.rows[0]
-    texts = [None if value is None else value.decode() for value in row]
     values: dict[str, str] = {}
-    for name, text in zip(_NAMES, texts[3:], strict=True):
-        values[name] = "NULL" if text is None else text if name in _NUMERIC else literal(text)
+    for name, text in zip(names, texts[3:-2], strict=True):
+        if _RARE.get(name) != text:
+            values[name] = "NULL" if text is None else text if name in _NUMERIC else literal(text)
     charset = texts[5] or "utf8mb4"
+    fixed = None
+    if texts[-1] != "0":  # it is the same in the next statement only if it was set
+        (again,) = await _row(home, "SELECT @@SESSION.timestamp LIMIT 1", prefix)
+        fixed = again if again == texts[-2] else None
     limit = int(texts[1] or "0")
     return SessionSettings(
         values=values,
@@ -99,7 +113,13 @@ async def read(home: HomeLink, prefix: bytes = b"") -> SessionSettings:
         charset=charset,
         limit=limit if limit < 2**63 else None,
         max_seconds=float(texts[2] or "0"),
+        timestamp=fixed,
     )
+
+
+async def _row(home: HomeLink, sql: str, prefix: bytes) -> list[str | None]:
+    found = await home.table(prefix + sql.encode())
+    return [None if value is None else value.decode() for value in found.rows[0]]
 
 
 def encoding_of(charset: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Replaces common table expressions by derived tables, as MariaDB itself reads them.
 
 Each reference is evaluated on its own, so a copy of the query in every place means the same.
-Recursive ones stay.
+Recursive ones stay, under names that no table has.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 from sqlglot import exp
 
 from shard.errors import not_supported
+
+_RECURSIVE = "skyshard_recursive_"
+"""What the names of recursive expressions begin with, so that none is taken for a table's."""
 
 
 def inline(tree: exp.Expression) -> exp.Expression:
@@ -20,11 +23,12 @@ def inline(tree: exp.Expression) -> exp.Expression:
         1235 for a list of columns over a ``*``.
     """
     holder = exp.Paren(this=tree)
-    for clause in reversed(list(holder.find_all(exp.With))):  # inner ones first
-        if clause.args.get("recursive"):
-            continue
+    for number, clause in enumerate(reversed(list(holder.find_all(exp.With)))):  # inner ones first
         owner = clause.parent
         if owner is None:
+            continue
+        if clause.args.get("recursive"):
+            _rename(owner, clause, number)
             continue
         bodies: dict[str, exp.Expression] = {}
         for item in clause.expressions:
@@ -38,6 +42,22 @@ def inline(tree: exp.Expression) -> exp.Expression:
     result: exp.Expression = holder.this
     result.pop()
     return result
+
+
+def _rename(owner: exp.Expr, clause: exp.With, number: int) -> None:
+    """Give the expressions of a WITH RECURSIVE names of their own, in place; aliases keep the old ones."""
+    names = {}
+    for index, item in enumerate(clause.expressions):
+        name = f"{_RECURSIVE}{number}_{index}"
+        names[item.alias] = name
+        item.args["alias"].set("this", exp.to_identifier(name, quoted=True))
+    for node in list(owner.find_all(exp.Table)):
+        new = names.get(node.name) if node.args.get("db") is None else None
+        if new is None or not isinstance(node.parent, (exp.From, exp.Join)):
+            continue
+        if not node.alias:
+            node.set("alias", exp.TableAlias(this=exp.to_identifier(node.name, quoted=True)))
+        node.set("this", exp.to_identifier(new, quoted=True))
 
 
 def _replace(tree: exp.Expr, bodies: dict[str, exp.Expression]) -> None:

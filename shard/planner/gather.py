@@ -85,6 +85,8 @@ def in_place(
 
 def _at_home(tree: exp.Expression, context: Context) -> exp.Expression:
     """Return a tree as it runs at home: no databases before columns, native functions."""
+    if context.sharded(tree):  # it would read the empty table that stands for it
+        raise not_supported("a sharded table in this place", "read it in a derived table")
     for column in tree.find_all(exp.Column):
         column.set("db", None)
     return functions.rewrite(tree, context.values)
@@ -102,7 +104,10 @@ class _Gatherer:
         """Make a query, and those inside, readable at home."""
         if not self.context.sharded(node):
             return
-        node = bare(node)
+        self._expressions(node)
+        if (inside := bare(node)) is not node:
+            node = inside
+            self._expressions(node)
         if isinstance(node, (exp.SetOperation, exp.Subquery)):
             for child in (node.this, node.args.get("expression")):
                 if isinstance(child, exp.Expression) and is_query(child):
@@ -111,6 +116,12 @@ class _Gatherer:
                 self.query(inner)
         elif isinstance(node, exp.Select):
             self._select(node, whole)
+
+    def _expressions(self, node: exp.Expression) -> None:
+        """Make the common table expressions of a query readable at home."""
+        for clause in (node.args.get("with_"), node.args.get("with")):
+            for item in clause.expressions if clause is not None else ():
+                self.query(item.this)
 
     def _select(self, select: exp.Select, whole: bool) -> None:
         if not whole and self._closed(select) and self._attempt(self._part, select):

@@ -44,16 +44,19 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LexerMode:
-    """The parts of sql_mode that change how text is cut into tokens."""
+    """The parts of sql_mode that change how text is cut into tokens, and what they mean."""
 
     ansi_quotes: bool = False
     no_backslash_escapes: bool = False
+    pipes_as_concat: bool = False
+    high_not_precedence: bool = False
 
     @staticmethod
     def of(sql_mode: str) -> LexerMode:
         """Return the mode of a session whose @@sql_mode is `sql_mode`."""
         modes = set(sql_mode.upper().split(","))
-        return LexerMode("ANSI_QUOTES" in modes, "NO_BACKSLASH_ESCAPES" in modes)
+        names = ("ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "PIPES_AS_CONCAT", "HIGH_NOT_PRECEDENCE")
+        return LexerMode(*(name in modes for name in names))
 
 
 class LexError(ValueError):
@@ -91,7 +94,7 @@ def _compile(mode: LexerMode) -> re.Pattern[str]:
     return re.compile(rf"(?:{'|'.join(named)})\s*", re.DOTALL)
 
 
-_patterns = {mode: _compile(mode) for mode in (LexerMode(a, b) for a in (False, True) for b in (False, True))}
+_patterns = {(a, b): _compile(LexerMode(a, b)) for a in (False, True) for b in (False, True)}
 _KINDS = {
     "plain": TokenKind.WORD,
     "mark": TokenKind.OPERATOR,
@@ -130,7 +133,7 @@ def tokenize(text: str, mode: LexerMode = LexerMode()) -> list[Token]:
     >>> [token.text for token in tokenize("select /* x */ 'it''s' from t -- end")]
     ['select', "'it''s'", 'from', 't']
     """
-    match_at = _patterns[mode].match
+    match_at = _patterns[mode.ansi_quotes, mode.no_backslash_escapes].match
     tokens: list[Token] = []
     position, size, depth = 0, len(text), 0
     while position < size:

@@ -59,6 +59,8 @@ def plan_select(
         1235 if it is not chunk-local.
     """
     values = context.values
+    if tree.find(exp.With) is not None:
+        raise not_supported("WITH RECURSIVE")
     if tables is None:
         tables = catalogue_tables(tree, context.default, context.catalogue)
     if native is None:

@@ -5,6 +5,7 @@ The choice of strategy is made here: counter, chunk-local (`planner.plan_select`
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -66,6 +67,7 @@ _REFUSED = _ACTS | frozenset(
         "lastval",
         "master_pos_wait",
         "master_gtid_wait",
+        "rownum",
     ]
 )
 
@@ -309,9 +311,25 @@ def read(
         tree = None
         _refuse_whole(tokens, database, catalogue, problem)
     _refuse_words(tokens)
+    _refuse_meanings(tokens, mode)
     if tree is not None:
         _screen(tree)
     return Statement(text, tokens, tree, database, catalogue, original=original)
+
+
+_AFTER_NOT = frozenset(
+    ["IN", "LIKE", "BETWEEN", "REGEXP", "RLIKE", "NULL", "TRUE", "FALSE", "UNKNOWN", "EXISTS"]
+)
+
+
+def _refuse_meanings(tokens: list[Token], mode: LexerMode) -> None:
+    """Refuse operators that a sql_mode gives another meaning than the parser does."""
+    if mode.pipes_as_concat and any(token.text == "||" for token in tokens):
+        raise not_supported("|| as a concatenation", "write CONCAT(…)")
+    if mode.high_not_precedence and any(
+        token.upper == "NOT" and after.upper not in _AFTER_NOT for token, after in itertools.pairwise(tokens)
+    ):
+        raise not_supported("NOT under HIGH_NOT_PRECEDENCE", "write !(…) or leave that sql_mode")
 
 
 def _unfold(
@@ -422,6 +440,8 @@ def _screen(tree: exp.Expression) -> None:
         name = node.name.lower()
         if name in _REFUSED or (name in _PER_SESSION and node.expressions):
             advice = "send it in a statement of its own" if name in _ACTS else "write its value"
+            if name == "rownum":
+                advice = "use LIMIT, or ROW_NUMBER() OVER (ORDER BY …)"
             raise not_supported(f"{node.name}()", advice)
 
 

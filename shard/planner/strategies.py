@@ -38,7 +38,9 @@ def gathered(
 
     return Plan(
         strategy=Strategy.GATHER,
-        database=next(database for database, table in tables if table.is_sharded),
+        database=next(
+            (database for database, table in tables if table.is_sharded), next(iter(context.catalogue))
+        ),
         native=native,
         tables=tables,
         gather=gathering.gather(tree, context, plan_tree),

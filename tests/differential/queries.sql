@@ -572,3 +572,55 @@ SELECT SQRT(AVG(n)), POW(AVG(n), 2), AVG(n) / 3, AVG(n) / 3e0, -AVG(n) * 2e0, AV
 SELECT CUME_DIST() OVER (PARTITION BY starId ORDER BY visitId) AS c, PERCENT_RANK() OVER (PARTITION BY starId ORDER BY visitId) AS p, visitId FROM lab.Visit ORDER BY visitId DESC
 -- name: distribution of joined rows [ordered]
 SELECT v.visitId, CUME_DIST() OVER (PARTITION BY v.starId ORDER BY v.visitId) AS c FROM lab.Visit v JOIN lab.Star s ON s.starId = v.starId WHERE s.g > 1 ORDER BY v.flux, v.visitId LIMIT 50
+-- name: common table expressions 1 [in lab]
+WITH RECURSIVE r AS (SELECT MIN(starId) AS n FROM lab.Star UNION ALL SELECT n + 1 FROM r WHERE n < 5) SELECT * FROM r
+-- name: common table expressions 2 [in lab]
+WITH RECURSIVE Star AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM Star WHERE n < 5) SELECT * FROM Star
+-- name: common table expressions 3 [in lab]
+WITH RECURSIVE Star AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM Star WHERE n < 5) SELECT * FROM lab.Star WHERE starId < 3
+-- name: common table expressions 4 [in lab]
+WITH Star AS (SELECT 1 AS n) SELECT * FROM Star
+-- name: common table expressions 5 [in lab]
+WITH Star AS (SELECT starId FROM Star WHERE starId < 3) SELECT * FROM Star
+-- name: common table expressions 6 [in lab]
+WITH Star AS (SELECT starId FROM lab.Star WHERE starId < 3) SELECT * FROM Star, lab.Star b WHERE b.starId = Star.starId
+-- name: common table expressions 7 [in lab]
+WITH RECURSIVE r AS (SELECT starId AS n, 1 AS depth FROM lab.Star WHERE starId = 3 UNION ALL SELECT s.starId, depth + 1 FROM r JOIN lab.Star s ON s.starId = r.n + 1 WHERE depth < 5) SELECT * FROM r
+-- name: common table expressions 8 [in lab]
+WITH RECURSIVE r AS (SELECT starId AS n, 1 AS depth FROM lab.Star WHERE starId = 3 UNION ALL SELECT s.starId, depth + 1 FROM r JOIN lab.Star s ON s.starId = r.n + 1 WHERE depth < 5) SELECT r.depth, v.visitId FROM r JOIN lab.Visit v ON v.starId = r.n
+-- name: common table expressions 9 [in lab]
+WITH RECURSIVE r AS (SELECT 1 AS n UNION SELECT (SELECT MIN(starId) FROM Star WHERE starId > n) FROM r WHERE n < 6) SELECT * FROM r
+-- name: common table expressions 10 [in lab]
+WITH RECURSIVE a AS (SELECT starId n FROM Star WHERE starId < 4), b AS (SELECT 1 AS m UNION ALL SELECT m + 1 FROM b WHERE m < 3) SELECT * FROM a JOIN b ON a.n = b.m
+-- name: common table expressions 11 [in lab]
+SELECT * FROM (WITH RECURSIVE r AS (SELECT MAX(starId) AS n FROM lab.Star UNION ALL SELECT n - 1 FROM r WHERE n > 397) SELECT n FROM r) x
+-- name: common table expressions 12 [in lab]
+SELECT starId FROM Star WHERE starId IN (WITH RECURSIVE r AS (SELECT MAX(starId) AS n FROM lab.Visit UNION ALL SELECT n - 1 FROM r WHERE n > 390) SELECT n FROM r)
+-- name: common table expressions 13 [in lab]
+WITH RECURSIVE r(n) AS (SELECT g FROM lab.Star UNION DISTINCT SELECT n + 10 FROM r WHERE n < 50) SELECT COUNT(*), MAX(n) FROM r
+-- name: common table expressions 14 [in lab]
+SELECT (WITH q AS (SELECT MAX(starId) m FROM Star) SELECT m FROM q), starId FROM Star WHERE starId < 3
+-- name: common table expressions 15 [in lab]
+WITH q AS (SELECT MAX(starId) m FROM Star), q2 AS (SELECT m + 1 AS m FROM q) SELECT * FROM q UNION ALL SELECT * FROM q2
+-- name: common table expressions 16 [in lab]
+WITH q AS (SELECT starId, RAND() x FROM Star WHERE starId < 4) SELECT COUNT(*) FROM q a JOIN q b ON a.starId = b.starId AND a.x = b.x
+-- name: common table expressions 17 [in lab]
+WITH Star AS (SELECT 1 AS n), Visit AS (SELECT 2 AS m) SELECT * FROM Star JOIN Visit ON n < m
+-- name: common table expressions 18 [in lab]
+WITH Star AS (SELECT band FROM lab.Band) SELECT * FROM Star
+-- name: common table expressions 19 [in lab]
+WITH RECURSIVE q AS (SELECT MIN(starId) AS n FROM Star UNION ALL SELECT n + 1 FROM q WHERE n < 3), q2 AS (SELECT n * 2 AS n FROM q) SELECT * FROM q2
+-- name: common table expressions 20 [in lab]
+WITH RECURSIVE q AS (SELECT starId AS n FROM Star WHERE starId = 1 UNION ALL SELECT Q.n + 1 FROM q Q WHERE Q.n < 3) SELECT q.n, z.n FROM q JOIN q z USING (n)
+-- name: common table expressions 21 [in lab]
+WITH RECURSIVE q AS (SELECT MIN(starId) AS n FROM Star UNION ALL SELECT n + 1 FROM q WHERE n < 3) SELECT starId FROM Star WHERE starId IN (SELECT n FROM q)
+-- name: common table expressions 22 [in lab]
+WITH RECURSIVE q AS (SELECT MIN(starId) AS n FROM Star UNION ALL SELECT n + 1 FROM q WHERE n < 3) SELECT starId FROM Star WHERE starId = 7
+-- name: common table expressions 23 [in lab]
+WITH RECURSIVE q AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM q WHERE n < 3) SELECT COUNT(*) FROM Star
+-- name: fetch with ties
+SELECT g, starId FROM lab.Star WHERE starId < 100 ORDER BY g FETCH FIRST 3 ROWS WITH TIES
+-- name: intersection of all
+SELECT g FROM lab.Star INTERSECT ALL SELECT g FROM lab.Visit JOIN lab.Star USING (starId)
+-- name: median over a window
+SELECT MEDIAN(d) OVER (PARTITION BY kind) m, starId FROM lab.Star WHERE starId < 20

@@ -26,6 +26,7 @@ class Case:
     ordered: bool
     approx: bool
     errnos: tuple[int, ...]
+    database: str | None
 
 
 def cases():
@@ -36,15 +37,15 @@ def cases():
         errno = re.search(r"\[errno=([\d,]+)\]", head)
         yield Case(
             head.split(" [")[0], sql.strip(), (plain or sql).strip(), "[ordered]" in head, "[approx]" in head,
-            tuple(map(int, errno[1].split(","))) if errno else (),
+            tuple(map(int, errno[1].split(","))) if errno else (), "lab" if "[in lab]" in head else None,
         )  # fmt: skip
 
 
 CASES = list(cases())
 
 
-async def ask(address, sql, binary=False):
-    connection = await RawConnection.open(address)
+async def ask(address, sql, database, binary=False):
+    connection = await RawConnection.open(address, database)
     try:
         result = await (connection.execute(sql.encode(), ()) if binary else connection.query(sql.encode()))
         blocks = [block.data async for block in result.blocks()]
@@ -87,8 +88,8 @@ def compare(case, got, want):
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.errnos], ids=lambda case: case.name)
 async def test_text(case, cluster, plain):
-    got_columns, got = await ask(cluster.address, case.sql)
-    want_columns, want = await ask(plain.address, case.plain)
+    got_columns, got = await ask(cluster.address, case.sql, case.database)
+    want_columns, want = await ask(plain.address, case.plain, case.database)
     if case.sql == case.plain:
         assert [shape(c) for c in got_columns] == [shape(c) for c in want_columns]
     else:
@@ -98,8 +99,8 @@ async def test_text(case, cluster, plain):
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.errnos], ids=lambda case: case.name)
 async def test_binary(case, cluster, plain):
-    got_columns, got = await ask(cluster.address, case.sql, binary=True)
-    want_columns, want = await ask(plain.address, case.plain, binary=True)
+    got_columns, got = await ask(cluster.address, case.sql, case.database, binary=True)
+    want_columns, want = await ask(plain.address, case.plain, case.database, binary=True)
     if case.sql == case.plain:
         assert [shape(c) for c in got_columns] == [shape(c) for c in want_columns]
     assert rows.count(got) == rows.count(want)
@@ -136,9 +137,9 @@ def packets(data):
 @pytest.mark.parametrize("case", [case for case in CASES if case.errnos], ids=lambda case: case.name)
 async def test_errors(case, cluster, plain):
     with pytest.raises(ServerError) as ours:
-        await ask(cluster.address, case.sql)
+        await ask(cluster.address, case.sql, case.database)
     with pytest.raises(ServerError) as theirs:
-        await ask(plain.address, case.plain)
+        await ask(plain.address, case.plain, case.database)
     assert theirs.value.errno in case.errnos
     assert ours.value.errno == theirs.value.errno
 
