@@ -23,6 +23,9 @@ from shard.wire.frames import Parameter
 WIDEST_INNODB = 1000
 """Columns; InnoDB stops at 1,017. Wider tables get an Aria shadow of two rows (not a constant table)."""
 
+_DECIMAL = frozenset({0, 246})
+_LENGTHY = _DECIMAL | frozenset({15, 249, 250, 251, 252, 253, 254})
+"""Type bytes of parameters whose values say how long, or how exact, they are."""
 FIXED_MODE = "''"
 
 
@@ -151,6 +154,15 @@ def set_statement(settings: Mapping[str, str]) -> str:
     return "SET " + ", ".join(f"SESSION {quote(name)}={value}" for name, value in settings.items())
 
 
+def _form(parameter: Parameter) -> tuple[object, ...]:
+    """Return what of a parameter definitions depend on: its type; of texts the length, of DECIMALs the digits."""
+    value = parameter.value
+    if value is None or parameter.type not in _LENGTHY:
+        return parameter.type, parameter.unsigned, value is None
+    characters = len(value.decode("utf-8", "replace"))
+    return parameter.type, len(value), characters, value.find(b".") if parameter.type in _DECIMAL else None
+
+
 class Definitions:
     """Cached column definitions: raw payloads, as the home server sends them."""
 
@@ -181,7 +193,7 @@ class Definitions:
             Those of `sql`, in its order.
         """
         key = (
-            sql.text, encoding, tuple(settings.items()), database, tuple((p.type, p.unsigned) for p in parameters),
+            sql.text, encoding, tuple(settings.items()), database, tuple(map(_form, parameters)),
             tuple((shadow.database, shadow.table.name, shadow.version) for shadow in shadows),
             tuple((variables or {}).items()),
         )  # fmt: skip

@@ -24,6 +24,7 @@ from shard.planner.locality import Layout, group_links
 from shard.planner.outputs import check_windows
 from shard.planner.plan import Everywhere
 from shard.planner.scope import Scope, column_of, star_columns
+from shard.planner.stand_ins import ALL_ROWS
 from shard.planner.templates import fill, use, wrap
 
 MERGE_TABLE = "merge_rows"
@@ -123,7 +124,7 @@ class _Splitter:
         skip = 0 if offset is None else integer(offset.expression, self.values)
         if (limit is not None and count is None) or skip is None:
             raise not_supported("LIMIT of anything but numbers")
-        return count, skip
+        return None if count is None else count & ALL_ROWS, skip & ALL_ROWS  # a parameter is read as unsigned
 
     # names ---------------------------------------------------------------------------------------
 
@@ -256,7 +257,7 @@ class _Splitter:
         return any(self._is_chunk_key(item) for item in self.items)
 
     def _reach(self) -> int | None:
-        return None if self.limit is None else self.limit + self.skip
+        return None if self.limit is None else min(self.limit + self.skip, ALL_ROWS)
 
     def _plain(self) -> Draft:
         """Rows need no merge: they are forwarded as chunks commit."""

@@ -35,8 +35,20 @@ def immediate(sql: bytes, parameters: Sequence[Parameter], charset: str = "utf8m
     """
     text = f"EXECUTE IMMEDIATE CONVERT(X'{sql.hex()}' USING {charset})"
     if parameters:
-        text += " USING " + ", ".join(literal(parameter, charset) for parameter in parameters)
+        text += " USING " + ", ".join(_argument(parameter, charset) for parameter in parameters)
     return text.encode("ascii")
+
+
+def _argument(parameter: Parameter, charset: str) -> str:
+    """Return a parameter as an expression for USING.
+
+    MariaDB takes a positive number there for a digit shorter than it is, and cuts it off where it stores it
+    beside a DECIMAL (``IF(a, 0.1, ?)`` with 300 is 99.9 in a GROUP BY); a sum is as long as it must be.
+    """
+    text = literal(parameter, charset)
+    if parameter.type not in _SIGNED or not text.isdigit():
+        return text
+    return f"CAST({text} AS UNSIGNED)" if parameter.unsigned else f"{text}+0"
 
 
 def literal(parameter: Parameter, charset: str = "utf8mb4") -> str:
@@ -62,7 +74,7 @@ def literal(parameter: Parameter, charset: str = "utf8mb4") -> str:
         digits = content.decode("ascii")
         if not digits.strip("+-").replace(".", "", 1).isdigit():
             raise ValueError("a DECIMAL parameter is no number")
-        return digits
+        return digits if "." in digits else f"{digits}."  # without a point it would be an integer
     if kind in _BLOBS:
         return f"X'{content.hex()}'"
     return f"_{charset} X'{content.hex()}'"

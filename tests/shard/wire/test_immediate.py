@@ -22,6 +22,7 @@ from shard.wire.immediate import immediate, literal
         (Parameter(5, False, struct.pack("<d", 1e300)), "1e+300"),
         (Parameter(4, False, struct.pack("<f", 0.5)), "0.5e0"),
         (Parameter(246, False, b"\x051.250"), "1.250"),
+        (Parameter(246, False, b"\x03300"), "300."),
         (Parameter(253, False, b"\x02a'"), "_utf8mb4 X'6127'"),
         (Parameter(252, False, b"\x02\x00\xff"), "X'00ff'"),
         (Parameter(10, False, b"\x04\xe8\x07\x02\x1d"), "DATE'2024-02-29'"),
@@ -36,6 +37,11 @@ from shard.wire.immediate import immediate, literal
 )
 def test_literals(parameter, text):
     assert literal(parameter) == text
+
+
+def test_whole_numbers_are_as_long_as_they_must_be():
+    given = [Parameter(8, False, struct.pack("<q", n)) for n in (300, -300)] + [Parameter(1, True, b"\x07")]
+    assert immediate(b"SELECT ?, ?, ?", given).endswith(b" USING 300+0, -300, CAST(7 AS UNSIGNED)")
 
 
 def test_a_decimal_is_digits():
