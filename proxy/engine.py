@@ -17,7 +17,7 @@ from functools import partial
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
-from proxy import classify, explaining, session_limits, system_views, table_status, writes
+from proxy import classify, dynamic, explaining, session_limits, system_views, table_status, writes
 from proxy.answer import Answerer
 from proxy.config import ProxyConfig
 from proxy.execute.dispatcher import Dispatcher
@@ -105,6 +105,7 @@ class Engine:
         self._shapes = Shapes()
         self._quick = Quick(pool, catalogue, dispatcher)
         self._learner = Learner(self._shapes, self._filler, catalogue)
+        self._dynamic = dynamic.Dynamic(self.mentions, self._decide)
         self._jobs, self._about_jobs = jobs, statements.Statements(jobs, self._check)
 
     # deciding ------------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ class Engine:
 
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement."""
-        if not statements.PATTERN.search(sql):
+        if statements.PATTERN.search(sql) is None and dynamic.PATTERN.search(sql) is None:
             return await self._decide(session, sql)
         temporaries = session.temporaries
         settings = await self._read_settings(session)
@@ -134,6 +135,8 @@ class Engine:
             tokens = tokenize(text, settings.mode)
         except (LexError, UnicodeDecodeError):
             return await self._decide(session, sql)
+        if classify.first_word(tokens) in dynamic.VERBS:
+            return await self._of_text(session, sql, tokens, settings)
         found = await self._about_jobs.answer(session, text, tokens, settings)
         if isinstance(found, Local):
             await self._tidy(session, sql)
@@ -144,6 +147,20 @@ class Engine:
         instead = found.encode(*settings.encoding)
         route = await self._decide(session, instead)
         return Home(instead) if route == Home() else route
+
+    async def _of_text(
+        self, session: Session, sql: bytes, tokens: list[Token], settings: SessionSettings
+    ) -> Route:
+        """Return who answers a PREPARE or EXECUTE: what is right for its text, if that is on sharded tables."""
+        found = await self._dynamic.answer(session, tokens, settings)
+        if isinstance(found, Local):
+            await self._tidy(session, sql)
+            return found
+        if found is not None:
+            route = await self._decide(session, found.encode(*settings.encoding))
+            if isinstance(route, Distributed):
+                return route
+        return await self._decide(session, sql)
 
     async def _check(self, session: Session, sql: bytes) -> None:
         """Raise what is wrong with a query that is to run later."""

@@ -35,7 +35,7 @@ _HEAD = 9
 _WHOLE = frozenset({"TRUNCATE", "DROP", "RENAME"})
 _ROWS = frozenset({*_ENDS, "LOAD"})
 """What changes a table that is named by a view of it."""
-_SERVICE = frozenset({"OPTIMIZE", "REPAIR", "HANDLER"})
+_SERVICE = frozenset({"OPTIMIZE", "REPAIR", "HANDLER", "CHECK", "CHECKSUM"})
 """Harmless on a replicated table, nothing to work on in a sharded one."""
 _VERBS = frozenset({*_ENDS, *_AFTER, *_WHOLE, *_SERVICE})
 _BLOCKS = frozenset({"BEGIN", "IF", "CASE", "LOOP", "WHILE", "REPEAT", "FOR"})
@@ -165,7 +165,7 @@ def _is_target(verb: str, words: Sequence[str], index: int) -> bool:
     """Whether the name at `index` is one that the statement writes."""
     if verb == "CREATE":
         head = words[:_HEAD]
-        if "INDEX" in head and "TABLE" not in head:
+        if ("INDEX" in head or "TRIGGER" in head) and "TABLE" not in head:
             return _before(words, index) == "ON"
         if "REPLACE" not in head[:3] and "TEMPORARY" not in head[:4]:
             return False  # home says that it exists

@@ -12,6 +12,7 @@ from proxy.session.cursor import Cursor
 from proxy.session.engine import Distributed
 from shard.errors import PACKET_TOO_LARGE, SkyError
 from shard.planner.constants import Value
+from shard.planner.lexer import LexerMode
 from shard.wire.frames import Parameter
 from shard.wire.packets import PacketError, lenenc_bytes, read_lenenc_int
 
@@ -124,3 +125,12 @@ def planner_values(parameters: tuple[Parameter, ...]) -> tuple[Value, ...]:
         else:
             out.append(None)
     return tuple(out)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedText:
+    """A text of PREPARE as SQL, and what it was prepared under."""
+
+    text: str
+    mode: LexerMode
+    database: str | None

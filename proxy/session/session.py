@@ -20,7 +20,7 @@ from proxy.session.engine import Distributed, Engine, Home, Local
 from proxy.session.handshake import MULTI_STATEMENTS, Response
 from proxy.session.limits import SessionLimits, Usage
 from proxy.session.login import Doorkeeper, Login
-from proxy.session.prepared import Prepared
+from proxy.session.prepared import Prepared, PreparedText
 from shard.errors import (
     INTERNAL,
     INTERRUPTED,
@@ -103,6 +103,7 @@ class Session:
         self.ship_limit = DEFAULT_SHIP_LIMIT
         self.leftovers: tuple[str, ...] = ()
         self.temporaries = False
+        self.texts: dict[str, PreparedText] = {}
         self.mode = LexerMode()
 
     @property
@@ -159,6 +160,7 @@ class Session:
             prepared.close_cursor()
         self._prepared.clear()
         self._asked.clear()
+        self.texts.clear()
 
     async def _command(self, payload: bytes) -> None:
         self.client.more = False

@@ -307,6 +307,7 @@ def read(
             raise not_supported(type(tree).__name__.upper())
         if original is None:
             prove(tokens, tree)
+        _drop_dual(tree)
     except (SyntaxProblem, SkyError) as problem:
         tree = None
         _refuse_whole(tokens, database, catalogue, problem)
@@ -315,6 +316,17 @@ def read(
     if tree is not None:
         _screen(tree)
     return Statement(text, tokens, tree, database, catalogue, original=original)
+
+
+def _drop_dual(tree: exp.Expression) -> None:
+    """Take ``FROM DUAL``, which is no table, out of a tree."""
+    for table in find(tree, exp.Table):
+        name = table.this
+        if (
+            isinstance(name, exp.Identifier) and not name.args.get("quoted") and name.name.upper() == "DUAL"
+            and table.args.get("db") is None and isinstance(table.parent, exp.From) and table.parent.parent is not None
+        ):  # fmt: skip
+            table.parent.parent.set(table.parent.arg_key or "from_", None)
 
 
 _AFTER_NOT = frozenset(
@@ -329,7 +341,7 @@ def _refuse_meanings(tokens: list[Token], mode: LexerMode) -> None:
     if mode.high_not_precedence and any(
         token.upper == "NOT" and after.upper not in _AFTER_NOT for token, after in itertools.pairwise(tokens)
     ):
-        raise not_supported("NOT under HIGH_NOT_PRECEDENCE", "write !(…) or leave that sql_mode")
+        raise not_supported("NOT under HIGH_NOT_PRECEDENCE", "take that sql_mode off")
 
 
 def _unfold(
