@@ -69,6 +69,8 @@ _ATTEND_AFTER_S = 0.01
 _WATCH_AFTER_S = 0.1
 _REPORT_S = 1.0
 _OWN = re.compile(rb"(?i)\b(?:kill|processlist|warnings|errors)\b")
+_NEVER_PREPARED = re.compile(rb"(?i)\s*(?:prepare|execute|deallocate)\b")
+"""MariaDB's own error (1295) comes for these."""
 _CHANGE_S = 30.0
 _INTEGER_SIZES = {1: 1, 2: 2, 3: 4, 8: 8, 9: 4}
 
@@ -431,7 +433,7 @@ class Session:
 
     async def _prepare(self, sql: bytes) -> None:
         self._last_prepared = None
-        route = await self._engine.decide(self, sql)
+        route = Home() if _NEVER_PREPARED.match(sql) else await self._engine.decide(self, sql)
         if route == Home():
             route = Home(await self._engine.with_truth(self, sql, lasting=True))
         native = sql
