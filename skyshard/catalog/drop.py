@@ -5,7 +5,7 @@ A list of steps that can be repeated from any point, so that a run that was kill
 
 1. the database is 'dropping' in the metadata, and proxies forget it: running queries end well, or with 1412;
 2. at home traps, replicated tables and director indexes are put aside by one RENAME, and with them the database
-   unless users' own tables are in it;
+   unless something of users' own is in it;
 3. on every worker its chunk tables are dropped;
 4. what was put aside is dropped, and the metadata.
 """
@@ -21,16 +21,14 @@ from backend.agent_link import AgentPool
 from backend.connection import RawConnection
 from shard.catalog.model import Kind, Table, Worker
 from shard.catalog.naming import INDEX_DATABASE, index_table, literal, quote
-from shard.errors import ServerError, SkyError
+from shard.errors import SkyError
 from skyshard.catalog.cluster import META
 from skyshard.errors import UserError
+from skyshard.home.moves import move
 from skyshard.home.provision import bump
 
 GRACE_S = 2.0
 """Seconds that proxies get to notice that a database is gone; they look every half second."""
-LOCK_WAIT_S = 30
-"""Seconds that the removal at home waits for clients' open transactions."""
-_LOCK_WAIT_TIMEOUT = 1205
 
 
 class Drop:
@@ -65,7 +63,7 @@ class Drop:
         return found[0][0] if found else None
 
     async def run(self) -> list[str]:
-        """Drop it; return the users' tables and views that stay in a database of that name.
+        """Drop it; return the users' tables, views and programs that stay in a database of that name.
 
         Raises
         ------
@@ -85,7 +83,7 @@ class Drop:
         await asyncio.sleep(GRACE_S)
         aside = f"skyshard_drop_{number}"
         await self._put_aside(number, aside)
-        left = await self._names(self._database)
+        left = await self._names(self._database) + await self._programs()
         if not left:
             await self._home.run(f"DROP DATABASE IF EXISTS {quote(self._database)}")
         await self._workers_tables()
@@ -104,26 +102,27 @@ class Drop:
             index = index_table(self._database, table.name)
             if table.kind is Kind.DIRECTOR and index in indexes:
                 moves.append((INDEX_DATABASE, index))
-        if not moves:
+        # What an earlier run has put aside is not here any more: a table of that name is a user's.
+        gone = set(await self._names(aside))
+        left = [(base, name, aside, name) for base, name in moves if name not in gone]
+        if not left:
             return
         await self._home.run(f"CREATE DATABASE IF NOT EXISTS {quote(aside)} CHARACTER SET utf8mb4")
-        listed = ", ".join(
-            f"{quote(base)}.{quote(name)} TO {quote(aside)}.{quote(name)}" for base, name in moves
-        )
-        try:
-            await self._home.run(f"SET STATEMENT lock_wait_timeout={LOCK_WAIT_S} FOR RENAME TABLE {listed}")
-        except ServerError as error:
-            if error.errno != _LOCK_WAIT_TIMEOUT:
-                raise
-            raise UserError(
-                f"a client's open transaction holds a table of database '{self._database}', which is no longer "
-                "published: end the transaction and run the same command again"
-            ) from error
+        await move(self._home, left, self._database, "no longer published")
 
     async def _names(self, database: str) -> list[str]:
         """Return the tables and views of a database at home."""
         rows = await self._home.fetch(
             f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(database)} ORDER BY 1"
+        )
+        return [(row[0] or b"").decode() for row in rows]
+
+    async def _programs(self) -> list[str]:
+        """Return users' stored functions, procedures and events of the database."""
+        name = literal(self._database)
+        rows = await self._home.fetch(
+            f"SELECT ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = {name} UNION "
+            f"SELECT EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA = {name} ORDER BY 1"
         )
         return [(row[0] or b"").decode() for row in rows]
 

@@ -24,16 +24,13 @@ from backend.connection import RawConnection
 from shard.catalog.model import Kind, Partitioning, Table
 from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, index_table, literal, quote
 from shard.catalog.traps import INGEST_LOCK
-from shard.errors import ServerError
 from skyshard.errors import UserError
 from skyshard.home.guard import TooWide, trap_statements
+from skyshard.home.moves import move
 from skyshard.home.provision import bump
 
 GRACE_S = 2.0
 """Seconds that proxies get to notice that a database is being swapped; they look every half second."""
-
-LOCK_WAIT_S = 30
-"""Seconds that the swap at home waits for clients' open transactions; no proxy sends new ones meanwhile."""
 
 RENAMES = 200
 """Tables moved by one RENAME TABLE."""
@@ -41,7 +38,6 @@ RENAMES = 200
 LOCK_S = 5
 """Seconds to wait for the catalogue's lock: a server takes a moment to see that a killed run is gone."""
 
-_LOCK_WAIT_TIMEOUT = 1205
 _META = quote(META_DATABASE)
 _MOVED = "moved_out"
 """Table in the database of old tables that says that all of them are there."""
@@ -315,16 +311,7 @@ class Staging:
             moves.append(
                 (INDEX_DATABASE, index_table(stage, table), INDEX_DATABASE, index_table(name, table))
             )
-        listed = ", ".join(f"{quote(a)}.{quote(b)} TO {quote(c)}.{quote(d)}" for a, b, c, d in moves)
-        try:
-            await self._home.run(f"SET STATEMENT lock_wait_timeout={LOCK_WAIT_S} FOR RENAME TABLE {listed}")
-        except ServerError as error:
-            if error.errno != _LOCK_WAIT_TIMEOUT:
-                raise
-            raise UserError(
-                f"a client's open transaction holds a table of database '{name}', which is half swapped: "
-                "end the transaction and run the same command again"
-            ) from error
+        await move(self._home, moves, name, "half swapped")
 
     async def _names(self, database: str) -> set[str]:
         """Return the tables of a database at home, views not among them."""

@@ -125,6 +125,40 @@ def test_users_tables_stay(lab: Lab, write: Writer) -> None:
     assert lab.traces("shared") == []
 
 
+def test_users_programs_stay(lab: Lab, write: Writer) -> None:
+    lab.publish(write("scripted", TABLES, files(20)))
+    lab.home("CREATE PROCEDURE scripted.proc() SELECT 1")
+    lab.home("CREATE EVENT scripted.ev ON SCHEDULE EVERY 1 YEAR DISABLE DO SELECT 1")
+    done = lab.command("catalog", "drop", "scripted")
+    assert "users' own ev, proc" in done.output
+    assert lab.home(
+        "SELECT ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'scripted'"
+    ) == [("proc",)]
+    lab.home("DROP DATABASE scripted")
+    assert lab.traces("scripted") == []
+
+
+def test_a_users_table_that_takes_a_dropped_ones_name_stays(lab: Lab, write: Writer) -> None:
+    """The drop is killed after it has put the catalogue aside; then a user makes a table of the same name."""
+    lab.publish(write("reused", TABLES, files(30)))
+    command = [sys.executable, "-m", "skyshard.cli", "catalog", "drop", "reused", "--dir", str(lab.directory)]
+    lock = f"LOCK TABLES reused.{_chunk_table(lab, 'reused')} READ"
+    with closing(Held(worker_of(lab), lock)) as other:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        other.until_waiting(process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    lab.home("CREATE DATABASE IF NOT EXISTS reused")
+    lab.home("CREATE TABLE reused.Star (x INT)")
+    done = lab.command("catalog", "drop", "reused")
+    assert (done.exit_code, "users' own Star" in done.output) == (0, True)
+    assert lab.ask("SELECT COUNT(*) FROM reused.Star") == [("0",)]
+    lab.home("DROP DATABASE reused")
+    assert lab.traces("reused") == []
+
+
 HOLDS = {
     "home": ["BEGIN", "SELECT * FROM {name}.Band"],
     "worker": ["LOCK TABLES {name}.{chunk} READ"],
