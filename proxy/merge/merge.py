@@ -16,8 +16,8 @@ from proxy.home.definitions import set_statement
 from shard.catalog.naming import SCRATCH_DATABASE, quote
 from shard.planner.chunk_tables import LENIENT
 from shard.planner.fragment import BIT
+from shard.planner.partials import MERGE_TABLE
 from shard.planner.plan import Merge, Part, PartialType, Sql
-from shard.planner.split import MERGE_TABLE
 from shard.wire import rows
 from shard.wire.frames import Note, Parameter
 from shard.wire.packets import Ok

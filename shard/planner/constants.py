@@ -149,3 +149,10 @@ def conjuncts(node: exp.Expression | None) -> list[exp.Expression]:
         else:
             out.append(item)
     return out
+
+
+def is_constant(node: exp.Expression) -> bool:
+    """Whether a sort key is a constant; a number would be read as a position."""
+    while isinstance(node, (exp.Paren, exp.Neg)):
+        node = node.this
+    return isinstance(node, (exp.Literal, exp.Null, exp.Boolean))

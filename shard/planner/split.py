@@ -1,34 +1,30 @@
 """Splits a chunk-local SELECT into a fragment for every chunk and, if needed, a merge of partials.
 
 The fragment and the merge are trees over the *logical* tables; `fragment` puts in chunk tables.
-Partials are columns p0…pn of a temporary table at home, so keys compare there as the server
-compares them (collation, NULLs, types).
+`partials` writes aggregates and keys over the merge table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlglot import exp
 
 from shard.catalog.naming import SCRATCH_DATABASE
 from shard.errors import not_supported
-from shard.planner.aggregates import MERGED, SPREAD, has_aggregate, is_aggregate
+from shard.planner.aggregates import has_aggregate, is_aggregate
 from shard.planner.branches import is_query, is_star, own_nodes
-from shard.planner.constants import Value, integer
+from shard.planner.constants import Value, integer, is_constant
 from shard.planner.context import Bound
-from shard.planner.doubles import read_as_double
 from shard.planner.emit import emit
 from shard.planner.locality import Layout, group_links
 from shard.planner.outputs import check_windows
+from shard.planner.partials import MERGE_TABLE, Merger, Partials, own_calls
 from shard.planner.plan import Everywhere
 from shard.planner.scope import Scope, column_of, star_columns
 from shard.planner.stand_ins import ALL_ROWS
 from shard.planner.templates import fill, use, wrap
-
-MERGE_TABLE = "merge_rows"
-_READ_AS_DOUBLE = "read as double"
 
 
 @dataclass(slots=True)
@@ -46,28 +42,6 @@ class Draft:
     layout: Layout | None = None
     scope: Scope | None = None
     whole: exp.Select | None = None
-
-
-@dataclass(slots=True)
-class _Partials:
-    """The columns of the partial result, each expression once."""
-
-    expressions: list[exp.Expression] = field(default_factory=list)
-    texts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, node: exp.Expression) -> exp.Expression:
-        """Return the merge table's column for an expression of the fragment."""
-        text = emit(node)
-        index = self.texts.setdefault(text, len(self.expressions))
-        if index == len(self.expressions):
-            self.expressions.append(node.copy())
-        return exp.Column(this=exp.to_identifier(f"p{index}", quoted=True))
-
-    def select(self) -> list[exp.Expression]:
-        return [
-            exp.Alias(this=node, alias=exp.to_identifier(f"p{index}", quoted=True))
-            for index, node in enumerate(self.expressions)
-        ]
 
 
 def split(
@@ -115,7 +89,7 @@ class _Splitter:
         self.having = select.args["having"].this if select.args.get("having") is not None else None
         self.distinct = select.args.get("distinct") is not None
         self.groups = [self._group_item(item) for item in group.expressions] if group is not None else []
-        self.partials = _Partials()
+        self.partials = Partials()
         self.explicit = False
 
     def _limits(self, default_limit: int | None) -> tuple[int | None, int]:
@@ -303,29 +277,25 @@ class _Splitter:
         self.items = self.expand_stars()
         keys = [(self._order_item(item.this), bool(item.args.get("desc"))) for item in self.order]
         groups = [(emit(item), self.partials.add(item)) for item in self.groups]
-        self._group_texts = dict(groups)
+        texts = dict(groups)
         if self.rollup:
             selected = [emit(_bare(item)) for item in self.items]
-            if any(selected.count(text) > 1 for text in self._group_texts) or len(groups) > len(
-                self._group_texts
-            ):
+            if any(selected.count(text) > 1 for text in texts) or len(groups) > len(texts):
                 raise not_supported("WITH ROLLUP of a column that is selected or grouped by twice")
-        self._extra_groups: list[exp.Expression] = []
-        self._any_value = False
-        self._shifts: set[str] = set()
-        self._additive = self._distincts_are_additive([*self.items, *(key for key, _ in keys)])
-        columns = [self._over_partials(_bare(item)) for item in self.items]
-        having = None if self.having is None else self._over_partials(self._having(self.having))
-        order = [(self._over_partials(key), down) for key, down in keys]
+        additive = self._distincts_are_additive([*self.items, *(key for key, _ in keys)])
+        merger = Merger(self.partials, self.scope, self.groups, texts, bool(self.rollup), additive)
+        columns = [merger.over(_bare(item)) for item in self.items]
+        having = None if self.having is None else merger.over(self._having(self.having))
+        order = [(merger.over(key), down) for key, down in keys]
         if not self.partials.expressions:
             self.partials.add(fill(1))
         fragment = self.select.copy()
         for key in ("order", "limit", "offset", "having", "distinct"):
             fragment.set(key, None)
         fragment.set("expressions", self.partials.select())
-        grouped = [*self.groups, *self._extra_groups]
+        grouped = [*self.groups, *merger.extra_groups]
         fragment.set("group", grouping(grouped) if grouped else None)
-        if not grouped and self._any_value:
+        if not grouped and merger.any_value:
             fragment.set("having", exp.Having(this=use("COUNT(*) > 0")))
         merge = self._merge_select(columns, order)
         if groups:
@@ -336,27 +306,9 @@ class _Splitter:
             merge.set("having", exp.Having(this=having))
         if self.distinct:
             merge.set("distinct", exp.Distinct())
-        if self._shifts:
-            self._add_shifts(merge, [column for _, column in groups])
+        if merger.shifts:
+            merger.add_shifts(merge, [column for _, column in groups])
         return Draft(fragment, merge, len(self.partials.expressions))
-
-    def _add_shifts(self, merge: exp.Select, groups: list[exp.Expression]) -> None:
-        """Read the merge table through a window that adds every group's smallest mean."""
-        table = merge.args["from_"].this
-        columns: list[exp.Expression] = [
-            exp.Column(this=exp.to_identifier(f"p{i}", quoted=True))
-            for i in range(len(self.partials.expressions))
-        ]
-        for name in sorted(self._shifts):
-            lowest = exp.Anonymous(
-                this="MIN", expressions=[exp.Column(this=exp.to_identifier(name, quoted=True))]
-            )
-            window = exp.Window(this=lowest, partition_by=[column.copy() for column in groups], over="OVER")
-            columns.append(exp.Alias(this=window, alias=exp.to_identifier(f"s{name[1:]}", quoted=True)))
-        inner = exp.Select(expressions=columns)
-        inner.set("from_", exp.From(this=table))
-        alias = exp.TableAlias(this=exp.to_identifier(MERGE_TABLE, quoted=True))
-        merge.set("from_", exp.From(this=exp.Subquery(this=inner, alias=alias)))
 
     def _rollup(self) -> list[exp.Expression] | None:
         return [exp.Rollup()] if self.rollup else None
@@ -369,104 +321,6 @@ class _Splitter:
     def _having(self, node: exp.Expression) -> exp.Expression:
         return self._inside(node, "HAVING")
 
-    def _over_partials(self, node: exp.Expression) -> exp.Expression:
-        """Return an expression over the merge table that has the value of `node` over all rows."""
-
-        def step(item: exp.Expression) -> exp.Expression:
-            if (
-                is_query(item)
-                or isinstance(item, exp.Exists)
-                or (isinstance(item, exp.In) and item.args.get("query"))
-            ):
-                return self._query_over_partials(item)
-            column = None
-            if not isinstance(item, exp.Identifier) and (item.parent is None or not is_constant(item)):
-                column = self._group_texts.get(
-                    emit(item)
-                )  # a constant in an expression may be syntax: IS NULL
-            if column is not None:
-                return column.copy()
-            if is_aggregate(item):
-                return self._merged(item)
-            if isinstance(item, exp.Column):
-                self._any_value = True
-                return self.partials.add(item)
-            return item
-
-        copied = node.copy()
-        if not self.groups:
-            for call in copied.find_all(exp.Anonymous):
-                if call.name.lower() == "avg" and read_as_double(call, self.scope):
-                    call.meta[_READ_AS_DOUBLE] = True
-        return copied.transform(step, copy=False)
-
-    def _query_over_partials(self, node: exp.Expression) -> exp.Expression:
-        """Return a condition with a subquery, or a scalar one, computed with the rows of its group."""
-        if has_aggregate(node):
-            raise not_supported("aggregates compared with a subquery across chunks")
-        if not any(self.scope.owner(column) for column in node.find_all(exp.Column)):
-            return node.copy()  # over replicated tables alone: the home server has them too
-        if not self.groups:
-            raise not_supported("a correlated subquery beside aggregates")
-        self._any_value = True
-        return self.partials.add(node)
-
-    def _merged(self, call: exp.Expression) -> exp.Expression:
-        """Return the merge of one aggregate call's partials."""
-        name = call.name.lower()
-        if len(call.expressions) == 1 and isinstance(call.expressions[0], exp.Distinct):
-            return self._merged_distinct(call, name)
-        if len(call.expressions) != 1 or has_aggregate(call.expressions[0]):
-            raise not_supported(f"these arguments of {name.upper()}")
-        argument = call.expressions[0]
-        if name == "count":
-            return use("CAST(COALESCE(SUM(part), 0) AS SIGNED)", part=self.partials.add(call))
-        if name == "avg":
-            total = self.partials.add(_call("SUM", argument))
-            count = self.partials.add(_call("COUNT", argument))
-            # The server divides as what reads the average wants it, unless groups keep it in a table.
-            real = " * 1e0" if call.meta.get(_READ_AS_DOUBLE) else ""
-            return use(f"SUM(total){real} / NULLIF(SUM(number), 0)", total=total, number=count)
-        if name in SPREAD:
-            return self._merged_spread(call, argument)
-        if name not in MERGED:
-            raise not_supported(f"the aggregate {name.upper()} across chunks")
-        return use(f"{name.upper()}(part)", part=self.partials.add(call))
-
-    def _merged_spread(self, call: exp.Expression, argument: exp.Expression) -> exp.Expression:
-        """Merge a standard deviation or variance from (count, mean, variance) of the parts.
-
-        Chan, Golub and LeVeque (1979): M2 = sum(n v) + sum(n (a - A)^2). The squares are taken about
-        the smallest mean of the group (a window in the merge's FROM), so that nothing cancels.
-        """
-        if self.rollup:
-            raise not_supported(f"{call.name.upper()} WITH ROLLUP across chunks")
-        exact = use("x * 1e0", x=argument)
-        number = self.partials.add(_call("COUNT", argument))
-        mean = self.partials.add(exp.Anonymous(this="AVG", expressions=[exact.copy()]))
-        variance = self.partials.add(exp.Anonymous(this="VAR_POP", expressions=[exact.copy()]))
-        shift = exp.Column(this=exp.to_identifier(f"s{mean.name[1:]}", quoted=True))
-        self._shifts.add(mean.name)
-        kind, root = SPREAD[call.name.lower()]
-        squares = "SUM(n * v + n * POW(a - c, 2)) - POW(SUM(n * (a - c)), 2) / SUM(n)"
-        below = "NULLIF(SUM(n), 0)" if kind == "pop" else "IF(SUM(n) > 1, SUM(n) - 1, NULL)"
-        text = f"GREATEST(0e0, {squares}) / {below}"
-        return use(f"SQRT({text})" if root else text, n=number, v=variance, a=mean, c=shift)
-
-    def _merged_distinct(self, call: exp.Expression, name: str) -> exp.Expression:
-        """Ship the distinct keys by grouping finer, or add counts that no chunk shares."""
-        arguments = call.expressions[0].expressions
-        if name == "count" and self._additive:
-            return use("CAST(COALESCE(SUM(part), 0) AS SIGNED)", part=self.partials.add(call))
-        if name in ("min", "max"):
-            return self._merged(_call(name.upper(), arguments[0]))
-        columns = []
-        for item in arguments:
-            columns.append(self.partials.add(item))
-            if emit(item) not in {emit(group) for group in [*self.groups, *self._extra_groups]}:
-                self._extra_groups.append(item)
-        return exp.Anonymous(this=call.name, expressions=[exp.Distinct(expressions=columns)])
-
     def _distincts_are_additive(self, expressions: list[exp.Expression]) -> bool:
         """Whether every COUNT(DISTINCT …) counts keys that no two chunks share, so that counts add up.
 
@@ -475,7 +329,7 @@ class _Splitter:
         if self.having is not None:
             expressions = [*expressions, self.having]
         calls = [
-            call for item in expressions for call in _own_calls(item)
+            call for item in expressions for call in own_calls(item)
             if is_aggregate(call) and len(call.expressions) == 1 and isinstance(call.expressions[0], exp.Distinct)
             and call.name.lower() not in ("min", "max")
         ]  # fmt: skip
@@ -500,20 +354,6 @@ class _Splitter:
         return merge
 
 
-def _own_calls(node: exp.Expression) -> list[exp.Expression]:
-    """Return the calls in an expression, those of inner queries excepted."""
-    found: list[exp.Expression] = []
-    stack = [node]
-    while stack:
-        item = stack.pop()
-        if is_query(item):
-            continue
-        if isinstance(item, exp.Anonymous):
-            found.append(item)
-        stack += [child for child in item.iter_expressions() if isinstance(child, exp.Expression)]
-    return found
-
-
 def _bare(item: exp.Expression) -> exp.Expression:
     inner = item.this if isinstance(item, exp.Alias) else item
     if not isinstance(inner, exp.Expression):
@@ -531,19 +371,8 @@ def grouping(items: Sequence[exp.Expression]) -> exp.Group:
     )
 
 
-def is_constant(node: exp.Expression) -> bool:
-    """Whether a sort key is a constant; a number would be read as a position."""
-    while isinstance(node, (exp.Paren, exp.Neg)):
-        node = node.this
-    return isinstance(node, (exp.Literal, exp.Null, exp.Boolean))
-
-
 def _ordered(node: exp.Expression, descending: bool) -> exp.Expression:
     return exp.Ordered(this=node, desc=descending)
-
-
-def _call(name: str, argument: exp.Expression) -> exp.Expression:
-    return exp.Anonymous(this=name, expressions=[argument.copy()])
 
 
 def _set_limit(select: exp.Select, limit: int | None, skip: int = 0) -> None:

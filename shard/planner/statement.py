@@ -5,8 +5,6 @@ The choice of strategy is made here: counter, chunk-local (`planner.plan_select`
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -23,7 +21,8 @@ from shard.planner.constants import Value, integer
 from shard.planner.context import Context
 from shard.planner.ctes import inline
 from shard.planner.emit import CHUNK_MARK, construct_name, emit
-from shard.planner.fence import MAX_NESTING, SyntaxProblem, parse
+from shard.planner.fence import SyntaxProblem, parse
+from shard.planner.headers import keep_headers, select_headers
 from shard.planner.lexer import LexerMode, Token, TokenKind, tokenize
 from shard.planner.needs import area_calls, area_positions, expand_areas
 from shard.planner.plan import (
@@ -31,45 +30,11 @@ from shard.planner.plan import (
     Sql,
 )
 from shard.planner.planner import plan_select
+from shard.planner.refusals import refuse_meanings, refuse_whole, refuse_words, screen
 from shard.planner.roundtrip import prove
 from shard.planner.scope import catalogue_tables, flatten_joins, lookup, reads_sharded
+from shard.planner.session_parts import may_need, put_session, session_values
 from shard.planner.views import Views, expand
-
-_INTRODUCED = re.compile(r"_\w+\s*['\"]")
-# Functions whose value belongs to the session or the query, not to a worker.
-_PER_SESSION = frozenset(
-    [
-        "user",
-        "current_user",
-        "session_user",
-        "system_user",
-        "current_role",
-        "database",
-        "schema",
-        "connection_id",
-        "last_insert_id",
-        "version",
-    ]
-)
-_SESSION_WORDS = frozenset(name.upper() for name in _PER_SESSION)
-_ACTS = frozenset(
-    ["sleep", "benchmark", "get_lock", "release_lock", "release_all_locks", "nextval", "setval"]
-)
-"""What is called for its effect."""
-_REFUSED = _ACTS | frozenset(
-    [
-        "found_rows",
-        "row_count",
-        "uuid_short",
-        "is_free_lock",
-        "is_used_lock",
-        "load_file",
-        "lastval",
-        "master_pos_wait",
-        "master_gtid_wait",
-        "rownum",
-    ]
-)
 
 
 class Statement:
@@ -94,7 +59,7 @@ class Statement:
         self.parameters = sum(kind is TokenKind.PARAMETER for kind, _, _ in tokens)
         self.words = frozenset(text.upper() for kind, text, _ in tokens if kind is TokenKind.WORD)
         """All words of the text in upper case: what is not among them need not be looked for in the tree."""
-        self.needs = () if tree is None or not _may_need(tokens, self.words) else _session_values(tree)
+        self.needs = () if tree is None or not may_need(tokens, self.words) else session_values(tree)
         """Expressions whose values belong to the session: they are read there and put into fragments."""
         self.own = () if tree is None else _own_tables(tree, database, catalogue)
         """(database or None, name) of tables that are not the catalogue's: the user's own."""
@@ -197,7 +162,7 @@ class Statement:
             raise TypeError("a statement that only MariaDB can parse has no tree")
         tree = self.tree.copy()
         if self.needs:
-            tree = _put_session(tree, session)
+            tree = put_session(tree, session)
         if "WITH" in self.words:
             tree = inline(tree)
         if self.uses_functions:
@@ -310,11 +275,11 @@ def read(
         _drop_dual(tree)
     except (SyntaxProblem, SkyError) as problem:
         tree = None
-        _refuse_whole(tokens, database, catalogue, problem)
-    _refuse_words(tokens)
-    _refuse_meanings(tokens, mode)
+        refuse_whole(tokens, database, catalogue, problem)
+    refuse_words(tokens)
+    refuse_meanings(tokens, mode)
     if tree is not None:
-        _screen(tree)
+        screen(tree)
     return Statement(text, tokens, tree, database, catalogue, original=original)
 
 
@@ -327,21 +292,6 @@ def _drop_dual(tree: exp.Expression) -> None:
             and table.args.get("db") is None and isinstance(table.parent, exp.From) and table.parent.parent is not None
         ):  # fmt: skip
             table.parent.parent.set(table.parent.arg_key or "from_", None)
-
-
-_AFTER_NOT = frozenset(
-    ["IN", "LIKE", "BETWEEN", "REGEXP", "RLIKE", "NULL", "TRUE", "FALSE", "UNKNOWN", "EXISTS"]
-)
-
-
-def _refuse_meanings(tokens: list[Token], mode: LexerMode) -> None:
-    """Refuse operators that a sql_mode gives another meaning than the parser does."""
-    if mode.pipes_as_concat and any(token.text == "||" for token in tokens):
-        raise not_supported("|| as a concatenation", "write CONCAT(…)")
-    if mode.high_not_precedence and any(
-        token.upper == "NOT" and after.upper not in _AFTER_NOT for token, after in itertools.pairwise(tokens)
-    ):
-        raise not_supported("NOT under HIGH_NOT_PRECEDENCE", "take that sql_mode off")
 
 
 def _unfold(
@@ -360,48 +310,10 @@ def _unfold(
     prove(tokens, before)
     first = _first_select(tree)
     if first is not None:
-        _keep_headers(first, select_headers(text, tokens))
+        keep_headers(first, select_headers(text, tokens))
     original = Statement(text, tokens, before, database, catalogue)
     text = emit(tree)
     return text, tokenize(text, mode), original
-
-
-def _refuse_words(tokens: list[Token]) -> None:
-    for index, token in enumerate(tokens):
-        if token.text.upper() in ("INTO", "PROCEDURE") and token.kind is TokenKind.WORD:
-            if index and tokens[index - 1].text == ".":
-                continue
-            raise not_supported(f"SELECT … {token.upper}")
-
-
-def _refuse_whole(
-    tokens: list[Token], database: str | None, catalogue: Mapping[str, Database], problem: Exception
-) -> None:
-    """Raise unless a statement that was not understood can run at home over whole tables."""
-    if not strategies.mentioned(tokens, database, catalogue):
-        raise problem
-    refused = problem if isinstance(problem, SkyError) else not_supported("this statement's syntax")
-    if (isinstance(problem, SkyError) and problem.code is not NOT_SUPPORTED) or _depth(tokens) > MAX_NESTING:
-        raise problem
-    for index, token in enumerate(tokens):
-        call = index + 1 < len(tokens) and tokens[index + 1].text == "("
-        word = token.text.lower()
-        if token.kind in (TokenKind.VARIABLE, TokenKind.PARAMETER) or token.text == ":=":
-            raise refused
-        if token.kind is TokenKind.WORD and (
-            word in ("current_user", "current_role")
-            or (call and (word in _PER_SESSION or word in _REFUSED or word.startswith(("scisql_", "qserv_"))))
-        ):
-            raise refused
-
-
-def _depth(tokens: list[Token]) -> int:
-    """Return how deep parentheses are nested."""
-    depth = deepest = 0
-    for token in tokens:
-        depth += (token.text == "(") - (token.text == ")")
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def native(text: str, mode: LexerMode) -> str | None:
@@ -419,7 +331,7 @@ def native(text: str, mode: LexerMode) -> str | None:
     tree = functions.rewrite(tree, ())
     first = _first_select(tree)
     if first is not None:
-        _keep_headers(first, headers)
+        keep_headers(first, headers)
     return emit(tree)
 
 
@@ -435,7 +347,7 @@ def native_sql(statement: Statement, context: Context) -> Sql:
     tree = functions.rewrite(tree, context.values)
     first = _first_select(tree)
     if first is not None:
-        _keep_headers(first, headers)
+        keep_headers(first, headers)
     return writing.logical(tree)
 
 
@@ -444,99 +356,6 @@ def _first_select(tree: exp.Expression) -> exp.Select | None:
     while isinstance(node, (exp.SetOperation, exp.Subquery)):
         node = node.this
     return node if isinstance(node, exp.Select) else None
-
-
-def _screen(tree: exp.Expression) -> None:
-    """Refuse by name what no strategy can answer rightly."""
-    for node in find(tree, exp.Anonymous):
-        name = node.name.lower()
-        if name in _REFUSED or (name in _PER_SESSION and node.expressions):
-            advice = "send it in a statement of its own" if name in _ACTS else "write its value"
-            if name == "rownum":
-                advice = "use LIMIT, or ROW_NUMBER() OVER (ORDER BY …)"
-            raise not_supported(f"{node.name}()", advice)
-
-
-def _may_need(tokens: list[Token], words: frozenset[str]) -> bool:
-    """Whether a text may name variables or functions of its session."""
-    return not words.isdisjoint(_SESSION_WORDS) or any(token.kind is TokenKind.VARIABLE for token in tokens)
-
-
-def _session_values(tree: exp.Expression) -> tuple[str, ...]:
-    """Return the texts of variables and session functions in a tree, each once."""
-    return tuple(dict.fromkeys(text for _, text in _session_nodes(tree)))
-
-
-def _session_nodes(tree: exp.Expression) -> list[tuple[exp.Expression, str]]:
-    out: list[tuple[exp.Expression, str]] = []
-    for node in tree.walk():
-        if isinstance(node, exp.Literal):
-            text = str(node.this)
-            if text.startswith("@") or text.upper() in ("CURRENT_USER", "CURRENT_ROLE"):
-                out.append((node, text))
-        elif isinstance(node, exp.Anonymous) and node.name.lower() in _PER_SESSION and not node.expressions:
-            out.append((node, f"{node.name}()"))
-    return out
-
-
-def _put_session(tree: exp.Expression, session: Mapping[str, str]) -> exp.Expression:
-    """Put the session's values into a tree."""
-    holder = exp.Paren(this=tree)
-    for node, text in _session_nodes(holder):
-        if text in session:
-            node.replace(exp.Paren(this=exp.Literal(this=session[text], is_string=False)))
-    result: exp.Expression = holder.this
-    result.pop()
-    return result
-
-
-def select_headers(text: str, tokens: list[Token]) -> list[str | None]:
-    """Return the source text of every select item without an alias (None: it has a name of its own)."""
-    start = _main_select(tokens) + 1
-    while start < len(tokens) and tokens[start].upper in ("DISTINCT", "ALL", "SQL_NO_CACHE", "SQL_CACHE"):
-        start += 1
-    depth, first, headers = 0, start, []
-    for index in range(start, len(tokens) + 1):
-        token = tokens[index] if index < len(tokens) else None
-        ends = token is None or (depth == 0 and token.kind is TokenKind.WORD and token.upper == "FROM")
-        if ends or (depth == 0 and token is not None and token.text == ","):
-            last = tokens[index - 1]
-            headers.append(text[tokens[first].start : last.start + len(last.text)])
-            first = index + 1
-            if ends:
-                break
-        elif token is not None:
-            depth += (token.text == "(") - (token.text == ")")
-    return list(headers)
-
-
-def _main_select(tokens: list[Token]) -> int:
-    """Return where the SELECT is that names the columns: the first, or the first after WITH's queries."""
-    depth = 0
-    behind = tokens[0].upper == "WITH"
-    for index, token in enumerate(tokens):
-        if token.upper == "SELECT" and (depth == 0 or not behind):
-            return index
-        depth += (token.text == "(") - (token.text == ")")
-    return next(index for index, token in enumerate(tokens) if token.upper == "SELECT")
-
-
-def _keep_headers(tree: exp.Select, headers: list[str | None]) -> None:
-    """Name rewritten select items as MariaDB would name the user's text."""
-    if len(headers) != len(tree.expressions):
-        return
-    items: list[exp.Expression] = []
-    for item, header in zip(tree.expressions, headers, strict=True):
-        bare = item.unnest() if isinstance(item, exp.Paren) else item
-        named = isinstance(bare, (exp.Alias, exp.Column, exp.Star))
-        if isinstance(bare, (exp.Literal, exp.Null, exp.Boolean)):  # as it was written, or a folded call
-            named = "scisql_" not in (header or "").lower()
-        named = named or (header is not None and _INTRODUCED.match(header) is not None)
-        if header and not named:
-            items.append(exp.Alias(this=item, alias=exp.to_identifier(header[:255], quoted=True)))
-        else:
-            items.append(item)
-    tree.set("expressions", items)
 
 
 __all__ = ["Statement", "SyntaxProblem", "native", "read"]

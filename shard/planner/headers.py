@@ -1,0 +1,60 @@
+"""Column headers: an item that is rewritten keeps the name that MariaDB would give the user's text."""
+
+from __future__ import annotations
+
+import re
+
+from sqlglot import exp
+
+from shard.planner.lexer import Token, TokenKind
+
+_INTRODUCED = re.compile(r"_\w+\s*['\"]")
+
+
+def select_headers(text: str, tokens: list[Token]) -> list[str | None]:
+    """Return the source text of every select item without an alias (None: it has a name of its own)."""
+    start = _main_select(tokens) + 1
+    while start < len(tokens) and tokens[start].upper in ("DISTINCT", "ALL", "SQL_NO_CACHE", "SQL_CACHE"):
+        start += 1
+    depth, first, headers = 0, start, []
+    for index in range(start, len(tokens) + 1):
+        token = tokens[index] if index < len(tokens) else None
+        ends = token is None or (depth == 0 and token.kind is TokenKind.WORD and token.upper == "FROM")
+        if ends or (depth == 0 and token is not None and token.text == ","):
+            last = tokens[index - 1]
+            headers.append(text[tokens[first].start : last.start + len(last.text)])
+            first = index + 1
+            if ends:
+                break
+        elif token is not None:
+            depth += (token.text == "(") - (token.text == ")")
+    return list(headers)
+
+
+def _main_select(tokens: list[Token]) -> int:
+    """Return where the SELECT is that names the columns: the first, or the first after WITH's queries."""
+    depth = 0
+    behind = tokens[0].upper == "WITH"
+    for index, token in enumerate(tokens):
+        if token.upper == "SELECT" and (depth == 0 or not behind):
+            return index
+        depth += (token.text == "(") - (token.text == ")")
+    return next(index for index, token in enumerate(tokens) if token.upper == "SELECT")
+
+
+def keep_headers(tree: exp.Select, headers: list[str | None]) -> None:
+    """Name rewritten select items as MariaDB would name the user's text."""
+    if len(headers) != len(tree.expressions):
+        return
+    items: list[exp.Expression] = []
+    for item, header in zip(tree.expressions, headers, strict=True):
+        bare = item.unnest() if isinstance(item, exp.Paren) else item
+        named = isinstance(bare, (exp.Alias, exp.Column, exp.Star))
+        if isinstance(bare, (exp.Literal, exp.Null, exp.Boolean)):  # as it was written, or a folded call
+            named = "scisql_" not in (header or "").lower()
+        named = named or (header is not None and _INTRODUCED.match(header) is not None)
+        if header and not named:
+            items.append(exp.Alias(this=item, alias=exp.to_identifier(header[:255], quoted=True)))
+        else:
+            items.append(item)
+    tree.set("expressions", items)

@@ -1,0 +1,218 @@
+"""Puts aggregates together from partial results: what every chunk computes, and what the merge makes of it.
+
+Partials are columns p0…pn of a temporary table at home, so keys compare there as the server compares them
+(collation, NULLs, types).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+
+from shard.errors import not_supported
+from shard.planner.aggregates import MERGED, SPREAD, has_aggregate, is_aggregate
+from shard.planner.branches import is_query
+from shard.planner.constants import is_constant
+from shard.planner.doubles import read_as_double
+from shard.planner.emit import emit
+from shard.planner.scope import Scope
+from shard.planner.templates import use
+
+MERGE_TABLE = "merge_rows"
+_READ_AS_DOUBLE = "read as double"
+
+
+@dataclass(slots=True)
+class Partials:
+    """The columns of the partial result, each expression once."""
+
+    expressions: list[exp.Expression] = field(default_factory=list)
+    texts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, node: exp.Expression) -> exp.Expression:
+        """Return the merge table's column for an expression of the fragment."""
+        text = emit(node)
+        index = self.texts.setdefault(text, len(self.expressions))
+        if index == len(self.expressions):
+            self.expressions.append(node.copy())
+        return exp.Column(this=exp.to_identifier(f"p{index}", quoted=True))
+
+    def select(self) -> list[exp.Expression]:
+        """Return the fragment's select list."""
+        return [
+            exp.Alias(this=node, alias=exp.to_identifier(f"p{index}", quoted=True))
+            for index, node in enumerate(self.expressions)
+        ]
+
+
+class Merger:
+    """Writes expressions of a grouped SELECT over the merge table.
+
+    Parameters
+    ----------
+    partials : Partials
+        Columns of the merge table; more are added as they are needed.
+    groups, texts : sequence and mapping
+        What is grouped by; its SQL text → column.
+    additive : bool
+        Whether counts of distinct values add up, because no chunk shares them.
+
+    Attributes
+    ----------
+    extra_groups : list
+        What the fragment groups by besides, so that distinct values arrive.
+    any_value : bool
+        Whether the fragment has a value of any row of a group.
+    shifts : set
+        Columns of means about whose smallest the merge computes squares.
+    """
+
+    def __init__(
+        self,
+        partials: Partials,
+        scope: Scope,
+        groups: Sequence[exp.Expression],
+        texts: Mapping[str, exp.Expression],
+        rollup: bool,
+        additive: bool,
+    ) -> None:
+        self._partials, self._scope, self._groups, self._texts = partials, scope, groups, texts
+        self._rollup, self._additive = rollup, additive
+        self.extra_groups: list[exp.Expression] = []
+        self.any_value = False
+        self.shifts: set[str] = set()
+
+    def over(self, node: exp.Expression) -> exp.Expression:
+        """Return an expression over the merge table that has the value of `node` over all rows."""
+
+        def step(item: exp.Expression) -> exp.Expression:
+            if (
+                is_query(item)
+                or isinstance(item, exp.Exists)
+                or (isinstance(item, exp.In) and item.args.get("query"))
+            ):
+                return self._subquery(item)
+            column = None
+            if not isinstance(item, exp.Identifier) and (item.parent is None or not is_constant(item)):
+                column = self._texts.get(emit(item))  # a constant in an expression may be syntax: IS NULL
+            if column is not None:
+                return column.copy()
+            if is_aggregate(item):
+                return self._merged(item)
+            if isinstance(item, exp.Column):
+                self.any_value = True
+                return self._partials.add(item)
+            return item
+
+        copied = node.copy()
+        if not self._groups:
+            for call in copied.find_all(exp.Anonymous):
+                if call.name.lower() == "avg" and read_as_double(call, self._scope):
+                    call.meta[_READ_AS_DOUBLE] = True
+        return copied.transform(step, copy=False)
+
+    def _subquery(self, node: exp.Expression) -> exp.Expression:
+        """Return a condition with a subquery, or a scalar one, computed with the rows of its group."""
+        if has_aggregate(node):
+            raise not_supported("aggregates compared with a subquery across chunks")
+        if not any(self._scope.owner(column) for column in node.find_all(exp.Column)):
+            return node.copy()  # over replicated tables alone: the home server has them too
+        if not self._groups:
+            raise not_supported("a correlated subquery beside aggregates")
+        self.any_value = True
+        return self._partials.add(node)
+
+    def _merged(self, call: exp.Expression) -> exp.Expression:
+        """Return the merge of one aggregate call's partials."""
+        name = call.name.lower()
+        if len(call.expressions) == 1 and isinstance(call.expressions[0], exp.Distinct):
+            return self._merged_distinct(call, name)
+        if len(call.expressions) != 1 or has_aggregate(call.expressions[0]):
+            raise not_supported(f"these arguments of {name.upper()}")
+        argument = call.expressions[0]
+        if name == "count":
+            return use("CAST(COALESCE(SUM(part), 0) AS SIGNED)", part=self._partials.add(call))
+        if name == "avg":
+            total = self._partials.add(call_of("SUM", argument))
+            count = self._partials.add(call_of("COUNT", argument))
+            # The server divides as what reads the average wants it, unless groups keep it in a table.
+            real = " * 1e0" if call.meta.get(_READ_AS_DOUBLE) else ""
+            return use(f"SUM(total){real} / NULLIF(SUM(number), 0)", total=total, number=count)
+        if name in SPREAD:
+            return self._merged_spread(call, argument)
+        if name not in MERGED:
+            raise not_supported(f"the aggregate {name.upper()} across chunks")
+        return use(f"{name.upper()}(part)", part=self._partials.add(call))
+
+    def _merged_spread(self, call: exp.Expression, argument: exp.Expression) -> exp.Expression:
+        """Merge a standard deviation or variance from (count, mean, variance) of the parts.
+
+        Chan, Golub and LeVeque (1979): M2 = sum(n v) + sum(n (a - A)^2). The squares are taken about
+        the smallest mean of the group (a window in the merge's FROM), so that nothing cancels.
+        """
+        if self._rollup:
+            raise not_supported(f"{call.name.upper()} WITH ROLLUP across chunks")
+        exact = use("x * 1e0", x=argument)
+        number = self._partials.add(call_of("COUNT", argument))
+        mean = self._partials.add(exp.Anonymous(this="AVG", expressions=[exact.copy()]))
+        variance = self._partials.add(exp.Anonymous(this="VAR_POP", expressions=[exact.copy()]))
+        shift = exp.Column(this=exp.to_identifier(f"s{mean.name[1:]}", quoted=True))
+        self.shifts.add(mean.name)
+        kind, root = SPREAD[call.name.lower()]
+        squares = "SUM(n * v + n * POW(a - c, 2)) - POW(SUM(n * (a - c)), 2) / SUM(n)"
+        below = "NULLIF(SUM(n), 0)" if kind == "pop" else "IF(SUM(n) > 1, SUM(n) - 1, NULL)"
+        text = f"GREATEST(0e0, {squares}) / {below}"
+        return use(f"SQRT({text})" if root else text, n=number, v=variance, a=mean, c=shift)
+
+    def _merged_distinct(self, call: exp.Expression, name: str) -> exp.Expression:
+        """Ship the distinct keys by grouping finer, or add counts that no chunk shares."""
+        arguments = call.expressions[0].expressions
+        if name == "count" and self._additive:
+            return use("CAST(COALESCE(SUM(part), 0) AS SIGNED)", part=self._partials.add(call))
+        if name in ("min", "max"):
+            return self._merged(call_of(name.upper(), arguments[0]))
+        columns = []
+        for item in arguments:
+            columns.append(self._partials.add(item))
+            if emit(item) not in {emit(group) for group in [*self._groups, *self.extra_groups]}:
+                self.extra_groups.append(item)
+        return exp.Anonymous(this=call.name, expressions=[exp.Distinct(expressions=columns)])
+
+    def add_shifts(self, merge: exp.Select, groups: list[exp.Expression]) -> None:
+        """Read the merge table through a window that adds every group's smallest mean."""
+        table = merge.args["from_"].this
+        columns: list[exp.Expression] = [
+            exp.Column(this=exp.to_identifier(f"p{i}", quoted=True))
+            for i in range(len(self._partials.expressions))
+        ]
+        for name in sorted(self.shifts):
+            lowest = exp.Anonymous(
+                this="MIN", expressions=[exp.Column(this=exp.to_identifier(name, quoted=True))]
+            )
+            window = exp.Window(this=lowest, partition_by=[column.copy() for column in groups], over="OVER")
+            columns.append(exp.Alias(this=window, alias=exp.to_identifier(f"s{name[1:]}", quoted=True)))
+        inner = exp.Select(expressions=columns)
+        inner.set("from_", exp.From(this=table))
+        alias = exp.TableAlias(this=exp.to_identifier(MERGE_TABLE, quoted=True))
+        merge.set("from_", exp.From(this=exp.Subquery(this=inner, alias=alias)))
+
+
+def call_of(name: str, argument: exp.Expression) -> exp.Expression:
+    """Return a call of a function with one argument."""
+    return exp.Anonymous(this=name, expressions=[argument.copy()])
+
+
+def own_calls(node: exp.Expression) -> list[exp.Expression]:
+    """Return the calls in an expression, those of inner queries excepted."""
+    found: list[exp.Expression] = []
+    stack = [node]
+    while stack:
+        item = stack.pop()
+        if is_query(item):
+            continue
+        if isinstance(item, exp.Anonymous):
+            found.append(item)
+        stack += [child for child in item.iter_expressions() if isinstance(child, exp.Expression)]
+    return found

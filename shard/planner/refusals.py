@@ -1,0 +1,98 @@
+"""What no strategy can answer rightly, refused by name before anything is planned."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+from sqlglot import exp
+
+from shard.catalog.model import Database
+from shard.errors import NOT_SUPPORTED, SkyError, not_supported
+from shard.planner import strategies
+from shard.planner.branches import find
+from shard.planner.fence import MAX_NESTING
+from shard.planner.lexer import LexerMode, Token, TokenKind
+from shard.planner.session_parts import PER_SESSION
+
+_ACTS = frozenset(
+    ["sleep", "benchmark", "get_lock", "release_lock", "release_all_locks", "nextval", "setval"]
+)
+"""What is called for its effect."""
+_REFUSED = _ACTS | frozenset(
+    [
+        "found_rows",
+        "row_count",
+        "uuid_short",
+        "is_free_lock",
+        "is_used_lock",
+        "load_file",
+        "lastval",
+        "master_pos_wait",
+        "master_gtid_wait",
+        "rownum",
+    ]
+)
+_AFTER_NOT = frozenset(
+    ["IN", "LIKE", "BETWEEN", "REGEXP", "RLIKE", "NULL", "TRUE", "FALSE", "UNKNOWN", "EXISTS"]
+)
+
+
+def refuse_meanings(tokens: list[Token], mode: LexerMode) -> None:
+    """Refuse operators that a sql_mode gives another meaning than the parser does."""
+    if mode.pipes_as_concat and any(token.text == "||" for token in tokens):
+        raise not_supported("|| as a concatenation", "write CONCAT(…)")
+    if mode.high_not_precedence and any(
+        token.upper == "NOT" and after.upper not in _AFTER_NOT for token, after in itertools.pairwise(tokens)
+    ):
+        raise not_supported("NOT under HIGH_NOT_PRECEDENCE", "take that sql_mode off")
+
+
+def refuse_words(tokens: list[Token]) -> None:
+    """Refuse what stores rows or asks the server about itself."""
+    for index, token in enumerate(tokens):
+        if token.text.upper() in ("INTO", "PROCEDURE") and token.kind is TokenKind.WORD:
+            if index and tokens[index - 1].text == ".":
+                continue
+            raise not_supported(f"SELECT … {token.upper}")
+
+
+def refuse_whole(
+    tokens: list[Token], database: str | None, catalogue: Mapping[str, Database], problem: Exception
+) -> None:
+    """Raise unless a statement that was not understood can run at home over whole tables."""
+    if not strategies.mentioned(tokens, database, catalogue):
+        raise problem
+    refused = problem if isinstance(problem, SkyError) else not_supported("this statement's syntax")
+    if (isinstance(problem, SkyError) and problem.code is not NOT_SUPPORTED) or _depth(tokens) > MAX_NESTING:
+        raise problem
+    for index, token in enumerate(tokens):
+        call = index + 1 < len(tokens) and tokens[index + 1].text == "("
+        word = token.text.lower()
+        if token.kind in (TokenKind.VARIABLE, TokenKind.PARAMETER) or token.text == ":=":
+            raise refused
+        if token.kind is TokenKind.WORD and (
+            word in ("current_user", "current_role")
+            or (call and (word in PER_SESSION or word in _REFUSED or word.startswith(("scisql_", "qserv_"))))
+        ):
+            raise refused
+
+
+def _depth(tokens: list[Token]) -> int:
+    """Return how deep parentheses are nested."""
+    depth = deepest = 0
+    for token in tokens:
+        depth += (token.text == "(") - (token.text == ")")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def screen(tree: exp.Expression) -> None:
+    """Refuse by name what no strategy can answer rightly."""
+    for node in find(tree, exp.Anonymous):
+        name = node.name.lower()
+        if name in _REFUSED or (name in PER_SESSION and node.expressions):
+            advice = "send it in a statement of its own" if name in _ACTS else "write its value"
+            if name == "rownum":
+                advice = "use LIMIT, or ROW_NUMBER() OVER (ORDER BY …)"
+            raise not_supported(f"{node.name}()", advice)
