@@ -37,11 +37,12 @@ _JOURNAL = "unfinished.jsonl"
 
 
 async def servers_of(cluster: Cluster, workers: set[int]) -> tuple[str, ...]:
-    """Return the versions of workers' servers, major and minor number, without doubles."""
-    found = await asyncio.gather(
-        *(cluster.agents.admin(worker, ["SELECT VERSION()"]) for worker in sorted(workers))
-    )
-    return tuple(sorted({".".join((rows[0][0] or "").split(".")[:2]) for rows in found}))
+    """Return the versions of home's and workers' servers, major and minor number, without doubles."""
+    sql = "SELECT VERSION()"
+    found = await asyncio.gather(*(cluster.agents.admin(worker, [sql]) for worker in sorted(workers)))
+    texts = [rows[0][0] or "" for rows in found]
+    texts.append(((await cluster.home.fetch(sql))[0][0] or b"").decode())
+    return tuple(sorted({".".join(text.split(".")[:2]) for text in texts}))
 
 
 class Backup:
@@ -138,19 +139,24 @@ class Backup:
     def _resume(self, journal: IO[str], found: Published) -> None:
         """Find out which files are whole."""
         lines = journal.read().split("\n")
-        head = json.loads(lines[0])
+        try:
+            head = msgspec.json.decode(lines[0], type=dict[str, str | int])
+            # A line without its end was being written when it was killed.
+            parts = [msgspec.json.decode(line, type=SavedPart) for line in lines[1:-1]]
+        except msgspec.MsgspecError as error:
+            raise UserError(
+                f"{self._directory / _JOURNAL} is damaged; remove {self._directory} and begin anew"
+            ) from error
         if head != {"format": FORMAT, "database": found.name, "identity": found.identity}:
             raise UserError(
                 f"{self._directory} has an unfinished backup of something else, or of database '{head['database']}' as it "
                 "was before it changed; remove it, or choose another directory"
             )
-        good = len(lines[0]) + 1
-        for line in lines[1:-1]:  # a line without its end was being written when it was killed
-            part = msgspec.json.decode(line, type=SavedPart)
-            good += len(line.encode()) + 1
+        for part in parts:
             path = self._directory / part.path
             if path.is_file() and path.stat().st_size == part.size:
                 self._done[part.path] = part
+        good = sum(len(line.encode()) + 1 for line in lines[:-1])
         journal.seek(good)
         journal.truncate()
 

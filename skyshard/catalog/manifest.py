@@ -65,7 +65,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     identity : str
         That of the catalogue when it was backed up (see `Published.identity`).
     servers : tuple of str
-        Versions of the workers' MariaDB, major and minor number: checksums of others may differ.
+        Versions of the servers' MariaDB, major and minor number: checksums of others may differ.
     chunks : tuple of int
         All chunks, those without a row too.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -294,6 +295,41 @@ def test_a_copy_that_is_damaged_is_not_backed_up(lab: Lab, write: Writer, tmp_pa
     done = lab.command("catalog", "copy", "spoilt", "spoilt2")
     assert (done.exit_code, f"table {table} of database 'spoilt'" in done.output) == (1, True)
     assert lab.traces("spoilt2") == []
+
+
+def test_a_worker_that_is_away(lab: Lab, write: Writer, tmp_path: Path) -> None:
+    """Its chunks come from the other copies; without those nothing is written that looks whole."""
+    lab.publish(write("away_two", TABLES, files(20)), "--replicas", "2")
+    lab.publish(write("away_one", TABLES, files(20)))
+    lab.home("UPDATE skyshard_meta.workers SET port = port + 10000 WHERE worker_id = 2")
+    try:
+        two = lab.command("catalog", "backup", "away_two", "--to", str(tmp_path / "two"))
+        one = lab.command("catalog", "backup", "away_one", "--to", str(tmp_path / "one"))
+    finally:
+        lab.home("UPDATE skyshard_meta.workers SET port = port - 10000 WHERE worker_id = 2")
+    assert two.exit_code == 0, two.output
+    assert (one.exit_code, "nobody who answers has chunk" in one.output) == (1, True)
+    assert not (tmp_path / "one" / "manifest.json").exists()
+    assert lab.command("catalog", "backup", "away_one", "--to", str(tmp_path / "one")).exit_code == 0
+
+
+def test_a_backup_that_cannot_be_written_goes_on(lab: Lab, saved: Path, tmp_path: Path) -> None:
+    """Files may not grow beyond some bytes, as on a full disk."""
+    target = tmp_path / "backup"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        done = lab.command("catalog", "backup", NAME, "--to", str(target))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (done.exit_code, done.output.endswith(": File too large\n")) == (1, True), done.output
+    assert done.output.startswith(f"skyshard: {target}")
+    assert not (target / "manifest.json").exists()
+    assert not list(target.rglob("*.gz.part"))
+    done = lab.command("catalog", "backup", NAME, "--to", str(target))
+    assert done.exit_code == 0, done.output
+    made, before = (json.loads((path / "manifest.json").read_text()) for path in (target, saved))
+    assert made["parts"] == before["parts"]
 
 
 def _flip(path: Path) -> None:
