@@ -6,25 +6,22 @@ import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from skyshard.catalog import published
-from skyshard.catalog.backup import Backup, servers_of
 from skyshard.catalog.cluster import opened
-from skyshard.catalog.drop import Drop
 from skyshard.catalog.faults import Report
-from skyshard.catalog.manifest import Manifest
 from skyshard.catalog.report import DatabaseReport, reports, size_text
-from skyshard.catalog.restore import Restore
-from skyshard.catalog.sources import BackupSource, CatalogSource, Source
-from skyshard.catalog.verify import verify as check
 from skyshard.cluster.connect import ClusterAddress, plain_errors
 from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
-from skyshard.ingest.staging import Staging
-from skyshard.replicas.repair import alive
+
+if TYPE_CHECKING:
+    from skyshard.catalog.manifest import Manifest
+    from skyshard.catalog.restore import Restore
+    from skyshard.catalog.sources import Source
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON, sizes in bytes.")
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -156,6 +153,8 @@ def restore(
 
     If this is interrupted, run it again.
     """
+    from skyshard.catalog.sources import BackupSource
+
     with plain_errors():
         source = BackupSource(saved)
         name = name or source.description.database
@@ -188,6 +187,8 @@ def _restored(name: str, done: Restore, as_json: bool) -> None:
 async def _backup(
     address: ClusterAddress, database: str, target: Path, say: Callable[[str], None]
 ) -> Manifest:
+    from skyshard.catalog.backup import Backup
+
     async with opened(address) as cluster:
         return await Backup(cluster, database, target, say).run()
 
@@ -195,6 +196,8 @@ async def _backup(
 async def _restore(
     address: ClusterAddress, source: Source, name: str, replicas: int | None, say: Callable[[str], None]
 ) -> Restore:
+    from skyshard.catalog.restore import Restore
+
     async with opened(address) as cluster:
         run = Restore(address, cluster, source, name, replicas, say)
         await run.run()
@@ -204,6 +207,12 @@ async def _restore(
 async def _copy(
     address: ClusterAddress, database: str, name: str, replicas: int | None, say: Callable[[str], None]
 ) -> Restore:
+    from skyshard.catalog import published
+    from skyshard.catalog.backup import servers_of
+    from skyshard.catalog.restore import Restore
+    from skyshard.catalog.sources import CatalogSource
+    from skyshard.replicas.repair import alive
+
     async with opened(address) as cluster:
         found = await published.read(cluster.home, database)
         there = await alive(cluster)
@@ -214,6 +223,8 @@ async def _copy(
 
 
 async def _verify(address: ClusterAddress, database: str, quick: bool, say: Callable[[str], None]) -> Report:
+    from skyshard.catalog.verify import verify as check
+
     async with opened(address) as cluster:
         return await check(cluster, database, quick, say)
 
@@ -233,6 +244,9 @@ async def _reports(address: ClusterAddress, database: str | None) -> list[Databa
 
 
 async def _drop(address: ClusterAddress, database: str) -> list[str]:
+    from skyshard.catalog.drop import Drop
+    from skyshard.ingest.staging import Staging
+
     async with opened(address) as cluster:
         stage = Staging(cluster.home, cluster.agents, list(cluster.workers), database)
         await stage.lock()
