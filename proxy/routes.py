@@ -65,6 +65,8 @@ class Router:
                     raise not_supported("CREATE TABLE … LIKE", "use CREATE TABLE … AS SELECT … LIMIT 0")
             elif named is not None:
                 raise not_supported(f"{verb} that reads", "store the rows it needs in a table of your own")
+            if verb == "SET" and classify.has_functions(tokens):
+                return _assigned(text, tokens, settings)
         return Home()
 
     def stored(self, text: str, tokens: list[Token], settings: SessionSettings, views: Views) -> Route | None:
@@ -112,6 +114,16 @@ class Router:
             views=views,
             change=change,
         )
+
+
+def _assigned(text: str, tokens: list[Token], settings: SessionSettings) -> Home:
+    """Return ``SET @x = expression`` with our functions made native."""
+    if len(tokens) < 4 or not tokens[1].text.startswith("@") or tokens[2].text not in ("=", ":="):
+        return Home()
+    native = native_form(f"SELECT ({text[tokens[3].start :].rstrip(' ;')}) AS x", settings.mode)
+    if native is None:
+        return Home()
+    return Home(f"SET {tokens[1].text} = ({native})".encode(*settings.encoding))
 
 
 def _check_quotients(tokens: list[Token], settings: SessionSettings) -> None:

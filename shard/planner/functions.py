@@ -8,6 +8,7 @@ here; inside a condition that is a top-level conjunct of WHERE a faster form is 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -157,6 +158,10 @@ def _polygon(call: Call) -> exp.Expression:
     lon, lat = call.arguments[:2]
     if _has_null(call, 2):
         return fill(0)
+    if len(call.arguments) == 3:  # for column definitions; what is planned has vertices (`unfold_polygons`)
+        return _guarded(
+            call, use("lon = lat AND shape IS NOT NULL", lon=lon, lat=lat, shape=call.arguments[2])
+        )
     vertices = _vertices(call, 2)
     low, high = sphere.polygon_band(vertices)
     test = use("lat BETWEEN low AND high", lat=lat, low=low, high=high)
@@ -246,12 +251,13 @@ def _composed(
     return build
 
 
+_BINARY = re.compile(r"(?:[xX]'|0x)([0-9a-fA-F]+)'?")
 Builder = Callable[[Call], exp.Expression]
 TABLE: dict[str, tuple[tuple[int, ...], Builder]] = {
     "scisql_angsep": ((4, 6), _angular_separation),
     "scisql_s2ptincircle": ((5,), _circle),
     "scisql_s2ptinbox": ((6,), _box),
-    "scisql_s2ptincpoly": (tuple(range(8, 43, 2)), _polygon),
+    "scisql_s2ptincpoly": ((3, *range(8, 43, 2)), _polygon),
     "scisql_s2ptinellipse": ((7,), _ellipse),
     "scisql_s2cpolytobin": (tuple(range(6, 41, 2)), _polygon_binary),
     "scisql_s2htmid": ((3,), _htm_id),
@@ -335,6 +341,36 @@ def rewrite(
     result: exp.Expression = holder.this
     result.pop()
     return result
+
+
+def unfold_polygons(tree: exp.Expression) -> None:
+    """Give point tests of a polygon in binary form, which may be a variable's value, its vertices, in place.
+
+    Raises
+    ------
+    SkyError
+        1210 if the form is no constant, or no polygon's.
+    """
+    for call in find(tree, exp.Anonymous):
+        if call.name.lower() != "scisql_s2ptincpoly" or len(call.expressions) != 3:
+            continue
+        shape = call.expressions[2].unnest()
+        if isinstance(shape, exp.Anonymous) and shape.name.lower() == "scisql_s2cpolytobin":
+            vertices: list[exp.Expression] = [item.copy() for item in shape.expressions]
+        elif isinstance(shape, exp.Null) or str(shape.this).upper() == "NULL":
+            vertices = [exp.Null()] * 6
+        elif isinstance(shape, exp.Literal) and str(shape.this).startswith("@"):
+            continue  # EXPLAIN, which asks for no values
+        else:
+            given = _BINARY.fullmatch(str(shape.this)) if isinstance(shape, exp.Literal) else None
+            reason = "the polygon must be a constant"
+            try:
+                found = sphere.polygon_vertices(bytes.fromhex(given[1] if given is not None else ""))
+            except ValueError as error:
+                reason = reason if given is None else str(error)
+                raise SkyError(BAD_ARGUMENT, function=call.name, reason=reason) from error
+            vertices = [fill(value) for pair in found for value in pair]
+        call.set("expressions", [*call.expressions[:2], *vertices])
 
 
 def uses_functions(tree: exp.Expression) -> bool:

@@ -10,6 +10,8 @@ import math
 import struct
 
 Vector = tuple[float, float, float]
+_BAND_MARGIN = 2e-6
+"""Degrees by which a band is wider than computed; near the poles a cosine's rounding is that much."""
 
 
 def unit(lon: float, lat: float) -> Vector:
@@ -51,31 +53,60 @@ def polygon_edges(vertices: list[tuple[float, float]]) -> tuple[Vector, list[Vec
 
 def polygon_band(vertices: list[tuple[float, float]]) -> tuple[float, float]:
     """Return a declination band (degrees) that holds a convex polygon, edges' bulges included."""
-    total, edges = polygon_edges(vertices)
-    low = min(lat for _, lat in vertices)
-    high = max(lat for _, lat in vertices)
-    for normal in edges:  # a great circle's extreme declination is 90° minus its pole's
-        length = math.sqrt(dot(normal, normal))
-        extreme = 90.0 - math.degrees(math.asin(min(1.0, abs(normal[2]) / length)))
-        if total[2] >= 0:
-            high = max(high, min(extreme, 90.0))
-        if total[2] <= 0:
-            low = min(low, max(-extreme, -90.0))
-    if all(edge[2] >= 0 for edge in edges):
-        high = 90.0
+    _, edges = polygon_edges(vertices)
+    points = [unit(lon, lat) for lon, lat in vertices]
+    latitudes = [lat for _, lat in vertices]
+    for index, begin in enumerate(points):
+        latitudes += _bulge(begin, points[(index + 1) % len(points)])
+    if all(edge[2] >= 0 for edge in edges):  # the pole is inside
+        latitudes.append(90.0)
     if all(edge[2] <= 0 for edge in edges):
-        low = -90.0
-    # An edge may bulge towards either pole when the polygon straddles the equator.
-    if low < 0 < high:
-        extremes = [90.0 - math.degrees(math.asin(min(1.0, abs(n[2]) / math.sqrt(dot(n, n))))) for n in edges]
-        high, low = max(high, *extremes), min(low, *(-value for value in extremes))
-    return max(-90.0, low - 1e-9), min(90.0, high + 1e-9)
+        latitudes.append(-90.0)
+    return max(-90.0, min(latitudes) - _BAND_MARGIN), min(90.0, max(latitudes) + _BAND_MARGIN)
+
+
+def _bulge(begin: Vector, end: Vector) -> list[float]:
+    """Return the declinations (degrees) of the highest and lowest point of a great circle that an arc of it has."""
+    normal = cross(begin, end)
+    length = math.sqrt(dot(normal, normal))
+    x, y, z = (part / length for part in normal)
+    level = math.hypot(x, y)  # the sine of the angle between the circle's plane and the equator's
+    if level < 1e-12:
+        return []
+    found = []
+    for sign in (1.0, -1.0):
+        top = (-sign * x * z / level, -sign * y * z / level, sign * level)
+        if min(dot(cross(begin, top), normal), dot(cross(top, end), normal)) >= -1e-12:
+            found.append(math.degrees(math.asin(max(-1.0, min(1.0, top[2])))))
+    return found
 
 
 def polygon_binary(vertices: list[tuple[float, float]]) -> bytes:
     """Return scisql_s2CPolyToBin's value: vertex sum, then edge normals, little-endian doubles."""
     total, edges = polygon_edges(vertices)
     return b"".join(struct.pack("<3d", *vector) for vector in [total, *edges])
+
+
+def polygon_vertices(binary: bytes) -> list[tuple[float, float]]:
+    """Return the vertices (degrees) of a polygon from its binary form.
+
+    Raises
+    ------
+    ValueError
+        If it is no such form.
+    """
+    if len(binary) % 24 or not 4 <= len(binary) // 24 <= 21:
+        raise ValueError("it is no value of scisql_s2CPolyToBin")
+    total, *edges = struct.iter_unpack("<3d", binary)
+    found = []
+    for before, edge in zip([edges[-1], *edges[:-1]], edges, strict=True):
+        x, y, z = cross(before, edge)  # both edges' planes hold the vertex between them
+        size = math.copysign(math.sqrt(x * x + y * y + z * z), x * total[0] + y * total[1] + z * total[2])
+        if not size:
+            raise ValueError("two neighbouring edges are one")
+        lat = math.degrees(math.asin(max(-1.0, min(1.0, z / size))))
+        found.append((math.degrees(math.atan2(y / size, x / size)) % 360.0, lat))
+    return found
 
 
 def reduce_longitude(lon: float) -> float:

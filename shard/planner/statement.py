@@ -107,7 +107,7 @@ class Statement:
             positions = [place.copy() for pair in area_positions(select, context) for place in pair]
             for call in area_calls(select):
                 call.replace(_stand_in(call, positions))
-        for call in list(tree.find_all(exp.Anonymous)):
+        for call in reversed(find(tree, exp.Anonymous)):  # inner calls first
             if call.name.lower().startswith("scisql_"):
                 call.replace(_stand_in(call))
         return tree
@@ -167,6 +167,7 @@ class Statement:
             tree = inline(tree)
         if self.uses_functions:
             medians.unfold(tree, values)
+            functions.unfold_polygons(tree)
         return tree
 
     def _planned(
