@@ -1,6 +1,6 @@
 # make demo: set up everything and take the tour.  make test: set up and pass the tests.
 # make fuzz: compare generated queries with plain MariaDB.
-# make chaos: kill, stop and restart workers under queries that are compared with plain MariaDB.
+# make chaos: kill, stop and restart workers under queries that are compared with plain MariaDB, and all parts under ingests.
 # make clients: install the SQL clients.  make test-clients: run them against skyshard and plain MariaDB.
 # make test-load: a million hostile packets, 2,000 idle and 100 busy connections.
 VENV ?= .venv
@@ -46,3 +46,4 @@ fuzz: setup
 chaos: N = 50
 chaos: setup
 	$(PY) -m tests.faults.chaos --count $(N) --seed $(SEED)
+	$(PY) -m tests.faults.ingest --count $(N) --seed $(SEED)

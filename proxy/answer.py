@@ -17,7 +17,6 @@ from proxy.execute.dispatcher import RowStream
 from proxy.fill import RESULT, Filler
 from proxy.home.definitions import ShadowPool
 from proxy.home.desk import SessionDesk
-from proxy.home.metadata import Catalogue
 from proxy.merge import merge as merging
 from proxy.request import Request
 from proxy.session.session import text_row
@@ -78,8 +77,8 @@ class Sink:
 class Answerer:
     """Answers distributed statements."""
 
-    def __init__(self, filler: Filler, service: Pool, catalogue: Catalogue) -> None:
-        self._filler, self._catalogue = filler, catalogue
+    def __init__(self, filler: Filler, service: Pool) -> None:
+        self._filler = filler
         self._shadows = ShadowPool(service)
 
     async def close(self) -> None:
@@ -116,7 +115,7 @@ class Answerer:
     async def _counter(self, request: Request, columns: tuple[bytes, ...]) -> int:
         """Answer COUNT(*) of a whole table from the catalogue."""
         database, table = request.plan.tables[0]
-        count = self._catalogue.table_rows(database, table.name)
+        count = request.contents.table_rows(database, table.name)
         out = request.session.out
         await out.columns(columns, request.status)
         if request.binary:

@@ -25,7 +25,7 @@ from proxy.fill import Filler
 from proxy.home import own_tables, session_values
 from proxy.home import settings as home_settings
 from proxy.home.definitions import Shadow
-from proxy.home.metadata import Catalogue
+from proxy.home.metadata import Catalogue, Contents
 from proxy.home.own_tables import OwnTable, Shipment, shipment
 from proxy.home.settings import SessionSettings
 from proxy.home.views import HomeViews
@@ -45,6 +45,7 @@ from proxy.shapes import Known, Memory, Shapes
 from shard.catalog.model import Kind, Table
 from shard.errors import (
     CATALOGUE_CHANGED,
+    FRAGMENT_FAILED,
     HOME_DOWN,
     INTERNAL,
     NOT_SUPPORTED,
@@ -93,7 +94,7 @@ class Engine:
         self._config, self._pool, self._catalogue = config, pool, catalogue
         self._dispatcher, self._registry, self._metrics = dispatcher, registry, metrics
         self._filler = Filler(config, pool, catalogue, dispatcher)
-        self._answerer = Answerer(self._filler, Pool(pool.address, config.service_connections), catalogue)
+        self._answerer = Answerer(self._filler, Pool(pool.address, config.service_connections))
         self._views = HomeViews(pool)
         self._views_changed = True
         self._watch: asyncio.Task[None] | None = None
@@ -214,7 +215,7 @@ class Engine:
 
     async def renew(self, session: Session, sql: bytes, route: Distributed) -> Distributed:
         """Return the route of a prepared statement, decided anew if the catalogue or a view has changed."""
-        if route.version == self._catalogue.version and (
+        if route.contents is self._catalogue.contents and (
             not route.views or await self._views.definitions(route.statement.text) == route.views
         ):
             return route
@@ -444,30 +445,31 @@ class Engine:
         if statement.explained is not None:
             query.strategy = "explain"
             query.rows = await self._explainer.send(
-                session, plan, statement.explained.as_json, binary, status
+                session, statement.contents, plan, statement.explained.as_json, binary, status
             )
             return 0
         request = Request(
             session=session,
             query=query,
+            contents=statement.contents,
             plan=plan,
             parameters=parameters,
             binary=binary,
             status=status,
             settings=settings,
             variables={name: text for name, text in values.items() if name[0] == "@" and name[1] != "@"},
-            shadows=tuple(self._shadow(database, table) for database, table in plan.tables),
+            shadows=tuple(_shadow(statement.contents, database, table) for database, table in plan.tables),
             now=settings.timestamp or f"{time.time():.6f}",
-            shipments=self._shipments(plan, own),
+            shipments=_shipments(statement.contents, plan, own),
             envelope=statement.envelope,
             around=around,
             change=statement.change,
         )
         try:
             size = await self._answerer.answer(request)
-        except SkyError:
+        except SkyError as error:
             with contextlib.suppress(ServerError):  # tables may be missing because they are being dropped
-                await self._filler.unchanged(request)
+                await self._filler.unchanged(request, lacking=error.code is FRAGMENT_FAILED)
             raise
         if not binary and not parameters and statement.envelope is None and statement.change is None:
             views = [name for _, name in self._views.names]
@@ -495,21 +497,6 @@ class Engine:
         heavy = frozenset((table.database, table.table.name) for table in own if table.data is None)
         return statement.over(((table.database, table.table) for table in own), heavy)
 
-    def _shadow(self, database: str, table: Table) -> Shadow:
-        if table.kind is Kind.OWN:
-            return Shadow(database, table, zlib.crc32(table.ddl.encode()))
-        return Shadow(database, table, self._catalogue.database(database).version)
-
-    def _shipments(self, plan: Plan, own: tuple[OwnTable, ...]) -> dict[str, Shipment]:
-        known = {(table.database, table.table.name): table for table in own}
-        return {
-            ship.target: shipment(
-                known[ship.database, ship.table.name], ship, self._catalogue.database(inner.database)
-            )
-            for inner in explain.scatters(plan)
-            for ship in inner.ships
-        }
-
     async def close(self) -> None:
         """Stop looking for views, and close the service connections."""
         if self._watch is not None:
@@ -518,3 +505,18 @@ class Engine:
                 await self._watch
         await self._answerer.close()
         await self._filler.close()
+
+
+def _shadow(contents: Contents, database: str, table: Table) -> Shadow:
+    if table.kind is Kind.OWN:
+        return Shadow(database, table, zlib.crc32(table.ddl.encode()))
+    return Shadow(database, table, contents.database(database).version)
+
+
+def _shipments(contents: Contents, plan: Plan, own: tuple[OwnTable, ...]) -> dict[str, Shipment]:
+    known = {(table.database, table.table.name): table for table in own}
+    return {
+        ship.target: shipment(known[ship.database, ship.table.name], ship, contents.database(inner.database))
+        for inner in explain.scatters(plan)
+        for ship in inner.ships
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backend.pool import Pool
 from proxy.chunks import find_chunks
-from proxy.home.metadata import Catalogue
+from proxy.home.metadata import Catalogue, Contents
 from proxy.session.session import Session, binary_row, text_row
 from shard.catalog.model import Kind
 from shard.catalog.naming import quote
@@ -22,9 +22,11 @@ class Explainer:
     def __init__(self, pool: Pool, catalogue: Catalogue) -> None:
         self._pool, self._catalogue = pool, catalogue
 
-    async def send(self, session: Session, plan: Plan, as_json: bool, binary: bool, status: int) -> int:
+    async def send(
+        self, session: Session, contents: Contents, plan: Plan, as_json: bool, binary: bool, status: int
+    ) -> int:
         """Write a plan's steps to the client, as rows or as one JSON text; return how many rows."""
-        extents = [await self._extent(inner) for inner in explain.scatters(plan)]
+        extents = [await self._extent(contents, inner) for inner in explain.scatters(plan)]
         steps = explain.describe(plan, extents)
         out = session.out
         names = names_of(as_json)
@@ -38,12 +40,14 @@ class Explainer:
         await out.end(0, status)
         return len(found)
 
-    async def _extent(self, plan: Plan) -> explain.Extent:
-        placement = {} if plan.never else await find_chunks(self._pool, self._catalogue, plan)
+    async def _extent(self, contents: Contents, plan: Plan) -> explain.Extent:
+        placement = (
+            {} if plan.never else await find_chunks(self._pool, contents, self._catalogue.workers, plan)
+        )
         workers = len({ids[0] for ids in placement.values()})
-        total = max(1, len(self._catalogue.replicas(plan.database)))
+        total = max(1, len(contents.replicas.get(plan.database, {})))
         largest = max(
-            (self._catalogue.table_rows(db, t.name) for db, t in plan.tables if t.kind is not Kind.OWN),
+            (contents.table_rows(db, t.name) for db, t in plan.tables if t.kind is not Kind.OWN),
             default=0,
         )
         return explain.Extent(len(placement), workers, largest * len(placement) // total)

@@ -71,23 +71,29 @@ class Filler:
             request.variables,
         )
 
-    async def unchanged(self, request: Request) -> None:
-        """Fail the query if its database was, or is being, replaced while it ran."""
-        if self._catalogue.holds(request.catalogue()):
+    async def unchanged(self, request: Request, lacking: bool = False) -> None:
+        """Fail the query if its database was, or is being, replaced while it ran.
+
+        One that found tables `lacking` may have done so because rows were taken back or consolidated meanwhile.
+        """
+        if self._catalogue.holds(request.catalogue()) and not lacking:
             return
         for name, version in request.catalogue().items():
             async with self._pool.lease() as connection:
                 found = await connection.fetch(
-                    f"SELECT version, state FROM {quote(META_DATABASE)}.`databases` WHERE name = {literal(name)}"
+                    f"SELECT version, state, revision FROM {quote(META_DATABASE)}.`databases` WHERE name = {literal(name)}"
                 )
-            if not found or found[0] != [str(version).encode(), b"published"]:
+            known = request.contents.databases.get(name)
+            wanted = [str(version).encode(), b"published", str(known.revision if known else 0).encode()]
+            told = 3 if lacking else 2
+            if not found or found[0][:told] != wanted[:told]:
                 raise SkyError(CATALOGUE_CHANGED, database=name)
 
     async def placement(self, request: Request, plan: Plan) -> dict[int, tuple[int, ...]]:
         """Return the chunks that a plan must ask, and who holds them."""
         if plan.never:
             return {}
-        placement = await find_chunks(self._pool, self._catalogue, plan)
+        placement = await find_chunks(self._pool, request.contents, self._catalogue.workers, plan)
         for ship in plan.ships:
             reached = request.shipment(ship).chunks
             if reached is not None:
@@ -190,7 +196,7 @@ class Filler:
         part = Part(RESULT, plan, None, columns, (), (), "the result")
         if plan.strategy is Strategy.COUNTER:
             database, table = plan.tables[0]
-            count = self._catalogue.table_rows(database, table.name)
+            count = request.contents.table_rows(database, table.name)
             await desk.run(Sql(f"INSERT INTO {RESULT} VALUES ({count})"))
             return 0
         if plan.gather is not None:
@@ -297,7 +303,8 @@ class Filler:
         def progress(done: int) -> None:
             query.chunks_done = before + done
 
-        return Work(query.query_id, job, dict(placement), limit, progress)
+        states = request.contents.states.get(plan.database, {})
+        return Work(query.query_id, job, dict(placement), limit, progress, states)
 
 
 def _travels(column: ColumnDefinition) -> PartialType:

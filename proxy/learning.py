@@ -41,6 +41,8 @@ class Learner:
             Names of views over sharded tables: a text with one of them is no look-up.
         """
         settings, plan = request.settings, request.plan
+        if request.contents is not self.catalogue.contents:
+            return
         place = shape.place_of(statement, plan)
         if place is None or memory is None or memory.settings is not settings:
             return
@@ -63,7 +65,7 @@ class Learner:
 
         found = shape.shape_of(statement, plan, place, again)
         known = None if found is None else await self._known(request, found)
-        if self.catalogue.databases is catalogue:
+        if self.catalogue.contents is request.contents:
             self.shapes.learn(memory, text, start, end, known)
 
     async def _known(self, request: Request, proved: shape.Shape) -> Known:

@@ -140,7 +140,7 @@ class Proxy:
             f"skyshard proxy: {len(self._sessions)} sessions, {len(self.registry.queries)} running queries"
         ]
         for name, database in self.catalogue.databases.items():
-            chunks = len(self.catalogue.replicas(name))
+            chunks = len(self.catalogue.contents.replicas[name])
             lines.append(f"database {name}: {len(database.tables)} tables, {chunks} chunks")
         lines += [
             f"worker {worker.name}: {worker.state}"

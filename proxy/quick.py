@@ -42,26 +42,34 @@ class Quick:
             asked = time.monotonic()
             await session.home.check(key.join(known.prepared))
             allow(memory, known, asked)
-        chunks = self._keys.get(known.database, known.version, known.director, key)
+        contents = self._catalogue.contents
+        database = contents.databases.get(known.database)
+        if database is None or database.version != known.version:
+            return None
+        state = database.version, database.revision
+        chunks = self._keys.get(known.database, state, known.director, key)
         looked_up = chunks is None
         if chunks is None:
-            found = await lookup(self._pool, known.database, known.director, (key.decode(),))
+            more = contents.indexes.get((known.database, known.director), ())
+            found = await lookup(self._pool, known.database, known.director, (key.decode(),), more)
             chunks = tuple(found)
         query.strategy = Strategy.ROUTED.value
-        replicas = self._catalogue.replicas(known.database)
+        replicas = contents.replicas.get(known.database, {})
         there = [chunk for chunk in chunks if chunk in replicas]
         if len(there) > 1 or (not there and not known.answers_empty):
             return None
         answer = _Answer()
         if there:
             query.chunks_total = 1
-            if not await self._ask(answer, known, key, query, there[0], replicas[there[0]]):
+            chunk = there[0]
+            changed = contents.states.get(known.database, {}).get(chunk, 0)
+            if not await self._ask(answer, known, key, query, chunk, changed, replicas[chunk]):
                 return None
             query.chunks_done = 1
         if not self._catalogue.holds({known.database: known.version}):
             return None
         if looked_up:
-            self._keys.keep(known.database, known.version, known.director, key, chunks)
+            self._keys.keep(known.database, state, known.director, key, chunks)
         await _write(session, query, known, answer, status)
         return len(answer.rows)
 
@@ -72,6 +80,7 @@ class Quick:
         key: bytes,
         query: RunningQuery,
         chunk: int,
+        state: int,
         holders: tuple[int, ...],
     ) -> bool:
         """Run the fragment on one worker, if possible on one that answers; return whether its answer is complete."""
@@ -83,7 +92,11 @@ class Quick:
             return False
         segments = tuple(key.join(pieces) for pieces in known.main)
         job = msgspec.structs.replace(
-            known.job, query_id=query.query_id, main=frames.Template(segments), chunks=[chunk]
+            known.job,
+            query_id=query.query_id,
+            main=frames.Template(segments),
+            chunks=[chunk],
+            states={chunk: state} if state else {},
         )
         agents = self._dispatcher.agents
         health = self._dispatcher.health

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from proxy.home.definitions import Shadow
+from proxy.home.metadata import Contents
 from proxy.home.own_tables import Shipment
 from proxy.home.settings import SessionSettings
 from proxy.registry import RunningQuery
@@ -23,6 +24,8 @@ class Request:
 
     Attributes
     ----------
+    contents : Contents
+        What it was planned with, and reads.
     binary, status
         Whether rows go in the binary protocol, and the status flags of the reply.
     variables : mapping
@@ -41,6 +44,7 @@ class Request:
 
     session: Session
     query: RunningQuery
+    contents: Contents
     plan: Plan
     parameters: tuple[frames.Parameter, ...]
     binary: bool

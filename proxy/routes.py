@@ -29,7 +29,8 @@ class Router:
 
     def select(self, text: str, tokens: list[Token], settings: SessionSettings, views: Views) -> Route:
         """Return who answers a SELECT."""
-        databases = self.catalogue.databases
+        contents = self.catalogue.contents
+        databases = contents.databases
         if not (
             any(classify.sharded_names(tokens, settings.database, databases))
             or classify.has_functions(tokens)
@@ -46,7 +47,7 @@ class Router:
             return Home()
         if statement is not None:
             native = statement.prepared().encode(*settings.encoding)
-            return Distributed(statement, native, version=self.catalogue.version, views=views)
+            return Distributed(statement, native, contents=contents, views=views)
         at_home = native_form(text, settings.mode)
         return Home(None if at_home is None else at_home.encode(*settings.encoding))
 
@@ -74,10 +75,9 @@ class Router:
         envelope = find_envelope(text, tokens)
         if envelope is None:
             return None
+        contents = self.catalogue.contents
         try:
-            statement = read(
-                envelope.query, settings.database, self.catalogue.databases, settings.mode, views
-            )
+            statement = read(envelope.query, settings.database, contents.databases, settings.mode, views)
         except SyntaxProblem:
             return None
         if statement is None:
@@ -88,7 +88,7 @@ class Router:
             statement,
             native.encode(*settings.encoding),
             envelope,
-            version=self.catalogue.version,
+            contents=contents,
             views=views,
         )
 
@@ -99,8 +99,9 @@ class Router:
         change = changes.find(text, tokens)
         if change is None:
             return None
+        contents = self.catalogue.contents
         try:
-            statement = read(change.query, settings.database, self.catalogue.databases, settings.mode, views)
+            statement = read(change.query, settings.database, contents.databases, settings.mode, views)
         except SyntaxProblem:
             return None
         if statement is None:
@@ -110,7 +111,7 @@ class Router:
         return Distributed(
             statement,
             native.encode(*settings.encoding),
-            version=self.catalogue.version,
+            contents=contents,
             views=views,
             change=change,
         )

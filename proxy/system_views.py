@@ -284,7 +284,9 @@ class SystemViews:
             database = self._catalogue.databases.get((schema or b"").decode())
             table = None if database is None else database.table((name or b"").decode())
             if database is not None and table is not None and table.is_sharded:
-                rows[database.name, table.name] = self._catalogue.table_rows(database.name, table.name)
+                rows[database.name, table.name] = self._catalogue.contents.table_rows(
+                    database.name, table.name
+                )
         return table_values(rows)
 
     async def _known_columns(self) -> dict[str, list[str]]:

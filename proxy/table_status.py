@@ -29,7 +29,7 @@ async def answer(session: Session, sql: bytes, database: str | None, catalogue: 
         table = known.table((row[_NAME] or b"").decode("utf-8", "replace")) if known is not None else None
         if known is not None and table is not None and table.is_sharded:
             row[_ENGINE] = b"skyshard"
-            row[_ROWS] = str(catalogue.table_rows(known.name, table.name)).encode()
+            row[_ROWS] = str(catalogue.contents.table_rows(known.name, table.name)).encode()
             row[_AVERAGE] = None
         await session.out.packet(text_row(row))
     await session.out.end(0, session.home.status)

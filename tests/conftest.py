@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -65,6 +66,13 @@ def plain(tmp_path_factory):
         server.stop()
 
 
+def grown(directory):
+    """Return the catalogue files of `lab`: one, or, by SKYSHARD_GROWN=1, one and what is added in transactions."""
+    if os.environ.get("SKYSHARD_GROWN"):
+        return handmade.write_grown(directory)
+    return [handmade.write(directory)]
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory, plain):
     """Two workers with the sample and the handmade catalogue, and the plain twin with the same rows."""
@@ -75,7 +83,10 @@ def cluster(tmp_path_factory, plain):
         with shared():
             skyshard("sample", "--dir", directory / "sample")
             running.ingest(directory / "sample" / "CATALOG.yaml")
-            running.ingest(handmade.write(directory / "lab"))
+            first, *more = grown(directory / "lab")
+            running.ingest(first)
+            for catalog in more:
+                running.ingest(catalog, "--append")
             for database in ("hip", "lab"):
                 asyncio.run(twin.copy_database(running.directory, database, plain.address))
         yield running

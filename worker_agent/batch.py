@@ -189,7 +189,7 @@ async def _gathered(blocks: AsyncIterator[RowBlock]) -> AsyncIterator[RowBlock]:
 
 def _text(template: frames.Template, job: frames.Job, chunk: int) -> bytes:
     """Return a statement without rows, its parameters' values included."""
-    sql = template.fill(chunk)
+    sql = template.fill(chunk, job.states.get(chunk, 0))
     if not template.parameters:
         return sql
     return immediate(sql, [job.parameters[index] for index in template.parameters], job.charset)
@@ -202,7 +202,9 @@ def picked_parameters(job: frames.Job) -> list[frames.Parameter]:
 
 def main_text(job: frames.Job, chunk: int) -> bytes:
     """Return a job's main statement for a chunk; for text rows, its parameters' values are part of it."""
-    return job.main.fill(chunk) if job.binary else _text(job.main, job, chunk)
+    if job.binary:
+        return job.main.fill(chunk, job.states.get(chunk, 0))
+    return _text(job.main, job, chunk)
 
 
 def typed(result: Result, job: frames.Job) -> Asked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -34,7 +34,7 @@ from shard.wire.packets import same_encoding
 log = logging.getLogger("skyshard.query")
 _GONE = frozenset({1040, 1053, 1317, 1927, 2006, 2013})
 """What a worker says when its server is gone; other errors that another replica may not have are about tables."""
-_SCRATCH = re.compile(r"[`']?skyshard_scratch[`']?\.")
+_SCRATCH = re.compile(r"[`']?skyshard_(?:scratch|stage_\d+)[`']?[./]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class Work:
         Stop after so many rows.
     on_progress : callable
         Called with the number of chunks done.
+    states : mapping
+        Chunk → its state, of those that are not as they were published.
     """
 
     query_id: int
@@ -58,6 +60,14 @@ class Work:
     placement: Mapping[int, tuple[int, ...]]
     limit_rows: int | None = None
     on_progress: Callable[[int], None] = field(default=lambda _: None)
+    states: Mapping[int, int] = field(default_factory=dict)
+
+    def share(self, chunks: Sequence[int]) -> frames.Job:
+        """Return the job of some of the chunks."""
+        states = (
+            {chunk: self.states[chunk] for chunk in chunks if chunk in self.states} if self.states else {}
+        )
+        return msgspec.structs.replace(self.job, chunks=list(chunks), states=states)
 
 
 RETURN_S = 5.0
@@ -201,7 +211,7 @@ class RowStream:
             async with asyncio.timeout(None) as scope:
                 self._scopes[start.job] = scope
                 link = await self._agents.get(start.worker)
-                await link.send(msgspec.structs.replace(self._work.job, chunks=list(start.chunks)))
+                await link.send(self._work.share(start.chunks))
                 if await self._read(start, link):
                     self._agents.put(start.worker, link)
                     link = None
@@ -390,7 +400,7 @@ def chunk_tables(job: frames.Job) -> re.Pattern[str] | None:
     names = "|".join(
         re.escape(name.removesuffix("FullOverlap")) for name in sorted(found, key=len, reverse=True)
     )
-    return re.compile(rf"(?<!\w)(?P<table>{names})(?:FullOverlap)?_\d+\b") if found else None
+    return re.compile(rf"(?<!\w)(?P<table>{names})(?:FullOverlap)?_\d+(?:_\d+)?\b") if found else None
 
 
 def _table_before(piece: bytes) -> str:

@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -29,19 +30,66 @@ def _text(value: bytes | None) -> str:
     return (value or b"").decode()
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that is published, in one version: what a query was planned with is what it reads to its end.
+
+    Attributes
+    ----------
+    replicas : mapping
+        Database → chunk → workers that hold a good copy.
+    states : mapping
+        Database → chunk → the commit that made its present tables; of chunks that are not as they were published.
+    indexes : mapping
+        (database, director) → transactions whose rows have director indexes of their own.
+    """
+
+    version: int = -1
+    databases: Mapping[str, Database] = field(default_factory=dict)
+    replicas: Mapping[str, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
+    states: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    indexes: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+
+    def database(self, name: str) -> Database:
+        """Return a published database that a statement was planned for.
+
+        Raises
+        ------
+        SkyError
+            CATALOGUE_CHANGED, if it is published no more.
+        """
+        found = self.databases.get(name)
+        if found is None:
+            raise SkyError(CATALOGUE_CHANGED, database=name)
+        return found
+
+    def table_rows(self, database: str, table: str) -> int:
+        """Return a table's exact row count."""
+        found = self.databases.get(database)
+        known = None if found is None else found.table(table)
+        return 0 if known is None else known.rows
+
+
 class Catalogue:
-    """Databases, workers and replicas, replaced as a whole when the catalogue's version changes."""
+    """What is published and the workers, replaced as a whole when the catalogue's version changes."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._task: asyncio.Task[None] | None = None
         self._one = asyncio.Lock()
         self._read_at = -math.inf
-        self.version = -1
-        self.databases: Mapping[str, Database] = {}
+        self.contents = Contents()
         self.workers: dict[int, Worker] = {}
-        self._replicas: dict[str, dict[int, tuple[int, ...]]] = {}
-        self._rows: dict[tuple[str, str], int] = {}
+
+    @property
+    def version(self) -> int:
+        """The version that is known."""
+        return self.contents.version
+
+    @property
+    def databases(self) -> Mapping[str, Database]:
+        """The published databases, by name."""
+        return self.contents.databases
 
     async def start(self) -> None:
         """Load, then poll."""
@@ -63,27 +111,6 @@ class Catalogue:
             except (ServerError, ConnectionLost, OSError) as error:
                 log.warning("the metadata cannot be read: %s", type(error).__name__)
 
-    def database(self, name: str) -> Database:
-        """Return a published database that a statement was planned for.
-
-        Raises
-        ------
-        SkyError
-            CATALOGUE_CHANGED, if it is published no more.
-        """
-        found = self.databases.get(name)
-        if found is None:
-            raise SkyError(CATALOGUE_CHANGED, database=name)
-        return found
-
-    def replicas(self, database: str) -> dict[int, tuple[int, ...]]:
-        """Return chunk → workers that hold a live copy."""
-        return self._replicas.get(database, {})
-
-    def table_rows(self, database: str, table: str) -> int:
-        """Return a table's exact row count."""
-        return self._rows.get((database, table), 0)
-
     def holds(self, versions: Mapping[str, int]) -> bool:
         """Whether databases are known to be published, in these versions, at this moment."""
         if time.monotonic() >= self._read_at + LEASE_S:
@@ -98,62 +125,97 @@ class Catalogue:
         """Read the metadata if its version has changed."""
         async with self._one, self._pool.lease() as connection:
             asked = time.monotonic()
-            found = await connection.fetch(
-                f"SELECT value FROM {_META}.cluster WHERE name = 'catalogue_version'"
-            )
-            version = int(_text(found[0][0])) if found else 0
-            if version != self.version:
-                await self._load(connection)
-                self.version = version
+            if await _version(connection) != self.version:
+                # One look at all tables: a commit in between is seen wholly or not at all.
+                await connection.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                await connection.run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+                try:
+                    await self._load(connection, await _version(connection))
+                finally:
+                    if not connection.busy and not connection.closed:
+                        await connection.run("COMMIT")
             self._read_at = max(self._read_at, asked)
 
-    async def _load(self, connection: RawConnection) -> None:
-        workers = {
-            int(_text(r[0])): Worker(
-                worker_id=int(_text(r[0])),
-                name=_text(r[1]),
-                host=_text(r[2]),
-                port=int(_text(r[3])),
-                state=_text(r[4]),
-            )
-            for r in await connection.fetch(
-                f"SELECT worker_id, name, host, port, state FROM {_META}.workers WHERE state <> 'removed'"
-            )
-        }
+    async def _load(self, connection: RawConnection, version: int) -> None:
+        workers = await _workers(connection)
         tables: dict[int, list[Table]] = {}
-        rows: dict[tuple[str, str], int] = {}
-        databases: dict[str, Database] = {}
-        listed = await connection.fetch(
-            f"SELECT db_id, name, stripes, sub_stripes, overlap_deg, version FROM {_META}.`databases` "
-            "WHERE state = 'published'"
-        )
         for row in await connection.fetch(
-            f"SELECT db_id, definition, row_count FROM {_META}.`tables` ORDER BY table_id"
+            f"SELECT db_id, definition FROM {_META}.`tables` ORDER BY table_id"
         ):
             table = msgspec.json.decode(row[1] or b"", type=Table)
             tables.setdefault(int(_text(row[0])), []).append(table)
-        replicas: dict[str, dict[int, tuple[int, ...]]] = {}
-        for row in listed:
+        databases: dict[str, Database] = {}
+        replicas: dict[str, Mapping[int, tuple[int, ...]]] = {}
+        states: dict[str, Mapping[int, int]] = {}
+        for row in await connection.fetch(
+            f"SELECT db_id, name, stripes, sub_stripes, overlap_deg, version, revision FROM {_META}.`databases` "
+            "WHERE state = 'published'"
+        ):
             number, name = int(_text(row[0])), _text(row[1])
             partitioning = Partitioning(
                 stripes=int(_text(row[2])), sub_stripes=int(_text(row[3])), overlap_deg=float(_text(row[4]))
             )
-            mine = tuple(tables.get(number, ()))
             databases[name] = Database(
-                name=name, partitioning=partitioning, tables=mine, version=int(_text(row[5]))
+                name=name,
+                partitioning=partitioning,
+                tables=tuple(tables.get(number, ())),
+                version=int(_text(row[5])),
+                revision=int(_text(row[6])),
             )
-            rows.update({(name, table.name): table.rows for table in mine})
-            held: dict[int, list[int]] = {}
-            for chunk, worker, state in await connection.fetch(
-                f"SELECT chunk_id, worker_id, state FROM {_META}.chunk_replicas WHERE db_id = {number} "
-                "ORDER BY chunk_id, worker_id"
-            ):
-                ids = held.setdefault(
-                    int(_text(chunk)), []
-                )  # one without any good copy is known all the same
-                if state == b"ok":
-                    ids.append(int(_text(worker)))
-            replicas[name] = {chunk: tuple(ids) for chunk, ids in held.items()}
+            replicas[name] = await _replicas(connection, number)
+            states[name] = await _states(connection, number)
+        indexes = await _indexes(connection)
         self.workers.clear()
         self.workers.update(workers)
-        self.databases, self._replicas, self._rows = databases, replicas, rows
+        self.contents = Contents(version, databases, replicas, states, indexes)
+
+
+async def _version(connection: RawConnection) -> int:
+    found = await connection.fetch(f"SELECT value FROM {_META}.cluster WHERE name = 'catalogue_version'")
+    return int(_text(found[0][0])) if found else 0
+
+
+async def _workers(connection: RawConnection) -> dict[int, Worker]:
+    rows = await connection.fetch(
+        f"SELECT worker_id, name, host, port, state FROM {_META}.workers WHERE state <> 'removed'"
+    )
+    return {
+        int(_text(row[0])): Worker(
+            worker_id=int(_text(row[0])),
+            name=_text(row[1]),
+            host=_text(row[2]),
+            port=int(_text(row[3])),
+            state=_text(row[4]),
+        )
+        for row in rows
+    }
+
+
+async def _replicas(connection: RawConnection, db_id: int) -> dict[int, tuple[int, ...]]:
+    held: dict[int, list[int]] = {}
+    for chunk, worker, state in await connection.fetch(
+        f"SELECT chunk_id, worker_id, state FROM {_META}.chunk_replicas WHERE db_id = {db_id} "
+        "ORDER BY chunk_id, worker_id"
+    ):
+        ids = held.setdefault(int(_text(chunk)), [])  # one without any good copy is known all the same
+        if state == b"ok":
+            ids.append(int(_text(worker)))
+    return {chunk: tuple(ids) for chunk, ids in held.items()}
+
+
+async def _states(connection: RawConnection, db_id: int) -> dict[int, int]:
+    rows = await connection.fetch(
+        f"SELECT chunk_id, state_no FROM {_META}.chunk_states WHERE db_id = {db_id}"
+    )
+    return {int(_text(chunk)): int(_text(state)) for chunk, state in rows}
+
+
+async def _indexes(connection: RawConnection) -> dict[tuple[str, str], tuple[int, ...]]:
+    found: dict[tuple[str, str], tuple[int, ...]] = {}
+    for number, database, table in await connection.fetch(
+        f"SELECT i.ingest_id, i.db_name, t.name FROM {_META}.ingests i JOIN {_META}.ingest_tables t USING (ingest_id) "
+        "WHERE i.state = 'committed' AND t.kind = 'director' ORDER BY i.commit_no"
+    ):
+        place = _text(database), _text(table)
+        found[place] = (*found.get(place, ()), int(_text(number)))
+    return found

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from proxy.home.metadata import Contents
 from shard.planner.change import Change
 from shard.planner.envelope import Envelope
 from shard.planner.statement import Statement
@@ -34,15 +35,15 @@ class Explained:
 class Distributed:
     """Agents answer; `native` is what is prepared at home, `envelope` what stores the rows, `change` what uses them.
 
-    `prefix` is the statement's own ``SET STATEMENT … FOR``, if it has one. `version` and `views` are what it
-    was decided from: the catalogue's version, and the definitions of views.
+    `prefix` is the statement's own ``SET STATEMENT … FOR``, if it has one. `contents` and `views` are what it
+    was decided from: the catalogue, and the definitions of views.
     """
 
     statement: Statement
     native: bytes
     envelope: Envelope | None = None
     prefix: bytes = b""
-    version: int = -1
+    contents: Contents = field(default_factory=Contents)
     views: Views = field(default_factory=dict)
     change: Change | None = None
     explained: Explained | None = None

@@ -202,13 +202,15 @@ def _repeated(node: yaml.Node | None) -> tuple[int, str] | None:
     return None
 
 
-def parse(text: str, name: str) -> CatalogFile:
+def parse(text: str, name: str, partial: bool = False) -> CatalogFile:
     """Return the catalogue file in `text`.
 
     Parameters
     ----------
     name : str
         The file's name, for messages.
+    partial : bool
+        Directors need not be in it: they are published.
 
     Raises
     ------
@@ -230,7 +232,7 @@ def parse(text: str, name: str) -> CatalogFile:
         path, message = _explain(str(error), data)
         key = _spelled(path)
         raise CatalogFileError(f"{places.of(*path)}: {f'{key}: ' if key else ''}{message}") from error
-    _check(found, places)
+    _check(found, places, partial)
     return found
 
 
@@ -281,7 +283,7 @@ def _bad_column(data: object, path: list[str | int]) -> str | None:
     return None
 
 
-def _check(found: CatalogFile, places: Places) -> None:
+def _check(found: CatalogFile, places: Places, partial: bool) -> None:
     """Check what the types cannot say."""
     if not can_be_catalogue(found.database):
         raise CatalogFileError(
@@ -294,7 +296,7 @@ def _check(found: CatalogFile, places: Places) -> None:
     if not found.tables:
         raise CatalogFileError(f"{places.of('tables')}: tables: there is none")
     for index, table in enumerate(found.tables):
-        for path, message in _faults(found, table):
+        for path, message in _faults(found, table, partial):
             raise CatalogFileError(f"{places.of('tables', index, *path)}: table '{table.name}': {message}")
 
 
@@ -314,13 +316,13 @@ def _is_name(name: str, longest: int) -> bool:
 _Fault = tuple[tuple[str | int, ...], str]
 
 
-def _faults(found: CatalogFile, table: TableSpec) -> Iterator[_Fault]:
+def _faults(found: CatalogFile, table: TableSpec, partial: bool) -> Iterator[_Fault]:
     """Yield (place below the table, what is wrong)."""
     if table.kind not in _WANTED:
         yield ("kind",), f"invalid kind '{table.kind.value}'; {_KINDS}"
     yield from _name_faults(found, table)
     yield from _key_faults(table)
-    yield from _director_faults(found, table)
+    yield from _director_faults(found, table, partial)
     yield from _format_faults(table)
     yield from _column_faults(table)
 
@@ -353,15 +355,15 @@ def _key_faults(table: TableSpec) -> Iterator[_Fault]:
         yield (), "'longitude' and 'latitude' go together"
 
 
-def _director_faults(found: CatalogFile, table: TableSpec) -> Iterator[_Fault]:
+def _director_faults(found: CatalogFile, table: TableSpec, partial: bool) -> Iterator[_Fault]:
     directors = {other.name for other in found.tables if other.kind is Kind.DIRECTOR}
     none = "is no director table of this file"
-    if table.kind is Kind.DEPENDENT and table.director not in directors:
+    if table.kind is Kind.DEPENDENT and table.director not in directors and not partial:
         yield ("director",), f"director: '{table.director}' {none}"
     if table.kind is Kind.MATCH and len(table.directors) != 2:
         yield ("directors",), "directors: a match table has two"
     for index, side in enumerate(table.directors):
-        if side.table not in directors:
+        if side.table not in directors and not partial:
             yield ("directors", index, "table"), f"directors: '{side.table}' {none}"
         if bool(side.longitude) != bool(side.latitude):
             yield ("directors", index), "directors: 'longitude' and 'latitude' go together"

@@ -102,6 +102,13 @@ def physical(ddl: str, logical: str, database: str, name: str, engine: str = CHU
     return f"CREATE TABLE {quote(database)}.{quote(name)}{body} ENGINE={engine}"
 
 
+def union(ddl: str, logical: str, database: str, name: str, parts: Sequence[tuple[str, str]]) -> str:
+    """Return the statement that makes a table of the rows of several chunk tables (database, name), if there is none."""
+    made = physical(ddl, logical, database, name, "MRG_MyISAM")
+    listed = ", ".join(f"{quote(base)}.{quote(table)}" for base, table in parts)
+    return made.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1) + f" UNION=({listed})"
+
+
 def like(database: str, name: str, template: str) -> str:
     """Return the short statement that creates a table like another one (invisible columns included)."""
     return (

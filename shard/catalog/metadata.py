@@ -1,7 +1,7 @@
 """The metadata at home: its tables, as numbered migrations.
 
 Design: many proxies read it (they poll `cluster.catalogue_version`), replicas are rows of
-`chunk_replicas`, transactions of ingest will be rows of `ingests`. A published thing is changed by
+`chunk_replicas`, transactions of ingest are rows of `ingests`. A published thing is changed by
 bumping `catalogue_version` in the same transaction. Migrations only ever get added.
 """
 
@@ -55,6 +55,30 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " chunks_comp AS CHUNKS_COMP, bytes AS BYTES, row_count AS `ROWS`, query AS QUERY, error AS ERROR"
         " FROM queries WHERE user = LEFT(USER(), CHAR_LENGTH(USER()) - LOCATE('@', REVERSE(USER())))",
         "GRANT SELECT ON skyshard_jobs.queries TO PUBLIC",
+    ),
+    (
+        # Transactions: rows that were added to a published database, what they changed, and the files they came from.
+        "ALTER TABLE ingests MODIFY state ENUM('running','publishing','published','failed','abandoned',"
+        "'open','committing','committed','aborting','aborted','undoing','undone','consolidating','consolidated','dropped') NOT NULL",
+        "ALTER TABLE ingests ADD COLUMN commit_no BIGINT NULL, ADD COLUMN committed_at TIMESTAMP NULL,"
+        " ADD COLUMN seen BIGINT NOT NULL DEFAULT 0, ADD COLUMN fingerprint VARCHAR(64) NOT NULL DEFAULT '',"
+        " ADD KEY (db_name, state)",
+        "ALTER TABLE `databases` ADD COLUMN revision BIGINT NOT NULL DEFAULT 0",
+        "CREATE TABLE ingest_tables (ingest_id BIGINT NOT NULL, name VARCHAR(64) NOT NULL, kind VARCHAR(16) NOT NULL,"
+        " state ENUM('pending','loaded') NOT NULL DEFAULT 'pending', learned LONGTEXT NULL, before_it LONGTEXT NULL,"
+        " PRIMARY KEY (ingest_id, name)) ENGINE=InnoDB",
+        "CREATE TABLE ingest_chunks (ingest_id BIGINT NOT NULL, name VARCHAR(64) NOT NULL, chunk_id INT NOT NULL,"
+        " row_count BIGINT NOT NULL, overlap_rows BIGINT NOT NULL, PRIMARY KEY (ingest_id, name, chunk_id))"
+        " ENGINE=InnoDB",
+        "CREATE TABLE ingest_replicas (ingest_id BIGINT NOT NULL, chunk_id INT NOT NULL, worker_id INT NOT NULL,"
+        " PRIMARY KEY (ingest_id, chunk_id, worker_id)) ENGINE=InnoDB",
+        "CREATE TABLE chunk_states (db_id INT NOT NULL, chunk_id INT NOT NULL, state_no BIGINT NOT NULL,"
+        " PRIMARY KEY (db_id, chunk_id)) ENGINE=InnoDB",
+        "CREATE TABLE ingest_files (ingest_id BIGINT NOT NULL, file_no INT NOT NULL, name VARCHAR(64) NOT NULL,"
+        " url TEXT NOT NULL, role VARCHAR(16) NOT NULL DEFAULT '', size BIGINT NOT NULL, checksum CHAR(64) NOT NULL,"
+        " state ENUM('pending','loading','loaded','failed') NOT NULL DEFAULT 'pending', reason TEXT NULL,"
+        " attempts INT NOT NULL DEFAULT 0, PRIMARY KEY (ingest_id, file_no))"
+        " ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
     ),
 )
 """Statements of each version, run in the database `skyshard_meta`. `tables.definition` is a

@@ -83,12 +83,16 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True):
-    """A published database: partitioning, tables, and the chunks that exist anywhere in it."""
+    """A published database: partitioning and tables.
+
+    `version` is another one after it was replaced, `revision` after rows came or went.
+    """
 
     name: str
     partitioning: Partitioning
     tables: tuple[Table, ...]
     version: int = 0
+    revision: int = 0
 
     def table(self, name: str) -> Table | None:
         """Return the table of that name (case-sensitive, as MariaDB on Linux), or None."""

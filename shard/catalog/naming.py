@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+
+from shard.catalog.model import Kind, Table
 
 TEMPLATE_CHUNK = 1234567890
 """Chunk number of the empty template tables, the one Qserv uses for its dummy chunk."""
@@ -19,14 +22,19 @@ INTERNAL_DATABASES = frozenset({META_DATABASE, INDEX_DATABASE, SCRATCH_DATABASE}
 _CHUNK_NAME = re.compile(r"^(?P<table>.+?)(?P<overlap>FullOverlap)?_(?P<chunk>\d+)$")
 
 
-def chunk_table(table: str, chunk_id: int) -> str:
-    """Return the name of one chunk of `table`: ``Object_6630``."""
-    return f"{table}_{chunk_id}"
+def chunk_table(table: str, chunk_id: int, state: int = 0) -> str:
+    """Return the name of one chunk of `table`: ``Object_6630``; in a later state ``Object_6630_17``."""
+    return f"{table}_{chunk_id}_{state}" if state else f"{table}_{chunk_id}"
 
 
-def overlap_table(table: str, chunk_id: int) -> str:
+def overlap_table(table: str, chunk_id: int, state: int = 0) -> str:
     """Return the name of a director chunk's overlap table: ``ObjectFullOverlap_6630``."""
-    return f"{table}FullOverlap_{chunk_id}"
+    return chunk_table(f"{table}FullOverlap", chunk_id, state)
+
+
+def namers(table: Table) -> tuple[Callable[..., str], ...]:
+    """Return what names a sharded table's tables of a chunk: of its rows, and of a director's overlap."""
+    return (chunk_table, overlap_table) if table.kind is Kind.DIRECTOR else (chunk_table,)
 
 
 def split_chunk_name(name: str) -> tuple[str, bool, int] | None:
@@ -40,6 +48,11 @@ def split_chunk_name(name: str) -> tuple[str, bool, int] | None:
 def index_table(database: str, director: str) -> str:
     """Return the director index's table name in `skyshard_index`: ``sky__Object``."""
     return f"{database}__{director}"
+
+
+def stage_name(number: int) -> str:
+    """Return the database that holds the rows of ingest `number`, at home and on workers."""
+    return f"skyshard_stage_{number}"
 
 
 def quote(name: str) -> str:

@@ -18,7 +18,7 @@ from typing import Union
 
 import msgspec
 
-VERSION = 3
+VERSION = 4
 MAX_FRAME = 64 << 20
 """Bytes; a longer frame is a protocol error."""
 BLOCK_BYTES = 256 << 10
@@ -58,15 +58,21 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
 class Template(msgspec.Struct, frozen=True):
     """SQL bytes with holes for the chunk number: ``segments[0] + chunk + segments[1] + …``.
 
-    `parameters` are the statement's ``?`` marks in order, as indices into `Job.parameters`.
+    A hole behind an underscore ends a chunk table's name. `parameters` are the statement's ``?`` marks in order, as
+    indices into `Job.parameters`.
     """
 
     segments: tuple[bytes, ...]
     parameters: tuple[int, ...] = ()
 
-    def fill(self, chunk_id: int) -> bytes:
-        """Return the SQL for one chunk."""
-        return str(chunk_id).encode().join(self.segments)
+    def fill(self, chunk_id: int, state: int = 0) -> bytes:
+        """Return the SQL for one chunk, in a state that was committed after it was published (0: as it was)."""
+        number = str(chunk_id).encode()
+        if not state:
+            return number.join(self.segments)
+        name = number + b"_%d" % state
+        *before, last = self.segments
+        return b"".join(part + (name if part.endswith(b"_") else number) for part in before) + last
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -100,6 +106,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
         Statements run on the same connection before and after `main`, per chunk; no rows.
     chunks : list of int
         Chunks to run, in the order in which their answers are wanted.
+    states : dict
+        Chunk → the number behind its tables' names; of chunks that are not as they were published.
     interactive : bool
         True: the interactive lane; False: the scan lane.
     settings : dict
@@ -125,6 +133,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
     database: str
     main: Template
     chunks: list[int]
+    states: dict[int, int] = {}
     setup: tuple[Template, ...] = ()
     teardown: tuple[Template, ...] = ()
     interactive: bool = True

@@ -26,6 +26,7 @@ from skyshard.catalog.cluster import META
 from skyshard.errors import UserError
 from skyshard.home.moves import move
 from skyshard.home.provision import bump
+from skyshard.ingest.ledger import drop_forgotten, forget_transactions
 
 GRACE_S = 2.0
 """Seconds that proxies get to notice that a database is gone; they look every half second."""
@@ -87,6 +88,10 @@ class Drop:
         if not left:
             await self._home.run(f"DROP DATABASE IF EXISTS {quote(self._database)}")
         await self._workers_tables()
+        await forget_transactions(self._home, self._database)
+        await drop_forgotten(
+            self._home, self._agents, [worker.worker_id for worker in self._workers], self._database
+        )
         await self._home.run(f"DROP DATABASE IF EXISTS {quote(aside)}")
         await self._forget(number)
         return left
@@ -151,7 +156,7 @@ class Drop:
             f"DELETE FROM {META}.chunk_rows WHERE table_id IN "
             f"(SELECT table_id FROM {META}.`tables` WHERE db_id = {number})"
         )
-        for table in ("`tables`", "chunk_replicas", "`databases`"):
+        for table in ("`tables`", "chunk_replicas", "chunk_states", "`databases`"):
             await self._home.run(f"DELETE FROM {META}.{table} WHERE db_id = {number}")
         await bump(self._home)
         await self._home.run("COMMIT")

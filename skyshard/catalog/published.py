@@ -17,7 +17,8 @@ from shard.catalog.model import Partitioning, Table
 from shard.catalog.naming import literal
 from skyshard.catalog.cluster import META
 from skyshard.errors import UserError
-from skyshard.replicas.copy import Content
+from skyshard.ingest.transactions import IS_TRANSACTION, transactions
+from skyshard.replicas.copy import Content, Counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +65,28 @@ class Published:
         return out
 
 
-async def read(home: RawConnection, database: str) -> Published:
+async def read(home: RawConnection, database: str, added: bool = False) -> Published:
     """Return what is published under a name.
+
+    Parameters
+    ----------
+    added : bool
+        Rows of transactions may lie beside the others; their chunks consist of several tables.
 
     Raises
     ------
     UserError
-        If nothing is.
+        If nothing is, or there are such rows and they may not be, or a transaction is half done.
     """
     await home.run("START TRANSACTION WITH CONSISTENT SNAPSHOT")
     try:
-        return await _read(home, database)
+        found = await _read(home, database)
+        if (found.content.added or found.content.states) and not added:
+            raise UserError(
+                f"database '{database}' has rows of transactions; make them lasting first: skyshard ingest "
+                f"--consolidate {database}"
+            )
+        return found
     finally:
         if not home.busy and not home.closed:
             await home.run("COMMIT")
@@ -111,5 +123,34 @@ async def _read(home: RawConnection, database: str) -> Published:
             f"SELECT chunk_id, worker_id, state FROM {META}.chunk_replicas WHERE db_id = {db_id}"
         )
     }
-    content = Content.of(database, tables, rows)
+    sums = await _added(home, database)
+    states = {
+        int(chunk or b"0"): int(state or b"0")
+        for chunk, state in await home.fetch(
+            f"SELECT chunk_id, state_no FROM {META}.chunk_states WHERE db_id = {db_id} ORDER BY 1"
+        )
+    }
+    sha.update(repr((sorted(sums), states)).encode())
+    content = Content.of(database, tables, rows, sums, states)
     return Published(db_id, version, replicas, grid, content, copies, sha.hexdigest())
+
+
+async def _added(home: RawConnection, database: str) -> dict[int, Counted]:
+    """Return the rows of visible transactions, the first commit first."""
+    found = await transactions(home, f"i.db_name = {literal(database)} AND {IS_TRANSACTION}")
+    for one in found:
+        if one.state in ("committing", "aborting", "undoing", "consolidating"):
+            raise UserError(
+                f"transaction {one.number} on database '{database}' is {one.state}; run that command again first"
+            )
+    out: dict[int, Counted] = {}
+    for one in found:
+        if one.state == "committed":
+            rows = await home.fetch(
+                f"SELECT name, chunk_id, row_count, overlap_rows FROM {META}.ingest_chunks WHERE ingest_id = {one.number}"
+            )
+            out[one.number] = {
+                ((name or b"").decode(), int(chunk or b"0")): (int(main or b"0"), int(overlap or b"0"))
+                for name, chunk, main, overlap in rows
+            }
+    return out

@@ -11,10 +11,11 @@ import asyncio
 import msgspec
 
 from shard.catalog.model import Kind, Table
-from shard.catalog.naming import literal
+from shard.catalog.naming import literal, stage_name
 from shard.errors import SkyError
 from skyshard.catalog.cluster import META, Cluster
 from skyshard.errors import UserError
+from skyshard.ingest.transactions import transactions
 
 
 class TableReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,10 +81,14 @@ async def reports(cluster: Cluster, only: str | None = None) -> list[DatabaseRep
 
 async def _sizes(cluster: Cluster, names: list[str]) -> tuple[_Sizes, tuple[str, ...]]:
     """Return what workers' tables take, and the workers that did not say."""
-    listed = ", ".join(literal(name) for name in names) or "''"
+    parts = {
+        stage_name(one.number): one.database
+        for one in await transactions(cluster.home, "i.state = 'committed'")
+    }
+    listed = ", ".join(literal(name) for name in (*names, *parts)) or "''"
     sql = (
         "SELECT TABLE_SCHEMA, TABLE_NAME, CAST(DATA_LENGTH AS CHAR), CAST(INDEX_LENGTH AS CHAR) "
-        f"FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ({listed})"
+        f"FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ({listed}) AND ENGINE <> 'MRG_MyISAM'"
     )
     answers = await asyncio.gather(
         *(cluster.agents.admin(number, [sql]) for number in cluster.workers), return_exceptions=True
@@ -97,7 +102,8 @@ async def _sizes(cluster: Cluster, names: list[str]) -> tuple[_Sizes, tuple[str,
             raise answer
         else:
             for database, table, data, index in answer:
-                had = sizes.get(key := (database or "", table or ""), (0, 0))
+                name = parts.get(database or "", database or "")
+                had = sizes.get(key := (name, table or ""), (0, 0))
                 sizes[key] = had[0] + int(data or "0"), had[1] + int(index or "0")
     return sizes, tuple(silent)
 

@@ -28,6 +28,7 @@ from shard.catalog.naming import (
     index_table,
     literal,
     quote,
+    stage_name,
 )
 from shard.catalog.placement import Placement
 from shard.errors import ServerError, SkyError
@@ -165,7 +166,7 @@ class Restore:
     # loading -----------------------------------------------------------------------------------------
 
     async def _load(self, number: int, placement: Placement) -> None:
-        stage = staging.stage_name(number)
+        stage = stage_name(number)
         loader = Loader(self._cluster.agents, placement, stage)
         for table in self._what.tables:
             await self._tables(loader, stage, table)

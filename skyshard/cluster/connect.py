@@ -148,14 +148,14 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except (ConnectionLost, ExceptionGroup) as error:
-        raise _mistake(error) from error
+        raise mistake(error) from error
 
 
-def _mistake(error: Exception) -> Exception:
+def mistake(error: Exception) -> Exception:
     """Return the first error of a group that says what is wrong; others are bugs and stay as they are."""
     if isinstance(error, ConnectionLost):
         return UserError("the home server cannot be reached")
     if isinstance(error, ExceptionGroup):
-        found = (_mistake(inner) for inner in error.exceptions)
+        found = (mistake(inner) for inner in error.exceptions)
         return next((one for one in found if isinstance(one, (UserError, SkyError))), error)
     return error

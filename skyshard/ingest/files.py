@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
 from shard.catalog.catalog_file import Format, Places, TableSpec
 from shard.catalog.naming import TEMPLATE_CHUNK
 from skyshard.errors import UserError
-from skyshard.ingest import delimited, hats, typed
+from skyshard.ingest import delimited, hats, sources, typed
 from skyshard.ingest.layout import Layout
 
 BATCH_ROWS = 200_000
@@ -26,11 +27,20 @@ BATCH_VALUES = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A file to read; `chunk` and `is_overlap` are set by the name of an already partitioned one."""
+    """A file to read; `chunk` and `is_overlap` are set by the name of an already partitioned one.
+
+    `url` is where it comes from, if that is elsewhere; `path` is then where it is once it has been fetched.
+    """
 
     path: Path
     chunk: int | None = None
     is_overlap: bool = False
+    url: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return self.url or str(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +85,8 @@ class Piece:
     def place(self, row: int) -> str:
         """Return where a row stands: ``file:line``, or ``file: row number`` from 1."""
         if isinstance(self.content, delimited.Block):
-            return f"{self.file.path}:{delimited.line_of(self.content, self.form, row)}"
-        return f"{self.file.path}: row {self.first_row + row + 1}"
+            return f"{self.file.name}:{delimited.line_of(self.content, self.form, row)}"
+        return f"{self.file.name}: row {self.first_row + row + 1}"
 
     @property
     def size(self) -> int:
@@ -98,8 +108,16 @@ def find(spec: TableSpec, place: tuple[str | int, ...], places: Places, base: Pa
     """
     key = "chunk_files" if spec.chunk_files else "files"
     out: dict[Path, DataFile] = {}
-    for index, pattern in enumerate(spec.chunk_files or spec.files):
+    for index, entry in enumerate(spec.chunk_files or spec.files):
         where = f"{places.of(*place, key, index)}: table '{spec.name}': {key}"
+        if sources.is_remote(entry):
+            path = Path(f"{index}-{unquote(urlsplit(entry).path).rpartition('/')[2]}")
+            named = (
+                DataFile(path) if key == "files" else _partitioned(Path(path.name.partition("-")[2]), where)
+            )
+            out[path] = replace(named, path=path, url=entry)
+            continue
+        pattern = sources.local(entry)
         paths = [found for path in _matching(base, pattern) for found in _within(path, where)]
         missing = next((path for path in paths if not path.is_file()), None)
         if not paths or missing is not None:
@@ -159,7 +177,7 @@ def pieces(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piece]:
         yield from (_typed if typed.is_typed(spec, file.path) else _delimited)(spec, file, layout)
     except (ValueError, OSError, EOFError, zlib.error) as error:  # ArrowInvalid and BadLine are ValueErrors
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UserError(f"{file.path}: {reason}") from error
+        raise UserError(f"{file.name}: {reason}") from error
 
 
 def _typed(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piece]:
@@ -191,4 +209,4 @@ def _delimited(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piec
 def _check_names(file: DataFile, wanted: list[str], names: list[str]) -> None:
     missing = next((name for name in wanted if name not in names), None)
     if missing is not None:
-        raise UserError(f"{file.path}: column '{missing}' is missing; it has {', '.join(names[:20])}")
+        raise UserError(f"{file.name}: column '{missing}' is missing; it has {', '.join(names[:20])}")

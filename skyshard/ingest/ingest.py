@@ -16,7 +16,8 @@ import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -27,7 +28,15 @@ from backend.connection import ConnectionLost, RawConnection
 from shard.catalog import ddl
 from shard.catalog.catalog_file import CatalogFile, Places, TableSpec
 from shard.catalog.model import Kind, Table, Worker
-from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, chunk_table, index_table, overlap_table, quote
+from shard.catalog.naming import (
+    INDEX_DATABASE,
+    META_DATABASE,
+    chunk_table,
+    index_table,
+    overlap_table,
+    quote,
+    stage_name,
+)
 from shard.catalog.placement import Placement
 from shard.errors import SkyError
 from shard.geometry.chunker import ChunkGrid
@@ -35,7 +44,7 @@ from skyshard.catalog.cluster import read_workers
 from skyshard.catalog.drop import Drop
 from skyshard.cluster.connect import ClusterAddress
 from skyshard.errors import UserError
-from skyshard.ingest import files, loading, processes, staging, typed, values
+from skyshard.ingest import files, loading, processes, sources, staging, typed, values
 from skyshard.ingest.job import Job, defined, origin
 from skyshard.ingest.keys import KeyIndex
 from skyshard.ingest.layout import Layout, layout_of
@@ -93,6 +102,7 @@ class Ingest:
         self._agents = AgentPool(self._workers, address.secret, tls=address.tls)
         self._indexes: dict[str, KeyIndex] = {}
         self._layouts: dict[str, Layout] = {}
+        self._keys = {table.name: table.key or "" for table in file.tables if table.kind is Kind.DIRECTOR}
         self._chunks: set[int] = set()
         self._tables: list[Table] = []
         self._counts: dict[str, staging.Counts] = {}
@@ -118,6 +128,7 @@ class Ingest:
             # would have if that had been killed earlier.
             finished = await stage.recover()
             await Drop(home, self._agents, self._workers.values(), self._file.database).finish()
+            await stage.check_closed()
             await stage.check_free(self._replace or finished, [spec.name for spec in self._file.tables])
             owner = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
             number = await stage.begin(owner, self._places.name, self._file.grid(), self._wanted)
@@ -130,12 +141,16 @@ class Ingest:
             await stage.publish(number)
         finally:
             await home.close()
-            await self._agents.close()
-            self._processes.end()
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._processes.close()
-            self._reader.shutdown(wait=False, cancel_futures=True)
+            await self._finish()
         return {table.name: table.rows for table in self._tables}
+
+    async def _finish(self) -> None:
+        """End what works for this ingest."""
+        await self._agents.close()
+        self._processes.end()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._processes.close()
+        self._reader.shutdown(wait=False, cancel_futures=True)
 
     async def _abandon(
         self, home: RawConnection, stage: staging.Staging, number: int, workers: Sequence[int]
@@ -191,14 +206,14 @@ class Ingest:
         placement: Placement,
         found: list[list[files.DataFile]],
     ) -> None:
-        name = staging.stage_name(number)
+        name = stage_name(number)
         loader = loading.Loader(self._agents, placement, name)
-        with tempfile.TemporaryDirectory(prefix="skyshard-ingest-") as directory:
-            order = sorted(zip(self._file.tables, found, strict=True), key=lambda item: _ORDER[item[0].kind])
-            for spec, listed in order:
-                job = await self._job(home, spec, listed, Path(directory))
-                with tempfile.TemporaryDirectory(dir=directory) as texts:
-                    await self._table(home, loader, name, job, Path(texts))
+        listed = {spec.name: own for spec, own in zip(self._file.tables, found, strict=True)}
+        with self._temporary() as directory:
+            for spec in self.in_order():
+                job = await self._job(home, spec, listed[spec.name], directory)
+                with self._temporary() as texts:
+                    await self._table(home, loader, name, job, texts)
         for table in self._tables:
             if table.is_sharded:  # every chunk has every table, so that a missing one always means a fault
                 await loader.chunk_tables(table, self._chunks - set(self._counts[table.name].rows))
@@ -208,46 +223,71 @@ class Ingest:
         replicas = {chunk: placement.of(chunk) for chunk in self._chunks}
         await stage.write(number, self._tables, self._counts, replicas)
 
+    def in_order(self) -> list[TableSpec]:
+        """Return the tables, directors before what refers to them."""
+        return sorted(self._file.tables, key=lambda spec: _ORDER[spec.kind])
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="skyshard-ingest-") as directory:
+            yield Path(directory)
+
     # one table -----------------------------------------------------------------------------------
 
     async def _job(
         self, home: RawConnection, spec: TableSpec, listed: list[files.DataFile], directory: Path
     ) -> Job:
         place = self._place(spec)
+        listed = await self._fetched(listed, directory / f"{spec.name} files")
         own = [file.path for file in listed if not file.is_overlap]
         kinds = sorted({typed.type_of(spec, path) for path in own})
         if len(kinds) > 1:
             raise UserError(
                 f"{self._places.of(*place)}: table '{spec.name}': it has files of several types ({', '.join(kinds)})"
             )
-        layout = await layout_of(
-            home, spec, place, self._places, self._base, [path for path in own if typed.is_typed(spec, path)]
-        )
+        layout = await self._layout(home, spec, [path for path in own if typed.is_typed(spec, path)])
         self._layouts[spec.name] = layout
         names = {column.name for column in layout.columns}
         for path, name in spec.named_columns():
             if name not in names:
                 where = self._places.of(*place, *path)
                 raise UserError(f"{where}: table '{spec.name}': {path[-1]}: there is no column '{name}'")
-        keys = {table.name: table.key or "" for table in self._file.tables if table.kind is Kind.DIRECTOR}
-        if wrong := check_types(spec, self._layouts, keys):
+        if wrong := check_types(spec, self._layouts, self._keys):
             raise UserError(f"{self._places.of(*place)}: table '{spec.name}': {wrong}")
         if spec.kind is Kind.DIRECTOR:
             self._indexes[spec.name] = KeyIndex(directory / spec.name)
         chunks = frozenset(file.chunk for file in listed if file.chunk is not None and not file.is_overlap)
-        directors = {name for name in (spec.director, *(side.table for side in spec.directors)) if name}
-        indexes = {name: self._indexes[name] for name in directors}
+        indexes = {name: self._indexes[name] for name in directors_of(spec)}
         partitioner = Partitioner(spec, layout, self._grid, indexes, chunks)
         return Job(spec, place, listed, layout, partitioner, loading.Target.of(partitioner.names, layout))
+
+    async def _layout(self, home: RawConnection, spec: TableSpec, typed_files: list[Path]) -> Layout:
+        return await layout_of(home, spec, self._place(spec), self._places, self._base, typed_files)
+
+    async def _fetched(self, listed: list[files.DataFile], directory: Path) -> list[files.DataFile]:
+        """Return files as they are on this machine: those of elsewhere are fetched."""
+        if not any(file.url for file in listed):
+            return listed
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._reader, directory.mkdir)
+        out = []
+        for file in listed:
+            if file.url is not None:
+                path = directory / file.path.name
+                await loop.run_in_executor(self._reader, self._fetch, file.url, path)
+                file = replace(file, path=path)  # noqa: PLW2901 - the same file, here
+            out.append(file)
+        return out
+
+    def _fetch(self, url: str, path: Path) -> None:
+        sources.fetch(url, None, path)
 
     async def _table(
         self, home: RawConnection, loader: loading.Loader, stage: str, job: Job, directory: Path
     ) -> None:
         spec = job.spec
         empty = defined(job)
-        if empty.is_sharded:
-            for statement in staging.traps(stage, empty):  # finds at once what home could not hold
-                await home.run(statement)
+        await self._trap(home, stage, empty)
         with Spill() as main, Spill() as overlap:
             await self._read(loader, empty, job, main, overlap, directory)
             table = self._described(job, empty)
@@ -272,6 +312,11 @@ class Ingest:
             )
         if spec.kind is Kind.DIRECTOR and table.key_spans_chunks:
             self._bars.say(f"  note: equal keys '{spec.key}' lie in several chunks; joins on it are gathered")
+
+    async def _trap(self, home: RawConnection, stage: str, empty: Table) -> None:
+        if empty.is_sharded:
+            for statement in staging.traps(stage, empty):  # finds at once what home could not hold
+                await home.run(statement)
 
     def _described(self, job: Job, empty: Table) -> Table:
         """Return a table with what was learned from its rows."""
@@ -325,7 +370,7 @@ class Ingest:
     async def _partition(self, job: Job, main: Spill, overlap: Spill, directory: Path) -> AsyncIterator[None]:
         """Read and partition a table's files, a few pieces ahead of what has been put away; yields after each."""
         loop = asyncio.get_running_loop()
-        size = sum(file.path.stat().st_size for file in job.listed)
+        size = processes.size_of(job.listed)
         apart = self._jobs > 1 and size >= processes.WORTHWHILE_BYTES
         if apart:
             self._processes.start()
@@ -382,6 +427,8 @@ class Ingest:
         index = self._indexes[table.name]
         target = loading.Target(ddl.INDEX_COLUMNS, {})
         await loading.load_home(home, INDEX_DATABASE, name, target, _index_text(index), len(index.keys))
+        # What is only in the server's memory is lost with it; the metadata will say that this is loaded.
+        await home.run(f"FLUSH TABLES {quote(INDEX_DATABASE)}.{quote(name)}")
 
     async def _replicated(
         self,
@@ -430,6 +477,11 @@ class Ingest:
                 yield chunk_table(table.name, chunk), counts.rows.get(chunk, 0)
                 if table.kind is Kind.DIRECTOR:
                     yield overlap_table(table.name, chunk), counts.overlap.get(chunk, 0)
+
+
+def directors_of(spec: TableSpec) -> list[str]:
+    """Return the directors that a table's rows belong to."""
+    return [name for name in (spec.director, *(side.table for side in spec.directors)) if name]
 
 
 def _index_text(index: KeyIndex) -> Iterator[bytes]:

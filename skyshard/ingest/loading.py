@@ -84,6 +84,10 @@ class Loader:
         self._workers = placement.workers
         self._limits = {worker: asyncio.Semaphore(LOADS_PER_WORKER) for worker in self._workers}
 
+    def holders(self, chunk: int) -> list[int]:
+        """Return the workers that get a chunk."""
+        return self._placement.of(chunk)
+
     async def everywhere(self, statements: Sequence[str]) -> None:
         """Run statements on every worker."""
         await self._admin({worker: list(statements) for worker in self._workers})

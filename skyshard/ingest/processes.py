@@ -13,7 +13,7 @@ import queue
 import signal
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
@@ -24,7 +24,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from skyshard.errors import UserError
-from skyshard.ingest.files import Piece
+from skyshard.ingest.files import DataFile, Piece
 from skyshard.ingest.partition import Partitioner, Parts, Texts
 from skyshard.ingest.spill import Segment, write
 
@@ -191,3 +191,8 @@ def _filed(parts: Parts, directory: Path) -> Parts:
             return there
 
         return replace(parts, main=put(parts.main), overlap=put(parts.overlap))
+
+
+def size_of(listed: Iterable[DataFile]) -> int:
+    """Return the bytes of files of this machine."""
+    return sum(file.path.stat().st_size for file in listed)

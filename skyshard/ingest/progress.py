@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class Bars:
     """Bars per step, shown on standard error if it is a terminal; a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
         console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -21,7 +22,7 @@ class Bars:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=not sys.stderr.isatty(),
+            disable=quiet or not sys.stderr.isatty(),
         )
 
     def __enter__(self) -> Self:
@@ -37,6 +38,8 @@ class Bars:
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
+        if self._quiet:
+            return
         if self._progress.disable:
             print(text, flush=True)  # noqa: T201 - this is the command's output
         else:

@@ -22,12 +22,13 @@ import msgspec
 from backend.agent_link import AgentPool
 from backend.connection import RawConnection
 from shard.catalog.model import Kind, Partitioning, Table
-from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, index_table, literal, quote
+from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, index_table, literal, quote, stage_name
 from shard.catalog.traps import INGEST_LOCK
 from skyshard.errors import UserError
 from skyshard.home.guard import TooWide, trap_statements
 from skyshard.home.moves import move
 from skyshard.home.provision import bump
+from skyshard.ingest.ledger import drop_forgotten, forget_transactions
 
 GRACE_S = 2.0
 """Seconds that proxies get to notice that a database is being swapped; they look every half second."""
@@ -41,11 +42,6 @@ LOCK_S = 5
 _META = quote(META_DATABASE)
 _MOVED = "moved_out"
 """Table in the database of old tables that says that all of them are there."""
-
-
-def stage_name(number: int) -> str:
-    """Return the database that ingest `number` loads into."""
-    return f"skyshard_stage_{number}"
 
 
 def old_name(number: int) -> str:
@@ -98,7 +94,7 @@ class Staging:
         finished = False
         rows = await self._home.fetch(
             f"SELECT ingest_id, state FROM {_META}.ingests WHERE db_name = {literal(self._database)} "
-            "AND finished_at IS NULL ORDER BY ingest_id"
+            "AND finished_at IS NULL AND state IN ('running', 'publishing', 'published') ORDER BY ingest_id"
         )
         for number, state in rows:
             ingest = int(number or b"0")
@@ -110,6 +106,25 @@ class Staging:
             else:
                 await self.abandon(ingest, "abandoned")
         return finished
+
+    async def check_closed(self) -> None:
+        """Refuse to replace a database while transactions on it are open.
+
+        Raises
+        ------
+        UserError
+            Naming the first.
+        """
+        found = await self._home.fetch(
+            f"SELECT ingest_id, owner FROM {_META}.ingests WHERE db_name = {literal(self._database)} "
+            "AND state IN ('open', 'committing') ORDER BY 1 LIMIT 1"
+        )
+        if found:
+            number = int(found[0][0] or b"0")
+            raise UserError(
+                f"transaction {number} of {(found[0][1] or b'').decode()} on database '{self._database}' is open; "
+                f"finish it, or abort it (skyshard ingest --abort {number})"
+            )
 
     async def check_free(self, replace: bool, names: Iterable[str]) -> None:
         """Refuse to touch what is published (without `replace`) or is no catalogue.
@@ -182,8 +197,9 @@ class Staging:
                 f"DELETE FROM {_META}.chunk_rows WHERE table_id IN "
                 f"(SELECT table_id FROM {_META}.`tables` WHERE db_id = {db_id})"
             )
-            for table in ("`tables`", "chunk_replicas", "`databases`"):
+            for table in ("`tables`", "chunk_replicas", "chunk_states", "`databases`"):
                 await self._home.run(f"DELETE FROM {_META}.{table} WHERE db_id = {db_id}")
+            await forget_transactions(self._home, name)
 
     async def write(
         self,
@@ -330,6 +346,7 @@ class Staging:
 
     async def _tidy(self, number: int) -> None:
         drops = [_drop(stage_name(number)), _drop(old_name(number))]
+        await drop_forgotten(self._home, self._agents, self._workers, self._database)
         await self._everywhere(drops)
         for statement in drops:
             await self._home.run(statement)

@@ -11,15 +11,16 @@ import asyncio
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backend.agent_link import AgentPool
 from shard.catalog import ddl
-from shard.catalog.model import Kind, Table
-from shard.catalog.naming import TEMPLATE_CHUNK, chunk_table, overlap_table, quote
+from shard.catalog.model import Table
+from shard.catalog.naming import TEMPLATE_CHUNK, namers, quote, stage_name
+from shard.errors import ServerError
 from shard.wire import frames
 from skyshard.replicas.columns import Route, route
-from skyshard.replicas.stream import checksums, read_rows
+from skyshard.replicas.stream import read_rows
 
 
 class CopyFailed(Exception):  # noqa: N818 - it is what happened
@@ -28,12 +29,22 @@ class CopyFailed(Exception):  # noqa: N818 - it is what happened
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One table of a chunk: its name on workers, its rows as the catalogue counts them, its template."""
+    """One table of a chunk: where it is on workers, its rows as the catalogue counts them, its template."""
 
+    database: str
     name: str
     rows: int
     template: str
     route: Route
+
+    @property
+    def place(self) -> str:
+        """Its name in SQL."""
+        return f"{quote(self.database)}.{quote(self.name)}"
+
+
+Counted = Mapping[tuple[str, int], tuple[int, int]]
+"""(table, chunk) → rows, and rows of its overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,36 +54,80 @@ class Content:
     Attributes
     ----------
     rows : mapping
-        (table, chunk) → rows, and rows of its overlap.
+        What the tables had when they were published.
     routes : mapping
         Table → how its rows travel.
+    added : mapping
+        Transaction → its rows, of those that are visible, the first commit first.
+    states : mapping
+        Chunk → the number behind the names of its unions.
     """
 
     database: str
     tables: tuple[Table, ...]
-    rows: Mapping[tuple[str, int], tuple[int, int]]
+    rows: Counted
     routes: Mapping[str, Route]
+    added: Mapping[int, Counted] = field(default_factory=dict)
+    states: Mapping[int, int] = field(default_factory=dict)
 
     @staticmethod
     def of(
-        database: str, tables: Sequence[Table], rows: Mapping[tuple[str, int], tuple[int, int]]
+        database: str,
+        tables: Sequence[Table],
+        rows: Counted,
+        added: Mapping[int, Counted] | None = None,
+        states: Mapping[int, int] | None = None,
     ) -> Content:
-        """Return the content of a database."""
-        return Content(database, tuple(tables), rows, {table.name: route(table) for table in tables})
+        """Return the content of a database, of which `rows` counts all that are visible."""
+        first = dict(rows)
+        for counted in (added or {}).values():
+            for place, (main, overlap) in counted.items():
+                had = first[place]
+                first[place] = had[0] - main, had[1] - overlap
+        routes = {table.name: route(table) for table in tables}
+        return Content(database, tuple(tables), first, routes, added or {}, states or {})
+
+    @property
+    def databases(self) -> list[str]:
+        """The databases on workers that have parts of it."""
+        return [self.database, *map(stage_name, self.added)]
 
     def items(self, chunk: int) -> list[Item]:
-        """Return the tables of a chunk."""
+        """Return the tables of a chunk: those of transactions behind those that were published."""
+        out = self._items(chunk, self.database, self.rows, always=True)
+        for number, counted in self.added.items():
+            out += self._items(chunk, stage_name(number), counted)
+        return out
+
+    def added_items(self, chunk: int, number: int, counted: Counted) -> list[Item]:
+        """Return the tables with a transaction's rows of a chunk."""
+        return self._items(chunk, stage_name(number), counted)
+
+    def _items(self, chunk: int, database: str, counted: Counted, always: bool = False) -> list[Item]:
         out = []
         for table in self.tables:
-            if not table.is_sharded:
+            if not table.is_sharded or not (always or (table.name, chunk) in counted):
                 continue
-            way, (main, overlap) = self.routes[table.name], self.rows.get((table.name, chunk), (0, 0))
-            out.append(
-                Item(chunk_table(table.name, chunk), main, chunk_table(table.name, TEMPLATE_CHUNK), way)
-            )
-            if table.kind is Kind.DIRECTOR:
-                template = overlap_table(table.name, TEMPLATE_CHUNK)
-                out.append(Item(overlap_table(table.name, chunk), overlap, template, way))
+            way, rows = self.routes[table.name], counted.get((table.name, chunk), (0, 0))
+            for namer, count in zip(namers(table), rows, strict=False):
+                template = namer(table.name, TEMPLATE_CHUNK)
+                out.append(Item(database, namer(table.name, chunk), count, template, way))
+        return out
+
+    def unions(self, chunk: int) -> dict[str, tuple[int, str]]:
+        """Return the unions that a chunk consists of now: name → (rows, the statement that makes it)."""
+        if (state := self.states.get(chunk, 0)) == 0:
+            return {}
+        rows: dict[str, int] = {}
+        parts: dict[str, list[tuple[str, str]]] = {}
+        for item in self.items(chunk):
+            rows[item.name] = rows.get(item.name, 0) + item.rows
+            parts.setdefault(item.name, []).append((item.database, item.name))
+        out = {}
+        for table in self.tables:
+            for namer in namers(table) if table.is_sharded else ():
+                name, made = namer(table.name, chunk), namer(table.name, chunk, state)
+                out[made] = rows[name], ddl.union(table.ddl, table.name, self.database, made, parts[name])
         return out
 
 
@@ -109,26 +164,25 @@ class Copier:
                 await self._whole(target, source, table)
 
     async def _templates(self, target: int, table: Table) -> None:
-        names = [chunk_table(table.name, TEMPLATE_CHUNK)]
-        if table.kind is Kind.DIRECTOR:
-            names.append(overlap_table(table.name, TEMPLATE_CHUNK))
+        names = [namer(table.name, TEMPLATE_CHUNK) for namer in namers(table)]
         made = [ddl.physical(table.ddl, table.name, self._content.database, one) for one in names]
         safe = [text.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ", 1) for text in made]
         await self._agents.admin(target, safe)
 
     async def _whole(self, target: int, source: int, table: Table) -> None:
         """Copy a replicated table unless the target has the same one; it takes its place by a rename."""
-        item = Item(table.name, table.rows, "", self._content.routes[table.name])
-        wanted = (await self._sums(source, [table.name]))[table.name]
+        name = self._content.database
+        item = Item(name, table.name, table.rows, "", self._content.routes[table.name])
+        (wanted,) = await self._sums(source, [item.place])
         if wanted is None:
             raise CopyFailed(f"table '{table.name}': {self._agents.name(source)} cannot read it")
-        if (await self._sums(target, [table.name]))[table.name] == wanted:
+        if await self._sums(target, [item.place]) == [wanted]:
             return
         database, new = quote(self._content.database), f"{table.name[:50]}$copy"
         create = ddl.physical(table.ddl, table.name, self._content.database, new)
         await self._agents.admin(target, [f"DROP TABLE IF EXISTS {database}.{quote(new)}", create])
         await self._rows(source, target, item, new)
-        if (await self._sums(target, [new]))[new] != wanted:
+        if await self._sums(target, [f"{database}.{quote(new)}"]) != [wanted]:
             raise CopyFailed(f"table '{table.name}': the copy has another checksum")
         await self._agents.admin(
             target,
@@ -149,33 +203,55 @@ class Copier:
             If a worker does not answer or refuses.
         """
         items, database = self._content.items(chunk), quote(self._content.database)
-        aside, names = quote(self._aside), [item.name for item in items]
+        await self.tables(chunk, items, source, target)
+        if unions := self._content.unions(chunk):
+            old = ", ".join(f"{database}.{quote(name)}" for name in unions)
+            texts = [text for _, text in unions.values()]
+            await self._agents.admin(target, [f"DROP TABLE IF EXISTS {old}", *texts])
+        return sum(item.rows for item in items)
+
+    async def tables(self, chunk: int, items: Sequence[Item], source: int, target: int) -> None:
+        """Copy tables of a chunk; they take the places of others of the same names."""
+        database, aside = quote(self._content.database), quote(self._aside)
+        names = [f"{chunk}_{number}" for number, _ in enumerate(items)]
+        bases = sorted({self._aside, *(item.database for item in items)})
         await self._agents.admin(
             target,
             [
-                f"CREATE DATABASE IF NOT EXISTS {aside} CHARACTER SET utf8mb4",
+                *(f"CREATE DATABASE IF NOT EXISTS {quote(base)} CHARACTER SET utf8mb4" for base in bases),
                 *(f"DROP TABLE IF EXISTS {aside}.{quote(name)}" for name in names),
-                *(f"CREATE TABLE {aside}.{quote(i.name)} LIKE {database}.{quote(i.template)}" for i in items),
+                *(
+                    f"CREATE TABLE {aside}.{quote(name)} LIKE {database}.{quote(item.template)}"
+                    for name, item in zip(names, items, strict=True)
+                ),
             ],
         )
-        for item in items:
-            await self._rows(source, target, item, item.name, self._aside)
-        theirs, ours = await asyncio.gather(self._sums(source, names), self._sums(target, names, self._aside))
-        if None in theirs.values() or theirs != ours:
-            bad = next((name for name in names if theirs[name] is None or theirs[name] != ours[name]), "")
-            raise CopyFailed(f"table '{bad}': the copy has another checksum")
-        moves = ", ".join(f"{aside}.{quote(name)} TO {database}.{quote(name)}" for name in names)
-        old = ", ".join(f"{database}.{quote(name)}" for name in names)
+        for name, item in zip(names, items, strict=True):
+            await self._rows(source, target, item, name, self._aside)
+        theirs, ours = await asyncio.gather(
+            self._sums(source, [item.place for item in items]),
+            self._sums(target, [f"{aside}.{quote(name)}" for name in names]),
+        )
+        for item, one, other in zip(items, theirs, ours, strict=True):
+            if one is None or one != other:
+                raise CopyFailed(f"table '{item.name}': the copy has another checksum")
+        moves = ", ".join(
+            f"{aside}.{quote(name)} TO {item.place}" for name, item in zip(names, items, strict=True)
+        )
+        old = ", ".join(item.place for item in items)
         await self._agents.admin(target, [f"DROP TABLE IF EXISTS {old}", f"RENAME TABLE {moves}"])
-        return sum(item.rows for item in items)
 
     async def finish(self, target: int) -> None:
         """Take away where copies were made."""
         await self._agents.admin(target, [f"DROP DATABASE IF EXISTS {quote(self._aside)}"])
 
-    async def _sums(self, worker: int, names: Sequence[str], database: str = "") -> dict[str, str | None]:
+    async def _sums(self, worker: int, places: Sequence[str]) -> list[str | None]:
         """Return the checksums of tables; None for one that is missing or damaged."""
-        return await checksums(self._agents, worker, database or self._content.database, names)
+        try:
+            found = await self._agents.admin(worker, [f"CHECKSUM TABLE {', '.join(places)} EXTENDED"])
+        except ServerError:
+            return [None] * len(places)
+        return [row[1] for row in found]
 
     async def _rows(self, source: int, target: int, item: Item, into: str, database: str = "") -> None:
         """Copy the rows of one table into a table of the target, in a database if it is another one."""
@@ -187,9 +263,7 @@ class Copier:
             expressions=item.route.expressions,
         )
         if item.rows:
-            reading = read_rows(
-                self._agents, source, self._content.database, item.name, item.route.select, sent
-            )
+            reading = read_rows(self._agents, source, item.database, item.name, item.route.select, sent)
             async with aclosing(reading) as pieces:
                 await self._agents.load(target, begin, pieces, sent)
         if sent[0] != item.rows:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -126,7 +126,7 @@ class Repairer:
         return work.outcome
 
     async def _read(self, database: str) -> _Work:
-        found = await published.read(self._cluster.home, database)
+        found = await published.read(self._cluster.home, database, added=True)
         return _Work(found.db_id, found.replicas, found.content, Outcome(database=database))
 
     async def _examine(self, work: _Work, there: set[int]) -> None:
@@ -145,7 +145,7 @@ class Repairer:
                 work.known.add(worker)
             if state != b"ok" or worker not in there:
                 continue
-            if all(stored[worker].get(item.name) == item.rows for item in work.content.items(chunk)):
+            if self._is_whole(work.content, chunk, stored[worker]):
                 held.add(worker)
             else:
                 damaged.append((chunk, worker))
@@ -156,15 +156,24 @@ class Repairer:
         if spoilt:
             await self._bump()
 
-    async def _stored(self, worker: int, work: _Work) -> dict[str, int]:
+    @staticmethod
+    def _is_whole(content: Content, chunk: int, stored: Mapping[tuple[str, str], int]) -> bool:
+        """Whether a worker has all tables of a chunk, with all rows."""
+        unions = {(content.database, name): rows for name, (rows, _) in content.unions(chunk).items()}
+        return all(
+            stored.get((item.database, item.name)) == item.rows for item in content.items(chunk)
+        ) and all(stored.get(place) == rows for place, rows in unions.items())
+
+    async def _stored(self, worker: int, work: _Work) -> dict[tuple[str, str], int]:
+        listed = ", ".join(map(literal, work.content.databases))
         rows = await self._cluster.agents.admin(
             worker,
             [
-                "SELECT TABLE_NAME, CAST(TABLE_ROWS AS CHAR) FROM information_schema.TABLES "
-                f"WHERE TABLE_SCHEMA = {literal(work.content.database)} AND TABLE_ROWS IS NOT NULL"
+                "SELECT TABLE_SCHEMA, TABLE_NAME, CAST(TABLE_ROWS AS CHAR) FROM information_schema.TABLES "
+                f"WHERE TABLE_SCHEMA IN ({listed}) AND TABLE_ROWS IS NOT NULL"
             ],
         )
-        return {name or "": int(count or "0") for name, count in rows}
+        return {(base or "", name or ""): int(count or "0") for base, name, count in rows}
 
     # making copies -------------------------------------------------------------------------------
 
@@ -250,9 +259,8 @@ class Repairer:
         await asyncio.sleep(GRACE_S)
         drops: dict[int, list[str]] = defaultdict(list)
         for chunk, worker in found.surplus:
-            for item in work.content.items(chunk):
-                drops[worker].append(
-                    f"DROP TABLE IF EXISTS {quote(work.content.database)}.{quote(item.name)}"
-                )
+            names = [f"{quote(work.content.database)}.{quote(name)}" for name in work.content.unions(chunk)]
+            names += [item.place for item in work.content.items(chunk)]
+            drops[worker] += [f"DROP TABLE IF EXISTS {name}" for name in names]
         await asyncio.gather(*(self._cluster.agents.admin(worker, texts) for worker, texts in drops.items()))
         work.outcome.removed = len(found.surplus)

@@ -8,13 +8,14 @@ import click
 import msgspec
 
 from shard.catalog.model import Worker
-from shard.catalog.naming import literal, quote
+from shard.catalog.naming import literal, quote, stage_name
 from shard.errors import SkyError
 from skyshard.catalog.cluster import META, Cluster, opened, read_workers
 from skyshard.cluster.connect import ClusterAddress, plain_errors
 from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
 from skyshard.home.provision import bump
+from skyshard.ingest.transactions import transactions
 from skyshard.replicas.repair import GRACE_S, Repairer, alive, databases
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
@@ -211,8 +212,10 @@ async def _give_up(cluster: Cluster, worker: Worker, answers: bool) -> None:
         )
     if answers:
         await asyncio.sleep(GRACE_S)
-        names = [f"DROP DATABASE IF EXISTS {quote(name)}" for name in await databases(cluster)]
-        await cluster.agents.admin(worker.worker_id, names)
+        added = await transactions(cluster.home, "i.state = 'committed'")
+        names = [*await databases(cluster), *(stage_name(one.number) for one in added)]
+        drops = [f"DROP DATABASE IF EXISTS {quote(name)}" for name in names]
+        await cluster.agents.admin(worker.worker_id, drops)
 
 
 async def _remove(address: ClusterAddress, name: str) -> int:

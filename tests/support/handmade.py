@@ -96,3 +96,38 @@ def write(directory: Path, stars: int = 400, seed: int = 3) -> Path:
     (directory / "band.csv").write_text("band,label\nu,ultra\ng,green\nr,red\ny,yellow\n")
     (directory / "lut.csv").write_text("n,v\n" + "".join(f"{n},{n / 8:.3f}\n" for n in range(6)))
     return directory / "catalog.yaml"
+
+
+def write_grown(directory: Path, stars: int = 400) -> list[Path]:
+    """Write the same rows as three catalogue files: one to be published, the others to be added to it."""
+    whole = write(directory / "whole", stars).parent
+    bounds = ((0, stars // 2), (stars // 2, stars * 7 // 8), (stars * 7 // 8, stars))
+    out = []
+    for part, (after, last) in enumerate(bounds):
+        place = directory / f"part{part}"
+        place.mkdir()
+        text = CATALOG if part == 0 else "".join(CATALOG.partition("  - {name: Band")[:1])
+        (place / "catalog.yaml").write_text(text)
+        for path in whole.iterdir():
+            lines = path.read_text().split("\n")[:-1]
+            if (numbered := _NUMBERED.get(path.name)) is not None:
+                has_header, column, mark = numbered
+                kept = lines[:has_header]
+                kept += [
+                    line for line in lines[has_header:]
+                    if after < int(line.split(mark)[column].removeprefix("R")) <= last
+                ]  # fmt: skip
+                lines = kept
+            if path.name != "catalog.yaml":
+                (place / path.name).write_text("\n".join(lines) + "\n")
+        out.append(place / "catalog.yaml")
+    return out
+
+
+_NUMBERED = {
+    "star.csv": (0, 0, "|"),
+    "visit.csv": (1, 1, ","),
+    "ref.csv": (1, 0, ","),
+    "starref.csv": (1, 0, ","),
+}
+"""File → (lines of its header, column of the star's number, delimiter)."""

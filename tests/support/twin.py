@@ -35,6 +35,10 @@ async def copy_database(directory, database: str, plain: Address, engine: str = 
         await RawConnection.open(Address("skyshard", password, socket=path))
         for name, path in state.sockets.items() if name != "home"
     ]  # fmt: skip
+    added = await home.fetch(
+        f"SELECT ingest_id FROM skyshard_meta.ingests WHERE db_name = '{database}' AND state = 'committed'"
+    )
+    listed_bases = ", ".join([f"'{database}'", *(f"'skyshard_stage_{int(row[0])}'" for row in added)])
     for table in tables:
         head = f"CREATE TABLE {quote(table.name)}"
         await twin.run(
@@ -48,17 +52,17 @@ async def copy_database(directory, database: str, plain: Address, engine: str = 
         for worker in workers[: 1 if not table.is_sharded else None]:
             pattern = f"^{table.name}_[0-9]+$" if table.is_sharded else f"^{table.name}$"
             found = await worker.fetch(
-                f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA='{database}' "
+                f"SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ({listed_bases}) "
                 f"AND TABLE_NAME REGEXP '{pattern}' AND TABLE_ROWS > 0"
             )
 
-            found = [row for row in found if row[0] not in copied]
-            copied.update(row[0] for row in found)
+            found = [tuple(row) for row in found if tuple(row) not in copied]
+            copied.update(found)
 
             async def stream(worker=worker, found=found, table=table, names=names):
-                for (name,) in found:
+                for base, name in found:
                     exact = ", ".join(_exact(table, column) for column in names)  # FLOAT text has six digits
-                    sql = f"SELECT {exact} FROM {quote(database)}.{quote(name.decode())}"
+                    sql = f"SELECT {exact} FROM {quote(base.decode())}.{quote(name.decode())}"
                     if table.kind is Kind.MATCH:
                         sql += " WHERE skyOwner = 1"
                     result = await worker.query(sql.encode())

@@ -45,3 +45,6 @@ def test_malformed(data):
 
 def test_templates_fill_in_the_chunk():
     assert frames.Template((b"t_", b" u_", b"")).fill(12) == b"t_12 u_12"
+    # A state stands behind the chunk in tables' names, and nowhere else.
+    made = frames.Template((b"`t_", b"` u WHERE chunk = ", b" AND `u_", b"`")).fill(12, 7)
+    assert made == b"`t_12_7` u WHERE chunk = 12 AND `u_12_7`"

@@ -1,0 +1,338 @@
+"""Commits, aborts, undoes and consolidates transactions: each in steps that can be repeated from any point.
+
+What a query sees changes in one transaction on the metadata at home. Everything before it makes tables that nobody
+knows yet, everything after it drops tables that nobody needs any more, so a command that was killed is finished by the
+next one. See docs/decisions/0007-transactions.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from backend.connection import RawConnection
+from shard.catalog.model import Kind, Table
+from shard.catalog.naming import (
+    INDEX_DATABASE,
+    index_table,
+    literal,
+    quote,
+    stage_name,
+)
+from skyshard.errors import UserError
+from skyshard.ingest.additions import Additions
+from skyshard.ingest.consolidate import GRACE_S, Consolidation
+from skyshard.ingest.ledger import Ledger
+from skyshard.ingest.transactions import META, Learned, Published, Transaction, published, transactions
+from skyshard.replicas.copy import Content, Copier, CopyFailed
+
+_VISIBLE = ("committed", "consolidating")
+
+
+@dataclass(frozen=True, slots=True)
+class Commits:
+    """Changes what is visible of one database; its lock must be held.
+
+    Attributes
+    ----------
+    grace_s : float
+        Seconds that queries which began before get to end, when tables that they read are dropped.
+    """
+
+    home: RawConnection
+    ledger: Ledger
+    database: str
+    grace_s: float = GRACE_S
+
+    async def recover(self) -> list[int]:
+        """Finish what earlier runs began to undo, abort, commit or consolidate; return the transactions."""
+        states = "'committing', 'aborting', 'undoing', 'consolidating'"
+        found = await transactions(
+            self.home, f"i.db_name = {literal(self.database)} AND i.state IN ({states})"
+        )
+        for one in found:
+            match one.state:
+                case "committing":
+                    await self.commit(one)
+                case "aborting":
+                    await self.abort(one)
+                case "undoing":
+                    await self._clear(one)
+        if any(one.state == "consolidating" for one in found):
+            await self.consolidate()
+        return [one.number for one in found]
+
+    async def visible(self) -> list[Transaction]:
+        """Return the transactions whose rows are visible and not consolidated, the first commit first."""
+        states = ", ".join(map(literal, _VISIBLE))
+        return await transactions(
+            self.home, f"i.db_name = {literal(self.database)} AND i.state IN ({states})"
+        )
+
+    # commit --------------------------------------------------------------------------------------
+
+    async def commit(self, one: Transaction) -> int:
+        """Make a transaction's rows visible; return the number of the commit.
+
+        Raises
+        ------
+        UserError
+            If it cannot be: not all is loaded, a key is there already, or a copy is where its rows are not.
+        """
+        base = await published(self.home, self.database)
+        learned = await self.ledger.loaded_tables(one.number)
+        if taken := [name for name, facts in learned.items() if facts.table is not None and base.table(name)]:
+            raise UserError(f"table '{self.database}.{taken[0]}' has been published by another transaction")
+        if missing := sorted(set(one.tables) - set(learned)):
+            raise UserError(f"transaction {one.number}: table '{missing[0]}' is not loaded")
+        visible = [other.number for other in await self.visible()]
+        await self.check_keys(base, one, visible)
+        holders = await self._holders(base, one)
+        commit = one.commit or await self.ledger.last_commit() + 1
+        await self.home.run(
+            f"UPDATE {META}.ingests SET state = 'committing', commit_no = {commit} WHERE ingest_id = {one.number}"
+        )
+        new = {chunk: ids for chunk, ids in holders.items() if chunk not in base.holders}
+        tables = [facts.table for facts in learned.values() if facts.table is not None]
+        wide = base.with_tables(tables)
+        await Additions(self.home, self.ledger, base, one.number).make(tables)
+        await self.ledger.new_chunks(wide, new)
+        await self.ledger.unions(wide, dict.fromkeys(holders, commit), [*visible, one.number], holders)
+        await self._make_visible(base, one, commit, learned, new, list(holders))
+        return commit
+
+    async def check_keys(self, base: Published, one: Transaction, visible: Sequence[int]) -> None:
+        """Refuse keys of directors that are there already.
+
+        Raises
+        ------
+        UserError
+            Naming table and key.
+        """
+        for table in base.tables:
+            if table.kind is not Kind.DIRECTOR or table.name not in one.tables:
+                continue
+            new = f"{quote(INDEX_DATABASE)}.{quote(index_table(stage_name(one.number), table.name))}"
+            for place in (self.database, *map(stage_name, visible)):
+                name = index_table(place, table.name)
+                if not await self.ledger.has_index(name):
+                    continue
+                found = await self.home.fetch(
+                    f"SELECT n.directorKey FROM {new} n JOIN {quote(INDEX_DATABASE)}.{quote(name)} b "
+                    "ON n.directorKey = b.directorKey LIMIT 1"
+                )
+                if found:
+                    raise UserError(
+                        f"table '{table.name}': key '{(found[0][0] or b'').decode()}' of column '{table.key}' is in "
+                        "the published table already; nothing was published"
+                    )
+
+    async def _holders(self, base: Published, one: Transaction) -> dict[int, tuple[int, ...]]:
+        """Return the workers of the chunks that get rows; copies that were made since they were loaded get them, too."""
+        loaded = await self.ledger.holders(one.number)
+        parts = (await self.ledger.parts([one.number])).get(one.number, {})
+        content = Content.of(base.name, base.tables, {})
+        copier = Copier(self.ledger.agents, content)
+        out = {}
+        for chunk, ids in loaded.items():
+            out[chunk] = wanted = base.holders.get(chunk, ids)
+            counted = {(name, chunk): counts for name, counts in parts.get(chunk, {}).items()}
+            for target in set(wanted) - set(ids):
+                items = content.added_items(chunk, one.number, counted)
+                try:
+                    await copier.tables(chunk, items, ids[0], target)
+                except CopyFailed as error:
+                    raise UserError(f"transaction {one.number}: chunk {chunk}: {error}") from error
+                await self.ledger.insert("REPLACE", "ingest_replicas", [f"({one.number}, {chunk}, {target})"])
+        return out
+
+    async def _make_visible(
+        self,
+        base: Published,
+        one: Transaction,
+        commit: int,
+        learned: Mapping[str, Learned],
+        new: Mapping[int, Sequence[int]],
+        chunks: Sequence[int],
+    ) -> None:
+        home = self.home
+        ids = await self._table_ids(base)
+        await home.run("START TRANSACTION")
+        for name, facts in learned.items():
+            before = base.table(name)
+            if facts.table is not None:
+                ids[name] = await self._insert_table(base, facts.table)
+            elif before is None:
+                raise UserError(f"there is no table '{self.database}.{name}' any more")
+            else:
+                await self._define(base, _with(before, facts))
+                await home.run(
+                    f"UPDATE {META}.ingest_tables SET before_it = 0x{msgspec.json.encode(before).hex()} "
+                    f"WHERE ingest_id = {one.number} AND name = {literal(name)}"
+                )
+            await home.run(
+                f"INSERT INTO {META}.chunk_rows (table_id, chunk_id, row_count, overlap_rows) "
+                f"SELECT {ids[name]}, p.chunk_id, p.row_count, p.overlap_rows FROM {META}.ingest_chunks p "
+                f"WHERE p.ingest_id = {one.number} AND p.name = {literal(name)} ON DUPLICATE KEY UPDATE "
+                "chunk_rows.row_count = chunk_rows.row_count + VALUES(row_count), "
+                "chunk_rows.overlap_rows = chunk_rows.overlap_rows + VALUES(overlap_rows)"
+            )
+        held = [f"({base.db_id}, {chunk}, {worker})" for chunk, ids in new.items() for worker in ids]
+        await self.ledger.insert("INSERT", "chunk_replicas (db_id, chunk_id, worker_id)", held)
+        await self.ledger.insert(
+            "REPLACE", "chunk_states", [f"({base.db_id}, {chunk}, {commit})" for chunk in chunks]
+        )
+        await home.run(f"UPDATE {META}.ingests SET committed_at = NOW() WHERE ingest_id = {one.number}")
+        await self.ledger.set_state(one.number, "committed", finished=True)
+        await self.ledger.changed(base.db_id)
+        await home.run("COMMIT")
+
+    async def _insert_table(self, base: Published, table: Table) -> int:
+        await self.home.run(
+            f"INSERT INTO {META}.`tables` (db_id, name, kind, definition, row_count) VALUES ({base.db_id}, "
+            f"{literal(table.name)}, '{table.kind.value}', 0x{msgspec.json.encode(table).hex()}, {table.rows})"
+        )
+        return int((await self.home.fetch("SELECT LAST_INSERT_ID()"))[0][0] or b"0")
+
+    async def _define(self, base: Published, table: Table) -> None:
+        await self.home.run(
+            f"UPDATE {META}.`tables` SET definition = 0x{msgspec.json.encode(table).hex()}, row_count = {table.rows} "
+            f"WHERE db_id = {base.db_id} AND name = {literal(table.name)}"
+        )
+
+    async def _table_ids(self, base: Published) -> dict[str, int]:
+        rows = await self.home.fetch(f"SELECT name, table_id FROM {META}.`tables` WHERE db_id = {base.db_id}")
+        return {(name or b"").decode(): int(number or b"0") for name, number in rows}
+
+    # abort and undo --------------------------------------------------------------------------------
+
+    async def abort(self, one: Transaction) -> None:
+        """Remove everything of a transaction that was not committed.
+
+        Raises
+        ------
+        UserError
+            If it was.
+        """
+        if one.state not in ("open", "committing", "aborting"):
+            raise UserError(f"transaction {one.number} is {one.state}; only one that is open can be aborted")
+        await self.ledger.set_state(one.number, "aborting")
+        base = await published(self.home, self.database)
+        held = await self.ledger.holders(one.number)
+        if one.commit:
+            await self._drop_tables(base, one)
+            await self.ledger.drop_states(base, [(chunk, one.commit) for chunk in held])
+            await self.ledger.drop_states(base, [(chunk, 0) for chunk in held if chunk not in base.holders])
+        await self.ledger.drop_rows(one.number)
+        await self.ledger.forget(one.number, "aborted")
+
+    async def undo(self, one: Transaction) -> None:
+        """Take back what a commit made visible: all is as it was before it.
+
+        Raises
+        ------
+        UserError
+            If it was not committed, is consolidated, or others build on it.
+        """
+        if one.state != "committed":
+            raise UserError(
+                f"transaction {one.number} is {one.state}; only one that is committed can be undone"
+            )
+        visible = await self.visible()
+        if visible[-1].number != one.number:
+            raise UserError(
+                f"transaction {one.number} cannot be undone before transaction {visible[-1].number}, which was "
+                "committed after it"
+            )
+        opened = await transactions(
+            self.home,
+            f"i.db_name = {literal(self.database)} AND i.state = 'open' AND i.seen >= {one.commit} "
+            f"AND EXISTS (SELECT 1 FROM {META}.ingest_tables l WHERE l.ingest_id = i.ingest_id)",
+        )
+        if opened:
+            raise UserError(
+                f"transaction {opened[0].number} is open and may build on transaction {one.number}; abort it first, "
+                "or commit and undo it"
+            )
+        base = await published(self.home, self.database)
+        left = [other.number for other in visible[:-1]]
+        states = await self._states_without(base, one, visible[:-1])
+        changed = {chunk: state for chunk, state in states.items() if state}
+        await self.ledger.unions(base, changed, left, base.holders)  # a copy made since may not have them
+        await self._make_invisible(base, one, states)
+        await asyncio.sleep(GRACE_S + self.grace_s)
+        await self._clear(await self._again(one))
+
+    async def _again(self, one: Transaction) -> Transaction:
+        return (await transactions(self.home, f"i.ingest_id = {one.number}"))[0]
+
+    async def _states_without(
+        self, base: Published, one: Transaction, others: Sequence[Transaction]
+    ) -> dict[int, int]:
+        """Return the states of a transaction's chunks before it."""
+        parts = await self.ledger.parts([one.number, *(other.number for other in others)])
+        out = dict.fromkeys(parts.get(one.number, {}), 0)
+        for other in others:
+            for chunk in parts.get(other.number, {}):
+                if chunk in out:
+                    out[chunk] = other.commit
+        return out
+
+    async def _make_invisible(self, base: Published, one: Transaction, states: Mapping[int, int]) -> None:
+        home = self.home
+        ids = await self._table_ids(base)
+        await home.run("START TRANSACTION")
+        for name, before in await home.fetch(
+            f"SELECT name, before_it FROM {META}.ingest_tables WHERE ingest_id = {one.number}"
+        ):
+            if before is None:
+                number = ids[(name or b"").decode()]
+                await home.run(f"DELETE FROM {META}.`tables` WHERE table_id = {number}")
+                await home.run(f"DELETE FROM {META}.chunk_rows WHERE table_id = {number}")
+                continue
+            table = msgspec.json.decode(before, type=Table)
+            await self._define(base, table)
+            await home.run(
+                f"UPDATE {META}.chunk_rows c JOIN {META}.ingest_chunks p ON p.ingest_id = {one.number} "
+                f"AND p.name = {literal((name or b'').decode())} AND p.chunk_id = c.chunk_id "
+                "SET c.row_count = c.row_count - p.row_count, c.overlap_rows = c.overlap_rows - p.overlap_rows "
+                f"WHERE c.table_id = {ids[table.name]}"
+            )
+        await self.ledger.set_states(base.db_id, states)
+        await self.ledger.set_state(one.number, "undoing")
+        await self.ledger.changed(base.db_id)
+        await home.run("COMMIT")
+
+    async def _drop_tables(self, base: Published, one: Transaction) -> None:
+        """Drop the tables that came with a transaction."""
+        learned = await self.ledger.loaded_tables(one.number)
+        tables = [facts.table for facts in learned.values() if facts.table is not None]
+        await Additions(self.home, self.ledger, base, one.number).drop(tables)
+
+    async def _clear(self, one: Transaction) -> None:
+        """Drop the tables of a transaction that was undone."""
+        base = await published(self.home, self.database)
+        held = await self.ledger.holders(one.number)
+        await self._drop_tables(base, one)
+        await self.ledger.drop_states(base, [(chunk, one.commit) for chunk in held])
+        await self.ledger.drop_rows(one.number)
+        await self.ledger.forget(one.number, "undone")
+
+    async def consolidate(self) -> list[int]:
+        """Make plain tables of everything that is committed, which then cannot be undone; return the transactions."""
+        work = Consolidation(self.home, self.ledger, self.database, self.grace_s)
+        return await work.run(await self.visible())
+
+
+def _with(table: Table, facts: Learned) -> Table:
+    """Return a table with the rows of a transaction."""
+    return msgspec.structs.replace(
+        table,
+        rows=table.rows + facts.rows,
+        key_spans_chunks=table.key_spans_chunks or facts.key_spans_chunks,
+        null_keys=table.null_keys or facts.null_keys,
+        wide_pairs=table.wide_pairs + facts.wide_pairs,
+    )

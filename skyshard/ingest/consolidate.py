@@ -1,0 +1,176 @@
+"""Makes plain tables of the unions that transactions have made of chunks; after that nothing can be undone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backend.connection import RawConnection
+from shard.catalog import ddl
+from shard.catalog.model import Kind, Table
+from shard.catalog.naming import (
+    INDEX_DATABASE,
+    TEMPLATE_CHUNK,
+    index_table,
+    literal,
+    namers,
+    quote,
+    stage_name,
+)
+from skyshard.ingest.ledger import Ledger
+from skyshard.ingest.transactions import META, Published, Transaction, published
+
+GRACE_S = 2.0
+"""Seconds that proxies get to notice a change; they look every half second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidation:
+    """The consolidation of one database; its lock must be held.
+
+    Attributes
+    ----------
+    grace_s : float
+        Seconds that queries which began before get to end, when tables that they read are dropped.
+    """
+
+    home: RawConnection
+    ledger: Ledger
+    database: str
+    grace_s: float
+
+    async def run(self, visible: Sequence[Transaction]) -> list[int]:
+        """Make plain tables of everything that is committed, which then cannot be undone; return the transactions.
+
+        A chunk's rows are copied into tables of a new state. Once no query reads others, these become its first
+        tables, and unions of these alone stand under the new state's name until proxies have forgotten it.
+        """
+        base = await published(self.home, self.database)
+        if not visible:
+            return []
+        state = max((one.seen for one in visible if one.state == "consolidating"), default=0)
+        if not state:
+            state = await self.ledger.last_commit() + 1
+            await self._begin_consolidation(visible, state)
+        numbers = [one.number for one in visible]
+        chunks = sorted({chunk for part in (await self.ledger.parts(numbers)).values() for chunk in part})
+        if any(base.states.get(chunk, 0) < state for chunk in chunks if chunk in base.states):
+            await self._copy(base, state)
+            await self._merge_indexes(base, numbers)
+            await self.home.run("START TRANSACTION")
+            await self.ledger.set_states(base.db_id, dict.fromkeys(base.states, state))
+            await self.ledger.changed(base.db_id)
+            await self.home.run("COMMIT")
+        await asyncio.sleep(GRACE_S + self.grace_s)
+        await self._settle(base, chunks, state)
+        await self.home.run("START TRANSACTION")
+        await self.home.run(f"DELETE FROM {META}.chunk_states WHERE db_id = {base.db_id}")
+        await self.ledger.changed(base.db_id)
+        await self.home.run("COMMIT")
+        await asyncio.sleep(GRACE_S + self.grace_s)
+        commits = [*(one.commit for one in visible), state]
+        await self.ledger.drop_states(base, [(chunk, commit) for chunk in chunks for commit in commits])
+        await self._drop_aliases(base, state)
+        for one in visible:
+            await self.ledger.drop_rows(one.number)
+            await self.ledger.forget(one.number, "consolidated")
+        return numbers
+
+    async def _begin_consolidation(self, visible: Sequence[Transaction], state: int) -> None:
+        """Write down the number of the new state, which no commit may get."""
+        await self.home.run("START TRANSACTION")
+        await self.home.run(
+            f"INSERT INTO {META}.ingests (db_name, state, owner, detail, commit_no, finished_at) VALUES "
+            f"({literal(self.database)}, 'consolidated', '', 'consolidation', {state}, NOW())"
+        )
+        for one in visible:
+            await self.home.run(
+                f"UPDATE {META}.ingests SET state = 'consolidating', seen = {state} WHERE ingest_id = {one.number}"
+            )
+        await self.home.run("COMMIT")
+
+    async def _copy(self, base: Published, state: int) -> None:
+        """Copy the rows of all changed chunks into plain tables of a new state, on every worker that has them."""
+        jobs: dict[int, list[str]] = {}
+        for chunk, old in base.states.items():
+            for table in base.sharded:
+                listed = ", ".join(map(quote, _all_columns(table)))
+                for namer in namers(table):
+                    new = f"{quote(base.name)}.{quote(namer(table.name, chunk, state))}"
+                    texts = [
+                        f"DROP TABLE IF EXISTS {new}",
+                        ddl.like(
+                            base.name, namer(table.name, chunk, state), namer(table.name, TEMPLATE_CHUNK)
+                        ),
+                        f"INSERT INTO {new} ({listed}) SELECT {listed} FROM "
+                        f"{quote(base.name)}.{quote(namer(table.name, chunk, old))}",
+                    ]
+                    for worker in base.holders.get(chunk, ()):
+                        jobs.setdefault(worker, []).extend(texts)
+        await self.ledger.run(jobs, 3)
+
+    async def _merge_indexes(self, base: Published, numbers: Sequence[int]) -> None:
+        """Put the keys of transactions into the director indexes; each is exchanged by one RENAME."""
+        for table in base.tables:
+            name = index_table(base.name, table.name)
+            more = [index_table(stage_name(number), table.name) for number in numbers]
+            more = [other for other in more if await self.ledger.has_index(other)]
+            if table.kind is not Kind.DIRECTOR or not more:
+                continue
+            at = f"{quote(INDEX_DATABASE)}."
+            new, old = (
+                f"{at}{quote(index_table('skyshard_new', table.name))}",
+                f"{at}{quote(index_table('skyshard_old', table.name))}",
+            )
+            await self.home.run(f"DROP TABLE IF EXISTS {new}, {old}")
+            await self.home.run(f"CREATE TABLE {new} LIKE {at}{quote(name)}")
+            parts = " UNION ALL ".join(
+                f"SELECT directorKey, chunkId, subChunkId FROM {at}{quote(other)}" for other in (name, *more)
+            )
+            await self.home.run(f"INSERT INTO {new} {parts}")
+            await self.home.run(f"RENAME TABLE {at}{quote(name)} TO {old}, {new} TO {at}{quote(name)}")
+            await self.home.run(f"DROP TABLE {old}")
+
+    async def _settle(self, base: Published, chunks: Sequence[int], state: int) -> None:
+        """Let the plain tables be the first ones of their chunks; a union stands under the state's name."""
+        names = await self.ledger.tables(base.name)
+        jobs: dict[int, list[str]] = {}
+        for chunk in chunks:
+            for table in base.sharded:
+                for namer in namers(table):
+                    first, plain = namer(table.name, chunk), namer(table.name, chunk, state)
+                    alias = f"{plain}_0"
+                    for worker in base.holders.get(chunk, ()):
+                        if names[worker].get(plain) != "MyISAM":
+                            continue  # an earlier run got this far
+                        at = f"{quote(base.name)}."
+                        jobs.setdefault(worker, []).extend(
+                            [
+                                f"DROP TABLE IF EXISTS {at}{quote(alias)}, {at}{quote(alias + '_0')}",
+                                ddl.union(table.ddl, table.name, base.name, alias, [(base.name, first)]),
+                                f"RENAME TABLE {at}{quote(first)} TO {at}{quote(alias + '_0')}, "
+                                f"{at}{quote(plain)} TO {at}{quote(first)}, {at}{quote(alias)} TO {at}{quote(plain)}",
+                                f"DROP TABLE {at}{quote(alias + '_0')}",
+                            ]
+                        )
+        await self.ledger.run(jobs, 4)
+
+    async def _drop_aliases(self, base: Published, state: int) -> None:
+        """Drop what a run that was killed between two renames has left."""
+        ends = (f"_{state}_0", f"_{state}_0_0")
+        found = await self.ledger.tables(base.name)
+        await self.ledger.run(
+            {
+                worker: [
+                    f"DROP TABLE {quote(base.name)}.{quote(name)}"
+                    for name in sorted(names)
+                    if name.endswith(ends)
+                ]
+                for worker, names in found.items()
+            }
+        )
+
+
+def _all_columns(table: Table) -> list[str]:
+    return [*(column.name for column in table.columns), *ddl.invisible(table.columns, table.kind)]

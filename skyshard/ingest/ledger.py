@@ -1,0 +1,318 @@
+"""What the metadata know of transactions' rows, and the tables on workers that hold them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from backend.agent_link import AgentPool
+from backend.connection import RawConnection
+from shard.catalog import ddl
+from shard.catalog.model import Kind
+from shard.catalog.naming import (
+    INDEX_DATABASE,
+    TEMPLATE_CHUNK,
+    index_table,
+    literal,
+    namers,
+    quote,
+    stage_name,
+)
+from skyshard.home.provision import bump
+from skyshard.ingest.loading import LOADS_PER_WORKER, STATEMENTS
+from skyshard.ingest.transactions import META, Learned, Published
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode()
+
+
+class Ledger:
+    """What the metadata know of one transaction's rows, and the tables that hold them.
+
+    Parameters
+    ----------
+    home : RawConnection
+        A connection to the home server.
+    agents : AgentPool
+        The workers' agents.
+    workers : sequence of int
+        All workers that have not been removed.
+    """
+
+    def __init__(self, home: RawConnection, agents: AgentPool, workers: Sequence[int]) -> None:
+        self._home, self.agents, self._workers = home, agents, list(workers)
+
+    # opening -------------------------------------------------------------------------------------
+
+    async def open(
+        self, database: str, owner: str, detail: str, fingerprint: str, tables: Iterable[tuple[str, Kind]]
+    ) -> int:
+        """Open a transaction; return its number. The database's lock must be held."""
+        home = self._home
+        await home.run("START TRANSACTION")
+        await home.run(
+            f"INSERT INTO {META}.ingests (db_name, state, owner, detail, fingerprint) VALUES ({literal(database)}, "
+            f"'open', {literal(owner[:255])}, {literal(detail)}, {literal(fingerprint)})"
+        )
+        number = int(_text((await home.fetch("SELECT LAST_INSERT_ID()"))[0][0]))
+        for name, kind in tables:
+            await home.run(
+                f"INSERT INTO {META}.ingest_tables (ingest_id, name, kind) VALUES "
+                f"({number}, {literal(name)}, '{kind.value}')"
+            )
+        await home.run("COMMIT")
+        return number
+
+    async def prepare(self, number: int) -> None:
+        """Make the databases of an open transaction where there are none."""
+        made = f"CREATE DATABASE IF NOT EXISTS {quote(stage_name(number))} CHARACTER SET utf8mb4"
+        await self._home.run(made)
+        await self.everywhere([made])
+
+    async def look(self, number: int) -> None:
+        """Note that a transaction may build on everything that is committed now."""
+        await self._home.run(
+            f"UPDATE {META}.ingests SET seen = {await self.last_commit()} WHERE ingest_id = {number}"
+        )
+
+    async def last_commit(self) -> int:
+        """Return the number of the last commit of all."""
+        return int(
+            _text((await self._home.fetch(f"SELECT COALESCE(MAX(commit_no), 0) FROM {META}.ingests"))[0][0])
+        )
+
+    async def loaded_tables(self, number: int) -> dict[str, Learned]:
+        """Return what is known of the tables that are loaded."""
+        rows = await self._home.fetch(
+            f"SELECT name, learned FROM {META}.ingest_tables WHERE ingest_id = {number} AND state = 'loaded'"
+        )
+        return {_text(name): msgspec.json.decode(learned or b"", type=Learned) for name, learned in rows}
+
+    async def loaded(
+        self,
+        number: int,
+        table: str,
+        learned: Learned,
+        rows: Mapping[int, tuple[int, int]],
+        holders: Mapping[int, Sequence[int]],
+    ) -> None:
+        """Note that all rows of a table have been loaded.
+
+        Parameters
+        ----------
+        rows : mapping
+            Chunk → (rows, rows of the overlap).
+        holders : mapping
+            Chunk → workers that have them.
+        """
+        home = self._home
+        await home.run("START TRANSACTION")
+        await self.insert(
+            "REPLACE",
+            "ingest_chunks",
+            [f"({number}, {literal(table)}, {c}, {m}, {o})" for c, (m, o) in rows.items()],
+        )
+        held = [f"({number}, {chunk}, {worker})" for chunk, ids in holders.items() for worker in ids]
+        await self.insert("REPLACE", "ingest_replicas", held)
+        await home.run(
+            f"UPDATE {META}.ingest_files SET state = 'loaded', reason = NULL WHERE ingest_id = {number} "
+            f"AND name = {literal(table)}"
+        )
+        await home.run(
+            f"UPDATE {META}.ingest_tables SET state = 'loaded', learned = 0x{msgspec.json.encode(learned).hex()} "
+            f"WHERE ingest_id = {number} AND name = {literal(table)}"
+        )
+        await home.run("COMMIT")
+
+    async def insert(self, verb: str, into: str, rows: list[str]) -> None:
+        """Write rows into a table of the metadata."""
+        for start in range(0, len(rows), 1000):
+            await self._home.run(f"{verb} INTO {META}.{into} VALUES " + ", ".join(rows[start : start + 1000]))
+
+    async def parts(self, numbers: Iterable[int]) -> dict[int, dict[int, dict[str, tuple[int, int]]]]:
+        """Return transaction → chunk → table → (rows, rows of the overlap)."""
+        listed = ", ".join(map(str, numbers)) or "0"
+        out: dict[int, dict[int, dict[str, tuple[int, int]]]] = {}
+        for row in await self._home.fetch(
+            f"SELECT ingest_id, chunk_id, name, row_count, overlap_rows FROM {META}.ingest_chunks "
+            f"WHERE ingest_id IN ({listed})"
+        ):
+            chunk = out.setdefault(int(_text(row[0])), {}).setdefault(int(_text(row[1])), {})
+            chunk[_text(row[2])] = int(_text(row[3])), int(_text(row[4]))
+        return out
+
+    async def holders(self, number: int) -> dict[int, tuple[int, ...]]:
+        """Return chunk → workers that have a transaction's rows."""
+        out: dict[int, tuple[int, ...]] = {}
+        for chunk, worker in await self._home.fetch(
+            f"SELECT chunk_id, worker_id FROM {META}.ingest_replicas WHERE ingest_id = {number} ORDER BY 1, 2"
+        ):
+            out[int(_text(chunk))] = (*out.get(int(_text(chunk)), ()), int(_text(worker)))
+        return out
+
+    async def has_index(self, name: str) -> bool:
+        """Whether there is a director index of that name."""
+        found = await self._home.fetch(
+            f"SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(INDEX_DATABASE)} "
+            f"AND TABLE_NAME = {literal(name)}"
+        )
+        return bool(found)
+
+    async def set_states(self, db_id: int, states: Mapping[int, int]) -> None:
+        """Write the states of chunks; 0: as it was published."""
+        gone = ", ".join(str(chunk) for chunk, state in states.items() if not state)
+        if gone:
+            await self._home.run(
+                f"DELETE FROM {META}.chunk_states WHERE db_id = {db_id} AND chunk_id IN ({gone})"
+            )
+        kept = [f"({db_id}, {chunk}, {state})" for chunk, state in states.items() if state]
+        await self.insert("REPLACE", "chunk_states", kept)
+
+    # tables on workers -----------------------------------------------------------------------------
+
+    async def everywhere(self, statements: Sequence[str]) -> None:
+        """Run statements on every worker."""
+        await self.run({worker: list(statements) for worker in self._workers})
+
+    async def run(self, jobs: Mapping[int, list[str]], together: int = 0) -> None:
+        """Run statements on workers.
+
+        Parameters
+        ----------
+        together : int
+            So many after each other stay in order, and other such groups are run at the same time; 0: all stay in order.
+        """
+
+        async def one(worker: int, texts: list[str]) -> None:
+            for start in range(0, len(texts), STATEMENTS):
+                await self.agents.admin(worker, texts[start : start + STATEMENTS])
+
+        async with asyncio.TaskGroup() as group:
+            for worker, texts in jobs.items():
+                width = together or max(1, len(texts))
+                groups = [texts[start : start + width] for start in range(0, len(texts), width)]
+                for lane in range(min(LOADS_PER_WORKER, len(groups))):
+                    mine = [text for part in groups[lane::LOADS_PER_WORKER] for text in part]
+                    group.create_task(one(worker, mine))
+
+    async def tables(self, database: str) -> dict[int, dict[str, str]]:
+        """Return worker → its tables of a database → their engines."""
+        sql = f"SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(database)}"
+        answers = await asyncio.gather(*(self.agents.admin(worker, [sql]) for worker in self._workers))
+        return {
+            worker: {name or "": engine or "" for name, engine in rows}
+            for worker, rows in zip(self._workers, answers, strict=True)
+        }
+
+    async def stored(self, worker: int, database: str) -> dict[str, int]:
+        """Return table → rows of everything that a worker has of a database."""
+        rows = await self.agents.admin(
+            worker,
+            [
+                "SELECT TABLE_NAME, CAST(TABLE_ROWS AS CHAR) FROM information_schema.TABLES "
+                f"WHERE TABLE_SCHEMA = {literal(database)} AND TABLE_ROWS IS NOT NULL"
+            ],
+        )
+        return {name or "": int(count or "0") for name, count in rows}
+
+    async def new_chunks(self, base: Published, holders: Mapping[int, Sequence[int]]) -> None:
+        """Make the tables of chunks that the database did not have; they are empty."""
+        jobs: dict[int, list[str]] = defaultdict(list)
+        for chunk, workers in holders.items():
+            for table in base.sharded:
+                for namer in namers(table):
+                    text = ddl.like(base.name, namer(table.name, chunk), namer(table.name, TEMPLATE_CHUNK))
+                    for worker in workers:
+                        jobs[worker].append(text)
+        await self.run(jobs, 1)
+
+    async def unions(
+        self,
+        base: Published,
+        states: Mapping[int, int],
+        visible: Sequence[int],
+        holders: Mapping[int, Sequence[int]],
+    ) -> None:
+        """Make the tables of chunks in new states, of their first rows and those of transactions."""
+        parts = await self.parts(visible)
+        jobs: dict[int, list[str]] = defaultdict(list)
+        for chunk, state in states.items():
+            having = [(number, parts[number][chunk]) for number in visible if chunk in parts.get(number, {})]
+            for table in base.sharded:
+                for namer in namers(table):
+                    name = namer(table.name, chunk)
+                    of = [(stage_name(number), name) for number, tables in having if table.name in tables]
+                    made = namer(table.name, chunk, state)
+                    text = ddl.union(table.ddl, table.name, base.name, made, [(base.name, name), *of])
+                    for worker in holders.get(chunk, ()):
+                        jobs[worker].append(text)
+        await self.run(jobs, 1)
+
+    async def drop_states(self, base: Published, states: Iterable[tuple[int, int]]) -> None:
+        """Drop the tables of (chunk, state) on every worker."""
+        texts = [
+            f"DROP TABLE IF EXISTS {quote(base.name)}.{quote(namer(table.name, chunk, state))}"
+            for chunk, state in states
+            for table in base.sharded
+            for namer in namers(table)
+        ]
+        await self.run(dict.fromkeys(self._workers, texts), 1)
+
+    async def drop_rows(self, number: int) -> None:
+        """Drop everything that a transaction has loaded."""
+        stage = stage_name(number)
+        prefix = index_table(stage, "")
+        found = await self._home.fetch(
+            f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(INDEX_DATABASE)} "
+            f"AND LEFT(TABLE_NAME, {len(prefix)}) = {literal(prefix)}"
+        )
+        for (name,) in found:
+            await self._home.run(f"DROP TABLE IF EXISTS {quote(INDEX_DATABASE)}.{quote(_text(name))}")
+        drop = f"DROP DATABASE IF EXISTS {quote(stage)}"
+        await self._home.run(drop)
+        await self.everywhere([drop])
+
+    async def forget(self, number: int, state: str) -> None:
+        """Delete what the metadata know of a transaction's rows; its files stay as a record."""
+        home = self._home
+        await home.run("START TRANSACTION")
+        for table in ("ingest_tables", "ingest_chunks", "ingest_replicas"):
+            await home.run(f"DELETE FROM {META}.{table} WHERE ingest_id = {number}")
+        await self.set_state(number, state, finished=True)
+        await home.run("COMMIT")
+
+    async def set_state(self, number: int, state: str, finished: bool = False) -> None:
+        """Write a transaction's state."""
+        end = ", finished_at = NOW()" if finished else ""
+        await self._home.run(f"UPDATE {META}.ingests SET state = '{state}'{end} WHERE ingest_id = {number}")
+
+    async def changed(self, db_id: int) -> None:
+        """Tell proxies that a database's rows are others; part of the transaction that makes it so."""
+        await self._home.run(f"UPDATE {META}.`databases` SET revision = revision + 1 WHERE db_id = {db_id}")
+        await bump(self._home)
+
+
+async def forget_transactions(home: RawConnection, database: str) -> None:
+    """Let the transactions of a database go with it; part of the transaction that takes it out of the metadata."""
+    await home.run(
+        f"UPDATE {META}.ingests SET state = 'dropped', finished_at = NOW() WHERE db_name = {literal(database)} "
+        "AND state IN ('open', 'committing', 'committed', 'aborting', 'undoing', 'consolidating')"
+    )
+
+
+async def drop_forgotten(
+    home: RawConnection, agents: AgentPool, workers: Sequence[int], database: str
+) -> None:
+    """Drop the rows of transactions that went with their database."""
+    rows = await home.fetch(
+        f"SELECT ingest_id FROM {META}.ingests i WHERE db_name = {literal(database)} AND state = 'dropped' "
+        f"AND EXISTS (SELECT 1 FROM {META}.ingest_tables t WHERE t.ingest_id = i.ingest_id)"
+    )
+    ledger = Ledger(home, agents, workers)
+    for (number,) in rows:
+        await ledger.drop_rows(int(_text(number)))
+        await ledger.forget(int(_text(number)), "dropped")

@@ -1,0 +1,154 @@
+"""The files of a transaction, as the metadata have them: what they were when they were queued, and how far they are."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from backend.connection import RawConnection
+from shard.catalog.naming import literal
+from skyshard.errors import UserError
+from skyshard.ingest import sources
+from skyshard.ingest.files import DataFile
+from skyshard.ingest.transactions import META
+
+_REASON = 2000
+"""Characters of a reason that are kept."""
+
+
+class FileStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One file; `attempts` counts how often its table was begun."""
+
+    table: str
+    url: str
+    size: int
+    checksum: str
+    state: str
+    reason: str | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A file in the queue."""
+
+    table: str
+    name: str
+    stamp: sources.Stamp
+    chunk: int | None
+    is_overlap: bool
+
+    def data_file(self) -> DataFile:
+        """Return it as a file to read."""
+        if sources.is_remote(self.name):
+            return DataFile(Path(_local_name(self.name)), self.chunk, self.is_overlap, self.name)
+        return DataFile(Path(self.name), self.chunk, self.is_overlap)
+
+    def check(self) -> None:
+        """Raise if the file is not what it was when it was queued.
+
+        Raises
+        ------
+        UserError
+            Saying what differs.
+        """
+        now = sources.stamp(self.name)
+        if now.size != self.stamp.size:
+            what = f"it had {self.stamp.size} bytes, and has {now.size}"
+        elif now.checksum != self.stamp.checksum:
+            what = "its checksum is another one"
+        else:
+            return
+        raise UserError(
+            f"{self.name}: the file has changed since it was queued: {what}; abort the transaction and begin anew"
+        )
+
+
+def _local_name(url: str) -> str:
+    """Return the name of its copy on this machine: others may be called the same."""
+    return f"{zlib.crc32(url.encode()):08x}-{unquote(urlsplit(url).path).rpartition('/')[2]}"
+
+
+class Queue:
+    """The files of one transaction.
+
+    Parameters
+    ----------
+    home : RawConnection
+        A connection to the home server.
+    number : int
+        The transaction.
+    """
+
+    def __init__(self, home: RawConnection, number: int) -> None:
+        self._home, self._number = home, number
+
+    async def add(self, table: str, listed: Iterable[tuple[DataFile, sources.Stamp]]) -> None:
+        """Put files of a table into the queue; one that is there already is not put there twice."""
+        known = {item.url for item in await self.status()}
+        number = len(known)
+        for file, stamp in listed:
+            if file.name in known:
+                continue
+            number += 1
+            role = "" if file.chunk is None else f"{file.chunk}{'+' if file.is_overlap else ''}"
+            await self._home.run(
+                f"INSERT INTO {META}.ingest_files (ingest_id, file_no, name, url, role, size, checksum) VALUES "
+                f"({self._number}, {number}, {literal(table)}, {literal(file.name)}, '{role}', {stamp.size}, "
+                f"'{stamp.checksum}')"
+            )
+
+    async def files(self) -> list[Queued]:
+        """Return the files, in order."""
+        rows = await self._home.fetch(
+            f"SELECT name, url, size, checksum, role FROM {META}.ingest_files WHERE ingest_id = {self._number} "
+            "ORDER BY file_no"
+        )
+        out = []
+        for row in rows:
+            table, url, size, checksum, role = ((value or b"").decode() for value in row)
+            chunk = int(role.rstrip("+")) if role else None
+            out.append(Queued(table, url, sources.Stamp(int(size), checksum), chunk, role.endswith("+")))
+        return out
+
+    async def status(self) -> list[FileStatus]:
+        """Return how far the files are."""
+        rows = await self._home.fetch(
+            "SELECT name, url, size, checksum, state, reason, attempts FROM "
+            f"{META}.ingest_files WHERE ingest_id = {self._number} ORDER BY file_no"
+        )
+        return [
+            FileStatus(
+                table=(row[0] or b"").decode(),
+                url=(row[1] or b"").decode(),
+                size=int(row[2] or b"0"),
+                checksum=(row[3] or b"").decode(),
+                state=(row[4] or b"").decode(),
+                reason=None if row[5] is None else row[5].decode(),
+                attempts=int(row[6] or b"0"),
+            )
+            for row in rows
+        ]
+
+    async def begin(self, table: str) -> None:
+        """Note that the files of a table are being loaded."""
+        await self._set(table, "state = 'loading', reason = NULL, attempts = attempts + 1")
+
+    async def failed(self, table: str, reason: str) -> None:
+        """Note why a table was not loaded: at the file that the reason begins with, or at all."""
+        named = [
+            item.name for item in await self.files() if item.table == table and reason.startswith(item.name)
+        ]
+        await self._set(table, "state = 'pending'")
+        which = f" AND url = {literal(max(named, key=len))}" if named else ""
+        await self._set(table, f"state = 'failed', reason = {literal(reason[:_REASON])}", which)
+
+    async def _set(self, table: str, what: str, which: str = "") -> None:
+        await self._home.run(
+            f"UPDATE {META}.ingest_files SET {what} WHERE ingest_id = {self._number} AND name = {literal(table)}{which}"
+        )

@@ -1,0 +1,157 @@
+"""Where files come from: this machine, a web server, an object store; and whether they are still what they were.
+
+Files of elsewhere are fetched into the directory for temporary files when their table's turn comes, each with retries,
+and are then read like others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
+
+import pyarrow.fs
+
+from skyshard.errors import UserError
+
+TIMEOUT_S = 60.0
+"""Seconds that a server may take to go on."""
+ATTEMPTS = 4
+"""Times that a file is asked for."""
+PAUSE_S = 1.0
+"""Seconds before the second time; each next pause is twice as long."""
+_PIECE = 1 << 20
+_REMOTE = ("http://", "https://", "s3://")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What tells one version of a file from others: its size in bytes and a checksum.
+
+    The checksum is SHA-256: of the contents of a file of this machine, of what a server says of its version otherwise.
+    """
+
+    size: int
+    checksum: str
+
+
+def is_remote(text: str) -> bool:
+    """Whether an entry of `files` is a URL of a file elsewhere."""
+    return text.startswith(_REMOTE)
+
+
+def local(text: str) -> str:
+    """Return the path of a ``file:`` URL; other texts as they are."""
+    if not text.startswith("file:"):
+        return text
+    parts = urlsplit(text)
+    if parts.netloc not in ("", "localhost"):
+        raise UserError(f"{text}: a file: URL names no host")
+    return unquote(parts.path)
+
+
+def stamp(name: str) -> Stamp:
+    """Return what a file is at this moment.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read.
+    """
+    if name.startswith("s3://"):
+        return _patiently(name, lambda: _s3_stamp(name))
+    if is_remote(name):
+        return _patiently(name, lambda: _http_stamp(name))
+    try:
+        with Path(name).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return Stamp(file.tell(), digest)
+    except OSError as error:
+        raise UserError(f"{name}: {error.strerror}") from error
+
+
+def fetch(name: str, expected: Stamp | None, into: Path) -> None:
+    """Copy a file of elsewhere into a file of this machine.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, or is not as long as `expected` says.
+    """
+    _patiently(name, lambda: _s3_fetch(name, into) if name.startswith("s3://") else _http_fetch(name, into))
+    if expected is not None and into.stat().st_size != expected.size:
+        raise UserError(
+            f"{name}: the file has changed: it had {expected.size} bytes, and has {into.stat().st_size}"
+        )
+
+
+def _patiently(name: str, action: Callable[[], _T]) -> _T:
+    """Do something that may fail for a moment, a few times."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return action()
+        except HTTPError as error:
+            reason, final = f"{error.code} {error.reason}", error.code < 500 and error.code != 429
+            error.close()
+        except URLError as error:
+            reason, final = str(error.reason), False
+        except FileNotFoundError:
+            reason, final = "there is no such file", True
+        except OSError as error:
+            reason, final = error.strerror or str(error), False
+        if final or attempt == ATTEMPTS - 1:
+            break
+        time.sleep(PAUSE_S * 2**attempt)
+    raise UserError(f"{name}: {reason}")
+
+
+def _http_stamp(name: str) -> Stamp:
+    with urlopen(Request(name, method="HEAD"), timeout=TIMEOUT_S) as answer:  # noqa: S310 - http(s) only
+        size = answer.headers.get("Content-Length")
+        version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    if size is None:
+        raise UserError(f"{name}: the server does not say how long the file is")
+    return Stamp(int(size), hashlib.sha256(version.encode()).hexdigest())
+
+
+def _http_fetch(name: str, into: Path) -> None:
+    with urlopen(name, timeout=TIMEOUT_S) as answer, into.open("wb") as file:  # noqa: S310 - http(s) only
+        shutil.copyfileobj(answer, file, _PIECE)
+        told = answer.headers.get("Content-Length")
+    if told is not None and into.stat().st_size != int(told):
+        raise ConnectionError("the connection ended before the file did")
+
+
+def _s3(name: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    try:
+        found = pyarrow.fs.FileSystem.from_uri(name)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{name.partition('?')[0]}: {error}") from error
+    return found[0], found[1]
+
+
+def _s3_stamp(name: str) -> Stamp:
+    system, path = _s3(name)
+    found = system.get_file_info(path)
+    if found.type is not pyarrow.fs.FileType.File:
+        raise FileNotFoundError(path)
+    return Stamp(found.size, hashlib.sha256(str(found.mtime_ns).encode()).hexdigest())
+
+
+def _s3_fetch(name: str, into: Path) -> None:
+    system, path = _s3(name)
+    with system.open_input_stream(path) as stream, into.open("wb") as file:
+        _copy(stream, file)
+
+
+def _copy(stream: pyarrow.NativeFile, file: BinaryIO) -> None:
+    while piece := stream.read(_PIECE):
+        file.write(piece)

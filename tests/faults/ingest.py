@@ -1,0 +1,179 @@
+"""Kills something at a random moment of an ingest, again and again; the same command finishes the job each time.
+
+    python -m tests.faults.ingest --count 50 --seed 1
+
+Each round adds rows to a published catalogue of its own by `skyshard ingest --append`, kills the command, an agent, a
+worker's server or the home server meanwhile, and repeats the command until it has succeeded. In between queries see all rows of
+the round or none, and afterwards there is no row more or less than there should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from backend.connection import ConnectionLost, RawConnection
+from shard.errors import ServerError
+from tests.faults.field import WORKERS, Field
+from tests.support.servers import skyshard
+from tests.support.sky import Sky, signature, written
+
+DATABASE = "grows"
+ALL = ("Star", "Ref", "Visit", "Pair", "Band")
+STARS = 12
+TRIES = 6
+"""Times that a command is repeated."""
+CONSOLIDATE = 8
+"""Rounds after which the rows are consolidated."""
+
+
+class Rounds:
+    """Kills during ingests on one cluster.
+
+    Parameters
+    ----------
+    field : Field
+        The cluster.
+    directory : Path
+        For the files.
+    seed : int
+        Of the choices: what is killed, and when.
+    """
+
+    def __init__(self, field: Field, directory: Path, seed: int) -> None:
+        self._field, self._directory, self._rng = field, directory, random.Random(seed)
+        self._skies = [Sky(0, 40)]
+        self._took = 6.0  # seconds of a command that nobody kills
+        self.killed: Counter[str] = Counter()
+        self.landed = 0  # kills that came before the command had ended
+
+    def publish(self) -> None:
+        """Publish the catalogue that grows, in two copies."""
+        catalog = written(self._directory / "first", DATABASE, self._skies[0], ALL)
+        self._field.cluster.ingest(catalog, "--replicas", "2")
+
+    async def state(self) -> dict[str, tuple[str, ...]]:
+        """Return the answers that tell all rows; a proxy or server that is just coming back is waited for."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                async with self._field.client() as client:
+                    found = {}
+                    for sql in signature(self._skies[0]):
+                        (row,) = await client.fetch(
+                            sql.replace("FROM ", f"FROM {DATABASE}.").replace("JOIN ", f"JOIN {DATABASE}.")
+                        )
+                        found[sql] = tuple((value or b"").decode() for value in row)
+                    return found
+            except (ServerError, ConnectionLost, OSError):
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.2)
+
+    def _run(self, catalog: Path) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "skyshard.cli", "ingest", str(catalog), "--append", "--dir", str(self._field.cluster.directory)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    async def round(self, number: int) -> None:
+        """Add rows, kill something meanwhile, and finish."""
+        sky = Sky(1000 + number * STARS, STARS)
+        catalog = written(self._directory / f"round{number}", DATABASE, sky, ("Star", "Ref", "Visit", "Pair"))
+        before, after = signature(*self._skies), signature(*self._skies, sky)
+        what = self._rng.choice(["ingest"] * 4 + ["agent"] * 2 + ["server"] * 2 + ["home"])
+        moment = self._rng.uniform(0.3, self._took)
+        began = time.monotonic()
+        command = self._run(catalog)
+        await asyncio.sleep(moment)
+        self.killed[what] += 1
+        self.landed += command.poll() is None
+        self._kill(what, command)
+        output, _ = await asyncio.to_thread(command.communicate, timeout=120)
+        assert await self.state() in (before, after), (number, what, moment)
+        for _ in range(TRIES):
+            if command.returncode == 0:
+                break
+            assert "Traceback" not in output, output
+            command = self._run(catalog)
+            output, _ = await asyncio.to_thread(command.communicate, timeout=120)
+        assert command.returncode == 0, (number, what, moment, output)
+        if what != "ingest":
+            await self._field.until_well()
+        assert await self.state() == after, (number, what, moment)
+        self._took = 0.7 * self._took + 0.3 * min(12.0, time.monotonic() - began)
+        self._skies.append(sky)
+        if number % CONSOLIDATE == CONSOLIDATE - 1:
+            skyshard(
+                "ingest", "--consolidate", DATABASE, "--grace", "0", "--dir", self._field.cluster.directory
+            )
+            assert await self.state() == after, (number, "consolidated")
+
+    def _kill(self, what: str, command: subprocess.Popen) -> None:
+        if what == "ingest":
+            if command.poll() is None:
+                os.killpg(command.pid, signal.SIGKILL)
+            return
+        number = self._rng.randrange(1, WORKERS + 1)
+        name = {"agent": f"agent-worker{number}", "server": f"worker{number}", "home": "home"}[what]
+        self._field.signal(name, signal.SIGKILL)
+
+    async def nothing_left(self) -> None:
+        """Look for what a transaction may leave behind."""
+        skyshard("ingest", "--consolidate", DATABASE, "--grace", "0", "--dir", self._field.cluster.directory)
+        connection = await RawConnection.open(self._field.inside.server("home"))
+        try:
+            opened = await connection.fetch("SELECT COUNT(*) FROM skyshard_meta.ingest_chunks")
+            assert opened == [[b"0"]]
+        finally:
+            await connection.close()
+        for number in range(1, WORKERS + 1):
+            names = [(row[0] or b"").decode() for row in await self._field.worker(number, "SHOW DATABASES")]
+            assert not [name for name in names if name.startswith("skyshard_stage")], names
+            tables = await self._field.worker(
+                number,
+                f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{DATABASE}' AND ENGINE <> 'MyISAM'",
+            )
+            assert tables == []
+        skyshard("catalog", "drop", DATABASE, "--dir", self._field.cluster.directory)
+
+
+async def play(field: Field, directory: Path, count: int, seed: int, say: bool = False) -> Rounds:
+    """Play some rounds."""
+    rounds = Rounds(field, directory, seed)
+    rounds.publish()
+    for number in range(count):
+        await rounds.round(number)
+        if say:
+            print(
+                f"{number + 1} rounds, killed: {dict(rounds.killed)}, {rounds.landed} of them in time",
+                flush=True,
+            )
+    await rounds.nothing_left()
+    return rounds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        field = Field(Path(directory))
+        try:
+            asyncio.run(play(field, Path(directory), options.count, options.seed, say=True))
+        finally:
+            field.close()
+    print("no row lost or doubled")
+
+
+if __name__ == "__main__":
+    main()

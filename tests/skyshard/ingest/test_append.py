@@ -1,0 +1,400 @@
+"""Rows that come to a published database: all at once, in every answer, and gone when they are taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.address import Address
+from backend.connection import RawConnection
+from tests.skyshard.conftest import Lab, Rows, Writer, ask
+from tests.support.servers import ExtraProxy
+from tests.support.sky import TABLES, Sky, signature, spec
+
+SEPARATION = (
+    "DEGREES(2 * ASIN(SQRT(LEAST(1, POW(SIN(RADIANS(b.decl - a.decl) / 2), 2) + COS(RADIANS(a.decl)) * "
+    "COS(RADIANS(b.decl)) * POW(SIN(RADIANS(b.ra - a.ra) / 2), 2)))))"
+)
+QUERIES = (
+    "SELECT COUNT(*) FROM Star",
+    "SELECT COUNT(*), SUM(flux) FROM Visit",
+    "SELECT COUNT(*), SUM(w) FROM Pair",
+    "SELECT * FROM Star",
+    "SELECT id, COUNT(*), SUM(flux) FROM Visit GROUP BY id",
+    "SELECT s.id, s.mag, v.flux FROM Star s JOIN Visit v USING (id) WHERE v.flux > 20",
+    "SELECT s.id, r.refId, p.w FROM Star s JOIN Pair p USING (id) JOIN Ref r USING (refId)",
+    "SELECT * FROM Star WHERE id IN (1, 7, 41, 70, 90)",
+    "SELECT * FROM Visit WHERE id = 75",
+    "SELECT id, flux FROM Visit ORDER BY flux DESC, id LIMIT 7",
+    "SELECT (SELECT COUNT(*) FROM Visit) - (SELECT COUNT(*) FROM Star)",
+    "SELECT note, COUNT(*), MAX(mag) FROM Star GROUP BY note",
+    "SELECT DISTINCT a.note FROM Star a WHERE a.mag > (SELECT AVG(mag) FROM Star)",
+    "SELECT COUNT(*) FROM Star s LEFT JOIN Visit v USING (id) JOIN Band b ON b.band = LEFT(s.note, 1)",
+)
+NEAR = "SELECT a.id, b.refId FROM Star a, Ref b WHERE {0} < 0.4"
+NEAR_SELF = "SELECT a.id, b.id FROM Star a, Star b WHERE {0} < 0.4 AND a.id <> b.id"
+
+
+def append_file(
+    write: Writer, database: str, sky: Sky, only: Sequence[str] = ("Star", "Ref", "Visit", "Pair")
+) -> Path:
+    """Write the catalogue file of rows to be added to some tables."""
+    return write(database, spec(*only), sky.files())
+
+
+def bag(rows: Rows) -> list[tuple[str, ...]]:
+    return sorted(tuple("NULL" if value is None else value for value in row) for row in rows)
+
+
+@pytest.fixture
+def base(lab: Lab, write: Writer, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A published database of 60 stars, with the name of the test; it is dropped afterwards."""
+    name = request.node.name.removeprefix("test_")[:20].rstrip("_")
+    lab.publish(write(name, TABLES, Sky(0, 60).files()))
+    yield name
+    assert lab.command("catalog", "drop", name).exit_code == 0
+    assert lab.traces(name) == []
+
+
+def plain_rows(plain, database: str, *skies: Sky) -> None:
+    """Put all rows into a plain server."""
+    ask(plain.address, f"CREATE OR REPLACE DATABASE {database} CHARACTER SET utf8mb4")
+    types = {
+        "Star": "id BIGINT NOT NULL, ra DOUBLE, decl DOUBLE, mag FLOAT, note VARCHAR(20)",
+        "Ref": "refId BIGINT NOT NULL, ra DOUBLE, decl DOUBLE",
+        "Visit": "id BIGINT NOT NULL, flux DOUBLE",
+        "Pair": "id BIGINT, refId BIGINT, w INT",
+        "Band": "band CHAR(1)",
+    }
+    for table, columns in types.items():
+        ask(plain.address, f"CREATE TABLE {database}.{table} ({columns})")
+        rows = [row for sky in skies for row in getattr(sky, table.lower(), ())] or [("u",), ("g",)]
+        values = ", ".join("(" + ", ".join(map(repr, row)) + ")" for row in rows)
+        ask(plain.address, f"INSERT INTO {database}.{table} VALUES {values}")
+
+
+def compare(lab: Lab, plain, database: str) -> None:
+    """Ask everything of the cluster and of the plain server."""
+    for sql in QUERIES:
+        assert bag(lab.ask(sql, database)) == bag(ask(plain.address, sql, database)), sql
+    for sql in (NEAR, NEAR_SELF):
+        ours = lab.ask(sql.format("scisql_angSep(a.ra, a.decl, b.ra, b.decl)"), database)
+        theirs = ask(plain.address, sql.format(SEPARATION), database)
+        assert bag(ours) == bag(theirs), sql
+        assert ours
+
+
+def test_rows_are_added_and_taken_back(lab: Lab, write: Writer, plain, base: str) -> None:
+    first, second, third = Sky(0, 60), Sky(60, 25), Sky(85, 20, spots=12)
+    plain_rows(plain, base, first)
+    compare(lab, plain, base)
+    output = lab.publish(append_file(write, base, second), "--append", "--json")
+    number = json.loads(output)["id"]
+    plain_rows(plain, base, first, second)
+    compare(lab, plain, base)
+    last = json.loads(lab.publish(append_file(write, base, third), "--append", "--json"))["id"]
+    plain_rows(plain, base, first, second, third)
+    compare(lab, plain, base)
+    unready = lab.command("catalog", "verify", base)
+    assert unready.exit_code == 1
+    assert f"skyshard ingest --consolidate {base}" in unready.output
+    refused = lab.command("ingest", "--undo", str(number))
+    assert refused.exit_code == 1
+    assert f"cannot be undone before transaction {last}" in refused.output
+    assert lab.command("ingest", "--undo", str(last), "--grace", "0").exit_code == 0
+    plain_rows(plain, base, first, second)
+    compare(lab, plain, base)
+    assert lab.command("ingest", "--consolidate", base, "--grace", "0").exit_code == 0
+    compare(lab, plain, base)
+    verified = lab.command("catalog", "verify", base)
+    assert verified.exit_code == 0, verified.output  # places, overlap and director index, too
+    assert [row for row in lab.traces("none") if row[0] != base] == []
+    gone = lab.command("ingest", "--undo", str(number))
+    assert gone.exit_code == 1
+    assert "is consolidated" in gone.output
+    lab.publish(append_file(write, base, third), "--append")
+    plain_rows(plain, base, first, second, third)
+    compare(lab, plain, base)
+
+
+class Watch(threading.Thread):
+    """Asks the same queries again and again, and keeps every answer that is not one of those that may be."""
+
+    def __init__(self, address: Address, database: str, wanted: dict[str, set[tuple[str, ...]]]) -> None:
+        super().__init__(daemon=True)
+        self._address, self._database, self._wanted = address, database, wanted
+        self._stop_asked = threading.Event()
+        self.wrong: list[tuple[str, object]] = []
+        self.seen: dict[str, list[tuple[str, ...]]] = {sql: [] for sql in wanted}
+
+    def run(self) -> None:
+        try:
+            asyncio.run(self._loop())
+        except BaseException as error:  # a query that fails is as wrong as a mixed answer
+            self.wrong.append(("", error))
+
+    async def _loop(self) -> None:
+        connection = await RawConnection.open(self._address, self._database)
+        while not self._stop_asked.is_set():
+            for sql, wanted in self._wanted.items():
+                (row,) = await connection.fetch(sql)
+                answer = tuple((value or b"NULL").decode() for value in row)
+                if answer not in wanted:
+                    self.wrong.append((sql, answer))
+                if not self.seen[sql] or self.seen[sql][-1] != answer:
+                    self.seen[sql].append(answer)
+        await connection.close()
+
+    def stop(self) -> None:
+        self._stop_asked.set()
+        self.join(60)
+
+
+class Slow:
+    """A long result of which the client has read only the beginning, so that most chunks wait to be asked."""
+
+    def __init__(self, address: Address, database: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._connection = self._loop.run_until_complete(RawConnection.open(address, database))
+        self._result = self._loop.run_until_complete(
+            self._connection.query(b"SELECT id, REPEAT('x', 1500000) FROM Visit")
+        )
+        self._blocks = self._result.blocks()
+        self._rows = self._loop.run_until_complete(anext(self._blocks)).rows
+
+    def rows(self) -> int:
+        """Read the rest; return the number of all rows."""
+
+        async def rest() -> int:
+            found = self._rows
+            async for block in self._blocks:
+                found += block.rows
+            await self._connection.close()
+            return found
+
+        try:
+            return self._loop.run_until_complete(rest())
+        finally:
+            self._loop.close()
+
+
+def test_every_query_sees_one_state(lab: Lab, write: Writer, tmp_path: Path) -> None:
+    name = "one_state"
+    first, second = Sky(0, 60), Sky(60, 30)
+    lab.publish(write(name, TABLES, first.files()), "--replicas", "2")
+    before, after = signature(first), signature(first, second)
+    other = ExtraProxy(lab.cluster, tmp_path / "proxy")
+    proxies = (lab.cluster.address, Address("root", "", host="127.0.0.1", port=other.port))
+    watches = [
+        Watch(address, name, {sql: {before[sql], after[sql]} for sql in before}) for address in proxies
+    ]
+    catalog = append_file(write, name, second)
+
+    def status(*arguments: str) -> dict[str, Any]:
+        done = lab.command("ingest", *arguments, "--json")
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output)
+
+    try:
+        for watch in watches:
+            watch.start()
+        for committed in (False, True):
+            opened = status("register", str(catalog))
+            assert {file["state"] for file in opened["files"]} == {"pending"}
+            number = str(opened["id"])
+            assert {file["state"] for file in status("load", number)["files"]} == {"loaded"}
+            assert {sql: lab.ask(sql, name)[0] for sql in before} == before  # not visible yet
+            assert status("check", number)["state"] == "open"
+            if not committed:
+                assert status("--abort", number)["state"] == "aborted"
+                continue
+            slow = Slow(proxies[0], name)
+            assert status("publish", number)["state"] == "committed"
+            for address in proxies:
+                assert {sql: ask(address, sql, name)[0] for sql in before} == after
+            assert slow.rows() == len(first.visit)  # it began before the commit
+            assert status("--undo", number, "--grace", "3")["state"] == "undone"
+        for address in proxies:
+            assert {sql: ask(address, sql, name)[0] for sql in before} == before
+    finally:
+        for watch in watches:
+            watch.stop()
+        other.stop()
+    for watch in watches:
+        assert watch.wrong == []
+        for sql, seen in watch.seen.items():
+            assert seen == [before[sql], after[sql], before[sql]], sql
+    assert lab.command("catalog", "drop", name).exit_code == 0
+    assert lab.traces(name) == []
+
+
+MORE = """
+- {name: Spectrum, kind: dependent, director: Star, director_key: id, files: [spectrum.csv],
+   columns: {id: BIGINT NOT NULL, z: DOUBLE}}
+- {name: Faint, kind: director, key: faintId, longitude: ra, latitude: decl, files: [faint.csv],
+   columns: {faintId: BIGINT NOT NULL, ra: DOUBLE, decl: DOUBLE}}
+- {name: Link, kind: match, files: [link.csv], directors: [{table: Star, foreign_key: id},
+   {table: Faint, foreign_key: faintId}], columns: {id: BIGINT, faintId: BIGINT}}
+- {name: Site, kind: replicated, files: [site.csv], columns: {site: CHAR(3), height: INT}}
+"""
+
+
+def test_tables_are_added_and_taken_back(lab: Lab, write: Writer, base: str) -> None:
+    first, second = Sky(0, 60), Sky(60, 20)
+    lab.publish(append_file(write, base, second, ["Star", "Visit"]), "--append")
+    star = first.star + second.star
+    files = {
+        "spectrum.csv": "id,z\n" + "".join(f"{row[0]},0.5\n" for row in star),
+        "faint.csv": "faintId,ra,decl\n" + "".join(f"{row[0]},{row[1]},{row[2]}\n" for row in star),
+        "link.csv": "id,faintId\n" + "".join(f"{row[0]},{row[0]}\n" for row in star),
+        "site.csv": "site,height\nabc,2400\nxyz,12\n",
+        "star.csv": "id,ra,decl,mag,note\n900,12,13,1.5,u late\n",
+    }
+    catalog = write(base, spec("Star") + "\n" + MORE.strip(), files)
+    number = json.loads(lab.publish(catalog, "--append", "--json"))["id"]
+    asked = {
+        "SELECT COUNT(*) FROM Star": "81",
+        "SELECT COUNT(*) FROM Spectrum": "80",
+        "SELECT COUNT(*) FROM Star s JOIN Spectrum p USING (id) JOIN Site t ON t.height > 100": "80",
+        "SELECT COUNT(*) FROM Faint WHERE faintId IN (4, 70, 500)": "2",
+        "SELECT COUNT(*) FROM Star s JOIN Link l USING (id) JOIN Faint f USING (faintId)": "80",
+        "SELECT COUNT(*) FROM Faint a, Star b WHERE scisql_angSep(a.ra, a.decl, b.ra, b.decl) < 0.00001": "80",
+        "SELECT SUM(height) FROM Site": "2412",
+        "SELECT COUNT(*) FROM Star s LEFT JOIN Spectrum p USING (id) WHERE p.id IS NULL": "1",
+    }
+    assert {sql: lab.ask(sql, base)[0][0] for sql in asked} == asked
+    assert lab.command("repair", base).exit_code == 0
+    names = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() ORDER BY 1"
+    everything = ["Band", "Faint", "Link", "Pair", "Ref", "Site", "Spectrum", "Star", "Visit"]
+    assert [row[0] for row in lab.ask(names, base)] == everything
+    assert lab.command("ingest", "--undo", str(number), "--grace", "0").exit_code == 0
+    assert [row[0] for row in lab.ask(names, base)] == ["Band", "Pair", "Ref", "Star", "Visit"]
+    assert lab.ask("SELECT COUNT(*), MAX(id) FROM Star", base) == [("80", "79")]
+    left = f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{base}' AND TABLE_NAME REGEXP"
+    assert lab.workers(f"{left} '^(Faint|Link|Site|Spectrum)'") == []
+    lab.publish(catalog, "--append")
+    assert lab.command("ingest", "--consolidate", base, "--grace", "0").exit_code == 0
+    assert {sql: lab.ask(sql, base)[0][0] for sql in asked} == asked
+
+
+def test_steps_that_publish_nothing(lab: Lab, write: Writer, base: str) -> None:
+    sky = Sky(0, 40)
+    catalog = write("trial", TABLES, sky.files())
+    found = {
+        one["table"]: one
+        for one in json.loads(lab.command("ingest", "validate", str(catalog), "--json").output)
+    }
+    assert {name: one["rows"] for name, one in found.items()} == {
+        "Star": 40, "Ref": 40, "Visit": 80, "Pair": len(sky.pair), "Band": 2,
+    }  # fmt: skip
+    assert found["Star"]["overlap_rows"] > 0
+    timing = json.loads(lab.command("ingest", "benchmark", str(catalog), "--json").output)
+    assert timing["rows"] == sum(one["rows"] for one in found.values())
+    assert lab.traces("trial") == []
+    bad = write("trial", TABLES, sky.files() | {"visit.csv": "id,flux\n3,dim\n"})
+    done = lab.command("ingest", "validate", str(bad), "--json")
+    assert done.exit_code == 1
+    assert (
+        "visit.csv:2: table 'Visit': column 'flux': 'dim' is no value of DOUBLE"
+        in json.loads(done.stdout)["error"]
+    )
+    lab.publish(append_file(write, base, Sky(60, 10), ["Star"]), "--append")
+    lab.home(f"DELETE FROM skyshard_index.{base}__Star WHERE directorKey < 30")
+    assert lab.ask("SELECT COUNT(*) FROM Star WHERE id IN (2, 3, 40, 65)", base) == [("2",)]
+    keys = json.loads(lab.command("ingest", "index", base, "--json").output)["keys"]
+    assert keys == {"Star": 70, "Ref": 60}
+    assert lab.ask("SELECT COUNT(*) FROM Star WHERE id IN (2, 3, 40, 65)", base) == [("4",)]
+
+
+def refusal(lab: Lab, catalog: Path, *options: str) -> str:
+    done = lab.ingest(catalog, *(options or ("--append",)))
+    assert done.exit_code == 1, done.output
+    return done.output
+
+
+def test_what_is_refused(lab: Lab, write: Writer, base: str) -> None:
+    before = {sql: bag(lab.ask(sql, base)) for sql in QUERIES[:4]}
+    again = refusal(lab, append_file(write, base, Sky(59, 3), ["Star"]))
+    assert "table 'Star': key '59' of column 'id' is in the published table already" in again
+    lost = refusal(lab, append_file(write, base, Sky(60, 3), ["Visit"]))
+    assert "'60' is no key of director 'Star'" in lost
+    assert "there is no published database 'nowhere'" in refusal(
+        lab, append_file(write, "nowhere", Sky(60, 3), ["Star"])
+    )
+    whole = write(base, TABLES, Sky(60, 3).files())
+    assert "rows cannot be added to a replicated table" in refusal(lab, whole)
+    other = write(base, spec("Star").replace("mag: FLOAT", "mag: DOUBLE"), Sky(60, 3).files())
+    assert "column 'mag' is double, and float in the published table" in refusal(lab, other).lower()
+    kind = write(base, spec("Star").replace("key: id", "key: mag"), Sky(60, 3).files())
+    assert "key: 'mag' differs from the published 'id'" in refusal(lab, kind)
+    assert {sql: bag(lab.ask(sql, base)) for sql in QUERIES[:4]} == before
+    assert lab.workers("SHOW DATABASES LIKE 'skyshard\\_stage%'") == []
+    for arguments, said in (
+        (("--undo", "999999"), "there is no transaction 999999"),
+        (("--abort", "999999"), "there is no transaction 999999"),
+        (("--consolidate", "nowhere"), "there is no published database 'nowhere'"),
+    ):
+        done = lab.command("ingest", *arguments)
+        assert (done.exit_code, said in done.output) == (1, True), done.output
+
+
+def test_files_that_change_and_second_transactions(lab: Lab, write: Writer, base: str) -> None:
+    catalog = append_file(write, base, Sky(60, 5), ["Star", "Visit"])
+    opened = json.loads(lab.command("ingest", "register", str(catalog), "--json").output)
+    number = str(opened["id"])
+    assert json.loads(lab.command("ingest", "register", str(catalog), "--json").output)["id"] == opened["id"]
+    copy = write.directory / "other"
+    second = Writer_at(copy)(base, spec("Star"), Sky(70, 5).files())
+    said = refusal(lab, second)
+    assert f"another ingest of table '{base}.Star' is open: transaction {number}" in said
+    refs = json.loads(
+        lab.publish(
+            Writer_at(write.directory / "refs")(base, spec("Ref"), Sky(80, 5).files()), "--append", "--json"
+        )
+    )
+    assert refs["state"] == "committed"  # another table, meanwhile
+    visits = write.directory / "visit.csv"
+    kept = visits.read_text()
+    visits.write_text(kept.replace("60,", "61,", 1))
+    failed = lab.command("ingest", "load", number)
+    assert failed.exit_code == 1
+    assert (
+        f"{visits.resolve()}: the file has changed since it was queued: its checksum is another one"
+        in failed.output
+    )
+    states = {file["table"]: file for file in _status(lab, base)[0]["files"]}
+    assert (states["Star"]["state"], states["Visit"]["state"]) == ("loaded", "failed")
+    assert "has changed" in states["Visit"]["reason"]
+    visits.write_text(kept + "64,1\n")
+    assert (
+        f"it had {len(kept)} bytes, and has {len(kept) + 5}" in lab.command("ingest", "load", number).output
+    )
+    visits.write_text(kept)
+    for step in ("load", "check", "publish", "publish"):
+        done = lab.command("ingest", step, number)
+        assert done.exit_code == 0, done.output
+    assert lab.ask("SELECT COUNT(*) FROM Visit", base) == [("130",)]
+    repeated = json.loads(lab.publish(catalog, "--append", "--json"))  # as after a kill that came too late
+    assert (repeated["id"], repeated["state"]) == (opened["id"], "committed")
+    assert lab.ask("SELECT COUNT(*) FROM Visit", base) == [("130",)]
+    assert "is committed" in lab.command("ingest", "--abort", number).output
+    open_one = json.loads(lab.command("ingest", "register", str(second), "--json").output)["id"]
+    said = refusal(lab, write(base, TABLES, Sky(0, 5).files()), "--replace")
+    assert f"transaction {open_one} of " in said
+    assert lab.command("ingest", "--abort", str(open_one)).exit_code == 0
+
+
+def Writer_at(directory: Path) -> Writer:  # noqa: N802 - a Writer
+    directory.mkdir(exist_ok=True)
+    return Writer(directory)
+
+
+def _status(lab: Lab, database: str) -> list[dict[str, Any]]:
+    found = json.loads(lab.command("ingest", "status", database, "--json").output)
+    return sorted(found, key=lambda one: one["id"])

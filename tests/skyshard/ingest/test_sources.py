@@ -1,0 +1,164 @@
+"""Files of elsewhere: a web server and an object store on the loopback, which fail, change and end too early."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import quote as escaped
+
+import pytest
+
+from skyshard.errors import UserError
+from skyshard.ingest import sources
+from tests.skyshard.conftest import Lab, Writer
+from tests.support.sky import TABLES, Sky, spec
+
+
+class Store:
+    """What is served: path → bytes; `failures` answers of 503 or cut bodies come first."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.files = port, {}
+        self.failures: list[str] = []
+        self.asked: list[str] = []
+        self.etag = "one"
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{name}"
+
+    def s3(self, name: str) -> str:
+        where = escaped(f"127.0.0.1:{self.port}")
+        return f"s3://id:secret@bucket/{name}?region=x&scheme=http&endpoint_override={where}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    store: ClassVar[Store]
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def do_HEAD(self) -> None:
+        self._answer(False)
+
+    def do_GET(self) -> None:
+        self._answer(True)
+
+    def _answer(self, with_body: bool) -> None:
+        store = self.store
+        name = self.path.partition("?")[0].removeprefix("/bucket/").removeprefix("/")
+        store.asked.append(f"{self.command} {name}")
+        failure = store.failures.pop(0) if with_body and store.failures else ""
+        if failure == "503" or name not in store.files:
+            self.send_response(503 if failure else 404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        data = store.files[name]
+        wanted = self.headers.get("Range")
+        first, last = 0, len(data) - 1
+        if wanted:
+            first, last = (int(part) for part in wanted.removeprefix("bytes=").split("-"))
+            last = min(last, len(data) - 1)
+        part = data[first : last + 1]
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(part)))
+        self.send_header("Last-Modified", "Sun, 06 Nov 2022 08:49:37 GMT")
+        self.send_header("ETag", f'"{store.etag}"')
+        if wanted:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+        self.end_headers()
+        if with_body:
+            self.wfile.write(part[: len(part) // 2] if failure == "cut" else part)
+            if failure == "cut":
+                self.close_connection = True
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    made = _Handler.store = Store(server.server_address[1])
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "PAUSE_S", 0.01)
+
+
+def test_a_server_that_fails_for_a_moment(store: Store, tmp_path: Path) -> None:
+    store.files["a.csv"] = b"x" * 300_000
+    store.failures = ["503", "cut"]
+    stamp = sources.stamp(store.url("a.csv"))
+    assert stamp.size == 300_000
+    sources.fetch(store.url("a.csv"), stamp, tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == store.files["a.csv"]
+    assert store.asked == ["HEAD a.csv", "GET a.csv", "GET a.csv", "GET a.csv"]
+    store.failures = ["503"] * sources.ATTEMPTS
+    with pytest.raises(UserError, match=r"a\.csv: 503 Service Unavailable"):
+        sources.fetch(store.url("a.csv"), stamp, tmp_path / "a")
+
+
+def test_what_is_not_there_is_asked_for_once(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.csv: 404"):
+        sources.stamp(store.url("none.csv"))
+    assert store.asked == ["HEAD none.csv"]
+    with pytest.raises(UserError, match=r"none\.csv.*: there is no such file"):
+        sources.stamp(store.s3("none.csv"))
+    with pytest.raises(UserError, match="No such file"):
+        sources.stamp(str(tmp_path / "none.csv"))
+    with pytest.raises(UserError, match="refused"):
+        sources.stamp("http://127.0.0.1:1/a.csv")
+
+
+def test_another_version_has_another_stamp(store: Store) -> None:
+    store.files["a.csv"] = b"12"
+    first = sources.stamp(store.url("a.csv"))
+    assert sources.stamp(store.url("a.csv")) == first
+    store.etag = "two"
+    assert sources.stamp(store.url("a.csv")) != first
+
+
+def test_an_object_store(store: Store, tmp_path: Path) -> None:
+    store.files["deep/b.csv"] = bytes(range(256)) * 9000
+    stamp = sources.stamp(store.s3("deep/b.csv"))
+    sources.fetch(store.s3("deep/b.csv"), stamp, tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == store.files["deep/b.csv"]
+    store.files["deep/b.csv"] += b"more"
+    with pytest.raises(UserError, match="the file has changed: it had 2304000 bytes, and has 2304004"):
+        sources.fetch(store.s3("deep/b.csv"), stamp, tmp_path / "b")
+
+
+def test_a_catalogue_of_elsewhere_is_published_and_grows(lab: Lab, write: Writer, store: Store) -> None:
+    first, second = Sky(0, 30), Sky(30, 12)
+    store.files |= {f"1/{name}": text.encode() for name, text in first.files().items()}
+    store.files |= {f"2/{name}": text.encode() for name, text in second.files().items()}
+    remote = TABLES.replace("files: [", "files: [http://HOST/1/").replace("HOST", f"127.0.0.1:{store.port}")
+    lab.publish(write("elsewhere", remote))
+    parts = spec("Star").replace("star.csv", f'"{store.s3("2/star.csv")}"')
+    visits = spec("Visit").replace("visit.csv", store.url("2/visit.csv"))
+    store.failures = ["503"]
+    lab.publish(write("elsewhere", f"{parts}\n{visits}"), "--append")
+    assert lab.ask("SELECT COUNT(*) FROM Star s JOIN Visit v USING (id)", "elsewhere") == [("84",)]
+    done = lab.ingest(write("elsewhere", spec("Ref").replace("ref.csv", store.url("3/ref.csv"))), "--append")
+    assert done.exit_code == 1
+    assert f"{store.url('3/ref.csv')}: 404" in done.output
+    assert lab.command("catalog", "drop", "elsewhere").exit_code == 0
+    assert lab.traces("elsewhere") == []
+
+
+def test_a_file_url_is_a_path(lab: Lab, write: Writer) -> None:
+    catalog = write("byurl", spec("Star"), Sky(0, 5).files())
+    catalog.write_text(catalog.read_text().replace("star.csv", f"file://{write.directory}/star.csv"))
+    lab.publish(catalog)
+    assert lab.ask("SELECT COUNT(*) FROM byurl.Star") == [("5",)]
+    with pytest.raises(UserError, match="names no host"):
+        sources.local("file://elsewhere/star.csv")
