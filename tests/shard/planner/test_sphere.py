@@ -44,7 +44,7 @@ def test_a_band_holds_its_polygon(vertices):
     points = [sphere.unit(*vertex) for vertex in vertices]
     for begin, end in zip(points, [*points[1:], points[0]], strict=True):
         assert all(low <= lat <= high for lat in along(begin, end))
-    total, edges = sphere.polygon_edges(vertices)
+    _, edges = sphere.polygon_edges(vertices)
     for pole in (90.0, -90.0):
         if all(sphere.dot(edge, sphere.unit(0, pole)) >= 1e-9 for edge in edges):
             assert low <= pole <= high
@@ -67,5 +67,5 @@ def test_the_binary_form_gives_the_vertices_back(vertices):
 
 @pytest.mark.parametrize("value", [b"", b"abc", bytes(24), bytes(96)])
 def test_what_is_no_polygon(value):
-    with pytest.raises(ValueError, match="scisql_s2CPolyToBin|one"):
+    with pytest.raises(ValueError, match=r"scisql_s2CPolyToBin|one"):
         sphere.polygon_vertices(value)
