@@ -18,7 +18,8 @@ from shard.planner import fragment as writing
 from shard.planner import functions
 from shard.planner.aggregates import has_aggregate
 from shard.planner.branches import bare, is_query, is_star, own_queries
-from shard.planner.context import Bound, Context
+from shard.planner.collected import expanded, keep_name, owned_columns, rename, unused, upper_queries
+from shard.planner.context import Context
 from shard.planner.needs import closed, columns_named, compared, expand_areas, listed, named, own_filters
 from shard.planner.nested import bind
 from shard.planner.outputs import output_name
@@ -28,9 +29,6 @@ from shard.planner.split import grouping
 from shard.planner.stand_ins import (
     ALL_ROWS,
     aliased,
-    as_truth,
-    in_json,
-    is_boolean,
     merges,
     must_be_stored,
     stand_in,
@@ -215,17 +213,17 @@ class _Gatherer:
             raise not_supported("a single table")  # its own columns and rows are the same thing
         probe = select.copy()
         bound = bind(probe, self.context)
-        if any(self.context.sharded(query) for query in _upper_queries(select)):
+        if any(self.context.sharded(query) for query in upper_queries(select)):
             raise not_supported("a subquery in the upper clauses")
-        items = _expanded(select, bound)
+        items = expanded(select, bound)
         upper: list[exp.Expression] = [*items]
         for key in ("group", "having", "order"):
             if select.args.get(key) is not None:
                 upper.append(select.args[key])
         upper += select.args.get("windows") or []
         aliases = {item.alias.lower() for item in items if isinstance(item, exp.Alias)}
-        needed = _owned_columns(upper, bound, aliases)
-        prefix = _unused("c", select)
+        needed = owned_columns(upper, bound, aliases)
+        prefix = unused("c", select)
         columns = tuple(f"{prefix}{index}" for index in range(max(1, len(needed))))
         nodes = [node.copy() for node in needed.values()] or [fill(1)]
         source = exp.Select(
@@ -237,8 +235,8 @@ class _Gatherer:
             source.set(key, copied)
         plan = self.plan_tree(source.copy())
         part = self._add(plan, _types(source, columns, self.context), columns, (), (), "joined rows")
-        _rename(upper, dict(zip(needed, columns, strict=False)), bound, select)
-        select.set("expressions", [_keep_name(item) for item in items])
+        rename(upper, dict(zip(needed, columns, strict=False)), bound, select)
+        select.set("expressions", [keep_name(item) for item in items])
         select.set("from_", exp.From(this=_table_of(part, None)))
         for key in ("joins", "where"):
             select.set(key, None)
@@ -403,99 +401,6 @@ def _types(source: exp.Select, columns: Sequence[str], context: Context) -> Sql:
     outer.set("from_", exp.From(this=one))
     outer.set("joins", [exp.Join(this=rows, side="LEFT", on=exp.Boolean(this=False))])
     return writing.logical(outer)
-
-
-# collecting ----------------------------------------------------------------------------------------
-
-
-def _upper_queries(select: exp.Select) -> list[exp.Expression]:
-    """Return the inner queries outside of FROM and WHERE."""
-    lower: set[int] = set()
-    where = select.args.get("where")
-    if where is not None:
-        lower = {id(node) for node in where.walk()}
-    for join in select.args.get("joins") or ():
-        lower |= {id(node) for node in join.walk()}
-    return [query for query in own_queries(select) if id(query) not in lower]
-
-
-def _expanded(select: exp.Select, bound: Bound) -> list[exp.Expression]:
-    merged = any(join.args.get("using") or join.args.get("method") for join in select.args.get("joins") or ())
-    items: list[exp.Expression] = []
-    for item in select.expressions:
-        if not is_star(item):
-            items.append(item)
-            continue
-        if merged:
-            raise not_supported("* over JOIN … USING", "name the columns")
-        qualifier = item.table if isinstance(item, exp.Column) else ""
-        items += [
-            exp.column(column.name, table=ref.alias, quoted=True)
-            for ref in bound.scope.refs
-            if not qualifier or ref.alias == qualifier
-            for column in ref.table.columns
-        ]
-    return items
-
-
-def _owned_columns(
-    upper: Sequence[exp.Expression], bound: Bound, aliases: set[str]
-) -> dict[tuple[str, str], exp.Expression]:
-    """Return the columns of FROM's tables in the upper clauses: (alias, name) → column."""
-    needed: dict[tuple[str, str], exp.Expression] = {}
-    for tree in upper:
-        for column in tree.find_all(exp.Column):
-            if isinstance(column.this, exp.Star):
-                raise not_supported("* here")
-            ref = bound.scope.owner(column)
-            if ref is not None:
-                if not column.table and column.name.lower() in aliases and not _is_item(column, tree):
-                    raise not_supported(f"the name '{column.name}', which is both a column and an alias")
-                needed.setdefault((ref.alias, column.name.lower()), column)
-            elif column.table or column.name.lower() not in aliases:
-                raise not_supported(f"the name '{column.name}'")
-    return needed
-
-
-def _is_item(column: exp.Expression, tree: exp.Expression) -> bool:
-    """Whether a column stands in the select list, where aliases mean nothing, or is the alias' own column."""
-    return isinstance(tree, (exp.Alias, exp.Column)) or not isinstance(
-        tree, (exp.Group, exp.Having, exp.Order)
-    )
-
-
-def _rename(
-    upper: Sequence[exp.Expression], names: dict[tuple[str, str], str], bound: Bound, select: exp.Select
-) -> None:
-    """Let the upper clauses name the collected columns, in place."""
-    for tree in upper:
-        for column in list(tree.find_all(exp.Column)):
-            ref = bound.scope.owner(column)
-            if ref is None:
-                continue
-            column.meta["was"] = column.name
-            truth = in_json(column) and is_boolean(column, select)
-            name = names[(ref.alias, column.name.lower())]
-            column.set("this", exp.to_identifier(name, quoted=True))
-            column.set("table", None)
-            column.set("db", None)
-            if truth:
-                column.replace(as_truth(column.copy()))
-
-
-def _unused(prefix: str, select: exp.Select) -> str:
-    """Return a prefix that no name in a query begins with: a column must not be taken for an alias."""
-    names = [name.name.lower() for name in select.find_all(exp.Identifier)]
-    while any(name.startswith(prefix) for name in names):
-        prefix = f"{prefix}_"
-    return prefix
-
-
-def _keep_name(item: exp.Expression) -> exp.Expression:
-    """Give a renamed column its name back, as a select item: ORDER BY and outer queries may use it."""
-    if isinstance(item, exp.Column) and "was" in item.meta:
-        return aliased(item.copy(), item.meta["was"])
-    return item
 
 
 def whole_tables(
