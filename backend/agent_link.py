@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from backend.agent_tls import SHUTDOWN_S
+from backend.wire import ConnectionLost, Wire
 from shard.catalog.model import Worker
 from shard.errors import STATEMENT_TOO_LONG, WORKER_DOWN, ServerError, SkyError
 from shard.wire import frames, secret
@@ -31,6 +32,9 @@ SILENCE_S = 30.0
 STUCK_S = 300.0
 """Seconds that a piece of a load may take to be read; the worker's server sets the pace."""
 
+_HIGH_WATER = 1 << 17
+"""Bytes that one connection holds unread, for each slow reader and worker; four times as much was no faster."""
+
 log = logging.getLogger("skyshard.agents")
 
 
@@ -45,11 +49,25 @@ class LinkSilent(LinkLost):
 class AgentLink:
     """One connection to an agent."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    def __init__(self, wire: Wire, transport: asyncio.Transport) -> None:
+        self.wire, self._transport = wire, transport
         self._decoder = frames.FrameDecoder()
+        self._seen: tuple[frames.Header, bytes] | None = None
         self.worker = ""
         self.where = ("", 0)
+
+    def post(self, data: bytes) -> None:
+        """Send the bytes of a small frame, and do not wait."""
+        self._transport.write(data)
+
+    def arrived(self, data: bytes) -> tuple[frames.Header, bytes] | None:
+        """Return the frame that received bytes complete; None if it is not whole, or a sign of life."""
+        self._decoder.feed(data)
+        try:
+            found = self._decoder.next()
+        except frames.FrameError as error:
+            raise LinkLost(str(error)) from error
+        return None if found is None or isinstance(found[0], frames.Alive) else found
 
     async def send(self, header: frames.Header, body: bytes = b"") -> None:
         """Send one frame."""
@@ -59,12 +77,16 @@ class AgentLink:
             raise SkyError(STATEMENT_TOO_LONG, limit=frames.MAX_FRAME) from error
         try:
             if len(body) < _JOINED:
-                self._writer.write(b"".join(pieces))
+                self._transport.write(b"".join(pieces))
             else:
-                self._writer.writelines(pieces)
-            await self._writer.drain()
-        except (ConnectionError, OSError) as error:
+                self._transport.writelines(pieces)
+            await self.wire.drain()
+        except (ConnectionLost, ConnectionError, OSError) as error:
             raise LinkLost(str(error)) from error
+
+    def unread(self, found: tuple[frames.Header, bytes]) -> None:
+        """Let `receive` return a frame that has arrived."""
+        self._seen = found
 
     async def receive(self, silence_s: float | None = None) -> tuple[frames.Header, bytes]:
         """Return the next frame but for signs of life; not reading is the backpressure.
@@ -74,34 +96,34 @@ class AgentLink:
         silence_s : float or None
             Seconds without a byte after which the agent is given up.
         """
+        if self._seen is not None:
+            seen, self._seen = self._seen, None
+            return seen
         try:
             while (found := self._decoder.next()) is None or isinstance(found[0], frames.Alive):
                 if found is not None:
                     continue
                 async with asyncio.timeout(silence_s):
-                    data = await self._reader.read(1 << 18)
-                if not data:
-                    raise LinkLost("closed")
-                self._decoder.feed(data)
+                    self._decoder.feed(await self.wire.take())
         except TimeoutError as error:
             raise LinkSilent("silent") from error
-        except (ConnectionError, OSError, frames.FrameError) as error:
+        except (ConnectionLost, frames.FrameError) as error:
             raise LinkLost(str(error)) from error
         return found
 
     def abort(self) -> None:
         """Close at once; the agent cancels what it runs for us."""
-        self._writer.transport.abort()
+        self._transport.abort()
 
     @property
     def encrypted(self) -> bool:
         """Whether the connection uses TLS."""
-        return self._writer.get_extra_info("ssl_object") is not None
+        return self._transport.get_extra_info("ssl_object") is not None
 
     @property
     def closed(self) -> bool:
         """Whether the connection is closing."""
-        return self._writer.is_closing() or self._reader.at_eof()
+        return self.wire.lost is not None or self._transport.is_closing()
 
 
 async def _within(seconds: float, sending: Awaitable[None]) -> None:
@@ -159,12 +181,9 @@ class AgentPool:
         worker = self.workers.get(worker_id)
         if worker is None:  # removed meanwhile
             raise SkyError(WORKER_DOWN, worker=self.name(worker_id))
-        links = self._idle.get((worker.host, worker.port), [])
-        while links:
-            link = links.pop()
-            if not link.closed:
-                return link
-            link.abort()
+        idle = self.idle(worker_id)
+        if idle is not None:
+            return idle
         try:
             async with asyncio.timeout(self._timeout):
                 link = await self._connect(worker)
@@ -178,13 +197,25 @@ class AgentPool:
             raise SkyError(WORKER_DOWN, worker=self.name(worker_id)) from error
         return link
 
+    def idle(self, worker_id: int) -> AgentLink | None:
+        """Return a connection to a worker's agent that is there already, if there is one."""
+        worker = self.workers.get(worker_id)
+        links = self._idle.get((worker.host, worker.port)) if worker is not None else None
+        while links:
+            link = links.pop()
+            if not link.closed:
+                return link
+            link.abort()
+        return None
+
     async def _connect(self, worker: Worker) -> AgentLink:
         secured: dict[str, Any] = {}
         if self._tls is not None:
             secured = {"ssl": self._tls, "server_hostname": worker.name, "ssl_shutdown_timeout": SHUTDOWN_S}
-        # The limit is what one slow reader makes us hold per worker, twice; four times as much was no faster.
-        reader, writer = await asyncio.open_connection(worker.host, worker.port, limit=1 << 16, **secured)
-        link = AgentLink(reader, writer)
+        transport, wire = await asyncio.get_running_loop().create_connection(
+            lambda: Wire(_HIGH_WATER), worker.host, worker.port, **secured
+        )
+        link = AgentLink(wire, transport)
         link.where = worker.host, worker.port
         return link
 

@@ -333,6 +333,10 @@ class RawConnection:
         """Note that a reply has been read to its end."""
         self._unread -= 1
 
+    def unread(self) -> None:
+        """Note that the reply that was read last will be read again."""
+        self._unread += 1
+
     def desynchronised(self, reason: str) -> ConnectionLost:
         """Close the connection, whose bytes can no longer be told apart; return the error to raise."""
         self.abort()
@@ -378,12 +382,27 @@ class RawConnection:
 
     async def small(self, sql: bytes) -> Small | Result:
         """Run a statement whose reply may be small: return all of it, if it comes at once, else its result."""
+        self.begin(sql)
+        return await self.end()
+
+    def begin(self, sql: bytes) -> None:
+        """Send a statement; `end` or `ended_by` reads its reply."""
         self._begin(bytes((COM_QUERY,)) + sql)
+
+    async def end(self) -> Small | Result:
+        """Return the reply of the statement that was sent by `begin`."""
         data = await self.wire.take()
+        found = self.ended_by(data)
+        if found is not None:
+            return found
+        scanner = self._scanner(ReplyKind.QUERY)
+        return await Result(self, scanner, None, deque(self._scan(scanner, data))).open()
+
+    def ended_by(self, data: bytes) -> Small | None:
+        """Return the reply that received bytes are, if they are the whole of a small one."""
         found = rows.small_reply(data, self._taken.deprecate_eof)
         if found is None:
-            scanner = self._scanner(ReplyKind.QUERY)
-            return await Result(self, scanner, None, deque(self._scan(scanner, data))).open()
+            return None
         tails, block, count, end = found
         last = Ok.decode(end) if self._taken.deprecate_eof else Eof.decode(end)
         if last.status & STATUS_MORE_RESULTS:

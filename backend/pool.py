@@ -50,6 +50,22 @@ class Pool:
         else:
             self._idle.append(connection)
 
+    def lend(self) -> RawConnection | None:
+        """Lend a connection that is idle, until `take_back`; beside the limit, and only if there is one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                return connection
+            connection.abort()
+        return None
+
+    def take_back(self, connection: RawConnection) -> None:
+        """Take back what `lend` has lent."""
+        if self._closed or connection.closed or connection.busy or len(self._idle) >= self._limit:
+            connection.abort()
+        else:
+            self._idle.append(connection)
+
     async def _get(self) -> RawConnection:
         while self._idle:
             connection = self._idle.pop()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from typing import cast
 
 HIGH_WATER = 1 << 20
 """Bytes received and not yet taken, past which reading pauses."""
@@ -27,10 +29,14 @@ class Wire(asyncio.Protocol):
     lost : str or None
         Why nothing more will come.
     transport : asyncio.Transport
-        Set by whoever puts this protocol on a transport.
+        Set when a connection is made with this protocol, else by whoever puts it on a transport.
+    first : callable or None
+        Is given received bytes before they pile up, if none wait; returns whether it has taken them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, high_water: int = HIGH_WATER) -> None:
+        self._high_water = high_water
+        self.first: Callable[[bytes], bool] | None = None
         self.pieces: deque[bytes] = deque()
         self.size = 0
         self.lost: str | None = None
@@ -40,25 +46,31 @@ class Wire(asyncio.Protocol):
         self._paused = False
         self._full = False
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the transport."""
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are of no common class
+
     def data_received(self, data: bytes) -> None:
-        """Keep received bytes; pause the transport past HIGH_WATER."""
+        """Keep received bytes; pause the transport past the limit."""
+        if self.first is not None and not self.pieces and self.first(data):
+            return
         self.pieces.append(data)
         self.size += len(data)
-        if self.size > HIGH_WATER and not self._paused and self.transport is not None:
+        if self.size > self._high_water and not self._paused and self.transport is not None:
             self._paused = True
             self.transport.pause_reading()
-        self._wake()
+        self.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end, and wake whoever waits."""
         self.lost = str(exc) if exc else "closed by the server"
-        self._wake()
+        self.wake()
         self.resume_writing()
 
     def eof_received(self) -> bool:
         """Note that nothing more comes; the transport closes."""
         self.lost = "closed by the server"
-        self._wake()
+        self.wake()
         return False
 
     def pause_writing(self) -> None:
@@ -71,7 +83,8 @@ class Wire(asyncio.Protocol):
         if self._writer is not None and not self._writer.done():
             self._writer.set_result(None)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Wake whoever waits for bytes."""
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
@@ -80,7 +93,7 @@ class Wire(asyncio.Protocol):
         if not self.pieces and self.lost is None:
             loop = asyncio.get_running_loop()
             reader = self._reader = loop.create_future()
-            timer = loop.call_later(seconds, self._wake)
+            timer = loop.call_later(seconds, self.wake)
             try:
                 await reader
             finally:
@@ -88,8 +101,8 @@ class Wire(asyncio.Protocol):
                 self._reader = None
         return bool(self.pieces) or self.lost is not None
 
-    async def take(self) -> bytes:
-        """Return what has been received, waiting for the first byte.
+    async def take(self, once: bool = False) -> bytes:
+        """Return what has been received, waiting for the first byte; with `once`, or for `wake`.
 
         Raises
         ------
@@ -104,6 +117,8 @@ class Wire(asyncio.Protocol):
                 await self._reader
             finally:
                 self._reader = None
+            if once and not self.pieces and self.lost is None:
+                return b""
         data = self.pieces.popleft() if len(self.pieces) == 1 else b"".join(self.pieces)
         self.pieces.clear()
         self.size = 0

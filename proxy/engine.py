@@ -12,7 +12,7 @@ import logging
 import re
 import time
 import zlib
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 
 from backend.connection import ConnectionLost
@@ -33,7 +33,7 @@ from proxy.jobs import statements
 from proxy.jobs.runner import Jobs
 from proxy.learning import Learner
 from proxy.metrics import Metrics
-from proxy.quick import Quick
+from proxy.quick import Flight, Quick
 from proxy.registry import Registry, RunningQuery
 from proxy.request import Request
 from proxy.routes import Router
@@ -359,19 +359,54 @@ class Engine:
 
     def shortcut(self, session: Session, sql: bytes) -> Coroutine[None, None, None] | None:
         """Return the work of a look-up whose shape is known, if nothing has changed that matters to it."""
+        found = self._find(session, sql)
+        return None if found is None else self._look_up(session, sql, *found)
+
+    def take_off(self, session: Session, sql: bytes, landed: Callable[[Flight], bool]) -> Flight | None:
+        """Send such a look-up to its agent, if nothing else has to be asked; its query is begun then."""
+        found = self._find(session, sql)
+        if found is None or found[0].settings.max_seconds:
+            return None
+        query = self._registry.begin(session.id, session.user, sql.decode("utf-8", "replace"))
+        flight = self._quick.begin(*found, query, landed)
+        if flight is None:
+            self._registry.end(query)
+        return flight
+
+    def landed(self, session: Session, flight: Flight) -> None:
+        """Account for a look-up that needed no task."""
+        query = flight.query
+        self._registry.end(query)
+        self._metrics.short.inc()
+        seconds = time.monotonic() - query.started
+        self._account(session, query, "ok", seconds, len(flight.answer.rows), "")
+
+    def adopted(self, session: Session, sql: bytes, flight: Flight) -> Coroutine[None, None, None]:
+        """Return the work of a look-up that is on its way."""
+        return self._look_up(session, sql, flight.memory, flight.known, flight.key, flight)
+
+    def _find(self, session: Session, sql: bytes) -> tuple[Memory, Known, bytes] | None:
         memory = self._memories.get(session.id)
         if memory is None or session.settings_dirty or session.leftovers or self._views_changed:
             return None
         if self._mentions.version != self._catalogue.version:
             return None
         found = self._shapes.find(memory, self._catalogue.version, sql)
-        return None if found is None else self._look_up(session, sql, memory, *found)
+        return None if found is None else (memory, *found)
 
-    async def _look_up(self, session: Session, sql: bytes, memory: Memory, known: Known, key: bytes) -> None:
+    async def _look_up(
+        self,
+        session: Session,
+        sql: bytes,
+        memory: Memory,
+        known: Known,
+        key: bytes,
+        flight: Flight | None = None,
+    ) -> None:
         query, status = self._registry.queries[session.id], session.home.status
 
         async def work() -> int:
-            size = await self._quick.answer(session, query, memory, known, key, status)
+            size = await self._quick.answer(session, query, memory, known, key, status, flight)
             if size is not None:
                 self._metrics.short.inc()
                 return size
@@ -414,15 +449,19 @@ class Engine:
             log.exception("query %s failed", query.query_id)
             raise SkyError(INTERNAL, query_id=query.query_id) from error
         finally:
-            seconds = time.monotonic() - started
-            if query.user != self._pool.address.user:  # a job is noted as such
-                self._jobs.note(query, seconds, outcome, size, said)
-            self._metrics.query_done(query.strategy, outcome, seconds, query.rows, size, query.chunks_done)
-            log.info(
-                "query=%s session=%s user=%s strategy=%s chunks=%s/%s rows=%s bytes=%s ms=%.1f outcome=%s",
-                query.query_id, session.id, query.user, query.strategy, query.chunks_done, query.chunks_total,
-                query.rows, size, seconds * 1e3, outcome,
-            )  # fmt: skip
+            self._account(session, query, outcome, time.monotonic() - started, size, said)
+
+    def _account(
+        self, session: Session, query: RunningQuery, outcome: str, seconds: float, size: int, said: str
+    ) -> None:
+        if query.user != self._pool.address.user:  # a job is noted as such
+            self._jobs.note(query, seconds, outcome, size, said)
+        self._metrics.query_done(query.strategy, outcome, seconds, query.rows, size, query.chunks_done)
+        log.info(
+            "query=%s session=%s user=%s strategy=%s chunks=%s/%s rows=%s bytes=%s ms=%.1f outcome=%s",
+            query.query_id, session.id, query.user, query.strategy, query.chunks_done, query.chunks_total,
+            query.rows, size, seconds * 1e3, outcome,
+        )  # fmt: skip
 
     async def _run(
         self,

@@ -6,23 +6,31 @@ which begins anew: nothing has been sent by then.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from backend.agent_link import AgentLink, LinkLost
+from backend.connection import ConnectionLost, RawConnection, Small
 from backend.pool import Pool
 from proxy.execute.dispatcher import Dispatcher, scrubbed
-from proxy.home.director_index import KnownKeys, lookup
-from proxy.home.metadata import Catalogue
+from proxy.home.director_index import KnownKeys, chunks_of, lookup, question
+from proxy.home.metadata import Catalogue, Contents
 from proxy.registry import RunningQuery
-from proxy.session.session import Session
 from proxy.shapes import Known, Memory, allow, allowed
 from shard.errors import SkyError
 from shard.planner.plan import Strategy
 from shard.wire import frames, rows
-from shard.wire.packets import same_encoding
+from shard.wire.packets import PacketError, same_encoding
 
+if TYPE_CHECKING:
+    from proxy.session.session import Session
+
+AFTER_S = 0.01
+"""Seconds after which a flight is handed over."""
 _MOST_BYTES = 1 << 20
 """A longer answer takes the ordinary way, which streams."""
 
@@ -34,10 +42,88 @@ class Quick:
         self._pool, self._catalogue, self._dispatcher = pool, catalogue, dispatcher
         self._keys = KnownKeys()
 
+    def begin(
+        self, memory: Memory, known: Known, key: bytes, query: RunningQuery, landed: Callable[[Flight], bool]
+    ) -> Flight | None:
+        """Begin a look-up; return None if more than its chunk must be asked before, or a connection made."""
+        if not allowed(memory, known):
+            return None
+        contents = self._catalogue.contents
+        database = contents.databases.get(known.database)
+        if database is None or database.version != known.version:
+            return None
+        state = database.version, database.revision
+        chunks = self._keys.get(known.database, state, known.director, key)
+        asking = self._pool.lend() if chunks is None else None
+        if chunks is None and asking is None:
+            return None
+        query.strategy, query.chunks_total = Strategy.ROUTED.value, 1
+        flight = Flight(self, contents, state, memory, known, key, query, landed)
+        if asking is not None:
+            return flight if flight.ask(asking) else None
+        return flight if self.send(flight, chunks or ()) else None
+
+    def send(self, flight: Flight, chunks: Sequence[int]) -> bool:
+        """Send a flight to the agent of its chunk, if it is one and a connection is idle."""
+        contents, name = flight.contents, flight.known.database
+        replicas = contents.replicas.get(name, {})
+        there = [chunk for chunk in chunks if chunk in replicas]
+        holder = self._holder(replicas[there[0]]) if len(there) == 1 else None
+        link = None if holder is None else self._dispatcher.agents.idle(holder)
+        if holder is None or link is None:
+            flight.stop()
+            return False
+        changed = contents.states.get(name, {}).get(there[0], 0)
+        job = _job(flight.known, flight.key, flight.query, there[0], changed)
+        link.post(b"".join(frames.encode(job)))
+        flight.fly(there[0], holder, link)
+        return True
+
+    def asked(self, flight: Flight, connection: RawConnection, found: Small) -> bool:
+        """Take the answer of the director index; return whether the flight is on its way to an agent."""
+        self._pool.take_back(connection)
+        flight.looked_up = tuple(chunks_of(rows.split(found.block.data)))
+        return self.send(flight, flight.looked_up)
+
+    def landed(self, flight: Flight, header: frames.Header, body: bytes) -> bool:
+        """Take the answer of a look-up, if it is what was expected and may be given."""
+        known, answer = flight.known, flight.answer
+        if not answer.take(header, body, known, flight.chunk):
+            return False
+        if answer.warnings or not self._catalogue.holds({known.database: known.version}):
+            return False
+        flight.query.chunks_done = 1
+        if flight.looked_up is not None:
+            self._keys.keep(known.database, flight.state, known.director, flight.key, flight.looked_up)
+        return True
+
+    def give_back(self, flight: Flight) -> None:
+        """Keep a flight's connection for the next."""
+        if flight.link is not None:
+            self._dispatcher.agents.put(flight.holder, flight.link)
+
+    def _holder(self, holders: Sequence[int]) -> int | None:
+        """Return a worker that has a copy, if possible one that answers."""
+        workers, suspects = self._catalogue.workers, self._dispatcher.health.suspects()
+        there = [holder for holder in holders if holder in workers]
+        return next((one for one in there if one not in suspects), there[0] if there else None)
+
     async def answer(
-        self, session: Session, query: RunningQuery, memory: Memory, known: Known, key: bytes, status: int
+        self,
+        session: Session,
+        query: RunningQuery,
+        memory: Memory,
+        known: Known,
+        key: bytes,
+        status: int,
+        flight: Flight | None = None,
     ) -> int | None:
-        """Write the whole answer; return the bytes that the worker sent, or None if nothing was written."""
+        """Write the whole answer; return the bytes that the worker sent, or None if nothing was written.
+
+        A flight that has not landed by itself is waited for.
+        """
+        if flight is not None and flight.link is not None:
+            return await self._finish(session, flight, flight.link, status)
         if not allowed(memory, known):
             asked = time.monotonic()
             await session.home.check(key.join(known.prepared))
@@ -73,6 +159,17 @@ class Quick:
         await _write(session, query, known, answer, status)
         return len(answer.rows)
 
+    async def _finish(self, session: Session, flight: Flight, link: AgentLink, status: int) -> int | None:
+        answer = _Answer()
+        known, query = flight.known, flight.query
+        if not await self._read(answer, known, flight.chunk, flight.holder, link):
+            return None
+        query.chunks_done = 1
+        if not self._catalogue.holds({known.database: known.version}):
+            return None
+        await _write(session, query, known, answer, status)
+        return len(answer.rows)
+
     async def _ask(
         self,
         answer: _Answer,
@@ -84,27 +181,28 @@ class Quick:
         holders: tuple[int, ...],
     ) -> bool:
         """Run the fragment on one worker, if possible on one that answers; return whether its answer is complete."""
-        workers = self._catalogue.workers
-        suspects = self._dispatcher.health.suspects()
-        there = [holder for holder in holders if holder in workers]
-        holder = next((one for one in there if one not in suspects), there[0] if there else None)
+        holder = self._holder(holders)
         if holder is None:
             return False
-        segments = tuple(key.join(pieces) for pieces in known.main)
-        job = msgspec.structs.replace(
-            known.job,
-            query_id=query.query_id,
-            main=frames.Template(segments),
-            chunks=[chunk],
-            states={chunk: state} if state else {},
-        )
-        agents = self._dispatcher.agents
-        health = self._dispatcher.health
         try:
-            link = await agents.get(holder)
+            link = await self._dispatcher.agents.get(holder)
         except SkyError:
-            health.doubt(holder)
+            self._dispatcher.health.doubt(holder)
             return False
+        job = _job(known, key, query, chunk, state)
+        return await self._read(answer, known, chunk, holder, link, job)
+
+    async def _read(
+        self,
+        answer: _Answer,
+        known: Known,
+        chunk: int,
+        holder: int,
+        link: AgentLink,
+        job: frames.Job | None = None,
+    ) -> bool:
+        """Read the answer to a job, which is sent before unless it is None; return whether it is complete."""
+        agents, health = self._dispatcher.agents, self._dispatcher.health
 
         def suspected(worker: int) -> None:
             if worker == holder:
@@ -112,7 +210,8 @@ class Quick:
 
         health.watch(suspected)
         try:
-            await link.send(job)
+            if job is not None:
+                await link.send(job)
             complete = await answer.read(link, known, chunk, agents.silence_s)
         except LinkLost:
             health.doubt(holder)
@@ -129,6 +228,130 @@ class Quick:
         return complete
 
 
+class Flight:
+    """A look-up on its way without a task: sent when its statement came, answered when its rows come.
+
+    What is not as expected, and what takes longer than `AFTER_S`, is handed over to the session's task.
+
+    Parameters
+    ----------
+    landed : callable
+        Called when the answer is there; returns whether the client has it, else the session's task is to go on.
+
+    Attributes
+    ----------
+    link : AgentLink or None
+        Where it runs; None while the director index is asked for its chunk.
+    looked_up : tuple of int or None
+        What the index said.
+    """
+
+    def __init__(
+        self,
+        quick: Quick,
+        contents: Contents,
+        state: tuple[int, int],
+        memory: Memory,
+        known: Known,
+        key: bytes,
+        query: RunningQuery,
+        landed: Callable[[Flight], bool],
+    ) -> None:
+        self.memory, self.known, self.key, self.query = memory, known, key, query
+        self.contents, self.state = contents, state
+        self.link: AgentLink | None = None
+        self.looked_up: tuple[int, ...] | None = None
+        self.chunk = self.holder = -1
+        self.answer = _Answer()
+        self.adopt: Callable[[], None] = lambda: None
+        self._asking: RawConnection | None = None
+        self._quick, self._landed = quick, landed
+        self._timer = asyncio.get_running_loop().call_later(AFTER_S, self.hand_over)
+
+    def ask(self, connection: RawConnection) -> bool:
+        """Ask the director index for the chunk; return False if the connection is lost."""
+        known = self.known
+        try:
+            more = self.contents.indexes.get((known.database, known.director), ())
+            asked = question(known.database, known.director, (self.key.decode(),), more)
+            connection.begin(asked.encode())
+        except ConnectionLost:
+            connection.abort()
+            self.stop()
+            return False
+        self._asking, connection.wire.first = connection, self._indexed
+        return True
+
+    def _indexed(self, data: bytes) -> bool:
+        connection = self._asking
+        if connection is None:
+            return False
+        try:
+            found = connection.ended_by(data)
+        except (ConnectionLost, PacketError):
+            found = None
+        if found is None:  # the task asks again
+            self.hand_over()
+            return True
+        self._asking = connection.wire.first = None
+        if not self._quick.asked(self, connection, found):
+            self.hand_over()
+        return True
+
+    def fly(self, chunk: int, holder: int, link: AgentLink) -> None:
+        """Wait for the answer of an agent."""
+        self.chunk, self.holder, self.link = chunk, holder, link
+        link.wire.first = self._replied
+
+    def _replied(self, data: bytes) -> bool:
+        link = self.link
+        if link is None:
+            return False
+        try:
+            found = link.arrived(data)
+        except LinkLost:  # the task finds the same
+            self.hand_over()
+            return True
+        if found is None:
+            return True
+        if self.query.reason is not None or not self._quick.landed(self, *found) or not self._landed(self):
+            link.unread(found)
+            self.hand_over()
+            return True
+        self.stop()
+        self._quick.give_back(self)
+        return True
+
+    def stop(self) -> None:
+        """Attend to nothing any more."""
+        self._timer.cancel()
+        if self._asking is not None:
+            self._asking.wire.first = None
+            self._asking.abort()
+            self._asking = None
+        if self.link is not None:
+            self.link.wire.first = None
+
+    def hand_over(self) -> None:
+        """Let the session's task go on; if it has no agent yet, from the beginning."""
+        self.stop()
+        self.adopt()
+
+    def abandon(self) -> None:
+        """End what runs: nobody wants the answer."""
+        self.stop()
+        if self.link is not None:
+            self.link.abort()
+
+
+def _job(known: Known, key: bytes, query: RunningQuery, chunk: int, state: int) -> frames.Job:
+    segments = tuple([key.join(pieces) for pieces in known.main])
+    main = frames.Template(segments)
+    return msgspec.structs.replace(
+        known.job, query_id=query.query_id, main=main, chunks=[chunk], states={chunk: state} if state else {}
+    )
+
+
 class _Answer:
     """What a worker says, as far as it is what was expected."""
 
@@ -139,7 +362,10 @@ class _Answer:
 
     async def read(self, link: AgentLink, known: Known, chunk: int, silence_s: float) -> bool:
         """Read a job's answer; return whether it is whole, with the types that the statement has at home."""
-        header, body = await link.receive(silence_s)
+        return self.take(*await link.receive(silence_s), known, chunk)
+
+    def take(self, header: frames.Header, body: bytes, known: Known, chunk: int) -> bool:
+        """Take a frame; return whether it is the whole answer, with the types that the statement has at home."""
         if not isinstance(header, frames.Whole) or header.chunk != chunk or len(body) > _MOST_BYTES:
             return False
         self.rows, self.count = body, header.rows
@@ -155,6 +381,11 @@ def _fits(columns: tuple[frames.ColumnType, ...], kinds: tuple[int, ...]) -> boo
 
 
 async def _write(session: Session, query: RunningQuery, known: Known, answer: _Answer, status: int) -> None:
+    await session.client.whole(known.columns, limited(query, known, answer), query.warnings, status)
+
+
+def limited(query: RunningQuery, known: Known, answer: _Answer) -> bytes:
+    """Return the rows that the client gets, and note them."""
     data, count = answer.rows, answer.count
     if known.limit is not None and count > known.limit:
         data, count = data[: rows.take(data, known.limit)], known.limit
@@ -162,4 +393,4 @@ async def _write(session: Session, query: RunningQuery, known: Known, answer: _A
     tables = known.chunk_tables
     query.notes += [frames.Note(n.level, n.code, scrubbed(n.message, tables)) for n in answer.notes]
     query.warnings = min(65535, answer.warnings)
-    await session.client.whole(known.columns, data, query.warnings, status)
+    return data

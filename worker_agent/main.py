@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
+from typing import Any
 
 import uvloop
 from prometheus_client import generate_latest
@@ -24,8 +25,8 @@ async def serve(config: AgentConfig, secret: bytes, stop: asyncio.Event) -> None
     agent = AgentServer(config, secret, metrics)
     host, port = host_port(config.listen)
     context = None if config.tls is None else config.tls.for_agent()
-    secured = {} if context is None else {"ssl_shutdown_timeout": SHUTDOWN_S}
-    server = await asyncio.start_server(agent.handle, host, port, limit=1 << 20, ssl=context, **secured)
+    secured: dict[str, Any] = {} if context is None else {"ssl_shutdown_timeout": SHUTDOWN_S}
+    server = await asyncio.get_running_loop().create_server(agent.accept, host, port, ssl=context, **secured)
 
     async def show_metrics() -> Answer:
         metrics.running.set(agent.scheduler.running)

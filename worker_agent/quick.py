@@ -24,33 +24,32 @@ def may_be_quick(job: frames.Job) -> bool:
     return len(job.chunks) == 1 and job.interactive and not job.setup and not job.teardown
 
 
-async def quick(floor: Floor, job: frames.Job) -> Frame | None:
+async def quick(floor: Floor, job: frames.Job, begun: RawConnection | None = None) -> Frame | None:
     """Return a job's answer, or None if it is not to be had that way.
+
+    Parameters
+    ----------
+    begun : RawConnection or None
+        Where the job's statement runs already; it has its slot.
 
     Raises
     ------
     JobFailed
         As from `JobRun.run`.
     """
-    number = floor.number()
-    started: list[tuple[int, ...]] = []
-    floor.enter(number, job.chunks, job.interactive, started.append)
+    if begun is None and not floor.scheduler.begin_one():
+        return None  # no slot is free: the job waits in the ordinary way
     try:
-        if not started:  # no slot is free: the job waits in the ordinary way
-            floor.leave(number)
-            return None
-        return await _run(floor, job, job.chunks[0])
+        return await _run(floor, job, job.chunks[0], begun)
     finally:
-        if started:
-            floor.batch_done(number)
-        floor.forget(number)
+        floor.end_one()
 
 
-async def _run(floor: Floor, job: frames.Job, chunk: int) -> Frame | None:
+async def _run(floor: Floor, job: frames.Job, chunk: int, begun: RawConnection | None) -> Frame | None:
     try:
-        connection = await floor.warm.borrow(job)
+        connection = begun or await floor.warm.borrow(job)
         try:
-            found = await _small(connection, job, chunk)
+            found = await _small(connection, job, chunk, begun is not None)
             if found is None:
                 connection.abort()
                 return None
@@ -69,15 +68,16 @@ async def _run(floor: Floor, job: frames.Job, chunk: int) -> Frame | None:
 
 
 async def _small(
-    connection: RawConnection, job: frames.Job, chunk: int
+    connection: RawConnection, job: frames.Job, chunk: int, begun: bool
 ) -> tuple[tuple[frames.ColumnType, ...], RowBlock, Small | Result] | None:
     """Return types, rows and end of a small answer; None if it is long."""
-    sql = main_text(job, chunk)
     result: Small | Result
-    if job.binary:
-        result = await connection.execute(sql, picked_parameters(job))
+    if begun:
+        result = await connection.end()
+    elif job.binary:
+        result = await connection.execute(main_text(job, chunk), picked_parameters(job))
     else:
-        result = await connection.small(sql)
+        result = await connection.small(main_text(job, chunk))
     if isinstance(result, Small):
         return types_of(result.tails), result.block, result
     asked = typed(result, job)

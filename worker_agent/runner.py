@@ -83,6 +83,10 @@ class Floor:
         for start in starts:
             self._jobs[start.job](start.chunks)
 
+    def end_one(self) -> None:
+        """Give the slot of a look-up back (`Scheduler.begin_one`)."""
+        self._begin(self.scheduler.end_one())
+
     def batch_done(self, number: int) -> None:
         """Give a slot back."""
         self._begin(self.scheduler.finished(number))

@@ -77,6 +77,22 @@ class Scheduler:
             self._running_scans -= 1
         return self._fill()
 
+    def begin_one(self) -> bool:
+        """Take a slot for a look-up that is no job of the queue; return False if it would have to wait."""
+        if self._quick or self._scans:
+            return False
+        total = self.slots + self.interactive_slots
+        for_scans = 1 if total > 1 and self._running_scans else 0
+        if self.running >= total or self._running_quick >= total - for_scans:
+            return False
+        self._running_quick += 1
+        return True
+
+    def end_one(self) -> list[Start]:
+        """Give the slot of a look-up back; return what to start."""
+        self._running_quick -= 1
+        return self._fill()
+
     def remove(self, job: int) -> list[int]:
         """Forget the waiting chunks of a job and return them (its running ones still call `finished`)."""
         waiting = self._mine.pop(job, [])

@@ -10,20 +10,24 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
-from backend.tasks import ended
+from backend.tasks import ended, to_the_end
+from backend.wire import Wire
 from shard.catalog.routines import create_htm_id
 from shard.errors import ServerError
 from shard.wire import frames, secret
 from worker_agent import loader
 from worker_agent.config import AgentConfig
+from worker_agent.flight import AFTER_S, Flight
 from worker_agent.metrics import AgentMetrics
-from worker_agent.quick import may_be_quick, quick
+from worker_agent.quick import Frame, may_be_quick, quick
 from worker_agent.runner import Floor, JobFailed, JobRun
 from worker_agent.scheduler import Scheduler
 from worker_agent.spool import SpoolSpace
@@ -33,10 +37,6 @@ log = logging.getLogger("skyshard.agent")
 
 ALIVE_S = 2.0
 """Seconds between signs of life while a job has nothing to send."""
-_WATCH_AFTER_S = 0.02
-"""Seconds a job may take before its cancel is listened for, and signs of life are sent."""
-
-
 _JOINED = 1 << 14
 """Bytes of a frame's body up to which header and body are one write."""
 
@@ -45,46 +45,121 @@ class Gone(Exception):  # noqa: N818 - it is what happened
     """The peer closed the connection or broke the protocol."""
 
 
-class Peer:
-    """Frames over one TCP connection."""
+class PeerWire(Wire):
+    """Bytes of one peer; its task is begun with the connection."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    def __init__(self, accepted: Callable[[PeerWire], None]) -> None:
+        super().__init__()
+        self._accepted = accepted
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to serve."""
+        super().connection_made(transport)
+        self._accepted(self)
+
+
+class Peer:
+    """Frames over one TCP connection.
+
+    Attributes
+    ----------
+    swift : callable or None
+        Is given each frame that comes while the peer's task waits for one; returns whether it has answered it, or
+        will. The task then waits on.
+    flight : Flight or None
+        The look-up that is on its way without a task; once the task gets its job, `begun`.
+    """
+
+    def __init__(self, wire: Wire, transport: asyncio.Transport) -> None:
+        self._wire, self._transport = wire, transport
         self._decoder = frames.FrameDecoder()
-        self._seen: tuple[frames.Header, bytes] | None = None
+        self._seen: deque[tuple[frames.Header, bytes]] = deque()
+        self._idle = False
+        self.swift: Callable[[frames.Header], bool] | None = None
+        self.flight: Flight | None = None
+        self.begun: Flight | None = None
+        wire.first = self._arrived
+
+    def post(self, header: frames.Header, body: bytes = b"") -> None:
+        """Send a small frame, and do not wait."""
+        self._transport.write(b"".join(frames.encode(header, body)))
 
     async def send(self, header: frames.Header, body: bytes = b"") -> None:
         """Send one frame; waits while the peer does not read."""
         pieces = frames.encode(header, body)
         if len(body) < _JOINED:
-            self._writer.write(b"".join(pieces))
+            self._transport.write(b"".join(pieces))
         else:
-            self._writer.writelines(pieces)
-        await self._writer.drain()
+            self._transport.writelines(pieces)
+        try:
+            await self._wire.drain()
+        except ConnectionLost as error:
+            raise Gone from error
 
     async def say_alive(self) -> None:
         """Send `Alive` now and then, whenever nothing else is on its way."""
         while True:
             await asyncio.sleep(ALIVE_S)
-            if not self._writer.transport.get_write_buffer_size():
-                self._writer.writelines(frames.encode(frames.Alive()))
+            if not self._transport.get_write_buffer_size():
+                self._transport.writelines(frames.encode(frames.Alive()))
 
     async def peek(self) -> frames.Header:
         """Wait for the next frame and return its header; `receive` returns the frame again."""
-        self._seen = await self.receive()
-        return self._seen[0]
+        self._seen.append(await self.receive())
+        return self._seen[-1][0]
+
+    async def next(self) -> tuple[frames.Header, bytes]:
+        """Return the next frame that is the task's; others are answered meanwhile."""
+        self._idle = True
+        try:
+            return await self.receive()
+        finally:
+            self._idle = False
 
     async def receive(self) -> tuple[frames.Header, bytes]:
         """Return the next frame."""
-        if self._seen is not None:
-            seen, self._seen = self._seen, None
-            return seen
-        while (found := self._decoder.next()) is None:
-            data = await self._reader.read(1 << 18)
-            if not data:
-                raise Gone
-            self._decoder.feed(data)
-        return found
+        while True:
+            if self._seen:
+                return self._seen.popleft()
+            found = self._decoder.next() if self.flight is None else None
+            if found is not None:
+                return found
+            try:
+                self._decoder.feed(await self._wire.take(once=True))
+            except ConnectionLost as error:
+                raise Gone from error
+
+    def _arrived(self, data: bytes) -> bool:
+        """Take what comes while nothing is served."""
+        if not self._idle or self.swift is None:
+            return False
+        if self.flight is not None:  # a cancel, or the next job: the task must see both
+            self.flight.hand_over()
+            return False
+        self._decoder.feed(data)
+        try:
+            found = self._decoder.next()
+        except frames.FrameError:
+            self._transport.abort()
+            return True
+        if found is not None and not self.swift(found[0]):
+            self._seen.append(found)
+            self._wire.wake()
+        return True
+
+    def adopt(self, flight: Flight) -> None:
+        """Give a look-up to the task."""
+        self.flight, self.begun = None, flight
+        self._seen.append((flight.job, b""))
+        self._wire.wake()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def close(self) -> None:
+        """Close once everything is sent."""
+        self._transport.close()
 
 
 class _Watch:
@@ -92,7 +167,7 @@ class _Watch:
 
     def __init__(self, peer: Peer) -> None:
         self._peer, self._task = peer, asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._begin)
+        self._timer = asyncio.get_running_loop().call_later(AFTER_S, self._begin)
         self._watches: list[asyncio.Task[None]] = []
         self._cause: BaseException | frames.Cancel | None = None
 
@@ -160,17 +235,26 @@ class AgentServer:
         self._provided = False
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self) -> PeerWire:
+        """Return the protocol of a new connection."""
+        return PeerWire(self._accepted)
+
+    def _accepted(self, wire: PeerWire) -> None:
+        task = asyncio.ensure_future(self._handle(wire))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _handle(self, wire: PeerWire) -> None:
         """Serve one connection to its end."""
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-        peer = Peer(reader, writer)
+        if wire.transport is None:
+            return
+        peer = Peer(wire, wire.transport)
         try:
             async with asyncio.timeout(10):
                 await self._greet(peer)
+            peer.swift = partial(self._swift, peer)
             while True:
-                header, body = await peer.receive()
+                header, body = await peer.next()
                 await self._serve(peer, header, body)
         except (Gone, ConnectionError, TimeoutError, frames.FrameError) as error:
             log.debug("connection ended: %s", error)
@@ -179,11 +263,24 @@ class AgentServer:
         except Exception:
             log.exception("connection failed")
         finally:
-            if task is not None:
-                self._tasks.discard(task)
-            writer.close()
-            with contextlib.suppress(ConnectionError, OSError):
-                await writer.wait_closed()
+            peer.swift = None
+            for flight in (peer.flight, peer.begun):
+                if flight is not None:
+                    await to_the_end(flight.abandon())
+            peer.close()
+
+    def _swift(self, peer: Peer, header: frames.Header) -> bool:
+        """Answer a look-up without the peer's task, if that can be."""
+        if not isinstance(header, frames.Job) or not header.chunks or not self._provided:
+            return False
+
+        def landed(flight: Flight, answer: Frame, seconds: float) -> None:
+            peer.flight = None
+            peer.post(*answer)
+            self._note(flight.job, "ok", 1, len(answer[1]), seconds)
+
+        peer.flight = Flight.begin(self._floor, header, landed, peer.adopt)
+        return peer.flight is not None
 
     async def _greet(self, peer: Peer) -> None:
         nonce = secrets.token_bytes(secret.NONCE_BYTES)
@@ -244,7 +341,7 @@ class AgentServer:
         tasks: list[asyncio.Task[Any]] = [run]
         started, outcome = time.monotonic(), "lost"
         try:
-            await asyncio.wait({run}, timeout=_WATCH_AFTER_S)
+            await asyncio.wait({run}, timeout=AFTER_S)
             if not run.done():
                 watch = asyncio.ensure_future(peer.peek())
                 tasks += [watch, asyncio.ensure_future(peer.say_alive())]
@@ -265,7 +362,7 @@ class AgentServer:
                 task.cancel()
             if not run.done() or len(tasks) > 1:
                 await asyncio.gather(*tasks, return_exceptions=True)
-            self._note(job, outcome, jobrun.chunks_done, jobrun.bytes_sent, started)
+            self._note(job, outcome, jobrun.chunks_done, jobrun.bytes_sent, time.monotonic() - started)
 
     async def _attend(self, run: asyncio.Task[None], watch: asyncio.Task[frames.Header]) -> None:
         """Wait until a job has ended, or is not wanted any more."""
@@ -276,9 +373,10 @@ class AgentServer:
     async def _quick_job(self, peer: Peer, job: frames.Job) -> bool:
         """Answer a job in this task, if that can be; its cancel is listened for only if it takes long."""
         started, outcome, size = time.monotonic(), "lost", 0
+        begun, peer.begun = peer.begun, None
         watch = _Watch(peer)
         try:
-            answer = await quick(self._floor, job)
+            answer = await quick(self._floor, job, None if begun is None else begun.connection)
             if answer is None:
                 outcome = ""
                 return False
@@ -297,15 +395,15 @@ class AgentServer:
         finally:
             await watch.end()
             if outcome:
-                self._note(job, outcome, 1 if outcome == "ok" else 0, size, started)
+                self._note(job, outcome, 1 if outcome == "ok" else 0, size, time.monotonic() - started)
         return True
 
-    def _note(self, job: frames.Job, outcome: str, chunks: int, size: int, started: float) -> None:
+    def _note(self, job: frames.Job, outcome: str, chunks: int, size: int, seconds: float) -> None:
         """Account for a job that has ended."""
         self.metrics.job_done(outcome.split()[0], chunks, size)
         log.info(
             "query=%s chunks=%s/%s bytes=%s ms=%.1f outcome=%s",
-            job.query_id, chunks, len(job.chunks), size, (time.monotonic() - started) * 1e3, outcome,
+            job.query_id, chunks, len(job.chunks), size, seconds * 1e3, outcome,
         )  # fmt: skip
 
     async def _load(self, peer: Peer, begin: frames.LoadBegin) -> None:

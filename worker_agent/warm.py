@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from backend.connection import ConnectionLost, RawConnection
 from backend.pool import Pool
@@ -24,6 +25,14 @@ MOST_WARM = 32
 _CLOCK = "timestamp"
 
 _Key = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """A connection that was idle, and what its session is like."""
+
+    connection: RawConnection
+    key: _Key
 
 
 class WarmPool:
@@ -63,6 +72,25 @@ class WarmPool:
             raise
         return connection
 
+    def lend(self, job: frames.Job) -> Lent | None:
+        """Return an idle connection whose session is as the job wants it already, if there is one.
+
+        Only for jobs that leave nothing behind.
+        """
+        if _CLOCK in job.settings or not _leaves_nothing(job):
+            return None
+        key = _key(job)
+        connection = self._take(key)
+        return None if connection is None else Lent(connection, key)
+
+    def take_back(self, lent: Lent) -> None:
+        """Take back what `lend` has lent, its reply read to the end."""
+        self._keep(lent.connection, lent.key)
+
+    def _keep(self, connection: RawConnection, key: _Key) -> None:
+        self._idle[connection] = key
+        self._by_key.setdefault(key, []).append(connection)
+
     async def give(self, connection: RawConnection, job: frames.Job) -> None:
         """Take a connection back after a job; it is reset unless it can be lent as it is."""
         if connection.closed or connection.busy:
@@ -70,9 +98,7 @@ class WarmPool:
         elif not _leaves_nothing(job):
             await self._reset(connection)
         else:
-            key = _key(job)
-            self._idle[connection] = key
-            self._by_key.setdefault(key, []).append(connection)
+            self._keep(connection, _key(job))
             if len(self._idle) > MOST_WARM:
                 oldest = next(iter(self._idle))
                 self._forget(oldest)

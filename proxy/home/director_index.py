@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from backend.pool import Pool
 from shard.catalog.naming import INDEX_DATABASE, index_table, quote, stage_name
@@ -24,16 +24,28 @@ async def lookup(
     transactions : sequence of int
         Those that have director indexes of their own.
     """
-    bases = (database, *map(stage_name, transactions))
-    names = [f"{quote(INDEX_DATABASE)}.{quote(index_table(base, director))}" for base in bases]
     found: set[int] = set()
     async with pool.lease() as connection:
         for start in range(0, len(keys), 1000):
-            part = ", ".join(keys[start : start + 1000])
-            asked = (f"SELECT DISTINCT chunkId FROM {name} WHERE directorKey IN ({part})" for name in names)
-            rows = await connection.fetch(" UNION ".join(asked))
-            found |= {int((row[0] or b"0").decode()) for row in rows}
+            part = keys[start : start + 1000]
+            rows = await connection.fetch(question(database, director, part, transactions))
+            found |= chunks_of(rows)
     return found
+
+
+def question(database: str, director: str, keys: Sequence[str], transactions: Sequence[int] = ()) -> str:
+    """Return the statement that asks for the chunks of some keys."""
+    bases = (database, *map(stage_name, transactions))
+    names = [f"{quote(INDEX_DATABASE)}.{quote(index_table(base, director))}" for base in bases]
+    part = ", ".join(keys)
+    return " UNION ".join(
+        f"SELECT DISTINCT chunkId FROM {name} WHERE directorKey IN ({part})" for name in names
+    )
+
+
+def chunks_of(rows: Iterable[Sequence[bytes | None]]) -> set[int]:
+    """Return the chunks that its rows name."""
+    return {int((row[0] or b"0").decode()) for row in rows}
 
 
 class KnownKeys:

@@ -26,6 +26,7 @@ from shard.wire import rows
 from shard.wire.frames import Parameter
 from shard.wire.packets import STATUS_MORE_RESULTS, Eof, Ok, packet
 from shard.wire.replies import (
+    CURSOR_EXISTS,
     ColumnsEvent,
     EndEvent,
     ErrEvent,
@@ -44,6 +45,7 @@ STATUS_KEPT = 0x2203
 _CONNECT_S = 5.0
 _KILL_AGAIN_S = 0.02
 _FILE_PIECE = 1 << 20
+_SMALL_BYTES = 1 << 16
 _HEAD_BYTES = 1 << 21
 """Bytes of column definitions that are held until the first row comes, or a trap's error."""
 
@@ -195,11 +197,15 @@ class HomeLink:
             If it read a sharded table's trap and nothing was sent to the client yet.
         """
         await self.send(packet(payload, 0))
+        first = await self._receive()
+        if kind is ReplyKind.QUERY and self._is_whole(first):
+            await client.raw(first)
+            return []
         scanner = ReplyScanner(kind, self.deprecate_eof)
         seen: list[Event] = []
         head: list[bytes] | None = []
         while not scanner.done:
-            data = await self._receive()
+            data, first = first or await self._receive(), b""
             events = scanner.feed(data)
             seen = [*seen, *(event for event in events if not isinstance(event, RowsEvent))][-4:]
             if head is not None:
@@ -225,6 +231,18 @@ class HomeLink:
                 elif isinstance(event, (OkEvent, EndEvent)):
                     self._note(event.ok.status)
         return seen
+
+    def _is_whole(self, data: bytes) -> bool:
+        """Whether received bytes are a whole reply with rows; its status is noted then."""
+        found = rows.small_reply(data, self.deprecate_eof) if len(data) <= _SMALL_BYTES else None
+        if found is None:
+            return False
+        end = found[3]
+        status = Ok.decode(end).status if self.deprecate_eof else Eof.decode(end).status
+        if status & (STATUS_MORE_RESULTS | CURSOR_EXISTS):
+            return False
+        self._note(status)
+        return True
 
     async def _spring(self, trapped: ErrEvent, data: bytes, client: ClientStream) -> None:
         """Put an explanation in the place of a trap's own error, which is the last packet of `data`."""

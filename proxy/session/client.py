@@ -99,7 +99,9 @@ class ClientStream:
         SkyError
             If it is longer than `limit`.
         """
-        head = await self.wire.read(4)
+        return await self._packet_of(await self.wire.read(4))
+
+    async def _packet_of(self, head: bytes) -> tuple[int, bytes]:
         length = int.from_bytes(head[:3], "little")
         if length > self.limit:
             raise SkyError(PACKET_TOO_LARGE)
@@ -113,7 +115,12 @@ class ClientStream:
 
     async def command(self) -> bytes:
         """Return the next whole payload and begin a new reply."""
-        seq, payload = await self.raw_packet()
+        self.wire.resting = True
+        try:
+            head = await self.wire.read(4)
+        finally:
+            self.wire.resting = False
+        seq, payload = await self._packet_of(head)
         if len(payload) == MAX_PAYLOAD:
             whole = bytearray(payload)
             while len(payload) == MAX_PAYLOAD:
@@ -205,11 +212,27 @@ class ClientStream:
         self, definitions: Sequence[bytes], block: bytes, warnings: int = 0, status: int = 2
     ) -> None:
         """Send a small result set in one write: head, whole rows, end."""
+        await self.raw(self._whole(definitions, block, warnings, status))
+
+    def _whole(self, definitions: Sequence[bytes], block: bytes, warnings: int, status: int) -> bytearray:
         numbered = self._head(definitions, status)
         numbered += self._numbered(block)
         numbered += self._framed(self._tail(warnings, status))
         self.ended = True
-        await self.raw(numbered)
+        return numbered
+
+    def post_whole(
+        self, asked: bytes, definitions: Sequence[bytes], block: bytes, warnings: int, status: int
+    ) -> None:
+        """Answer a packet that waits (`ClientWire.whole`) in one write, as by `command` and `whole`."""
+        self.wire.skip(len(asked))
+        self.seq = (asked[3] + 1) & 255
+        self.more = False
+        self.begin_reply()
+        data = self._whole(definitions, block, warnings, status)
+        self.started = True
+        self.bytes_sent += len(data)
+        self.wire.post(data)
 
     async def ok(self, status: int = 2) -> None:
         """Send OK."""

@@ -14,6 +14,7 @@ from shard.planner.views import Views
 from shard.wire.frames import Parameter
 
 if TYPE_CHECKING:
+    from proxy.quick import Flight
     from proxy.session.session import Session
 
 
@@ -74,6 +75,15 @@ class Engine(Protocol):
 
     def mentions(self, sql: bytes) -> bool:
         """Whether a text could be about sharded tables, or use skyshard's functions."""
+
+    def take_off(self, session: Session, sql: bytes, landed: Callable[[Flight], bool]) -> Flight | None:
+        """Begin a look-up that needs no task, if the statement is one."""
+
+    def landed(self, session: Session, flight: Flight) -> None:
+        """Account for a look-up whose answer the client has."""
+
+    def adopted(self, session: Session, sql: bytes, flight: Flight) -> Coroutine[None, None, None]:
+        """Return what a task has to do for a look-up that was begun."""
 
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement; may raise SkyError."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 
 from backend.tasks import ended
 from proxy.home.link import HomeLink, Trapped, trap_error
+from proxy.quick import Flight, limited
 from proxy.registry import Registry, RunningQuery
 from proxy.session.client import ClientGone, ClientStream, Reply
 from proxy.session.cursor import Cursor
@@ -98,6 +99,8 @@ class Session:
         self._diagnostics: Diagnostics | None = None
         self._multi = False
         self._idle = False
+        self._flight: Flight | None = None
+        self._asked_now = b""
         self._counted: str | None = None
         self.user = ""
         self.settings_dirty = True
@@ -129,6 +132,7 @@ class Session:
         self._registry.sessions.add(self.id)
         self.home.on_lost = self._home_lost
         self.client.wire.on_gone = self.home.abort
+        self.client.wire.swift = self._swift
         try:
             while True:
                 self._idle = True
@@ -138,9 +142,56 @@ class Session:
                     return
                 await self._command(payload)
         finally:
-            self.home.on_lost = self.client.wire.on_gone = None
+            self.home.on_lost = self.client.wire.on_gone = self.client.wire.swift = None
+            self._end_flight()
             self._forget_statements()
             self._registry.sessions.discard(self.id)
+
+    # look-ups without a task ----------------------------------------------------------------------
+
+    def _swift(self) -> bool:
+        """Begin to answer what has come while no command is served, if that needs no task; return whether it did."""
+        if self._flight is not None:  # something else comes, and may have to end it
+            self._flight.hand_over()
+            return False
+        asked = self.client.wire.whole()
+        if asked is None or asked[4] != COM_QUERY or self.home.closed or not self.client.wire.ready:
+            return False
+        if self._usage.of(self.user).result_bytes:
+            return False
+        flight = self._engine.take_off(self, asked[5:], self._landed)
+        if flight is None:
+            return False
+        try:
+            self._usage.begin(self.user)
+        except SkyError:
+            self._registry.end(flight.query)
+            flight.abandon()
+            return False
+        self._flight, self._asked_now = flight, asked
+        flight.adopt = self.client.wire.wake
+        return True
+
+    def _landed(self, flight: Flight) -> bool:
+        """Give the client the answer of a look-up; return False if the task must."""
+        if not self.client.wire.ready or self.home.closed:
+            return False
+        query, known = flight.query, flight.known
+        self._flight = None
+        rows = limited(query, known, flight.answer)
+        self.client.post_whole(self._asked_now, known.columns, rows, query.warnings, self.home.status)
+        self._usage.end(self.user)
+        self._engine.landed(self, flight)
+        self._diagnostics = Diagnostics(query.rows, query.warnings, query.notes)
+        return True
+
+    def _end_flight(self) -> None:
+        """End a look-up whose session ends before its task could go on with it."""
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            flight.abandon()
+            self._registry.end(flight.query)
+            self._usage.end(self.user)
 
     def _enter(self, user: str) -> None:
         self._leave()
@@ -239,6 +290,10 @@ class Session:
     # statements ----------------------------------------------------------------------------------
 
     async def _query(self, sql: bytes) -> None:
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            await self._distributed(sql, self._engine.adopted(self, sql, flight), query=flight.query)
+            return
         known = self._engine.shortcut(self, sql)
         if known is not None:
             await self._distributed(sql, known)
@@ -345,21 +400,29 @@ class Session:
         return self._engine.run(self, route, parameters, binary, self.home.status)
 
     async def _distributed(
-        self, sql: bytes, work: Coroutine[None, None, None], out: Reply | None = None
+        self,
+        sql: bytes,
+        work: Coroutine[None, None, None],
+        out: Reply | None = None,
+        query: RunningQuery | None = None,
     ) -> None:
         """Run a distributed statement in this task; a kill, a limit or the client's disconnection cancels it.
 
-        What may end it is attended to once it takes long: most look-ups are over by then.
+        What may end it is attended to once it takes long: most look-ups are over by then. One that has begun
+        already has its `query`.
         """
         limits = self._usage.of(self.user)
-        try:
-            self._usage.begin(self.user)
-        except SkyError:
-            work.close()
-            raise
+        if query is None:
+            try:
+                self._usage.begin(self.user)
+            except SkyError:
+                work.close()
+                raise
+            query = self._registry.begin(self.id, self.user, sql.decode("utf-8", "replace"))
         self.client.limit_rows(limits.result_bytes)
-        query = self._registry.begin(self.id, self.user, sql.decode("utf-8", "replace"))
         query.task = asyncio.current_task()
+        if query.reason is not None:  # it was killed before this task had it
+            query.cancel(query.reason)
         attending: list[asyncio.Task[None]] = []
         timer = asyncio.get_running_loop().call_later(
             _ATTEND_AFTER_S,

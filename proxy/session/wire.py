@@ -20,6 +20,7 @@ from shard.wire.packets import MAX_PAYLOAD
 HIGH_WATER = 1 << 20
 """Bytes received and not yet taken, past which reading pauses."""
 
+_SWIFT_BYTES = 1 << 13
 _PLAIN_BELOW = 50
 """Bytes; shorter payloads are not worth compressing (MariaDB's own limit)."""
 _IN_THREAD = 64 << 10
@@ -46,6 +47,10 @@ class ClientWire(asyncio.Protocol):
         Set when the client has disconnected.
     on_gone : callable or None
         Called at that moment, if no further command of the client waits.
+    resting : bool
+        The next byte that is read begins a command.
+    swift : callable or None
+        Called when bytes have come while `resting`; returns whether they are looked after: no reader is woken.
     """
 
     def __init__(
@@ -55,6 +60,8 @@ class ClientWire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.gone = asyncio.Event()
         self.on_gone: Callable[[], None] | None = None
+        self.resting = False
+        self.swift: Callable[[], bool] | None = None
         self._received = bytearray()
         self._buffer = bytearray()
         self._at = 0
@@ -83,8 +90,10 @@ class ClientWire(asyncio.Protocol):
                 self._decrypt()
         else:
             self._keep(data)
+        if self.resting and self.swift is not None and self.swift():
+            return
         self._throttle()
-        self._wake()
+        self.wake()
 
     def _keep(self, data: bytes) -> None:
         if self._compressed:
@@ -120,7 +129,7 @@ class ClientWire(asyncio.Protocol):
             self.gone.set()
             if self.on_gone is not None and self._waiting_bytes() == 0:
                 self.on_gone()
-        self._wake()
+        self.wake()
 
     def pause_writing(self) -> None:
         """Note that the transport is full."""
@@ -146,9 +155,43 @@ class ClientWire(asyncio.Protocol):
             self._paused = True
             self._transport.pause_reading()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Wake whoever waits for bytes."""
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+    def whole(self) -> bytes | None:
+        """Return the only packet that waits, if it is whole: header and payload; it stays where it is."""
+        size = len(self._buffer) - self._at
+        if self._compressed or size < 5 or size > _SWIFT_BYTES:
+            return None
+        data = bytes(memoryview(self._buffer)[self._at :])
+        return data if int.from_bytes(data[:3], "little") == size - 4 else None
+
+    def skip(self, size: int) -> None:
+        """Forget received bytes."""
+        del self._buffer[: self._at + size]
+        self._at = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether bytes that are posted go to the client at once."""
+        transport = self._transport
+        gone = self.gone.is_set() or transport is None or transport.is_closing()
+        return not (gone or self._full or self._compressed)
+
+    def post(self, data: bytes | bytearray) -> None:
+        """Send a few bytes of the packet stream, and do not wait; only while `ready`."""
+        if self._transport is None:
+            raise ClientGone
+        if self._tls is None:
+            self._transport.write(data)
+        else:
+            try:
+                self._tls.write(data)
+            except ssl.SSLError:
+                self.abort()
+            self._flush()
 
     async def _more(self, want: int) -> None:
         """Wait for bytes; `want` is how many the reader needs in all."""

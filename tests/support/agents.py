@@ -32,8 +32,8 @@ class LocalAgent:
     async def __aenter__(self) -> "LocalAgent":
         self.agent = AgentServer(self.config, SECRET, AgentMetrics())
         context = None if self.config.tls is None else self.config.tls.for_agent()
-        self._server = await asyncio.start_server(
-            self.agent.handle, "127.0.0.1", 0, limit=1 << 20, ssl=context
+        self._server = await asyncio.get_running_loop().create_server(
+            self.agent.accept, "127.0.0.1", 0, ssl=context
         )
         self.port = self._server.sockets[0].getsockname()[1]
         self.worker = Worker(worker_id=7, name="worker7", host="127.0.0.1", port=self.port)
