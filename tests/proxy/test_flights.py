@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 
 import pymysql
@@ -103,7 +104,7 @@ def test_a_client_that_leaves_ends_one(cluster, client, keys):
     with held(cluster, client, keys[0]) as inside:
         Asked(leaver, SQL.format(keys[0]))
         waiting(inside, keys[0], 1)
-        leaver._force_close()
+        leaver._sock.shutdown(socket.SHUT_RDWR)
         waiting(inside, keys[0], 0)
     assert ask(client, SQL.format(keys[0]))[0][0] == keys[0]
 
