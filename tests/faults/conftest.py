@@ -15,3 +15,9 @@ def field(tmp_path_factory):
     finally:
         with shared():
             made.close()
+
+
+@pytest.fixture(autouse=True)
+async def well(field):
+    """Begin with a cluster of which all is well: the test before may have killed something at its end."""
+    await field.until_well()
