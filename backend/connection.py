@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 
 from backend.address import Address
+from backend.row_blocks import RowBlock, Small, cut
 from backend.takeover import Taken, take
 from backend.wire import ConnectionLost, Wire
 from shard.errors import ServerError, not_supported
@@ -44,53 +44,6 @@ _FILE_PIECE = 1 << 20
 _SETTINGS = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, SESSION autocommit=1"
 
 __all__ = ["Address", "ConnectionLost", "RawConnection", "Result", "RowBlock", "Small", "cut"]
-
-
-@dataclass(frozen=True, slots=True)
-class RowBlock:
-    """Whole row packets and how many rows end in them.
-
-    A row of 16 MiB or more may come in several blocks, which then hold nothing else: `more` says that it
-    goes on in the next one.
-    """
-
-    data: bytes
-    rows: int
-    more: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Small:
-    """A whole reply: the columns' tails (see `rows.small_reply`), its rows, and the number of its warnings."""
-
-    tails: bytes
-    block: RowBlock
-    warnings: int
-
-
-def cut(block: RowBlock, continued: bool) -> list[RowBlock]:
-    """Return a block in parts: pieces of rows that are not whole, and whole rows between them.
-
-    Parameters
-    ----------
-    block : RowBlock
-        Packets; `more` says that they end within a row.
-    continued : bool
-        Whether the block begins within a row.
-    """
-    data, count, out = block.data, block.rows, []
-    if continued and count:
-        end = rows.take(data, 1)
-        out.append(RowBlock(data[:end], 1))
-        data, count, continued = data[end:], count - 1, False
-    if continued:
-        return [RowBlock(data, 0, more=True)]
-    end = rows.take(data, count) if block.more else len(data)
-    if end:
-        out.append(RowBlock(data[:end], count))
-    if end < len(data):
-        out.append(RowBlock(data[end:], 0, more=True))
-    return out
 
 
 class Result:

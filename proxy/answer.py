@@ -19,7 +19,7 @@ from proxy.home.definitions import ShadowPool
 from proxy.home.desk import SessionDesk
 from proxy.merge import merge as merging
 from proxy.request import Request
-from proxy.session.session import text_row
+from proxy.session.rows import text_row
 from shard.errors import INTERNAL, SkyError
 from shard.planner import planner
 from shard.planner.envelope import Envelope

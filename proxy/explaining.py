@@ -5,7 +5,8 @@ from __future__ import annotations
 from backend.pool import Pool
 from proxy.chunks import find_chunks
 from proxy.home.metadata import Catalogue, Contents
-from proxy.session.session import Session, binary_row, text_row
+from proxy.session.rows import binary_row, text_row
+from proxy.session.session import Session
 from shard.catalog.model import Kind
 from shard.catalog.naming import quote
 from shard.planner import explain

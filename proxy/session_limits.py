@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from proxy.session.session import DEFAULT_GATHER_LIMIT, DEFAULT_SHIP_LIMIT, Session, text_row
+from proxy.session.rows import text_row
+from proxy.session.session import DEFAULT_GATHER_LIMIT, DEFAULT_SHIP_LIMIT, Session
 from shard.errors import UNKNOWN_SETTING, WRONG_SETTING, SkyError
 from shard.wire.packets import ColumnDefinition
 

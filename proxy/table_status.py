@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 
 from proxy.home.metadata import Catalogue
-from proxy.session.session import Session, text_row
+from proxy.session.rows import text_row
+from proxy.session.session import Session
 
 PATTERN = re.compile(rb"(?is)\s*(?>/\*.*?\*/\s*)*+SHOW\s+TABLE\s+STATUS\b")
 _FROM = re.compile(

@@ -16,16 +16,16 @@ from tests.support.servers import LocalCluster, PlainMariaDB, skyshard
 SHARED = "shared servers"
 BUDGET_S = {
     SHARED: 60,
-    "shard": 60,
-    "proxy": 210,
-    "backend": 30,
-    "worker_agent": 30,
-    "deploy": 45,
-    "differential": 240,
-    "fuzz": 200,
-    "faults": 110,
-    "skyshard": 330,
-    "": 30,
+    "shard": 15,
+    "proxy": 160,
+    "backend": 10,
+    "worker_agent": 25,
+    "deploy": 25,
+    "differential": 60,
+    "fuzz": 110,
+    "faults": 120,
+    "skyshard": 305,
+    "": 10,
 }
 _spent: dict[str, float] = defaultdict(float)
 

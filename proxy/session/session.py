@@ -14,6 +14,7 @@ from backend.tasks import ended
 from proxy.home.link import HomeLink, Trapped, trap_error
 from proxy.quick import Flight, limited
 from proxy.registry import Registry, RunningQuery
+from proxy.session.attention import Attention
 from proxy.session.client import ClientGone, ClientStream, Reply
 from proxy.session.cursor import Cursor
 from proxy.session.diagnostics import MOST_NOTES, QUESTIONS, Diagnostics
@@ -22,19 +23,19 @@ from proxy.session.handshake import MULTI_STATEMENTS, Response
 from proxy.session.limits import SessionLimits, Usage
 from proxy.session.login import Doorkeeper, Login
 from proxy.session.prepared import Prepared, PreparedText
+from proxy.session.rows import binary_row, text_row
 from shard.errors import (
     INTERNAL,
     INTERRUPTED,
     NO_CURSOR,
     PROTOCOL,
-    TIMEOUT,
     UNKNOWN_COMMAND,
     ServerError,
     SkyError,
 )
 from shard.planner.lexer import LexerMode, is_blank, split_statements
 from shard.wire.frames import Parameter
-from shard.wire.packets import ColumnDefinition, PacketError, lenenc_bytes, packet
+from shard.wire.packets import ColumnDefinition, PacketError, packet
 from shard.wire.replies import ErrEvent, PreparedEvent, ReplyKind
 
 log = logging.getLogger("skyshard.session")
@@ -67,13 +68,10 @@ _LAST_PREPARED = b"\xff\xff\xff\xff"
 """MariaDB's clients send COM_STMT_EXECUTE without waiting for the number that COM_STMT_PREPARE returns."""
 _ATTEND_AFTER_S = 0.01
 """Seconds a query may run before anyone looks whether it is still wanted."""
-_WATCH_AFTER_S = 0.1
-_REPORT_S = 1.0
 _OWN = re.compile(rb"(?i)\b(?:kill|processlist|warnings|errors)\b")
 _NEVER_PREPARED = re.compile(rb"(?i)\s*(?:prepare|execute|deallocate)\b")
 """MariaDB's own error (1295) comes for these."""
 _CHANGE_S = 30.0
-_INTEGER_SIZES = {1: 1, 2: 2, 3: 4, 8: 8, 9: 4}
 
 
 class Session:
@@ -423,10 +421,11 @@ class Session:
         query.task = asyncio.current_task()
         if query.reason is not None:  # it was killed before this task had it
             query.cancel(query.reason)
+        attention = Attention(self.client, self.home, self._door.pool)
         attending: list[asyncio.Task[None]] = []
         timer = asyncio.get_running_loop().call_later(
             _ATTEND_AFTER_S,
-            lambda: attending.append(asyncio.ensure_future(self._attend(query, sql, limits.statement_s))),
+            lambda: attending.append(asyncio.ensure_future(attention.attend(query, sql, limits.statement_s))),
         )
         try:
             await work
@@ -458,39 +457,6 @@ class Session:
         """Let a KILL that found the home connection idle meet a statement of ours: it would look killed till then."""
         with contextlib.suppress(ServerError, SkyError):
             await self.home.table(b"DO 0")
-
-    async def _attend(self, query: RunningQuery, sql: bytes, seconds: float) -> None:
-        """End a query whose client or home connection is gone, or whose time is over."""
-        others: list[asyncio.Task[object]] = [
-            asyncio.ensure_future(item)
-            for item in (
-                self.client.gone.wait(), self.home.wait_closed(), self._watch(query, sql), self._report(query)
-            )
-        ]  # fmt: skip
-        try:
-            await asyncio.wait(others[:2], timeout=seconds or None, return_when=asyncio.FIRST_COMPLETED)
-            query.cancel(SkyError(TIMEOUT))
-        finally:
-            await ended(others)
-
-    async def _report(self, query: RunningQuery) -> None:
-        """Tell a client that wants to know how far its query is, until rows come."""
-        while self.client.progresses and not self.client.started:
-            await asyncio.sleep(_REPORT_S)
-            stage = 2 if query.chunks_done >= query.chunks_total > 0 else 1
-            percent = 100 * query.chunks_done / max(1, query.chunks_total)
-            await self.client.progress(stage, 2, percent, query.state())
-
-    async def _watch(self, query: RunningQuery, sql: bytes) -> None:
-        """Be seen, and be killed, at the home server while a distributed query runs for long.
-
-        KILL may reach another proxy process; it ends what this session runs at home, and that ends the query.
-        """
-        await asyncio.sleep(_WATCH_AFTER_S)
-        while self.home.asking:
-            await asyncio.sleep(_WATCH_AFTER_S)
-        if await self.home.killed(self._door.pool) or await self.home.watch(sql, self._door.pool):
-            query.cancel()
 
     # prepared statements -------------------------------------------------------------------------
 
@@ -632,19 +598,3 @@ def _statement_id(payload: bytes) -> int:
     if len(payload) < 5:
         raise PacketError("statement id missing")
     return int.from_bytes(payload[1:5], "little")
-
-
-def binary_row(values: list[bytes | None], kinds: list[int]) -> bytes:
-    """Return a binary-protocol row of small integers and texts, given as text."""
-    nulls = sum(1 << (index + 2) for index, value in enumerate(values) if value is None)
-    out = bytearray(b"\0" + nulls.to_bytes((len(values) + 9) // 8, "little"))
-    for value, kind in zip(values, kinds, strict=True):
-        if value is not None:
-            size = _INTEGER_SIZES.get(kind)
-            out += lenenc_bytes(value) if size is None else int(value).to_bytes(size, "little")
-    return bytes(out)
-
-
-def text_row(values: list[bytes | None]) -> bytes:
-    """Return a text-protocol row."""
-    return b"".join(b"\xfb" if value is None else lenenc_bytes(value) for value in values)

@@ -328,7 +328,7 @@ def test_a_table_of_1300_columns(lab: Lab, write: Writer) -> None:
     )
     lab.publish(write("wide", tables, {"wide.csv": "\n".join(lines) + "\n"}))
     with pytest.raises(ServerError, match="dynamic SQL"):
-        lab.ask("EXECUTE IMMEDIATE 'SELECT * FROM wide.Wide'")
+        lab.ask("EXECUTE IMMEDIATE CONCAT('SELECT * FROM wide.', 'Wide')")
     for table in ("Wide", "Copy"):
         row = lab.ask(f"SELECT * FROM wide.{table} WHERE id = 7")[0]
         assert row == ("7", "84", "-35", *(str(7000 + n) if n % 7 else None for n in range(1297)))
