@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proxy import classify
-from proxy.home.metadata import Catalogue
+from proxy.home.metadata import Catalogue, Contents
 from proxy.home.settings import SessionSettings
 from proxy.session.engine import Distributed, Home, Route
 from shard.errors import QUOTIENT, SkyError, not_supported
@@ -16,8 +16,8 @@ from shard.planner import change as changes
 from shard.planner.envelope import find as find_envelope
 from shard.planner.fence import SyntaxProblem
 from shard.planner.lexer import Token
+from shard.planner.statement import Statement, read
 from shard.planner.statement import native as native_form
-from shard.planner.statement import read
 from shard.planner.views import Views
 
 
@@ -76,13 +76,9 @@ class Router:
         if envelope is None:
             return None
         contents = self.catalogue.contents
-        try:
-            statement = read(envelope.query, settings.database, contents.databases, settings.mode, views)
-        except SyntaxProblem:
-            return None
+        statement = _query_of(envelope.query, tokens, settings, contents, views)
         if statement is None:
             return None
-        _check_quotients(tokens, settings)
         native = envelope.around(statement.prepared())
         return Distributed(
             statement,
@@ -100,13 +96,9 @@ class Router:
         if change is None:
             return None
         contents = self.catalogue.contents
-        try:
-            statement = read(change.query, settings.database, contents.databases, settings.mode, views)
-        except SyntaxProblem:
-            return None
+        statement = _query_of(change.query, tokens, settings, contents, views)
         if statement is None:
             return None
-        _check_quotients(tokens, settings)
         native = changes.prepared(change, statement).text
         return Distributed(
             statement,
@@ -115,6 +107,19 @@ class Router:
             views=views,
             change=change,
         )
+
+
+def _query_of(
+    query: str, tokens: list[Token], settings: SessionSettings, contents: Contents, views: Views
+) -> Statement | None:
+    """Return the query inside a statement, if it reads sharded tables."""
+    try:
+        statement = read(query, settings.database, contents.databases, settings.mode, views)
+    except SyntaxProblem:
+        return None
+    if statement is not None:
+        _check_quotients(tokens, settings)
+    return statement
 
 
 def _assigned(text: str, tokens: list[Token], settings: SessionSettings) -> Home:
