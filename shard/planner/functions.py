@@ -343,8 +343,13 @@ def rewrite(
     return result
 
 
-def unfold_polygons(tree: exp.Expression) -> None:
+def unfold_polygons(tree: exp.Expression, explained: bool) -> None:
     """Give point tests of a polygon in binary form, which may be a variable's value, its vertices, in place.
+
+    Parameters
+    ----------
+    explained : bool
+        The plan is only shown, without the values of variables: their polygons stay.
 
     Raises
     ------
@@ -359,8 +364,8 @@ def unfold_polygons(tree: exp.Expression) -> None:
             vertices: list[exp.Expression] = [item.copy() for item in shape.expressions]
         elif isinstance(shape, exp.Null) or str(shape.this).upper() == "NULL":
             vertices = [exp.Null()] * 6
-        elif isinstance(shape, exp.Literal) and str(shape.this).startswith("@"):
-            continue  # EXPLAIN, which asks for no values
+        elif explained and isinstance(shape, exp.Literal) and str(shape.this).startswith("@"):
+            continue
         else:
             given = _BINARY.fullmatch(str(shape.this)) if isinstance(shape, exp.Literal) else None
             reason = "the polygon must be a constant"

@@ -167,7 +167,7 @@ class Statement:
             tree = inline(tree)
         if self.uses_functions:
             medians.unfold(tree, values)
-            functions.unfold_polygons(tree)
+            functions.unfold_polygons(tree, explained=not session)
         return tree
 
     def _planned(
