@@ -271,17 +271,12 @@ class AgentPool:
         self, worker_id: int, statements: Sequence[str], database: str = ""
     ) -> tuple[tuple[str | None, ...], ...]:
         """Run statements on a worker; return the last one's rows."""
-        link = await self.get(worker_id)
         try:
-            await link.send(frames.Admin(tuple(statements), database))
-            header, _ = await link.receive(SILENCE_S)
+            async with self.lease(worker_id) as link:
+                await link.send(frames.Admin(tuple(statements), database))
+                header, _ = await link.receive(SILENCE_S)
         except LinkLost as error:
-            link.abort()
             raise SkyError(WORKER_DOWN, worker=self.name(worker_id)) from error
-        except BaseException:
-            link.abort()
-            raise
-        self.put(worker_id, link)
         if isinstance(header, frames.Failed):
             raise ServerError(header.errno, header.sqlstate, header.message)
         return header.rows if isinstance(header, frames.AdminDone) else ()
