@@ -236,12 +236,12 @@ class Backup:
     async def _save_from(self, worker: int, part: Part, found: Published) -> SavedPart | str:
         """Return the part as it was saved, or what is wrong with this copy."""
         sent, agents = [0], self._cluster.agents
-        select = found.content.routes[part.table].select
+        select, name = found.content.routes[part.table].select, part.stored(found)
         with TextWriter(self._directory / part.path) as file:
-            async with aclosing(read_rows(agents, worker, self._database, part.name, select, sent)) as texts:
+            async with aclosing(read_rows(agents, worker, self._database, name, select, sent)) as texts:
                 async for text in texts:
                     await asyncio.to_thread(file.write, text)
-            checksum = (await checksums(agents, worker, self._database, [part.name]))[part.name]
+            checksum = (await checksums(agents, worker, self._database, [name]))[name]
             if sent[0] != part.rows:
                 return f"{sent[0]} rows at {agents.name(worker)}, {part.rows} are counted"
             if checksum is None:

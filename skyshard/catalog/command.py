@@ -28,6 +28,11 @@ _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 _REPLICAS = click.option(
     "--replicas", type=click.IntRange(1, 64), help="Copies of every chunk.  [default: the cluster's]"
 )
+_REPLACE = click.option(
+    "--replace",
+    is_flag=True,
+    help="Take the place of a published catalogue of this name, which answers until then.",
+)
 
 
 @click.group("catalog")
@@ -145,9 +150,10 @@ def backup(address: ClusterAddress, database: str, target: Path, as_json: bool) 
 @cluster_options
 @click.option("--as", "name", help="The name it gets.  [default: the one it had]")
 @_REPLICAS
+@_REPLACE
 @_JSON
 def restore(
-    address: ClusterAddress, saved: Path, name: str | None, replicas: int | None, as_json: bool
+    address: ClusterAddress, saved: Path, name: str | None, replicas: int | None, replace: bool, as_json: bool
 ) -> None:
     """Publish the catalogue that was backed up in the directory BACKUP, on any number of workers.
 
@@ -158,7 +164,9 @@ def restore(
     with plain_errors():
         source = BackupSource(saved)
         name = name or source.description.database
-        done = asyncio.run(_restore(address, source, name, replicas, _quiet if as_json else _progress))
+        done = asyncio.run(
+            _restore(address, source, name, replicas, replace, _quiet if as_json else _progress)
+        )
     _restored(name, done, as_json)
 
 
@@ -167,11 +175,18 @@ def restore(
 @click.argument("name")
 @cluster_options
 @_REPLICAS
+@_REPLACE
 @_JSON
-def copy(address: ClusterAddress, database: str, name: str, replicas: int | None, as_json: bool) -> None:
+def copy(
+    address: ClusterAddress, database: str, name: str, replicas: int | None, replace: bool, as_json: bool
+) -> None:
     """Publish DATABASE once more, as NAME; if this is interrupted, run it again."""
     with plain_errors():
-        done = asyncio.run(_copy(address, database, name, replicas, _quiet if as_json else _progress))
+        if replace and database == name:
+            raise UserError(f"'{database}' cannot take its own place; choose another name")
+        done = asyncio.run(
+            _copy(address, database, name, replicas, replace, _quiet if as_json else _progress)
+        )
     _restored(name, done, as_json)
 
 
@@ -194,18 +209,28 @@ async def _backup(
 
 
 async def _restore(
-    address: ClusterAddress, source: Source, name: str, replicas: int | None, say: Callable[[str], None]
+    address: ClusterAddress,
+    source: Source,
+    name: str,
+    replicas: int | None,
+    replace: bool,
+    say: Callable[[str], None],
 ) -> Restore:
     from skyshard.catalog.restore import Restore
 
     async with opened(address) as cluster:
-        run = Restore(address, cluster, source, name, replicas, say)
+        run = Restore(address, cluster, source, name, replicas, replace, say)
         await run.run()
         return run
 
 
 async def _copy(
-    address: ClusterAddress, database: str, name: str, replicas: int | None, say: Callable[[str], None]
+    address: ClusterAddress,
+    database: str,
+    name: str,
+    replicas: int | None,
+    replace: bool,
+    say: Callable[[str], None],
 ) -> Restore:
     from skyshard.catalog import published
     from skyshard.catalog.backup import servers_of
@@ -217,7 +242,7 @@ async def _copy(
         found = await published.read(cluster.home, database)
         there = await alive(cluster)
         source = CatalogSource(cluster, found, there, await servers_of(cluster, there))
-        run = Restore(address, cluster, source, name, replicas, say)
+        run = Restore(address, cluster, source, name, replicas, replace, say)
         await run.run()
         return run
 

@@ -43,6 +43,12 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
             return self.table
         return (overlap_table if self.overlap else chunk_table)(self.table, self.chunk)
 
+    def stored(self, found: Published) -> str:
+        """Return the table on workers of a published catalogue that has its rows, those of transactions too."""
+        if self.chunk is None:
+            return self.table
+        return found.stored(overlap_table if self.overlap else chunk_table, self.table, self.chunk)
+
     @property
     def path(self) -> str:
         """Its file in a backup."""
@@ -112,7 +118,8 @@ class Description:
 
 def description_of(found: Published) -> Description:
     """Return what is published."""
-    return Description(found.name, found.partitioning, tuple(sorted(found.holders())), found.content)
+    content = Content.of(found.name, found.tables, found.rows())
+    return Description(found.name, found.partitioning, tuple(sorted(found.holders())), content)
 
 
 def described(manifest: Manifest) -> Description:

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from backend.connection import RawConnection
 from shard.catalog import types
 from shard.catalog.model import Kind, Table
 from shard.catalog.naming import (
@@ -28,14 +29,14 @@ from shard.catalog.naming import (
     OWNER_COLUMN,
     SUB_CHUNK_COLUMN,
     chunk_table,
-    index_table,
+    literal,
     overlap_table,
     quote,
 )
 from shard.errors import ServerError, SkyError
 from shard.geometry.chunker import ChunkGrid, Floats, PositionError
 from skyshard.catalog.cluster import Cluster
-from skyshard.catalog.published import Published
+from skyshard.catalog.published import Namer, Published
 from skyshard.errors import UserError
 from skyshard.replicas.stream import read_rows
 
@@ -153,14 +154,14 @@ class Places:
     async def _everywhere(
         self,
         tables: Iterable[Table],
-        namer: Callable[[str, int], str],
+        namer: Namer,
         look: Callable[[Table, int, int], Awaitable[None]],
     ) -> None:
         """Look at one copy of every chunk of some tables, a few of each worker at once."""
         jobs: dict[int, list[tuple[Table, int]]] = defaultdict(list)
         for table in tables:
             for chunk in self._holders:
-                worker = self._source(chunk, namer(table.name, chunk))
+                worker = self._source(chunk, self._found.stored(namer, table.name, chunk))
                 if worker is None:
                     self._unread.add(table.name)
                 else:
@@ -201,7 +202,7 @@ class Places:
 
     async def _chunk_column(self, table: Table, chunk: int, worker: int) -> None:
         owned = f"SUM({quote(OWNER_COLUMN)})" if table.kind is Kind.MATCH else "0"
-        name = f"{quote(self._found.name)}.{quote(chunk_table(table.name, chunk))}"
+        name = f"{quote(self._found.name)}.{quote(self._found.stored(chunk_table, table.name, chunk))}"
         rows = await self._cluster.agents.admin(
             worker, [f"SELECT CAST(SUM({_CHUNK} <> {chunk}) AS CHAR), CAST({owned} AS CHAR) FROM {name}"]
         )
@@ -225,7 +226,7 @@ class Places:
             **dict.fromkeys(("chunk", "sub", "row", "key")[: len(selected) - 2], pa.int64()),
         }
         found = _Piece()
-        name = chunk_table(table.name, chunk)
+        name = self._found.stored(chunk_table, table.name, chunk)
         pieces = read_rows(self._cluster.agents, worker, self._found.name, name, ", ".join(selected), [0])
         async with aclosing(pieces) as texts:
             async for text in texts:
@@ -281,7 +282,7 @@ class Places:
 
     async def _overlap_of(self, table: Table, chunk: int, worker: int) -> None:
         told = self._directors[table.name]
-        name = overlap_table(table.name, chunk)
+        name = self._found.stored(overlap_table, table.name, chunk)
         digest = self._found.content.routes[table.name].digest
         rows = await self._cluster.agents.admin(
             worker,
@@ -302,7 +303,8 @@ class Places:
 
     async def _index(self, table: Table) -> None:
         """Compare the director index with the chunks."""
-        index = f"{quote(INDEX_DATABASE)}.{quote(index_table(self._found.name, table.name))}"
+        parts = await parts_of_index(self._cluster.home, self._found, table.name)
+        index = f"({' UNION ALL '.join(f'SELECT * FROM {part}' for part in parts)}) i"
         told = self._directors[table.name]
         try:
             rows = await self._cluster.home.fetch(
@@ -315,7 +317,8 @@ class Places:
         explained = 0
         for chunk in sorted({*have, *told.keys}):
             mine, theirs = have.get(chunk, Sum()), told.keys.get(chunk, Sum())
-            source = self._source(chunk, chunk_table(table.name, chunk)) if chunk in self._holders else None
+            name = self._found.stored(chunk_table, table.name, chunk)
+            source = self._source(chunk, name) if chunk in self._holders else None
             if mine == theirs or (source is None and chunk in self._holders):
                 continue
             text = f"the index has {mine.rows} rows of this chunk, its table has {theirs.rows}"
@@ -332,7 +335,8 @@ class Places:
         indexed = Counter(((key or b"").decode("utf-8", "replace"), int(sub or b"0")) for key, sub in rows)
         stored: Counter[tuple[str, int]] = Counter()
         if source is not None:
-            name = f"{quote(self._found.name)}.{quote(chunk_table(table.name, chunk))}"
+            made = self._found.stored(chunk_table, table.name, chunk)
+            name = f"{quote(self._found.name)}.{quote(made)}"
             try:
                 found = await self._cluster.agents.admin(
                     source,
@@ -349,6 +353,17 @@ class Places:
             )
             if keys
         )
+
+
+async def parts_of_index(home: RawConnection, found: Published, director: str) -> list[str]:
+    """Return the tables of a director's index as SQL: the published one, and those of transactions that there are."""
+    names = found.indexes(director)
+    rows = await home.fetch(
+        f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(INDEX_DATABASE)} "
+        f"AND TABLE_NAME IN ({', '.join(map(literal, names))})"
+    )
+    there = {(row[0] or b"").decode() for row in rows}
+    return [f"{quote(INDEX_DATABASE)}.{quote(name)}" for name in names if name in there or name == names[0]]
 
 
 def _some(keys: Counter[tuple[str, int]]) -> Iterator[tuple[str, int]]:

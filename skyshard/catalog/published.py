@@ -7,18 +7,21 @@ catalogue meanwhile has changed `identity`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
 from backend.connection import RawConnection
 from shard.catalog.model import Partitioning, Table
-from shard.catalog.naming import literal
+from shard.catalog.naming import index_table, literal, stage_name
 from skyshard.catalog.cluster import META
 from skyshard.errors import UserError
 from skyshard.ingest.transactions import IS_TRANSACTION, transactions
 from skyshard.replicas.copy import Content, Counted
+
+Namer = Callable[[str, int, int], str]
+"""What names a table of a chunk in a state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Published:
         (chunk, worker) → state of that copy: 'ok', 'loading' or 'stale'.
     identity : str
         Changes whenever rows or tables do; not when copies are made or taken away.
+    commits : mapping
+        Transaction → the number of its commit, of those that can be undone.
     """
 
     db_id: int
@@ -44,6 +49,7 @@ class Published:
     content: Content
     copies: Mapping[tuple[int, int], str]
     identity: str
+    commits: Mapping[int, int]
 
     @property
     def name(self) -> str:
@@ -55,6 +61,23 @@ class Published:
         """Its tables, as the catalogue file lists them."""
         return self.content.tables
 
+    def rows(self) -> Counted:
+        """Return (table, chunk) → rows and rows of its overlap, those of transactions among them."""
+        out = dict(self.content.rows)
+        for counted in self.content.added.values():
+            for place, (main, overlap) in counted.items():
+                had = out.get(place, (0, 0))
+                out[place] = had[0] + main, had[1] + overlap
+        return out
+
+    def stored(self, namer: Namer, table: str, chunk: int) -> str:
+        """Return the table on workers that has all visible rows of a chunk, or of its overlap."""
+        return namer(table, chunk, self.content.states.get(chunk, 0))
+
+    def indexes(self, director: str) -> list[str]:
+        """Return the tables at home that together are a director's index, if they exist."""
+        return [index_table(name, director) for name in (self.name, *map(stage_name, self.content.added))]
+
     def holders(self) -> dict[int, list[int]]:
         """Return chunk → workers that have a copy in use."""
         out: dict[int, list[int]] = {}
@@ -65,28 +88,17 @@ class Published:
         return out
 
 
-async def read(home: RawConnection, database: str, added: bool = False) -> Published:
+async def read(home: RawConnection, database: str) -> Published:
     """Return what is published under a name.
-
-    Parameters
-    ----------
-    added : bool
-        Rows of transactions may lie beside the others; their chunks consist of several tables.
 
     Raises
     ------
     UserError
-        If nothing is, or there are such rows and they may not be, or a transaction is half done.
+        If nothing is, or a transaction is half done.
     """
     await home.run("START TRANSACTION WITH CONSISTENT SNAPSHOT")
     try:
-        found = await _read(home, database)
-        if (found.content.added or found.content.states) and not added:
-            raise UserError(
-                f"database '{database}' has rows of transactions; make them lasting first: skyshard ingest "
-                f"--consolidate {database}"
-            )
-        return found
+        return await _read(home, database)
     finally:
         if not home.busy and not home.closed:
             await home.run("COMMIT")
@@ -123,7 +135,7 @@ async def _read(home: RawConnection, database: str) -> Published:
             f"SELECT chunk_id, worker_id, state FROM {META}.chunk_replicas WHERE db_id = {db_id}"
         )
     }
-    sums = await _added(home, database)
+    sums, commits = await _added(home, database)
     states = {
         int(chunk or b"0"): int(state or b"0")
         for chunk, state in await home.fetch(
@@ -132,11 +144,11 @@ async def _read(home: RawConnection, database: str) -> Published:
     }
     sha.update(repr((sorted(sums), states)).encode())
     content = Content.of(database, tables, rows, sums, states)
-    return Published(db_id, version, replicas, grid, content, copies, sha.hexdigest())
+    return Published(db_id, version, replicas, grid, content, copies, sha.hexdigest(), commits)
 
 
-async def _added(home: RawConnection, database: str) -> dict[int, Counted]:
-    """Return the rows of visible transactions, the first commit first."""
+async def _added(home: RawConnection, database: str) -> tuple[dict[int, Counted], dict[int, int]]:
+    """Return the rows of visible transactions, the first commit first, and the numbers of their commits."""
     found = await transactions(home, f"i.db_name = {literal(database)} AND {IS_TRANSACTION}")
     for one in found:
         if one.state in ("committing", "aborting", "undoing", "consolidating"):
@@ -153,4 +165,4 @@ async def _added(home: RawConnection, database: str) -> dict[int, Counted]:
                 ((name or b"").decode(), int(chunk or b"0")): (int(main or b"0"), int(overlap or b"0"))
                 for name, chunk, main, overlap in rows
             }
-    return out
+    return out, {one.number: one.commit for one in found if one.number in out}

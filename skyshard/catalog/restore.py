@@ -60,6 +60,8 @@ class Restore:
         What it is called.
     replicas : int or None
         Copies of every chunk; None: the cluster's default.
+    replace : bool
+        Take the place of a published catalogue of this name, which answers until then.
     say : callable
         Takes one line of progress.
     """
@@ -71,12 +73,13 @@ class Restore:
         source: Source,
         name: str,
         replicas: int | None,
+        replace: bool = False,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._address, self._cluster, self._source = address, cluster, source
         self._name, self._replicas, self._say = name, replicas, say
         self._stage = staging.Staging(cluster.home, cluster.agents, list(cluster.workers), name)
-        self._compare = True
+        self._compare, self._replace = True, replace
 
     @property
     def _what(self) -> Description:
@@ -106,7 +109,11 @@ class Restore:
         ).finish()
         if finished and await self._is_this():
             return
-        await self._refuse_taken()
+        if self._replace:
+            await self._stage.check_closed()
+            await self._stage.check_free(True, [table.name for table in self._what.tables])
+        else:
+            await self._refuse_taken()
         owner = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
         number = await self._stage.begin(
             owner, self._source.detail, self._what.partitioning, placement.replicas
@@ -149,7 +156,9 @@ class Restore:
             f"SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {name}"
         )
         if rows:
-            raise UserError(f"there is a database '{self._name}' already; drop it, or choose another name")
+            raise UserError(
+                f"there is a database '{self._name}' already; drop it, choose another name, or say --replace"
+            )
 
     async def _abandon(self, number: int) -> None:
         """Remove what was staged; if this cannot be done now, the next run of the same name does it."""

@@ -92,9 +92,9 @@ class CatalogSource:
     async def read(self, part: Part) -> AsyncGenerator[bytes, None]:
         """See `Source`."""
         worker, sent = self._worker(part), [0]
-        select = self._found.content.routes[part.table].select
+        select, name = self._found.content.routes[part.table].select, part.stored(self._found)
         try:
-            texts = read_rows(self._cluster.agents, worker, self._found.name, part.name, select, sent)
+            texts = read_rows(self._cluster.agents, worker, self._found.name, name, select, sent)
             async with aclosing(texts):
                 async for text in texts:
                     yield text
@@ -109,8 +109,8 @@ class CatalogSource:
     async def checksum(self, part: Part) -> str:
         """See `Source`."""
         worker = self._worker(part)
-        found = await checksums(self._cluster.agents, worker, self._found.name, [part.name])
-        value = found[part.name]
+        stored = part.stored(self._found)
+        value = (await checksums(self._cluster.agents, worker, self._found.name, [stored]))[stored]
         if value is None:
             name = self._cluster.agents.name(worker)
             raise UserError(f"table {part.name} of database '{self._found.name}': {name} cannot read it")

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from shard.catalog.model import Kind, Table, Worker
 from shard.catalog.naming import (
-    INDEX_DATABASE,
     TEMPLATE_CHUNK,
     chunk_table,
     index_table,
     literal,
+    namers,
     overlap_table,
     quote,
     split_chunk_name,
@@ -32,7 +32,7 @@ from shard.errors import ServerError, SkyError
 from skyshard.catalog import published
 from skyshard.catalog.cluster import Cluster
 from skyshard.catalog.faults import Fault, Report
-from skyshard.catalog.places import Places
+from skyshard.catalog.places import Places, parts_of_index
 from skyshard.catalog.published import Published
 from skyshard.errors import UserError
 from skyshard.home.guard import holds
@@ -95,6 +95,8 @@ class _Check:
         self.there: dict[int, Worker] = {}
         self.looked_at = 0
         self._readable: dict[int, dict[str, bool]] = {}  # worker → tables → whether rows are as counted
+        self._rows = found.rows()
+        self._places: dict[str, tuple[str, int | None]] = {}  # tables on workers → logical table and chunk
 
     def _fault(
         self, kind: str, text: str, table: str = "", chunk: int | None = None, worker: int | str = ""
@@ -118,7 +120,7 @@ class _Check:
     def _metadata(self) -> None:
         found = self._found
         sums: Counter[str] = Counter()
-        for (name, _), (rows, _) in found.content.rows.items():
+        for (name, _), (rows, _) in self._rows.items():
             sums[name] += rows
         for table in found.tables:
             # A match table's rows stand in both partners' chunks; who owns them is seen in the rows.
@@ -127,7 +129,7 @@ class _Check:
                 text = f"the metadata count {table.rows} rows, and {sums[table.name]} in its chunks"
                 self._fault("metadata", text, table.name)
         holders, active = found.holders(), self._cluster.workers
-        for chunk in sorted({chunk for _, chunk in found.content.rows} - set(holders)):
+        for chunk in sorted({chunk for _, chunk in self._rows} - set(holders)):
             self._fault("metadata", "its rows are counted, and no worker has it", chunk=chunk)
         fit = sum(worker.state == "active" for worker in active.values())
         for chunk, workers in sorted(holders.items()):
@@ -187,12 +189,43 @@ class _Check:
             return {}, set(must)
         may: set[str] = set()
         for chunk, state in mine.items():
-            items = self._found.content.items(chunk)
+            may |= set(self._earlier(chunk))
+            tables = {name: (self._logical(name, chunk), chunk, rows) for name, rows in self._chunk(chunk)}
             if state == "ok":
-                must |= {item.name: (_logical(item.name), chunk, item.rows) for item in items}
+                must |= tables
             else:
-                may |= {item.name for item in items}
+                may |= set(tables)
         return must, may
+
+    def _chunk(self, chunk: int) -> Iterator[tuple[str, int]]:
+        """Yield the tables of a chunk in the database's name, and their rows; unions have those of transactions, too."""
+        content = self._found.content
+        yield from (
+            (item.name, item.rows) for item in content.items(chunk) if item.database == content.database
+        )
+        yield from ((name, rows) for name, (rows, _) in content.unions(chunk).items())
+
+    def _logical(self, name: str, chunk: int) -> str:
+        """Return which table a table of a chunk belongs to."""
+        return next(
+            table.name
+            for table in self._found.tables
+            for namer in (namers(table) if table.is_sharded else ())
+            if name in (namer(table.name, chunk), self._found.stored(namer, table.name, chunk))
+        )
+
+    def _earlier(self, chunk: int) -> Iterator[str]:
+        """Yield what a chunk was before its last commit, to which an undo goes back."""
+        for number, counted in self._found.content.added.items():
+            if any(of == chunk for _, of in counted):
+                for table in self._found.tables:
+                    for namer in namers(table) if table.is_sharded else ():
+                        yield namer(table.name, chunk, self._found.commits[number])
+
+    def _whole(self, chunk: int) -> list[str]:
+        """Return the tables that together have a chunk's visible rows, each once."""
+        unions = list(self._found.content.unions(chunk))
+        return unions or [item.name for item in self._found.content.items(chunk)]
 
     def _tables(self, worker: int, stored: dict[str, int | None]) -> None:
         must, may = self._expected(worker)
@@ -212,6 +245,8 @@ class _Check:
                 self._fault("rows", f"table {name} has {have} rows, {rows} are counted", table, chunk, worker)
         for name in sorted(set(stored) - set(must) - may):
             parts = split_chunk_name(name)
+            if parts and (earlier := split_chunk_name(parts[0])):  # Star_6630_17
+                parts = earlier
             self._fault(
                 "extra",
                 f"table {name} belongs to nothing",
@@ -228,24 +263,25 @@ class _Check:
                 if not await holds(home, found.name, table.name):
                     text = "its table at home is missing or can be read ('skyshard home init' mends that)"
                     self._fault("home", text, table.name, worker="home")
-                await self._count(table, INDEX_DATABASE, index_table(found.name, table.name))
+                if table.kind is Kind.DIRECTOR:
+                    name = index_table(found.name, table.name)
+                    parts = await parts_of_index(home, found, table.name)
+                    await self._count(table, "index", f"director index {name}", parts)
             else:
-                await self._count(table, found.name, table.name, where)
+                await self._count(table, "rows", f"table {table.name}", [where])
 
-    async def _count(self, table: Table, database: str, name: str, where: str = "") -> None:
+    async def _count(self, table: Table, kind: str, what: str, parts: list[str]) -> None:
         """Compare the rows of a replicated table at home, or of a director's index."""
-        if table.is_sharded and table.kind is not Kind.DIRECTOR:
-            return
-        what = "table" if where else "director index"
+        have = 0
         try:
-            rows = await self._cluster.home.fetch(f"SELECT COUNT(*) FROM {quote(database)}.{quote(name)}")
+            for part in parts:
+                have += int((await self._cluster.home.fetch(f"SELECT COUNT(*) FROM {part}"))[0][0] or b"0")
         except ServerError as error:
-            self._fault("home", f"{what} {name} cannot be read: {error.message}", table.name, worker="home")
+            self._fault("home", f"{what} cannot be read: {error.message}", table.name, worker="home")
             return
-        have = int(rows[0][0] or b"0")
         if have != table.rows:
-            text = f"{what} {name} has {have} rows, {table.rows} are counted"
-            self._fault("rows" if where else "index", text, table.name, worker="home")
+            text = f"{what} has {have} rows, {table.rows} are counted"
+            self._fault(kind, text, table.name, worker="home")
 
     # the copies --------------------------------------------------------------------------------------
 
@@ -255,7 +291,8 @@ class _Check:
         whole = [table.name for table in self._found.tables if not table.is_sharded]
         wanted: dict[int, list[list[str]]] = {worker: [whole] for worker in self.there}
         for chunk, workers in self._found.holders().items():
-            names = [item.name for item in self._found.content.items(chunk)]
+            names = self._whole(chunk)
+            self._places |= {name: (self._logical(name, chunk), chunk) for name in names}
             for worker in workers:
                 wanted.get(worker, []).append(names)
 
@@ -288,8 +325,7 @@ class _Check:
         return found
 
     def _compare(self, name: str, found: dict[int, str | None]) -> None:
-        parts = split_chunk_name(name)
-        table, chunk = (parts[0], parts[2]) if parts else (name, None)
+        table, chunk = self._places.get(name, (name, None))
         for worker, value in found.items():
             if value is None:
                 del self._readable[worker][name]
@@ -318,8 +354,3 @@ class _Check:
         if rows[0][1] is not None and rows[0][1].decode() not in sums:
             text = f"table {table.name} has other rows than on the workers"
             self._fault("checksum", text, table.name, worker="home")
-
-
-def _logical(name: str) -> str:
-    parts = split_chunk_name(name)
-    return parts[0] if parts else name

@@ -1,41 +1,69 @@
-"""Makes a director index anew, from the rows that the workers have."""
+"""Makes the director indexes of a published database anew, from the rows of its workers.
+
+Each transaction that can be undone keeps an index of its own, so that an undo takes its keys away with its rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 from shard.catalog.model import Kind, Table
-from shard.catalog.naming import INDEX_DATABASE, chunk_table, index_table, quote
+from shard.catalog.naming import INDEX_DATABASE, chunk_table, index_table, quote, stage_name
 from skyshard.errors import UserError
 from skyshard.ingest.commit import Commits
 from skyshard.ingest.transactions import Published, published
 from skyshard.replicas.stream import read_rows
 
+_Source = tuple[int, str, str]
+"""A worker, a database, and a table of it."""
+
 
 async def rebuild(commits: Commits) -> dict[str, int]:
-    """Exchange the director indexes of a database for new ones; return director → keys.
-
-    The database's lock must be held. Keys of transactions that are visible are in the new index as well.
+    """Make the index of every director anew, of what was published and of each transaction; return the keys of each.
 
     Raises
     ------
     UserError
-        If a chunk cannot be read; then nothing has changed.
+        If a chunk cannot be read; the indexes that are made by then are right, the others as they were.
     """
     base = await published(commits.home, commits.database)
+    visible = [one.number for one in await commits.visible()]
+    parts = await commits.ledger.parts(visible)
     out = {}
     for table in base.tables:
-        if table.kind is Kind.DIRECTOR:
-            out[table.name] = await _one(commits, base, table)
+        if table.kind is not Kind.DIRECTOR:
+            continue
+        added = {
+            number: {chunk: tables[table.name][0] for chunk, tables in part.items() if table.name in tables}
+            for number, part in parts.items()
+        }
+        first = table.rows - sum(sum(rows.values()) for rows in added.values())
+        chunks = _sources(base, table, base.holders, base.name)
+        out[table.name] = await _one(commits, base.name, table, chunks, first)
+        for number, rows in added.items():
+            if rows:
+                stage = stage_name(number)
+                chunks = _sources(base, table, rows, stage)
+                out[table.name] += await _one(commits, stage, table, chunks, sum(rows.values()))
     await commits.home.run("START TRANSACTION")
     await commits.ledger.changed(base.db_id)
     await commits.home.run("COMMIT")
     return out
 
 
-async def _one(commits: Commits, base: Published, table: Table) -> int:
+def _sources(base: Published, table: Table, chunks: Iterable[int], database: str) -> Iterator[_Source]:
+    """Yield where the rows of some chunks are, without those that later transactions have added."""
+    for chunk in sorted(chunks):
+        ids = base.holders.get(chunk)
+        if not ids:
+            raise UserError(f"nobody has chunk {chunk} of database '{base.name}'; run skyshard repair")
+        yield ids[0], database, chunk_table(table.name, chunk)
+
+
+async def _one(commits: Commits, database: str, table: Table, sources: Iterable[_Source], rows: int) -> int:
+    """Make one table of an index."""
     home, at = commits.home, f"{quote(INDEX_DATABASE)}."
-    name = at + quote(index_table(base.name, table.name))
+    name = at + quote(index_table(database, table.name))
     new, old = (at + quote(index_table(f"skyshard_{word}", table.name)) for word in ("new", "old"))
     kind = next(column.sql_type for column in table.columns if column.name == table.key)
     await home.run(f"DROP TABLE IF EXISTS {new}, {old}")
@@ -48,11 +76,8 @@ async def _one(commits: Commits, base: Published, table: Table) -> int:
     sent = [0]
 
     async def stream() -> AsyncIterator[bytes]:
-        for chunk, ids in sorted(base.holders.items()):
-            if not ids:
-                raise UserError(f"nobody has chunk {chunk} of database '{base.name}'; run skyshard repair")
-            made = chunk_table(table.name, chunk, base.states.get(chunk, 0))
-            async for piece in read_rows(commits.ledger.agents, ids[0], base.name, made, selected, sent):
+        for worker, base, made in sources:
+            async for piece in read_rows(commits.ledger.agents, worker, base, made, selected, sent):
                 yield piece
 
     ok = await home.load(
@@ -60,10 +85,10 @@ async def _one(commits: Commits, base: Published, table: Table) -> int:
         "ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' (directorKey, chunkId, subChunkId)".encode(),
         stream(),
     )
-    if not ok.affected_rows == sent[0] == table.rows or ok.warnings:
+    if not ok.affected_rows == sent[0] == rows or ok.warnings:
         raise UserError(
-            f"table '{table.name}': the workers have {sent[0]} of {table.rows} rows, {ok.affected_rows} came into the "
-            "index; nothing was changed"
+            f"table '{table.name}': the workers have {sent[0]} of {rows} rows, {ok.affected_rows} came into the "
+            "index; it was not changed"
         )
     await home.run(f"FLUSH TABLES {new}")
     await home.run(f"RENAME TABLE {name} TO {old}, {new} TO {name}")

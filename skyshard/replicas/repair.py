@@ -126,7 +126,7 @@ class Repairer:
         return work.outcome
 
     async def _read(self, database: str) -> _Work:
-        found = await published.read(self._cluster.home, database, added=True)
+        found = await published.read(self._cluster.home, database)
         return _Work(found.db_id, found.replicas, found.content, Outcome(database=database))
 
     async def _examine(self, work: _Work, there: set[int]) -> None:

@@ -163,7 +163,7 @@ def test_a_copy_under_another_name(lab: Lab, saved: Path) -> None:
         done = lab.command("catalog", "copy", NAME, name)
         assert done.exit_code == 1
         assert done.output in (
-            f"skyshard: there is a database '{name}' already; drop it, or choose another name\n",
+            f"skyshard: there is a database '{name}' already; drop it, choose another name, or say --replace\n",
             f"skyshard: '{name}' cannot be the name of this catalogue\n",
         )
     assert lab.command("catalog", "drop", "copied").exit_code == 0

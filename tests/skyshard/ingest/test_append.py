@@ -101,9 +101,6 @@ def test_rows_are_added_and_taken_back(lab: Lab, write: Writer, plain, base: str
     last = json.loads(lab.publish(append_file(write, base, third), "--append", "--json"))["id"]
     plain_rows(plain, base, first, second, third)
     compare(lab, plain, base)
-    unready = lab.command("catalog", "verify", base)
-    assert unready.exit_code == 1
-    assert f"skyshard ingest --consolidate {base}" in unready.output
     refused = lab.command("ingest", "--undo", str(number))
     assert refused.exit_code == 1
     assert f"cannot be undone before transaction {last}" in refused.output
