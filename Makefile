@@ -1,12 +1,13 @@
 # make demo: set up everything and take the tour.  make test: set up and pass the tests.
 # make fuzz: compare generated queries with plain MariaDB.
 # make chaos: kill, stop and restart workers under queries that are compared with plain MariaDB, and all parts under ingests.
+# make properties: the property tests on 100 times more random examples.
 # make clients: install the SQL clients.  make test-clients: run them against skyshard and plain MariaDB.
 # make test-load: a million hostile packets, 2,000 idle and 100 busy connections.
 VENV ?= .venv
 PY = $(VENV)/bin/python
 
-.PHONY: setup demo test check bench fuzz chaos clients test-clients test-load docs-clients
+.PHONY: setup demo test check bench fuzz chaos properties clients test-clients test-load docs-clients
 
 setup:
 	bash scripts/setup.sh $(VENV)
@@ -25,6 +26,9 @@ test-clients: clients
 
 test-load: setup
 	SKYSHARD_IDLE=2000 SKYSHARD_BUSY=100 SKYSHARD_FUZZ_CASES=1000000 $(PY) -m pytest -q tests/proxy/test_connections.py tests/proxy/test_hostile.py
+
+properties: setup
+	SKYSHARD_PROPERTIES=search $(PY) -m pytest -q tests/shard tests/proxy/execute/test_core.py tests/skyshard/ingest/test_keys.py tests/skyshard/ingest/test_delimited.py
 
 docs-clients: test-clients
 	$(PY) -m tests.clients.table

@@ -8,11 +8,15 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from skyshard.cluster.local import free_port
 from tests.support import handmade, twin
 from tests.support.servers import LocalCluster, PlainMariaDB, skyshard
 
+settings.register_profile("repeatable", derandomize=True)  # a run of a commit is as good as any other
+settings.register_profile("search", max_examples=10_000, deadline=None)
+settings.load_profile(os.environ.get("SKYSHARD_PROPERTIES", "repeatable"))
 SHARED = "shared servers"
 BUDGET_S = {
     SHARED: 60,

@@ -42,9 +42,26 @@ class Partials:
     def select(self) -> list[exp.Expression]:
         """Return the fragment's select list."""
         return [
-            exp.Alias(this=node, alias=exp.to_identifier(f"p{index}", quoted=True))
+            exp.Alias(this=_roomy(node), alias=exp.to_identifier(f"p{index}", quoted=True))
             for index, node in enumerate(self.expressions)
         ]
+
+
+def _roomy(node: exp.Expression) -> exp.Expression:
+    """Return an expression whose type has room for its values.
+
+    The server gives HOUR two digits, but a TIME has up to 838 hours: as text they would not fit the column.
+    """
+
+    def step(item: exp.Expression) -> exp.Expression:
+        inside = item.parent is not None and not isinstance(item.parent, exp.Paren)
+        if inside and isinstance(item, exp.Anonymous) and item.name.lower() == "hour":
+            return use("CAST(value AS SIGNED)", value=item.copy())
+        return item
+
+    if not any(item.name.lower() == "hour" for item in node.find_all(exp.Anonymous)):
+        return node
+    return node.copy().transform(step)
 
 
 class Merger:

@@ -98,15 +98,23 @@ def polygon_vertices(binary: bytes) -> list[tuple[float, float]]:
     if len(binary) % 24 or not 4 <= len(binary) // 24 <= 21:
         raise ValueError("it is no value of scisql_s2CPolyToBin")
     total, *edges = struct.iter_unpack("<3d", binary)
-    found = []
+    corners = []
     for before, edge in zip([edges[-1], *edges[:-1]], edges, strict=True):
         x, y, z = cross(before, edge)  # both edges' planes hold the vertex between them
-        size = math.copysign(math.sqrt(x * x + y * y + z * z), x * total[0] + y * total[1] + z * total[2])
+        size = math.sqrt(x * x + y * y + z * z)
         if not size:
             raise ValueError("two neighbouring edges are one")
-        lat = math.degrees(math.asin(max(-1.0, min(1.0, z / size))))
-        found.append((math.degrees(math.atan2(y / size, x / size)) % 360.0, lat))
-    return found
+        corners.append((x / size, y / size, z / size))
+    # Vertices given clockwise turn every product round. One vertex alone may be more than 90° from
+    # the sum of all; all together are not.
+    sign = math.copysign(1.0, sum(dot(corner, total) for corner in corners))
+    return [_position((sign * x, sign * y, sign * z)) for x, y, z in corners]
+
+
+def _position(vector: Vector) -> tuple[float, float]:
+    """Return (longitude, latitude) of a unit vector, degrees."""
+    x, y, z = vector
+    return math.degrees(math.atan2(y, x)) % 360.0, math.degrees(math.asin(max(-1.0, min(1.0, z))))
 
 
 def reduce_longitude(lon: float) -> float:

@@ -168,7 +168,10 @@ class Inside:
 
         async def healthy() -> bool:
             try:
-                return self.process(name).pid != old.pid and self.http(name.removeprefix("agent-"), "/healthz")[0] == 200
+                return (
+                    self.process(name).pid != old.pid
+                    and self.http(name.removeprefix("agent-"), "/healthz")[0] == 200
+                )
             except (OSError, ValueError, psutil.Error):
                 return False
 
