@@ -7,16 +7,16 @@ as well, and answered here, with the values of USING written into it.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.home import session_values
 from proxy.home.link import HomeLink
 from proxy.home.settings import SessionSettings
-from proxy.session.engine import Local
+from proxy.session.engine import Distributed, Local, Route
 from proxy.session.prepared import PreparedText
-from shard.catalog.naming import literal
+from shard.catalog.naming import literal, quote
 from shard.planner.lexer import LexError, Token, TokenKind, tokenize
 
 if TYPE_CHECKING:
@@ -24,10 +24,25 @@ if TYPE_CHECKING:
 
 PATTERN = re.compile(rb"(?i)\b(?:prepare|execute|deallocate)\b")
 """What every such statement contains; others may, too."""
+STARTS = re.compile(rb"(?i)\s*(?:prepare|execute|deallocate)\b")
+"""What one of them begins with."""
 VERBS = frozenset({"PREPARE", "EXECUTE", "DEALLOCATE", "DROP"})
 MOST_TEXTS, MOST_BYTES = 100, 1 << 20
 """Prepared texts that are kept of one session, and the length of each; the others stay at home."""
 _WHOLE = re.compile(r"CAST\((-?\d+) AS (?:UN)?SIGNED\)")
+_OPTIONS = frozenset(
+    {"ALL", "DISTINCT", "DISTINCTROW", "HIGH_PRIORITY", "STRAIGHT_JOIN", "SQL_SMALL_RESULT", "SQL_BIG_RESULT",
+     "SQL_BUFFER_RESULT", "SQL_CACHE", "SQL_NO_CACHE", "SQL_CALC_FOUND_ROWS"}
+)  # fmt: skip
+_ENDS = frozenset(
+    {"FROM", "INTO", "UNION", "EXCEPT", "INTERSECT", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "FOR", ";"}
+)
+_EXPRESSION_ENDS = frozenset({"END", "NULL", "TRUE", "FALSE", "UNKNOWN"})
+_OPERATORS = frozenset(
+    {"AND", "OR", "XOR", "NOT", "IS", "IN", "LIKE", "RLIKE", "REGEXP", "BETWEEN", "DIV", "MOD", "INTERVAL", "COLLATE",
+     "BINARY", "ESCAPE", "SOUNDS"}
+)  # fmt: skip
+_LONGEST_ALIAS = 256
 _VALUES = frozenset({TokenKind.STRING, TokenKind.NUMBER, TokenKind.VARIABLE})
 
 
@@ -39,11 +54,11 @@ class Dynamic:
     mentions : callable
         Whether a text could be about sharded tables.
     check : callable
-        Raises what is wrong with a text on them.
+        Returns who answers a text on them, or raises what is wrong with it.
     """
 
     def __init__(
-        self, mentions: Callable[[bytes], bool], check: Callable[[Session, bytes], Awaitable[object]]
+        self, mentions: Callable[[bytes], bool], check: Callable[[Session, bytes], Awaitable[Route]]
     ) -> None:
         self._mentions, self._check = mentions, check
 
@@ -65,18 +80,25 @@ class Dynamic:
             session.texts.pop(name, None)
             text = await self._text(session.home, tokens[3], settings) if len(words) == 4 else None
             if text is not None and len(session.texts) < MOST_TEXTS and len(text) < MOST_BYTES:
-                await self._check(session, text.encode(*settings.encoding))
-                return Local(partial(self._prepare, session, tokens[1].text, text, settings))
+                route = await self._check(session, text.encode(*settings.encoding))
+                if isinstance(route, Local) and route.check is not None:
+                    await route.check()
+                native = _native(route)
+                at_home = text if native is None else native.decode(*settings.encoding)
+                return Local(partial(self._prepare, session, tokens[1].text, text, at_home, settings))
         if len(words) == 3 and words[0] in ("DEALLOCATE", "DROP") and words[1] == "PREPARE":
             session.texts.pop(tokens[2].text.strip("`").lower(), None)
         return None
 
-    async def _prepare(self, session: Session, name: str, text: str, settings: SessionSettings) -> None:
-        """Prepare a text at home, from which its errors come, and keep it."""
-        statement = f"PREPARE {name} FROM {literal(text)}"
+    async def _prepare(
+        self, session: Session, name: str, text: str, at_home: str, settings: SessionSettings, binary: bool
+    ) -> None:
+        """Prepare a text at home in its native form, from which its errors come, and keep it."""
+        del binary
+        statement = f"PREPARE {name} FROM {literal(at_home)}"
         await session.home.table(statement.encode(*settings.encoding))
         session.texts[name.strip("`").lower()] = PreparedText(text, settings.mode, settings.database)
-        await session.client.ok(session.home.status)
+        await session.client.ok(session.home.status, b"Statement prepared")
 
     async def _text(self, home: HomeLink, token: Token, settings: SessionSettings) -> str | None:
         """Return the text that a literal or a variable holds, if it could be about sharded tables."""
@@ -99,18 +121,85 @@ class Dynamic:
         if any(item.kind not in _VALUES for item in items) or any(comma.text != "," for comma in commas):
             return None
         try:
-            marks = [token for token in tokenize(text, settings.mode) if token.text == "?"]
+            tokens = tokenize(text, settings.mode)
         except LexError:
             return None
+        marks = [token for token in tokens if token.kind is TokenKind.PARAMETER]
         if len(marks) != len(items) or (using and len(commas) != len(items) - 1):
             return None
+        headers = _headers(text, tokens)
         variables = [item.text for item in items if item.kind is TokenKind.VARIABLE]
         known = await session_values.read(home, list(dict.fromkeys(variables)))
-        out, done = "", 0
+        changes = list(headers)
         for mark, item in zip(marks, items, strict=True):
             value = known.get(item.text, item.text)
             whole = _WHOLE.fullmatch(value)
             value = value if whole is None else whole[1]
-            out += text[done : mark.start] + (f"({value})" if value.startswith("-") else value)
-            done = mark.start + 1
+            changes.append((mark.start, mark.start + 1, f"({value})" if value.startswith("-") else value))
+        out, done = "", 0
+        for start, end, instead in sorted(changes):
+            out += text[done:start] + instead
+            done = end
         return out + text[done:]
+
+
+def _native(route: Route) -> bytes | None:
+    """Return what the home server prepares for a text; None: the text itself."""
+    if isinstance(route, Distributed):
+        return route.native
+    return route.stand_in if isinstance(route, Local) else route.sql
+
+
+def _headers(text: str, tokens: Sequence[Token]) -> list[tuple[int, int, str]]:
+    """Return the aliases, and where they go, of select items that would be named after the value of a mark."""
+    out = []
+    for index, token in enumerate(tokens):
+        if token.kind is not TokenKind.WORD or token.upper != "SELECT":
+            continue
+        for item in _items(tokens[index + 1 :]):
+            marked = any(one.kind is TokenKind.PARAMETER for one in item)
+            if not marked or _is_aliased(item):
+                continue
+            end = item[-1].start + len(item[-1].text)
+            name = text[item[0].start : end]
+            if len(name) <= _LONGEST_ALIAS:
+                out.append((end, end, f" AS {quote(name)}"))
+    return out
+
+
+def _items(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    """Yield the items of a select list that begins here."""
+    item: list[Token] = []
+    depth = 0
+    for token in tokens:
+        depth += (token.text == "(") - (token.text == ")")
+        word = token.upper if token.kind is TokenKind.WORD else token.text
+        if depth < 0 or (depth == 0 and word in _ENDS):
+            break
+        if depth == 0 and word == ",":
+            if item:
+                yield item
+            item = []
+        elif item or word not in _OPTIONS:
+            item.append(token)
+    if item:
+        yield item
+
+
+def _is_aliased(item: Sequence[Token]) -> bool:
+    """Whether a select item has a name of its own: AS, or a name after what ends an expression."""
+    if len(item) < 2:
+        return False
+    last, before = item[-1], item[-2]
+    if before.kind is TokenKind.WORD and before.upper == "AS":
+        return True
+    if (
+        last.kind not in (TokenKind.WORD, TokenKind.QUOTED, TokenKind.STRING)
+        or last.upper in _EXPRESSION_ENDS
+    ):
+        return False
+    if before.kind is TokenKind.WORD:
+        return before.upper not in _OPERATORS
+    return before.kind in (TokenKind.PARAMETER, TokenKind.NUMBER, TokenKind.STRING, TokenKind.QUOTED) or (
+        before.text == ")"
+    )

@@ -106,7 +106,7 @@ class Engine:
         self._shapes = Shapes()
         self._quick = Quick(pool, catalogue, dispatcher)
         self._learner = Learner(self._shapes, self._filler, catalogue)
-        self._dynamic = dynamic.Dynamic(self.mentions, self._decide)
+        self._dynamic = dynamic.Dynamic(self._concerns, self._of_itself)
         self._jobs, self._about_jobs = jobs, statements.Statements(jobs, self._check)
 
     # deciding ------------------------------------------------------------------------------------
@@ -118,6 +118,11 @@ class Engine:
             names = self._views.names | self._views.replicated
             self._mentions = classify.Mentions.of(catalogue.databases, catalogue.version, names)
         return self._mentions.pattern.search(sql) is not None
+
+    def _concerns(self, sql: bytes) -> bool:
+        """Whether a text could be of those that are answered here."""
+        ours = (statements.PATTERN, session_limits.PATTERN)
+        return self.mentions(sql) or any(pattern.search(sql) for pattern in ours)
 
     async def with_truth(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
         """Return a statement on information_schema with our values in it; None if it needs none."""
@@ -158,10 +163,16 @@ class Engine:
             await self._tidy(session, sql)
             return found
         if found is not None:
-            route = await self._decide(session, found.encode(*settings.encoding))
-            if isinstance(route, Distributed):
+            route = await self._of_itself(session, found.encode(*settings.encoding))
+            if isinstance(route, Distributed | Local):
                 return route
         return await self._decide(session, sql)
+
+    async def _of_itself(self, session: Session, sql: bytes) -> Route:
+        """Return who answers the text that a PREPARE or EXECUTE names; none of those may be in it."""
+        if statements.PATTERN.search(sql) is None or dynamic.STARTS.match(sql):
+            return await self._decide(session, sql)
+        return await self.decide(session, sql)
 
     async def _check(self, session: Session, sql: bytes) -> None:
         """Raise what is wrong with a query that is to run later."""
@@ -186,9 +197,10 @@ class Engine:
             return Home()
         settings = await self._read_settings(session)
         if own_setting:
-            handled = session_limits.handle(session, sql.decode(*settings.encoding))
-            if handled is not False:
-                return Local(partial(session_limits.tell, session, handled))
+            said = session_limits.read(session, sql.decode(*settings.encoding))
+            if said is not None:
+                stand_in = session_limits.stand_in(said)
+                return Local(partial(session_limits.answer, session, said), stand_in)
         try:
             text = sql.decode(*settings.encoding)
             tokens = tokenize(text, settings.mode)

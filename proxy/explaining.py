@@ -36,7 +36,9 @@ class Explainer:
             found = [[getattr(step, name) for name in names] for step in steps]
         await out.columns([_text_column(name) for name in names], status)
         for row in found:
-            values = [None if value is None else str(value).encode() for value in row]
+            values = [
+                None if value is None else str(value).encode("utf-8", "surrogateescape") for value in row
+            ]
             await out.packet(binary_row(values, [_TEXT] * len(names)) if binary else text_row(values))
         await out.end(0, status)
         return len(found)

@@ -60,13 +60,15 @@ class Proxy:
         )
         self.health_of_workers = Health(self.agents, config.heartbeat_s, config.heartbeat_timeout_s)
         self.budget = ByteBudget(config.byte_budget_bytes)
-        self.registry, self.metrics = Registry(), Metrics()
+        self.registry = Registry(None if share is None else share.running)
+        self.metrics = Metrics()
         dispatcher = Dispatcher(self.agents, self.budget, self.health_of_workers)
         self.jobs = Jobs(self.pool, self.registry, config.jobs)
         self.engine = Engine(
             config, self.pool, self.catalogue, dispatcher, self.registry, self.metrics, self.jobs
         )
-        self.door = Doorkeeper(self.pool, config.client_tls(), LoginThrottle(), KeyPair())
+        throttle = LoginThrottle(None if share is None else share.failures)
+        self.door = Doorkeeper(self.pool, config.client_tls(), throttle, KeyPair())
         self.usage = Usage(config.limits, {config.home.user: Limits(), **config.user_limits}, share)
         self._sessions: set[asyncio.Task[None]] = set()
 

@@ -7,8 +7,12 @@ import itertools
 import time
 from dataclasses import dataclass, field
 
+from proxy.running_board import RunningShare, Shown
 from shard.errors import INTERRUPTED, SkyError
+from shard.planner.plan import Strategy
 from shard.wire.frames import Note
+
+_TWO_STAGES = frozenset({Strategy.SCATTER_MERGE.value, Strategy.GATHER.value})
 
 
 @dataclass(slots=True)
@@ -45,19 +49,26 @@ class RunningQuery:
             if task is not None:
                 task.uncancel()
 
-    def percent(self) -> float:
-        """Return how much is done, by chunks."""
-        return 100 * self.chunks_done / max(1, self.chunks_total)
-
-    def state(self) -> str:
-        """Return the text for SHOW PROCESSLIST."""
-        return f"{self.strategy}: {self.chunks_done}/{self.chunks_total} chunks"
+    def shown(self) -> Shown:
+        """Return what PROCESSLIST shows: chunks first, and then what is done with their rows at home."""
+        stages = 2 if self.strategy in _TWO_STAGES else 1
+        stage = 2 if stages == 2 and self.chunks_done >= self.chunks_total > 0 else 1
+        percent = 100 * self.chunks_done / max(1, self.chunks_total) if stage == 1 else 0.0
+        state = f"{self.strategy}: {self.chunks_done}/{self.chunks_total} chunks"
+        return Shown(self.session_id, self.sql, state, self.started, stage, stages, percent)
 
 
 class Registry:
-    """Sessions and queries of this process."""
+    """Sessions and queries of this process.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    share : RunningShare or None
+        Where other processes of this proxy see its queries, and it theirs.
+    """
+
+    def __init__(self, share: RunningShare | None = None) -> None:
+        self._share = share
         self._numbers = itertools.count(1)
         self.queries: dict[int, RunningQuery] = {}
         self.sessions: set[int] = set()
@@ -72,3 +83,15 @@ class Registry:
         """Forget a query."""
         if self.queries.get(query.session_id) is query:
             del self.queries[query.session_id]
+            if self._share is not None:
+                self._share.hide(query.session_id)
+
+    def show(self, query: RunningQuery) -> None:
+        """Let other processes see how far a query is."""
+        if self._share is not None and self.queries.get(query.session_id) is query:
+            self._share.show(query.shown())
+
+    def shown(self) -> dict[int, Shown]:
+        """Return the queries that run, here and in the other processes of this proxy, by session."""
+        found = {} if self._share is None else {one.session_id: one for one in self._share.others()}
+        return found | {number: query.shown() for number, query in self.queries.items()}

@@ -5,12 +5,14 @@ What the engine asks first (settings, views, published tables) comes as argument
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proxy import classify
 from proxy.home.metadata import Catalogue, Contents
 from proxy.home.settings import SessionSettings
 from proxy.session.engine import Distributed, Home, Route
+from shard.catalog.model import Database
 from shard.errors import QUOTIENT, SkyError, not_supported
 from shard.planner import change as changes
 from shard.planner.envelope import find as find_envelope
@@ -38,7 +40,7 @@ class Router:
         ):
             return Home()  # the names stand in literals, as in drivers' questions about columns
         try:
-            statement = read(text, settings.database, databases, settings.mode, views)
+            statement = _read(text, tokens, settings, databases, views)
             if statement is not None:
                 _check_quotients(tokens, settings)
         except SyntaxProblem as error:
@@ -109,12 +111,25 @@ class Router:
         )
 
 
+def _read(
+    text: str,
+    tokens: list[Token],
+    settings: SessionSettings,
+    databases: Mapping[str, Database],
+    views: Views,
+) -> Statement | None:
+    """Return a query that reads sharded tables; a colon, which no query of MariaDB has, must not pass for a mark."""
+    if any(token.text == ":" for token in tokens):
+        raise SyntaxProblem("a colon")
+    return read(text, settings.database, databases, settings.mode, views)
+
+
 def _query_of(
     query: str, tokens: list[Token], settings: SessionSettings, contents: Contents, views: Views
 ) -> Statement | None:
     """Return the query inside a statement, if it reads sharded tables."""
     try:
-        statement = read(query, settings.database, contents.databases, settings.mode, views)
+        statement = _read(query, tokens, settings, contents.databases, views)
     except SyntaxProblem:
         return None
     if statement is not None:

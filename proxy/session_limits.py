@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from proxy.session.rows import text_row
 from proxy.session.session import DEFAULT_GATHER_LIMIT, DEFAULT_SHIP_LIMIT, Session
+from shard.catalog.naming import quote
 from shard.errors import UNKNOWN_SETTING, WRONG_SETTING, SkyError
 from shard.wire.packets import ColumnDefinition
 
@@ -30,13 +30,16 @@ class Shown:
     value: int
 
 
-def handle(session: Session, text: str) -> Shown | bool:
-    """Carry out a statement about such a setting.
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """What a SET says: the session's attribute, and its value in bytes."""
 
-    Returns
-    -------
-    Shown or bool
-        What a SELECT shows; True if the setting was set; False if the statement is another one.
+    field: str
+    value: int
+
+
+def read(session: Session, text: str) -> Shown | Assigned | None:
+    """Return what a statement about such a setting says; None if it is another one.
 
     Raises
     ------
@@ -45,7 +48,7 @@ def handle(session: Session, text: str) -> Shown | bool:
     """
     found = _SET.fullmatch(text) or _SHOW.fullmatch(text)
     if found is None:
-        return False
+        return None
     name = found["name"].lower()
     if name not in _DEFAULTS:
         raise SkyError(UNKNOWN_SETTING, name=found["name"])
@@ -55,16 +58,22 @@ def handle(session: Session, text: str) -> Shown | bool:
     value = found["value"]
     if value.upper() != "DEFAULT" and not value.isdigit():
         raise SkyError(WRONG_SETTING, name=name, value=value)
-    setattr(session, field, _DEFAULTS[name] if value.upper() == "DEFAULT" else int(value))
-    return True
+    return Assigned(field, _DEFAULTS[name] if value.upper() == "DEFAULT" else int(value))
 
 
-async def tell(session: Session, handled: Shown | bool) -> None:
-    """Say what became of a statement about one of our session settings."""
-    if isinstance(handled, Shown):
-        column = ColumnDefinition(b"def", b"", b"", b"", handled.header.encode(), b"", 63, 21, 8, 32 | 128, 0)
-        await session.out.columns([column.encode()], session.home.status)
-        await session.out.packet(text_row([str(handled.value).encode()]))
-        await session.out.end(0, session.home.status)
+async def answer(session: Session, said: Shown | Assigned, binary: bool) -> None:
+    """Carry out a statement about one of our session settings."""
+    if isinstance(said, Shown):
+        column = ColumnDefinition(b"def", b"", b"", b"", said.header.encode(), b"", 63, 21, 8, 32 | 128, 0)
+        row: list[bytes | None] = [str(said.value).encode()]
+        await session.client.table([column.encode()], [row], session.home.status, binary)
     else:
+        setattr(session, said.field, said.value)
         await session.client.ok(session.home.status)
+
+
+def stand_in(said: Shown | Assigned) -> bytes:
+    """Return what is prepared at home in the place of such a statement."""
+    if isinstance(said, Shown):
+        return f"SELECT CAST(0 AS UNSIGNED) AS {quote(said.header)} FROM DUAL".encode()
+    return b"DO 0"

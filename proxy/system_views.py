@@ -19,7 +19,8 @@ from proxy.classify import first_word
 from proxy.home.link import HomeLink
 from proxy.home.metadata import Catalogue
 from proxy.home.settings import SessionSettings
-from proxy.registry import Registry, RunningQuery
+from proxy.registry import Registry
+from proxy.running_board import Shown
 from shard.catalog.naming import literal, quote
 from shard.planner.lexer import LexError, Token, TokenKind, tokenize, unquote
 
@@ -186,7 +187,7 @@ def table_values(rows: Mapping[tuple[str, str], int]) -> dict[str, str]:
     }
 
 
-def process_values(queries: Iterable[RunningQuery]) -> dict[str, str]:
+def process_values(queries: Iterable[Shown]) -> dict[str, str]:
     """Return what replaces columns of PROCESSLIST for running distributed queries; empty if there are none."""
     listed = list(queries)
     if not listed:
@@ -204,12 +205,12 @@ def process_values(queries: Iterable[RunningQuery]) -> dict[str, str]:
         "COMMAND": case("COMMAND", ["'Query'"] * len(listed)),
         "TIME": case("`TIME`", [str(int(now - query.started)) for query in listed]),
         "TIME_MS": case("TIME_MS", [f"{1000 * (now - query.started):.3f}" for query in listed]),
-        "STATE": case("STATE", [_text(query.state()) for query in listed]),
+        "STATE": case("STATE", [_text(query.state) for query in listed]),
         "INFO": case("INFO", map(_text, texts)),
         "INFO_BINARY": case("INFO_BINARY", map(_hex, texts)),
-        "STAGE": case("STAGE", ["1"] * len(listed)),
-        "MAX_STAGE": case("MAX_STAGE", ["1"] * len(listed)),
-        "PROGRESS": case("PROGRESS", [f"{query.percent():.3f}" for query in listed]),
+        "STAGE": case("STAGE", [str(query.stage) for query in listed]),
+        "MAX_STAGE": case("MAX_STAGE", [str(query.stages) for query in listed]),
+        "PROGRESS": case("PROGRESS", [f"{query.percent:.3f}" for query in listed]),
     }
 
 
@@ -266,13 +267,14 @@ class SystemViews:
 
     async def _values(self, home: HomeLink, view: str) -> dict[str, str]:
         if view == "PROCESSLIST":
-            if not self._registry.queries:
+            running = self._registry.shown()
+            if not running:
                 return {}
             seen = {
                 int(row[0] or b"0")
                 for row in (await home.table(b"SELECT ID FROM information_schema.PROCESSLIST")).rows
             }
-            return process_values(q for q in self._registry.queries.values() if q.session_id in seen)
+            return process_values(one for one in running.values() if one.session_id in seen)
         names = ", ".join(map(literal, self._catalogue.databases))
         if not names:
             return {}

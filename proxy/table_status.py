@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 
 from proxy.home.metadata import Catalogue
-from proxy.session.rows import text_row
 from proxy.session.session import Session
 
 PATTERN = re.compile(rb"(?is)\s*(?>/\*.*?\*/\s*)*+SHOW\s+TABLE\s+STATUS\b")
@@ -18,19 +17,19 @@ _FROM = re.compile(
 _NAME, _ENGINE, _ROWS, _AVERAGE = 0, 1, 4, 5
 
 
-async def answer(session: Session, sql: bytes, database: str | None, catalogue: Catalogue) -> None:
+async def answer(
+    session: Session, sql: bytes, database: str | None, catalogue: Catalogue, binary: bool
+) -> None:
     """Write the home server's answer with the rows of sharded tables in it."""
     found = await session.home.table(sql)
     named = _FROM.match(sql)
     if named is not None:
         database = (named["bare"] or named["quoted"].replace(b"``", b"`")).decode("utf-8", "replace")
     known = catalogue.databases.get(database or "")
-    await session.out.columns(found.columns, session.home.status)
     for row in found.rows:
         table = known.table((row[_NAME] or b"").decode("utf-8", "replace")) if known is not None else None
         if known is not None and table is not None and table.is_sharded:
             row[_ENGINE] = b"skyshard"
             row[_ROWS] = str(catalogue.contents.table_rows(known.name, table.name)).encode()
             row[_AVERAGE] = None
-        await session.out.packet(text_row(row))
-    await session.out.end(0, session.home.status)
+    await session.client.table(found.columns, found.rows, session.home.status, binary)

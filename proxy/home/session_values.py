@@ -44,10 +44,10 @@ async def read(home: HomeLink, needs: Sequence[str]) -> dict[str, str]:
 def _literal(
     column: ColumnDefinition, value: bytes | None, characters: bytes | None, octets: bytes | None
 ) -> str:
+    kind = "UNSIGNED" if column.flags & _UNSIGNED else "SIGNED"
     if value is None:
-        return "NULL"
+        return _null(column, kind)
     if column.type in _INTEGER_TYPES:
-        kind = "UNSIGNED" if column.flags & _UNSIGNED else "SIGNED"
         return f"CAST({int(value)} AS {kind})"
     if column.type in _DECIMAL_TYPES:
         return value.decode("ascii")
@@ -57,3 +57,14 @@ def _literal(
     if column.charset == _BINARY:
         return f"X'{(octets or b'').decode('ascii')}'"
     return f"_utf8mb4 X'{(characters or b'').decode('ascii')}'"
+
+
+def _null(column: ColumnDefinition, kind: str) -> str:
+    """Return NULL with a type: a variable keeps the one that it had before it was NULL."""
+    if column.type in _INTEGER_TYPES:
+        return f"CAST(NULL AS {kind})"
+    if column.type in _DECIMAL_TYPES:
+        return "CAST(NULL AS DECIMAL(65, 38))"
+    if column.type in _REAL_TYPES:
+        return "CAST(NULL AS DOUBLE)"
+    return "CAST(NULL AS BINARY)" if column.charset == _BINARY else "CONVERT(NULL USING utf8mb4)"

@@ -18,7 +18,7 @@ from proxy.session.engine import Local
 from shard.catalog.naming import JOBS_DATABASE, quote
 from shard.errors import JOB_NO_RESULT, JOB_NOT_DONE, NO_JOB, USER_LIMIT, SkyError, not_supported
 from shard.planner.lexer import Token, TokenKind
-from shard.wire.packets import ColumnDefinition, lenenc_bytes
+from shard.wire.packets import ColumnDefinition
 
 if TYPE_CHECKING:
     from proxy.session.session import Session
@@ -60,10 +60,10 @@ class Statements:
             words.pop()
         if words[:1] == ["SUBMIT"]:
             return await self._submit(session, text, tokens, settings)
-        if words[:1] == ["CANCEL"] and len(words) == 2 and words[1].isdigit():
-            return Local(partial(self._cancel, session, int(words[1])))
-        if words[:2] == ["CALL", "QSERV_RESULT_DELETE"] and len(words) == 5 and words[3].isdigit():
-            return Local(partial(self._delete, session, int(words[3])))
+        if words[:1] == ["CANCEL"] and len(words) == 2:
+            return _of_number(partial(self._cancel, session), words[1])
+        if words[:2] == ["CALL", "QSERV_RESULT_DELETE"] and len(words) == 5:
+            return _of_number(partial(self._delete, session), words[3])
         return await self._rewritten(session, text, tokens)
 
     async def _submit(
@@ -80,14 +80,17 @@ class Statements:
                 raise not_supported("variables in a submitted query", "write the values themselves")
             if token.kind is TokenKind.WORD and token.upper == "INTO":
                 raise not_supported("SELECT … INTO in a submitted query")
-            if token.text == "?":
-                raise not_supported("parameters in a submitted query")
         if session.temporaries:
             raise not_supported("SUBMIT in a session that may have temporary tables", "open a new connection")
         query = text[rest[0].start :].strip().rstrip(";")
-        return Local(partial(self._add, session, query, settings))
+        marks = sum(token.kind is TokenKind.PARAMETER for token in rest)
+        return Local(
+            _refuse_marks if marks else partial(self._add, session, query, settings),
+            _submitted(marks),
+            partial(self._check, session, query.encode(*settings.encoding)),
+        )
 
-    async def _add(self, session: Session, query: str, settings: SessionSettings) -> None:
+    async def _add(self, session: Session, query: str, settings: SessionSettings, binary: bool) -> None:
         await self._check(session, query.encode(*settings.encoding))
         try:
             query.encode()
@@ -105,10 +108,8 @@ class Statements:
         number = await self._jobs.store.add(session.user, account, query, said)
         self._jobs.wake()
         columns = [_column("jobId", _BIGINT), _column("resultLocation", _VARCHAR)]
-        await session.client.columns(columns, session.home.status)
-        row = b"".join(lenenc_bytes(value) for value in (b"%d" % number, b"table:result_%d" % number))
-        await session.client.packet(row)
-        await session.client.end(0, session.home.status)
+        row: list[bytes | None] = [b"%d" % number, b"table:result_%d" % number]
+        await session.client.table(columns, [row], session.home.status, binary)
 
     async def _find(self, session: Session, number: int) -> Job:
         job = await self._jobs.store.get(number, session.user)
@@ -116,7 +117,8 @@ class Statements:
             raise SkyError(NO_JOB, id=number)
         return job
 
-    async def _cancel(self, session: Session, number: int) -> None:
+    async def _cancel(self, session: Session, number: int, binary: bool) -> None:
+        del binary
         job = await self._find(session, number)
         if not await self._jobs.store.abort(job.id):
             job = await self._find(session, number)
@@ -124,7 +126,8 @@ class Statements:
         self._jobs.forget(job.id)
         await session.client.ok(session.home.status)
 
-    async def _delete(self, session: Session, number: int) -> None:
+    async def _delete(self, session: Session, number: int, binary: bool) -> None:
+        del binary
         job = await self._find(session, number)
         if job.status in ("QUEUED", "EXECUTING"):
             raise SkyError(JOB_NOT_DONE, id=number, status=job.status)
@@ -160,6 +163,25 @@ class Statements:
         if not job.stored:
             raise SkyError(JOB_NO_RESULT, id=number, reason="it has been deleted")
         return job.result
+
+
+def _of_number(answer: Callable[[int, bool], Awaitable[None]], word: str) -> Local | None:
+    """Return the answer to a statement about the job of a number; None if it names none."""
+    if word == "?":
+        return Local(_refuse_marks, b"DO ?")
+    return Local(partial(answer, int(word)), b"DO 0") if word.isdigit() else None
+
+
+async def _refuse_marks(binary: bool) -> None:
+    """A statement with ``?`` in it was not prepared, but sent as text."""
+    del binary
+    raise not_supported("a parameter in a statement that is not prepared")
+
+
+def _submitted(marks: int) -> bytes:
+    """Return a statement with the columns of SUBMIT's answer, and so many parameters."""
+    where = " WHERE " + " <=> ".join("?" * marks) if marks else ""
+    return f"SELECT CAST(0 AS SIGNED) AS jobId, CAST('' AS CHAR(255)) AS resultLocation FROM DUAL{where}".encode()
 
 
 def _word(token: Token) -> str:

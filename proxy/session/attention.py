@@ -7,12 +7,14 @@ import asyncio
 from backend.pool import Pool
 from backend.tasks import ended
 from proxy.home.link import HomeLink
-from proxy.registry import RunningQuery
+from proxy.registry import Registry, RunningQuery
 from proxy.session.client import ClientStream
 from shard.errors import TIMEOUT, SkyError
 
 _WATCH_AFTER_S = 0.1
 _REPORT_S = 1.0
+_SHOW_S = 0.2
+"""Seconds after which other processes see anew how far a query is."""
 
 
 class Attention:
@@ -22,17 +24,20 @@ class Attention:
     ----------
     pool : Pool
         Service connections at home, to see whether the session's own has been killed.
+    registry : Registry
+        Tells other processes what runs here.
     """
 
-    def __init__(self, client: ClientStream, home: HomeLink, pool: Pool) -> None:
-        self._client, self._home, self._pool = client, home, pool
+    def __init__(self, client: ClientStream, home: HomeLink, pool: Pool, registry: Registry) -> None:
+        self._client, self._home, self._pool, self._registry = client, home, pool, registry
 
     async def attend(self, query: RunningQuery, sql: bytes, seconds: float) -> None:
         """End a query whose client or home connection is gone, or whose time is over."""
         others: list[asyncio.Task[object]] = [
             asyncio.ensure_future(item)
             for item in (
-                self._client.gone.wait(), self._home.wait_closed(), self._watch(query, sql), self._report(query)
+                self._client.gone.wait(), self._home.wait_closed(), self._watch(query, sql),
+                self._report(query), self._show(query),
             )
         ]  # fmt: skip
         try:
@@ -45,9 +50,14 @@ class Attention:
         """Tell a client that wants to know how far its query is, until rows come."""
         while self._client.progresses and not self._client.started:
             await asyncio.sleep(_REPORT_S)
-            stage = 2 if query.chunks_done >= query.chunks_total > 0 else 1
-            percent = 100 * query.chunks_done / max(1, query.chunks_total)
-            await self._client.progress(stage, 2, percent, query.state())
+            now = query.shown()
+            await self._client.progress(now.stage, now.stages, now.percent, now.state)
+
+    async def _show(self, query: RunningQuery) -> None:
+        """Let the other processes of this proxy see how far it is."""
+        while True:
+            self._registry.show(query)
+            await asyncio.sleep(_SHOW_S)
 
     async def _watch(self, query: RunningQuery, sql: bytes) -> None:
         """Be seen, and be killed, at the home server while a distributed query runs for long.

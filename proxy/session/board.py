@@ -1,6 +1,6 @@
-"""What the processes of one proxy count together: a table in memory that they share.
+"""What the processes of one proxy know together: users' sessions and queries, failed logins, what runs.
 
-Every process writes its own rows only and reads all, so that nothing is locked and no question is sent. Two
+It is memory that they share. Of the counts, every process writes its own rows only and reads all, so that nothing is locked and no question is sent. Two
 processes that admit somebody at the same instant may pass a limit by one.
 """
 
@@ -11,6 +11,8 @@ import mmap
 
 import numpy as np
 
+from proxy.running_board import RunningBoard
+from proxy.session.throttle import Failures
 from shard.errors import TOO_MANY_CONNECTIONS, SkyError
 
 SLOTS = 8192
@@ -25,10 +27,13 @@ class Board:
     def __init__(self, processes: int) -> None:
         self._memory = mmap.mmap(-1, processes * SLOTS * _ROW.itemsize)
         self.rows = np.frombuffer(self._memory, dtype=_ROW).reshape(processes, SLOTS)
+        self.failures = Failures()
+        self.running = RunningBoard(processes)
 
     def clear(self, number: int) -> None:
         """Forget what a process has counted, which has ended."""
         self.rows[number] = np.zeros((), _ROW)
+        self.running.clear(number)
 
     def share(self, number: int) -> Share:
         """Return a process's view."""
@@ -36,11 +41,20 @@ class Board:
 
 
 class Share:
-    """The view of one process: its own counts, and the sums of all."""
+    """The view of one process: its own counts, and the sums of all.
+
+    Attributes
+    ----------
+    failures : Failures
+        Failed logins of all.
+    running : RunningShare
+        What runs in the others.
+    """
 
     def __init__(self, board: Board, number: int) -> None:
         self._all = board.rows
         self._own = board.rows[number]
+        self.failures, self.running = board.failures, board.running.share(number)
         self._slots: dict[str, int] = {}
         self._free = list(range(SLOTS - 1, -1, -1))
 

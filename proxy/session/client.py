@@ -8,12 +8,14 @@ from typing import Protocol
 
 from proxy.session.capabilities import Capabilities
 from proxy.session.columns import dressed
+from proxy.session.rows import binary_row, text_row
 from proxy.session.wire import ClientGone, ClientWire
 from shard.errors import LIMIT_EXCEEDED, PACKET_TOO_LARGE, SkyError
 from shard.wire import rows
 from shard.wire.packets import (
     MAX_PAYLOAD,
     STATUS_MORE_RESULTS,
+    ColumnDefinition,
     Eof,
     Err,
     Ok,
@@ -208,6 +210,16 @@ class ClientStream:
             return Ok(0, 0, self._status(status), warnings).encode(0xFE)
         return Eof(warnings, self._status(status)).encode()
 
+    async def table(
+        self, definitions: Sequence[bytes], found: Sequence[list[bytes | None]], status: int, binary: bool
+    ) -> None:
+        """Send a small result set from its fields' texts, as a row a packet of the client's protocol."""
+        kinds = [ColumnDefinition.decode(column).type for column in definitions]
+        await self.columns(definitions, status)
+        for row in found:
+            await self.packet(binary_row(row, kinds) if binary else text_row(row))
+        await self.end(0, status)
+
     async def whole(
         self, definitions: Sequence[bytes], block: bytes, warnings: int = 0, status: int = 2
     ) -> None:
@@ -234,9 +246,10 @@ class ClientStream:
         self.bytes_sent += len(data)
         self.wire.post(data)
 
-    async def ok(self, status: int = 2) -> None:
-        """Send OK."""
-        await self.packet(Ok(status=self._status(status)).encode())
+    async def ok(self, status: int = 2, info: bytes = b"") -> None:
+        """Send OK, perhaps with a text."""
+        told = lenenc_bytes(info) if info else b""
+        await self.packet(Ok(status=self._status(status), info=told).encode())
 
     async def progress(self, stage: int, stages: int, percent: float, text: str) -> None:
         """Report how far a statement is, unless its answer has begun; the reply has not begun by this."""

@@ -62,9 +62,22 @@ class Distributed:
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """The proxy answers by itself."""
+    """The proxy answers by itself.
 
-    answer: Callable[[], Awaitable[None]]
+    Attributes
+    ----------
+    answer : callable
+        Writes the answer to the client; its argument says whether rows are binary.
+    stand_in : bytes or None
+        What is prepared at home in the statement's place, with as many parameters and the same columns; None:
+        the statement itself.
+    check : callable or None
+        Raises what is wrong with the statement when it is prepared, as far as `stand_in` does not show it.
+    """
+
+    answer: Callable[[bool], Awaitable[None]]
+    stand_in: bytes | None = None
+    check: Callable[[], Awaitable[None]] | None = None
 
 
 Route = Home | Distributed | Local

@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass, field
 
 from proxy.session.cursor import Cursor
-from proxy.session.engine import Distributed
+from proxy.session.engine import Distributed, Local
 from shard.errors import PACKET_TOO_LARGE, SkyError
 from shard.planner.constants import Value
 from shard.planner.lexer import LexerMode
@@ -26,7 +26,7 @@ class Prepared:
     """One prepared statement of a session."""
 
     text: bytes
-    distributed: Distributed
+    route: Distributed | Local
     parameters: int
     types: list[tuple[int, bool]] = field(default_factory=list)
     long_data: dict[int, bytearray] = field(default_factory=dict)

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import re
+import struct
+
 from shard.wire.packets import lenenc_bytes
 
-_INTEGER_SIZES = {1: 1, 2: 2, 3: 4, 8: 8, 9: 4}
+_INTEGER_SIZES = {1: 1, 2: 2, 3: 4, 8: 8, 9: 4, 13: 2}
 """Type byte → bytes."""
+_REALS = {4: "<f", 5: "<d"}
+_DATES = frozenset({7, 10, 12})
+_NUMBERS = re.compile(rb"\d+")
 
 
 def binary_row(values: list[bytes | None], kinds: list[int]) -> bytes:
-    """Return a binary-protocol row of small integers and texts, given as text."""
+    """Return a binary-protocol row of numbers, dates and texts, given as text."""
     nulls = sum(1 << (index + 2) for index, value in enumerate(values) if value is None)
     out = bytearray(b"\0" + nulls.to_bytes((len(values) + 9) // 8, "little"))
     for value, kind in zip(values, kinds, strict=True):
         if value is not None:
-            size = _INTEGER_SIZES.get(kind)
-            out += lenenc_bytes(value) if size is None else int(value).to_bytes(size, "little")
+            out += _binary(value, kind)
     return bytes(out)
+
+
+def _binary(value: bytes, kind: int) -> bytes:
+    if kind in _INTEGER_SIZES:
+        return (int(value) & (1 << 8 * _INTEGER_SIZES[kind]) - 1).to_bytes(_INTEGER_SIZES[kind], "little")
+    if kind in _REALS:
+        return struct.pack(_REALS[kind], float(value))
+    if kind in _DATES:
+        numbers = [int(number) for number in _NUMBERS.findall(value)]
+        packed = struct.pack("<HBB", *numbers[:3])
+        if len(numbers) > 3:
+            packed += bytes(numbers[3:6])
+        if len(numbers) > 6:
+            packed += int(_NUMBERS.findall(value)[6].ljust(6, b"0")).to_bytes(4, "little")
+        return bytes((len(packed),)) + packed
+    return lenenc_bytes(value)
 
 
 def text_row(values: list[bytes | None]) -> bytes:

@@ -12,9 +12,12 @@ import pytest
 
 from backend.address import Address
 from backend.connection import ConnectionLost, RawConnection
+from proxy.session.throttle import ACCOUNT_FAILURES
 from shard.errors import ServerError
-from tests.proxy.test_cancel import MARK, SLOW
+from tests.proxy.test_cancel import MARK, PAIRS, SLOW
 from tests.support.agents import until
+from tests.support.rawclient import RawClient
+from tests.support.rawclient import ServerError as RefusedError
 from tests.support.servers import ExtraProxy, Inside
 
 
@@ -114,6 +117,55 @@ async def test_queries_are_limited_and_killed_across_processes(cluster, shared):
     await until(nowhere)
     for one in found:
         assert int((await one.fetch("SELECT COUNT(*) FROM Object"))[0][0]) > 0
+    await ended(found)
+
+
+async def test_guessing_is_slowed_down_for_all_processes(shared, account):
+    account("shared_target")
+    await shared.everywhere()
+    seen = []
+    for attempt in range(ACCOUNT_FAILURES + 8):
+        with RawClient(shared.proxy.port) as client, pytest.raises(RefusedError) as caught:
+            client.connect(user="shared_target", password=f"guess{attempt}")
+        seen.append(caught.value.errno)
+    given_back = seen[ACCOUNT_FAILURES:].count(1045)  # one for every six seconds that this took
+    assert seen[:ACCOUNT_FAILURES] == [1045] * ACCOUNT_FAILURES
+    assert given_back < 4
+    with RawClient(shared.proxy.port).connect(user="root") as client:  # whoever else comes from there
+        assert client.query("SELECT 1").rows == [(b"1",)]
+
+
+async def test_running_queries_are_shown_by_every_process(shared):
+    found = await shared.connections(6)
+    running = asyncio.ensure_future(found[0].query(PAIRS.encode()))
+    number = found[0].thread_id
+    seen: dict[int, set[bytes]] = {}
+
+    async def by_all():
+        for other in found[1:]:
+            for row in await other.fetch("SHOW FULL PROCESSLIST"):
+                if int(row[0]) == number and row[6] and b" chunks" in row[6]:
+                    assert (row[4], row[7]) == (b"Query", PAIRS.encode())
+                    assert 0 <= float(row[8]) <= 100
+                    seen.setdefault(other.thread_id, set()).add(row[6])
+        return len(seen) == 5 and all(len(states) > 1 for states in seen.values())
+
+    await until(by_all, 40)
+    for other in found[1:]:
+        ((command, text, stage, stages, percent),) = await other.fetch(
+            "SELECT COMMAND, INFO, STAGE, MAX_STAGE, PROGRESS FROM information_schema.PROCESSLIST "
+            f"WHERE ID = {number} AND STATE LIKE '%chunks'"
+        )
+        assert (command, text) == (b"Query", PAIRS.encode())
+        assert 1 <= int(stage) <= int(stages) <= 2
+        assert 0 <= float(percent) <= 100
+        short = {int(row[0]): row[7] for row in await other.fetch("SHOW PROCESSLIST")}
+        assert short[number] == PAIRS.encode()[:100]
+    await found[5].run(f"KILL QUERY {number}")
+    with pytest.raises(ServerError):
+        await running
+    for other in found[1:]:
+        assert not [r for r in await other.fetch("SHOW PROCESSLIST") if b" chunks" in (r[6] or b"")]
     await ended(found)
 
 

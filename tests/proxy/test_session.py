@@ -77,6 +77,9 @@ def test_nothing_that_slips_past_reads_nothing(client, sql):
         ("SELECT * FROM Object a, Object b WHERE scisql_angSep(a.ra, a.decl, b.ra, b.decl) < 1", 1235),
         ("SELECT scisql_s2PtInBox(ra, decl, 1) FROM Object", 1210),
         ("KILL QUERY 999999", 1094),
+        ("SELECT objectId FROM Object LIMIT :starId", 1064),
+        ("SELECT objectId FROM Object WHERE objectId = :1", 1064),
+        ("SET STATEMENT max_statement_time=1 FOR SELECT objectId FROM Object WHERE :x = 3", 1064),
     ],
 )
 def test_refusals(client, sql, number):
@@ -225,3 +228,11 @@ def test_rows_are_text(client):
         (1, 0.482),
         (2, 0.999),
     )
+
+
+@pytest.mark.parametrize("form", ["", "FORMAT=JSON "])
+def test_bytes_that_are_no_text_may_be_explained(cluster, form):
+    with RawClient(cluster.port).connect(database="hip") as client:
+        sql = b"EXPLAIN %sSELECT COUNT(*) FROM Object WHERE '\x86' = 'a'" % form.encode()
+        assert client.query(sql).rows
+        assert client.query("SELECT 1").rows == [(b"1",)]

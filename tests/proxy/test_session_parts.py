@@ -4,14 +4,16 @@ import asyncio
 import hashlib
 import os
 import zlib
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from proxy.running_board import SLOTS, TEXT_BYTES, RunningBoard, Shown
 from proxy.session import handshake, passwords
 from proxy.session.diagnostics import Diagnostics
 from proxy.session.limits import Limits, Usage
-from proxy.session.throttle import ACCOUNT_FAILURES, ADDRESS_FAILURES, LoginThrottle
+from proxy.session.throttle import ACCOUNT_FAILURES, ADDRESS_FAILURES, Failures, LoginThrottle
 from proxy.session.wire import HIGH_WATER, ClientGone, ClientWire
 from shard.errors import SkyError
 from shard.planner.lexer import LexerMode
@@ -28,7 +30,7 @@ class Clock:
 
 def test_the_throttle_blocks_an_account_and_gives_back_with_time():
     clock = Clock()
-    throttle = LoginThrottle(clock)
+    throttle = LoginThrottle(clock=clock)
     for _ in range(ACCOUNT_FAILURES):
         assert throttle.wait("a", "u") == 0
         throttle.failed("a", "u")
@@ -42,18 +44,58 @@ def test_the_throttle_blocks_an_account_and_gives_back_with_time():
 
 
 def test_the_throttle_blocks_an_address_that_tries_many_accounts():
-    throttle = LoginThrottle(Clock())
+    throttle = LoginThrottle(clock=Clock())
     for number in range(ADDRESS_FAILURES):
         throttle.failed("a", f"u{number}")
     assert throttle.wait("a", "fresh") > 0
     assert throttle.wait("b", "fresh") == 0
 
 
-def test_the_throttle_forgets_the_oldest():
-    throttle = LoginThrottle(Clock())
-    for number in range(20_000):
+def test_the_throttle_forgets_the_least_recent_when_it_is_full():
+    clock = Clock()
+    throttle = LoginThrottle(clock=clock)
+    for number in range(3 * Failures.CAPACITY):
+        clock.now += 1e-6
         throttle.failed(f"10.{number}", "u")
-    assert len(throttle._used) <= 10_000
+    for _ in range(ACCOUNT_FAILURES):
+        throttle.failed("10.7", "u")
+    assert throttle.wait("10.7", "u") > 0
+    assert throttle.wait("10.8", "u") == 0
+
+
+def test_processes_count_failed_logins_together():
+    shared = Failures()
+    here, there = (LoginThrottle(shared, Clock()) for _ in range(2))
+    for number in range(ACCOUNT_FAILURES):
+        (here, there)[number % 2].failed("a", "u")
+    assert here.wait("a", "u") == there.wait("a", "u") == pytest.approx(6)
+    assert LoginThrottle(clock=Clock()).wait("a", "u") == 0
+    there.succeeded("a", "u")
+    assert here.wait("a", "u") == 0
+
+
+def test_processes_see_each_others_queries():
+    board = RunningBoard(3)
+    here, there, third = (board.share(number) for number in range(3))
+    long = Shown(7, "SELECT 'ü' " + "x" * TEXT_BYTES, "scatter: 1/4 chunks", 12.5, 1, 2, 25.0)
+    short = replace(long, session_id=8, sql="SELECT 2", state="routed: 0/1 chunks", percent=0.0)
+    here.show(long)
+    here.show(short)
+    there.show(replace(long, session_id=9))
+    cut = long.sql.encode()[:TEXT_BYTES].decode(errors="ignore")
+    assert sorted(third.others(), key=lambda one: one.session_id) == [
+        replace(long, sql=cut), short, replace(long, session_id=9, sql=cut)
+    ]  # fmt: skip
+    assert [one.session_id for one in here.others()] == [9]
+    here.show(replace(short, state="routed: 1/1 chunks", percent=100.0))
+    here.hide(7)
+    assert list(there.others()) == [replace(short, state="routed: 1/1 chunks", percent=100.0)]
+    assert replace(short, percent=50.0, stage=2).overall == 75.0
+    for number in range(2 * SLOTS):  # more than there is room for
+        here.show(replace(short, session_id=100 + number))
+    assert len(list(there.others())) == SLOTS
+    board.clear(0)
+    assert list(there.others()) == []
 
 
 def test_usage_counts_users_apart():

@@ -1,0 +1,62 @@
+"""SHOW [FULL] PROCESSLIST: the home server's list, which has what this user may see, with distributed queries in it.
+
+At home a session whose query is distributed looks idle, or runs the statement that watches for KILL.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+
+from proxy.home.link import WATCH, HomeLink, Table
+from proxy.registry import Registry
+from proxy.running_board import TEXT_BYTES, Shown
+
+PATTERN = re.compile(
+    rb"\s*(?>/\*.*?\*/\s*)*+SHOW\s+(?P<full>FULL\s+)?PROCESSLIST\s*;?\s*\Z", re.IGNORECASE | re.DOTALL
+)
+_SHORT = 100
+"""Bytes of a statement that SHOW PROCESSLIST has without FULL."""
+_FULL = b"SHOW FULL PROCESSLIST"
+_WATCHES = WATCH.encode() + b" /* "
+_ID, _COMMAND, _TIME, _STATE, _INFO, _PROGRESS = 0, 4, 5, 6, 7, 8
+
+
+async def read(home: HomeLink, sql: bytes, registry: Registry) -> Table:
+    """Return the list.
+
+    Parameters
+    ----------
+    sql : bytes
+        The statement, as it was asked.
+    registry : Registry
+        Knows what runs in this proxy. Of another proxy's queries the home server has the text alone.
+    """
+    asked = PATTERN.match(sql)
+    found = await home.table(sql)
+    full = asked is not None and asked["full"] is not None
+    if not full and any((row[_INFO] or b"").startswith(_WATCHES[:_SHORT]) for row in found.rows):
+        found = replace(found, rows=(await home.table(_FULL)).rows)
+    running = registry.shown()
+    most = None if full else _SHORT
+    for row in found.rows:
+        info = row[_INFO]
+        if info is not None and info.startswith(_WATCHES):
+            row[_INFO] = info[len(_WATCHES) : -len(b" */")]
+            row[_STATE] = b"distributed"
+        query = running.get(int(row[_ID] or b"0"))
+        if query is not None:
+            _fill(row, query)
+        row[_INFO] = (row[_INFO] or b"")[:most] if row[_INFO] is not None else None
+    return found
+
+
+def _fill(row: list[bytes | None], query: Shown) -> None:
+    row[_COMMAND], row[_STATE] = b"Query", query.state.encode()
+    row[_TIME] = b"%d" % (time.monotonic() - query.started)
+    text = query.sql.encode()
+    if row[_INFO] is None or len(text) < TEXT_BYTES:
+        row[_INFO] = text
+    if len(row) > _PROGRESS:
+        row[_PROGRESS] = b"%.3f" % query.overall

@@ -1,0 +1,190 @@
+"""A session's prepared statements: those on sharded tables, and those that the proxy answers; the others are relayed.
+
+Each is prepared at home as well, with the same parameters and columns, so that its number, its errors and the
+reply to COM_STMT_PREPARE are the home server's.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import TYPE_CHECKING
+
+from proxy.home.link import Trapped, trap_error
+from proxy.session.cursor import Cursor
+from proxy.session.diagnostics import QUESTIONS
+from proxy.session.engine import Distributed, Engine, Home, Local
+from proxy.session.prepared import Prepared
+from proxy.session.values import with_values
+from shard.errors import NO_CURSOR, UNKNOWN_COMMAND, SkyError
+from shard.wire.packets import PacketError, packet
+from shard.wire.replies import PreparedEvent, ReplyKind
+
+if TYPE_CHECKING:
+    from proxy.session.session import Session
+
+COM_PREPARE, COM_EXECUTE, COM_LONG_DATA, COM_CLOSE, COM_RESET, COM_FETCH = 22, 23, 24, 25, 26, 28
+OF_STATEMENT = frozenset({COM_EXECUTE, COM_LONG_DATA, COM_CLOSE, COM_RESET, COM_FETCH})
+"""The commands that name a prepared statement."""
+OWN = re.compile(rb"(?i)\b(?:kill|processlist|warnings|errors)\b")
+"""What a statement says that the proxy may have to answer whatever the catalogue has."""
+_READ_ONLY_CURSOR = 1
+_LAST_PREPARED = b"\xff\xff\xff\xff"
+"""MariaDB's clients send COM_STMT_EXECUTE without waiting for the number that COM_STMT_PREPARE returns."""
+_NEVER_PREPARED = re.compile(rb"(?i)\s*(?:prepare|execute|deallocate)\b")
+"""MariaDB's own error (1295) comes for these."""
+
+
+class PreparedStatements:
+    """The statements of one session, by the home server's numbers."""
+
+    def __init__(self, session: Session, engine: Engine) -> None:
+        self._session, self._engine = session, engine
+        self._kept: dict[int, Prepared] = {}
+        self._asked: dict[int, bytes] = {}
+        self._last: int | None = None
+
+    def forget(self) -> None:
+        """Forget all of them."""
+        for prepared in self._kept.values():
+            prepared.close_cursor()
+        self._kept.clear()
+        self._asked.clear()
+
+    async def serve(self, code: int, payload: bytes) -> None:
+        """Carry out a command of `OF_STATEMENT`."""
+        if payload[1:5] == _LAST_PREPARED and self._last is not None:
+            payload = payload[:1] + self._last.to_bytes(4, "little") + payload[5:]
+        number = _statement_id(payload)
+        if code == COM_EXECUTE:
+            await self._execute(number, payload)
+        elif code == COM_LONG_DATA:
+            await self._long_data(number, payload)
+        elif code == COM_CLOSE:
+            closed = self._kept.pop(number, None)
+            self._asked.pop(number, None)
+            if closed is not None:
+                closed.close_cursor()
+            await self._session.home.send(packet(payload, 0))
+        elif code == COM_RESET:
+            if number in self._kept:
+                self._kept[number].reset()
+            await self._session.home.relay(payload, ReplyKind.SIMPLE, self._session.client)
+        else:
+            await self._fetch(number, payload)
+
+    async def prepare(self, sql: bytes) -> None:
+        """Carry out COM_STMT_PREPARE."""
+        session = self._session
+        self._last = None
+        route = Home() if _NEVER_PREPARED.match(sql) else await self._engine.decide(session, sql)
+        if route == Home():
+            route = Home(await self._engine.with_truth(session, sql, lasting=True))
+        native = sql
+        if isinstance(route, Distributed):
+            native = route.native
+        elif isinstance(route, Local):
+            if route.check is not None:
+                await route.check()
+            native = sql if route.stand_in is None else route.stand_in
+        elif route.sql is not None:
+            native = route.sql
+        seen = await session.home.relay(bytes((COM_PREPARE,)) + native, ReplyKind.PREPARE, session.client)
+        for event in seen:
+            if not isinstance(event, PreparedEvent):
+                continue
+            self._last = event.statement_id
+            if isinstance(route, Distributed | Local):
+                self._kept[event.statement_id] = Prepared(sql, route, event.parameters)
+            elif OWN.search(sql) or QUESTIONS.search(sql):
+                self._asked[event.statement_id] = sql
+
+    async def _execute(self, number: int, payload: bytes) -> None:
+        prepared, session = self._kept.get(number), self._session
+        if prepared is None:
+            if not await self._execute_question(number, payload):
+                await self._execute_at_home(payload)
+            return
+        prepared.close_cursor()
+        parameters = prepared.bind(payload)
+        if isinstance(prepared.route, Local):
+            await self._execute_own(prepared, with_values(prepared.text, parameters, session.mode))
+            return
+        prepared.route = await self._engine.renew(session, prepared.text, prepared.route)
+        if not payload[5] & _READ_ONLY_CURSOR:
+            await session.distributed(prepared.text, session.engine_run(prepared.route, parameters, True))
+            return
+        limits = session.usage.of(session.user)
+        cursor = Cursor(min(session.limits.cursor_bytes, limits.result_bytes or session.limits.cursor_bytes))
+        aside = copy.copy(session)
+        aside.out = cursor
+        try:
+            work = aside.engine_run(prepared.route, parameters, True)
+            await session.distributed(prepared.text, work, cursor)
+            prepared.cursor = cursor
+            await cursor.open(session.client, session.home.status)
+        except BaseException:
+            prepared.cursor = None
+            cursor.close()
+            raise
+
+    async def _execute_own(self, prepared: Prepared, sql: bytes) -> None:
+        """Execute a statement of skyshard's own: it is decided about anew, with its values in it."""
+        route = await self._engine.decide(self._session, sql)
+        if not isinstance(route, Local):
+            raise SkyError(UNKNOWN_COMMAND)
+        await self._session.answered(route, binary=True)
+
+    async def _execute_at_home(self, payload: bytes) -> None:
+        session = self._session
+        session.settings_dirty = True
+        session.diagnostics = None
+        try:
+            await session.home.relay(payload, ReplyKind.QUERY, session.client)
+        except Trapped:
+            raise trap_error() from None
+
+    async def _execute_question(self, number: int, payload: bytes) -> bool:
+        """Answer a prepared statement that the proxy owns, or that is about the one before; False if it is no such."""
+        sql, session = self._asked.get(number), self._session
+        if sql is None:
+            return False
+        answer = session.own_answer(sql, binary=True)
+        if answer is not None:
+            await answer
+            return True
+        filled = session.filled(sql)
+        if filled == sql:
+            return False
+        other = await session.home.prepare(filled)
+        try:
+            await self._execute_at_home(payload[:1] + other.to_bytes(4, "little") + payload[5:])
+        finally:
+            await session.home.send(packet(bytes((COM_CLOSE,)) + other.to_bytes(4, "little"), 0))
+        return True
+
+    async def _fetch(self, number: int, payload: bytes) -> None:
+        prepared, session = self._kept.get(number), self._session
+        if prepared is None:
+            await session.home.relay(payload, ReplyKind.FETCH, session.client)
+        elif prepared.cursor is None:
+            raise SkyError(NO_CURSOR, id=number)
+        else:
+            wanted = int.from_bytes(payload[5:9], "little")
+            if not await prepared.cursor.fetch(session.client, wanted, session.home.status):
+                prepared.close_cursor()
+
+    async def _long_data(self, number: int, payload: bytes) -> None:
+        prepared = self._kept.get(number)
+        if prepared is None:
+            await self._session.home.send(packet(payload, 0))
+            return
+        prepared.add_long_data(
+            int.from_bytes(payload[5:7], "little"), payload[7:], self._session.limits.long_data_bytes
+        )
+
+
+def _statement_id(payload: bytes) -> int:
+    if len(payload) < 5:
+        raise PacketError("statement id missing")
+    return int.from_bytes(payload[1:5], "little")
