@@ -214,15 +214,19 @@ class Engine:
         if refused is not None:
             raise refused
         views = await self._views.definitions(text)
-        if verb in ("SELECT", "WITH", "VALUES"):
-            try:
+        try:
+            if verb in ("SELECT", "WITH", "VALUES"):
                 return self._router.stored(text, tokens, settings, views) or self._router.select(
                     text, tokens, settings, views
                 )
-            except SkyError as error:
-                if error.code is NOT_SUPPORTED and b"scisql_" not in sql and b"qserv_" not in sql:
-                    await session.home.check(sql)  # MariaDB's own error comes first
-                raise
+            if verb == "SET" and len(tokens) > 1 and tokens[1].upper == "STATEMENT":
+                route = await self._under_settings(session, text, tokens, settings, views)
+                if route is not None:
+                    return route
+        except SkyError as error:
+            if error.code is NOT_SUPPORTED and b"scisql_" not in sql and b"qserv_" not in sql:
+                await session.home.check(sql)  # MariaDB's own error comes first
+            raise
         return await self._otherwise(session, text, tokens, settings, views)
 
     async def renew(self, session: Session, sql: bytes, route: Distributed) -> Distributed:
@@ -242,10 +246,6 @@ class Engine:
     ) -> Route:
         """Return who answers a statement that is no SELECT."""
         verb = classify.first_word(tokens)
-        if verb == "SET" and len(tokens) > 1 and tokens[1].upper == "STATEMENT":
-            route = await self._under_settings(session, text, tokens, settings, views)
-            if route is not None:
-                return route
         if verb in ("EXPLAIN", "DESCRIBE", "DESC", "ANALYZE"):
             return await self._explain(session, text, tokens, settings, views)
         return self._router.change(verb, text, tokens, settings, views)
