@@ -26,6 +26,7 @@ from proxy.execute.dispatcher import Dispatcher
 from proxy.execute.health import Health
 from proxy.home.link import HomeLink, proxy_header
 from proxy.home.metadata import Catalogue
+from proxy.home.spares import SpareLinks
 from proxy.home.traps import TrapWatch
 from proxy.jobs.runner import Jobs
 from proxy.metrics import Metrics
@@ -70,6 +71,7 @@ class Proxy:
         throttle = LoginThrottle(None if share is None else share.failures)
         self.door = Doorkeeper(self.pool, config.client_tls(), throttle, KeyPair())
         self.usage = Usage(config.limits, {config.home.user: Limits(), **config.user_limits}, share)
+        self.spares = SpareLinks(self.pool.address)
         self._sessions: set[asyncio.Task[None]] = set()
 
     def accept(self, wire: ClientWire) -> None:
@@ -94,7 +96,8 @@ class Proxy:
             if self._connections() > self.config.max_connections:
                 raise SkyError(TOO_MANY_CONNECTIONS)  # noqa: TRY301 - sent by the handler below
             header = proxy_header(wire.peer, wire.local) if self.config.home.proxy_protocol else b""
-            home = await HomeLink.open(self.config.home.address(), header)
+            home = await self.spares.take(header)
+            self.spares.prepare()
             session = Session(
                 client, home, self.engine, self.registry, self.door, self.usage, self.config.session_limits()
             )
@@ -157,6 +160,7 @@ class Proxy:
         for task in list(self._sessions):
             task.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
+        await self.spares.close()
         await self.traps.close()
         await self.catalogue.close()
         await self.health_of_workers.close()

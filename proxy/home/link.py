@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -94,15 +95,20 @@ class _Wire(Wire):
         return False
 
 
+@functools.lru_cache(1024)
+def _told(source: str, target: str) -> str:
+    """Return what the PROXY protocol says of two addresses; empty if it can say nothing."""
+    try:
+        one, other = ipaddress.ip_address(source), ipaddress.ip_address(target)
+    except ValueError:
+        return ""
+    return f"PROXY TCP{one.version} {one} {other}" if one.version == other.version else ""
+
+
 def proxy_header(peer: tuple[str, int], local: tuple[str, int]) -> bytes:
     """Return the PROXY protocol's first line (version 1), which tells the home server who the client is."""
-    try:
-        source, target = ipaddress.ip_address(peer[0]), ipaddress.ip_address(local[0])
-    except ValueError:
-        return b""
-    if source.version != target.version:
-        return b""
-    return f"PROXY TCP{source.version} {source} {target} {peer[1]} {local[1]}\r\n".encode()
+    told = _told(peer[0], local[0])
+    return f"{told} {peer[1]} {local[1]}\r\n".encode() if told else b""
 
 
 class HomeLink:
@@ -129,7 +135,7 @@ class HomeLink:
         self._pool: Pool | None = None
 
     @staticmethod
-    async def open(address: Address, header: bytes = b"") -> HomeLink:
+    async def open(address: Address) -> HomeLink:
         """Connect, without authenticating.
 
         Raises
@@ -148,8 +154,6 @@ class HomeLink:
                     )
         except (OSError, TimeoutError) as error:
             raise SkyError(HOME_DOWN) from error
-        if header:
-            transport.write(header)
         return HomeLink(wire, transport)
 
     async def packet(self) -> tuple[int, bytes]:
@@ -552,6 +556,12 @@ class HomeLink:
     def closed(self) -> bool:
         """Whether the connection is lost."""
         return self._wire.lost is not None or self._transport.is_closing()
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the home server has sent its greeting, and waits for an answer."""
+        first = self._wire.pieces[0] if self._wire.pieces else b""
+        return not self.closed and len(first) > 4 and first[4] != 0xFF
 
     def abort(self) -> None:
         """Close at once; whoever waits for a reply gets HOME_DOWN."""

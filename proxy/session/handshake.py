@@ -171,12 +171,12 @@ def response(payload: bytes) -> Response:
     if flags & _PLUGIN_AUTH:
         plugin, at = _text(payload, at)
     attributes = payload[at:] if flags & _ATTRS else b""
-    if flags & _ATTRS and not _attributes(attributes):
+    names = _attributes(attributes)
+    if flags & _ATTRS and not names:
         attributes = b"\0"
     return Response(
-        flags, payload[4:32], user, auth, database, plugin.decode("ascii", "replace"), attributes,
-        _attributes(attributes),
-    )  # fmt: skip
+        flags, payload[4:32], user, auth, database, plugin.decode("ascii", "replace"), attributes, names
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ RSA, and the proxy answers the home server with it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable
@@ -67,6 +68,7 @@ class Login:
         self._client, self._home, self._door, self._admit = client, home, door, admit
         self._scramble = b""
         self._plugin = passwords.NATIVE
+        self._answered = False
         self.user = ""
 
     async def run(self) -> Response | None:
@@ -133,9 +135,11 @@ class Login:
         self._allowed()
         if said.plugin == SHA2 and not self._speaks_native(said):
             secret = await self._password()
+            self._answered = bool(secret)
             auth = passwords.native(secret, self._scramble)
             await self._home.send(packet(said.encode(auth, passwords.NATIVE), 1))
             return self._seen(await self._answer(secret))
+        self._answered = bool(said.auth)
         await self._home.send(packet(said.encode(), 1))
         return self._seen(await self._relay(said.plugin))
 
@@ -169,7 +173,9 @@ class Login:
             if payload[0] == _SWITCH:
                 self._plugin = payload[1:].split(b"\0")[0].decode("ascii", "replace")
             await self._client.packet(payload)
-            await self._home.send(packet(await self._client.answer(), (seq + 1) & 255))
+            answer = await self._client.answer()
+            self._answered = self._answered or bool(answer)
+            await self._home.send(packet(answer, (seq + 1) & 255))
 
     async def _answer(self, secret: bytes) -> bool:
         """Answer the home server's plugins with a password."""
@@ -205,19 +211,30 @@ class Login:
     async def _certificate_proof(self) -> bytes:
         """Return the text that proves this proxy's certificate to one who knows the account's password."""
         tls = self._door.tls
-        if tls is None or not self._client.wire.secure:
+        if (
+            tls is None or not self._client.wire.secure or not self._answered
+        ):  # who has no password proves none
             return b""
-        try:
-            account = (await self._home.table(b"SELECT CURRENT_USER()")).rows[0][0] or b""
-        except ServerError:  # an expired password: nothing may be asked
+        asked, entries = await asyncio.gather(
+            self._home.table(b"SELECT CURRENT_USER()"), self._entries(), return_exceptions=True
+        )
+        if isinstance(asked, ServerError):  # an expired password: nothing may be asked
             return b""
-        user, _, host = account.decode().rpartition("@")
+        if isinstance(asked, BaseException):
+            raise asked
+        if isinstance(entries, BaseException):
+            raise entries
+        account = (asked.rows[0][0] or b"").decode()
+        kept = passwords.kept_of(entries.get(account, b"{}"), self._plugin)
+        return passwords.certificate_proof(kept, self._scramble, tls.fingerprint) if kept else b""
+
+    async def _entries(self) -> dict[str, bytes]:
+        """Return what the home server keeps of the accounts of the user's name: name@host → JSON."""
         async with self._door.pool.lease() as connection:
             found = await connection.fetch(
-                f"SELECT Priv FROM mysql.global_priv WHERE User = {literal(user)} AND Host = {literal(host)}"
+                f"SELECT CONCAT(User, '@', Host), Priv FROM mysql.global_priv WHERE User IN ({literal(self.user)}, '')"
             )
-        kept = passwords.kept_of(found[0][0] or b"{}", self._plugin) if found else b""
-        return passwords.certificate_proof(kept, self._scramble, tls.fingerprint) if kept else b""
+        return {(account or b"").decode(): entry or b"{}" for account, entry in found}
 
     # caching_sha2_password -----------------------------------------------------------------------
 

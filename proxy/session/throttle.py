@@ -22,7 +22,10 @@ ACCOUNT_FAILURES, ACCOUNT_BACK_S = 10, 6.0
 ADDRESS_FAILURES, ADDRESS_BACK_S = 100, 0.6
 """The same for all accounts together."""
 
+_LONGEST_S = max(ACCOUNT_FAILURES * ACCOUNT_BACK_S, ADDRESS_FAILURES * ADDRESS_BACK_S)
+"""Seconds after which all failures have come back."""
 _SETS, _WAYS = 1024, 8
+_NEWEST = struct.Struct("<d")
 _ENTRY = struct.Struct("<Qdd")
 _ROW = struct.Struct("<" + "Qdd" * _WAYS)
 
@@ -39,16 +42,16 @@ class Failures:
 
     def __init__(self) -> None:
         with tempfile.TemporaryFile() as file:
-            file.truncate(_SETS * _ROW.size)
+            file.truncate(_NEWEST.size + _SETS * _ROW.size)
             self._file = os.dup(file.fileno())
-        self._memory = mmap.mmap(self._file, _SETS * _ROW.size)
+        self._memory = mmap.mmap(self._file, _NEWEST.size + _SETS * _ROW.size)
         self._secret = os.urandom(16)
 
     def _place(self, key: str) -> tuple[int, int]:
         """Return a key's number, which is never 0, and where its eight entries begin."""
         digest = hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=16, key=self._secret).digest()
         number = int.from_bytes(digest[:8], "little") | 1
-        return number, int.from_bytes(digest[8:], "little") % _SETS * _ROW.size
+        return number, int.from_bytes(digest[8:], "little") % _SETS * _ROW.size + _NEWEST.size
 
     def get(self, key: str) -> tuple[float, float]:
         """Return (failures used up, the time of that)."""
@@ -59,6 +62,11 @@ class Failures:
                 return entries[way + 1], entries[way + 2]
         return 0.0, 0.0
 
+    @property
+    def newest(self) -> float:
+        """The time of the last failure."""
+        return float(_NEWEST.unpack_from(self._memory, 0)[0])
+
     def set(self, key: str, used: float, at: float) -> None:
         """Note failures; only while `locked`."""
         number, start = self._place(key)
@@ -68,6 +76,7 @@ class Failures:
         if way is None:
             way = min(ways, key=lambda way: (entries[way] != 0, entries[way + 2]))
         _ENTRY.pack_into(self._memory, start + way // 3 * _ENTRY.size, number, used, at)
+        _NEWEST.pack_into(self._memory, 0, max(at, self.newest))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -107,6 +116,8 @@ class LoginThrottle:
 
     def wait(self, address: str, user: str) -> float:
         """Return the seconds until another login may be tried; 0 is now."""
+        if self._clock() - self._failures.newest > _LONGEST_S:
+            return 0.0
         waits = [
             (self._level(key, back) + 1 - allowed) * back
             for key, allowed, back in self._buckets(address, user)
@@ -121,6 +132,8 @@ class LoginThrottle:
 
     def succeeded(self, address: str, user: str) -> None:
         """Forget an account's failures."""
+        if self._clock() - self._failures.newest > _LONGEST_S:
+            return
         key = f"u{address}\0{user}"
         if self._failures.get(key)[0]:
             with self._failures.locked():

@@ -6,6 +6,7 @@ numbering are those of lsst-sphgeom's Chunker, with which the tests compare. Ang
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -108,8 +109,8 @@ class ChunkGrid:
 
     @staticmethod
     def of(partitioning: Partitioning) -> ChunkGrid:
-        """Return the grid of a catalogue's partitioning."""
-        return ChunkGrid(partitioning.stripes, partitioning.sub_stripes, partitioning.overlap_deg)
+        """Return the grid of a catalogue's partitioning; the same one each time, since making it takes milliseconds."""
+        return _grid(partitioning.stripes, partitioning.sub_stripes, partitioning.overlap_deg)
 
     def all_chunks(self) -> Ints:
         """Return all chunk numbers."""
@@ -208,3 +209,8 @@ class ChunkGrid:
             reached = first + step <= last
             rows.append(index[reached])
             found.append(self._chunk(k[reached], (first[reached] + step) % around[reached]))
+
+
+@functools.lru_cache(64)
+def _grid(stripes: int, sub_stripes: int, overlap_deg: float) -> ChunkGrid:
+    return ChunkGrid(stripes, sub_stripes, overlap_deg)
