@@ -304,7 +304,8 @@ class Filler:
             query.chunks_done = before + done
 
         states = request.contents.states.get(plan.database, {})
-        return Work(query.query_id, job, dict(placement), limit, progress, states)
+        version = request.contents.version
+        return Work(query.query_id, job, dict(placement), limit, progress, states, version)
 
 
 def _travels(column: ColumnDefinition) -> PartialType:

@@ -68,7 +68,7 @@ class Quick:
         contents, name = flight.contents, flight.known.database
         replicas = contents.replicas.get(name, {})
         there = [chunk for chunk in chunks if chunk in replicas]
-        holder = self._holder(replicas[there[0]]) if len(there) == 1 else None
+        holder = self._holder(contents, name, there[0]) if len(there) == 1 else None
         link = None if holder is None else self._dispatcher.agents.idle(holder)
         if holder is None or link is None:
             flight.stop()
@@ -102,11 +102,13 @@ class Quick:
         if flight.link is not None:
             self._dispatcher.agents.put(flight.holder, flight.link)
 
-    def _holder(self, holders: Sequence[int]) -> int | None:
-        """Return a worker that has a copy, if possible one that answers."""
+    def _holder(self, contents: Contents, database: str, chunk: int) -> int | None:
+        """Return a worker that has a good copy and answers; None if there is none: the ordinary way waits for one."""
+        holders = contents.replicas[database][chunk]
         workers, suspects = self._catalogue.workers, self._dispatcher.health.suspects()
-        there = [holder for holder in holders if holder in workers]
-        return next((one for one in there if one not in suspects), there[0] if there else None)
+        bad = self._dispatcher.copies.bad(database, contents.version, {chunk: holders})
+        good = (one for one in holders if one in workers and one not in suspects and (chunk, one) not in bad)
+        return next(good, None)
 
     async def answer(
         self,
@@ -149,7 +151,8 @@ class Quick:
             query.chunks_total = 1
             chunk = there[0]
             changed = contents.states.get(known.database, {}).get(chunk, 0)
-            if not await self._ask(answer, known, key, query, chunk, changed, replicas[chunk]):
+            holder = self._holder(contents, known.database, chunk)
+            if holder is None or not await self._ask(answer, known, key, query, chunk, changed, holder):
                 return None
             query.chunks_done = 1
         if not self._catalogue.holds({known.database: known.version}):
@@ -178,12 +181,9 @@ class Quick:
         query: RunningQuery,
         chunk: int,
         state: int,
-        holders: tuple[int, ...],
+        holder: int,
     ) -> bool:
-        """Run the fragment on one worker, if possible on one that answers; return whether its answer is complete."""
-        holder = self._holder(holders)
-        if holder is None:
-            return False
+        """Run the fragment on one worker; return whether its answer is complete."""
         try:
             link = await self._dispatcher.agents.get(holder)
         except SkyError:

@@ -7,12 +7,13 @@ Every planned chunk is answered exactly once or the query fails.
 
 A worker that cannot be reached is not asked again; one that was lost in the middle of its work is, once, where
 nobody else has a chunk; one that lacks a job's chunks is asked for others only. If nobody is left who may be asked
-for a chunk of several copies, it waits for one of its workers to come back.
+for a chunk, it waits for one of its workers to come back, however many copies it has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -61,6 +62,7 @@ class Abort(msgspec.Struct, frozen=True):
 class Park(msgspec.Struct, frozen=True):
     """Some chunks have no worker left: `resume` is the answer, once one of these is back, or none after a while."""
 
+    park: int
     workers: tuple[int, ...]
 
 
@@ -80,7 +82,7 @@ Instruction = StartJob | Hold | Forward | Discard | Abort | Park | Finish | Fail
 MOST_LOSSES = 2
 """Jobs that a query loses on one worker before it asks it no more."""
 MOST_PARKS = 5
-"""Times that a query waits for a worker to come back."""
+"""Times that a chunk waits for a worker to come back."""
 
 
 @dataclass(slots=True)
@@ -103,6 +105,8 @@ class DispatchCore:
         Bytes of one batch past which it streams.
     suspects : set of int
         Workers to ask only for chunks that nobody else has.
+    bad : set of (int, int)
+        (chunk, worker) of copies to ask only if there is no other.
     """
 
     def __init__(
@@ -110,17 +114,20 @@ class DispatchCore:
         placement: Mapping[int, tuple[int, ...]],
         commit_bytes: int,
         suspects: frozenset[int] = frozenset(),
+        bad: Set[tuple[int, int]] = frozenset(),
     ) -> None:
         self._placement = placement
         self._commit = commit_bytes
-        self._suspects = set(suspects)
+        self._suspects, self._bad = set(suspects), bad
         self._left = set(placement)
         self._jobs: dict[int, _Job] = {}
         self._losses: dict[int, int] = {}
         self._lacking: set[tuple[int, int]] = set()
-        self._parked: set[int] = set()
+        self._parked: dict[
+            int, tuple[list[int], int]
+        ] = {}  # chunks that wait together, and whose loss it was
         self._parks = 0
-        self._blame = -1
+        self._waits: Counter[int] = Counter()
         self._next = 0
         self.done = 0
 
@@ -137,7 +144,7 @@ class DispatchCore:
             usable = self._usable(chunk)
             if not usable:
                 return [Fail("down", self._placement[chunk][0] if self._placement[chunk] else -1)]
-            best = min(usable, key=lambda worker: (self._doubt(worker), len(shares.get(worker, ()))))
+            best = min(usable, key=lambda one: (self._doubt(one, chunk), len(shares.get(one, ()))))
             shares.setdefault(best, []).append(chunk)
         out: list[Instruction] = []
         for worker, share in sorted(shares.items()):
@@ -154,8 +161,9 @@ class DispatchCore:
             if self._losses.get(worker, 0) < MOST_LOSSES and (chunk, worker) not in self._lacking
         ]
 
-    def _doubt(self, worker: int) -> int:
-        return self._losses.get(worker, 0) + (worker in self._suspects)
+    def _doubt(self, worker: int, chunk: int) -> int:
+        known = self._losses.get(worker, 0) + (worker in self._suspects)
+        return known + (bool(self._bad) and (chunk, worker) in self._bad)
 
     def rows(self, job: int, batch: int, size: int, must_stream: bool = False) -> Instruction:
         """Rows of a batch came: hold or forward them."""
@@ -214,34 +222,35 @@ class DispatchCore:
         if not again:
             return [Discard(job)] if self._left else [Discard(job), Finish()]
         stuck = [chunk for chunk in again if not self._usable(chunk)]
-        if stuck and (self._parks >= MOST_PARKS or not all(map(self._may_return, stuck))):
+        if not all(map(self._may_return, stuck)):
             return [Fail("down", state.worker)]
         out = [Discard(job), *self._assign([chunk for chunk in again if chunk not in stuck])]
-        if stuck:
-            self._blame = state.worker
-            waits = bool(self._parked)
-            self._parked |= set(stuck)
-            if not waits:
-                out.append(
-                    Park(tuple(sorted({worker for chunk in stuck for worker in self._placement[chunk]})))
-                )
-        return out
+        return [*out, self._park(stuck, state.worker)] if stuck else out
 
     def _may_return(self, chunk: int) -> bool:
-        """Whether it helps to wait for a chunk's workers: there are several, and not all lack it."""
-        holders = self._placement[chunk]
-        return len(holders) > 1 and any((chunk, worker) not in self._lacking for worker in holders)
+        """Whether it helps to wait for a chunk's workers: it has not waited too often, and not all lack it."""
+        lacking = all((chunk, worker) in self._lacking for worker in self._placement[chunk])
+        return not lacking and self._waits[chunk] < MOST_PARKS
 
-    def resume(self, back: frozenset[int]) -> list[Instruction]:
-        """These workers answer again: what waited for them runs there."""
+    def _park(self, chunks: list[int], blame: int) -> Park:
         self._parks += 1
+        self._parked[self._parks] = chunks, blame
+        self._waits.update(chunks)
+        holders = {(chunk, worker) for chunk in chunks for worker in self._placement[chunk]} - self._lacking
+        return Park(self._parks, tuple(sorted({worker for _, worker in holders})))
+
+    def resume(self, park: int, back: frozenset[int]) -> list[Instruction]:
+        """These workers answer again: what waited for them runs there; the rest waits on, unless nobody is back."""
         for worker in back:
             self._losses.pop(worker, None)
             self._suspects.discard(worker)
-        chunks, self._parked = sorted(self._parked), set()
-        if not all(self._usable(chunk) for chunk in chunks):
-            return [Fail("down", self._blame)]
-        return self._assign(chunks)
+        chunks, blame = self._parked.pop(park)
+        ready = [chunk for chunk in chunks if self._usable(chunk)]
+        rest = [chunk for chunk in chunks if chunk not in ready]
+        if rest and not (back and all(map(self._may_return, rest))):
+            return [Fail("down", blame)]
+        out = self._assign(ready)
+        return [*out, self._park(rest, blame)] if rest else out
 
     def suspected(self, worker: int) -> list[Instruction]:
         """A worker gives no sign of life: jobs there whose chunks others have, and can still take, are given up."""
@@ -255,4 +264,6 @@ class DispatchCore:
         ]
 
     def _replaceable(self, job: _Job) -> bool:
-        return all(any(self._doubt(other) == 0 for other in self._usable(chunk)) for chunk in job.outstanding)
+        return all(
+            any(self._doubt(other, chunk) == 0 for other in self._usable(chunk)) for chunk in job.outstanding
+        )

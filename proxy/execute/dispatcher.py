@@ -14,6 +14,7 @@ import msgspec
 from backend.agent_link import AgentLink, AgentPool, LinkLost, LinkSilent
 from backend.connection import RowBlock
 from proxy.execute.budget import ByteBudget
+from proxy.execute.copies import Copies
 from proxy.execute.core import (
     Abort,
     Discard,
@@ -34,6 +35,8 @@ from shard.wire.packets import same_encoding
 log = logging.getLogger("skyshard.query")
 _GONE = frozenset({1040, 1053, 1317, 1927, 2006, 2013})
 """What a worker says when its server is gone; other errors that another replica may not have are about tables."""
+_FULL = frozenset({1021, 1104})
+"""What a worker says whose disk or spool is full; its copy is good."""
 _SCRATCH = re.compile(r"[`']?skyshard_(?:scratch|stage_\d+)[`']?[./]")
 
 
@@ -53,6 +56,8 @@ class Work:
         Called with the number of chunks done.
     states : mapping
         Chunk → its state, of those that are not as they were published.
+    version : int
+        The catalogue's version that the placement is from.
     """
 
     query_id: int
@@ -61,6 +66,7 @@ class Work:
     limit_rows: int | None = None
     on_progress: Callable[[int], None] = field(default=lambda _: None)
     states: Mapping[int, int] = field(default_factory=dict)
+    version: int = -1
 
     def share(self, chunks: Sequence[int]) -> frames.Job:
         """Return the job of some of the chunks."""
@@ -94,15 +100,20 @@ class _End:
 class RowStream:
     """Released rows of one query, as blocks."""
 
-    def __init__(self, work: Work, agents: AgentPool, budget: ByteBudget, health: Health) -> None:
+    def __init__(
+        self, work: Work, agents: AgentPool, budget: ByteBudget, health: Health, copies: Copies
+    ) -> None:
         self._work, self._agents, self._budget, self._health = work, agents, budget, health
-        self._core = DispatchCore(work.placement, work.job.commit_bytes, health.suspects())
+        self._copies = copies
+        bad = copies.bad(work.job.database, work.version, work.placement)
+        self._core = DispatchCore(work.placement, work.job.commit_bytes, health.suspects(), bad)
         self._queue: asyncio.Queue[RowBlock | _Said | _End | BaseException] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[int, dict[int, list[RowBlock]]] = {}
         self._scopes: dict[int, asyncio.Timeout] = {}  # of jobs that run; expiring one gives its job up
         self._given_up: set[int] = set()
         self._complaints: dict[int, frames.Failed] = {}  # by worker: why it could not do its last job
+        self._trouble: dict[int, float] = {}  # by worker: since when it has been away
         self._came: dict[tuple[int, int], int] = {}  # (job, batch) → rows
         self._open: dict[int, int] = {}  # jobs whose last block ends within a row, and its batch
         self._within: int | None = None  # the job of which the queue's end holds a row in part
@@ -135,7 +146,7 @@ class RowStream:
                 for blocks in self._held.pop(item.job, {}).values():
                     self._release(sum(len(block.data) for block in blocks))
             elif isinstance(item, Park):
-                self._begin(self._wait_for(frozenset(item.workers)))
+                self._begin(self._wait_for(item.park, frozenset(item.workers)))
             elif isinstance(item, Abort):
                 self._given_up.add(item.job)
                 if (scope := self._scopes.get(item.job)) is not None:
@@ -150,14 +161,19 @@ class RowStream:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _wait_for(self, workers: frozenset[int]) -> None:
+    async def _wait_for(self, park: int, workers: frozenset[int]) -> None:
         """Wait until one of these workers answers, or for so long that the query must fail."""
-        deadline = asyncio.get_running_loop().time() + RETURN_S
+        loop = asyncio.get_running_loop()
+        deadline = RETURN_S + max(
+            (self._trouble[one] for one in workers & set(self._trouble)), default=loop.time()
+        )
         while not (back := workers - self._health.suspects()):
-            if asyncio.get_running_loop().time() >= deadline:
+            if loop.time() >= deadline:
                 break
             await asyncio.sleep(_LOOK_S)
-        self._obey(self._core.resume(back))
+        for worker in back:
+            self._trouble.pop(worker, None)
+        self._obey(self._core.resume(park, back))
 
     def _put(self, job: int, blocks: list[RowBlock]) -> None:
         """Release a job's blocks; nothing comes between the pieces of a row."""
@@ -207,6 +223,8 @@ class RowStream:
         link: AgentLink | None = None
         if start.job in self._given_up:
             return Loss.LOST
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
         try:
             async with asyncio.timeout(None) as scope:
                 self._scopes[start.job] = scope
@@ -218,8 +236,10 @@ class RowStream:
         except _Lacking:
             return Loss.LACKING
         except LinkLost as error:
+            silent = isinstance(error, LinkSilent)
+            self._trouble.setdefault(start.worker, loop.time() - (self._agents.silence_s if silent else 0.0))
             self._health.doubt(start.worker)
-            return Loss.DOWN if isinstance(error, LinkSilent) else Loss.LOST
+            return Loss.DOWN if silent else Loss.LOST
         except TimeoutError:
             if start.job not in self._given_up:
                 raise
@@ -227,6 +247,7 @@ class RowStream:
         except SkyError as error:
             if error.code is not WORKER_DOWN:
                 raise
+            self._trouble.setdefault(start.worker, asked)
             self._health.doubt(start.worker)
             return Loss.DOWN
         finally:
@@ -262,11 +283,23 @@ class RowStream:
                 return True
             elif isinstance(header, frames.Failed):
                 self._complaints[start.worker] = header
+                if header.retry and header.errno in _GONE:
+                    raise LinkLost(header.message)
                 if header.retry:
-                    raise LinkLost(header.message) if header.errno in _GONE else _Lacking
+                    self._note_bad(header, start.worker)
+                    raise _Lacking
                 raise self._failure(header, start.worker)
             else:
                 raise LinkLost("unexpected frame")
+
+    def _note_bad(self, failed: frames.Failed, worker: int) -> None:
+        """Let later queries ask others for a copy that is missing or damaged."""
+        if failed.chunk is not None and failed.errno not in _FULL:
+            self._copies.note(self._work.job.database, self._work.version, failed.chunk, worker)
+            log.warning(
+                "query %s: worker %s, chunk %s: error %s; the copy is asked last from now on",
+                self._work.query_id, self._name(worker), failed.chunk, failed.errno,
+            )  # fmt: skip
 
     def _whole(self, job: int, header: frames.Whole, body: bytes) -> None:
         """Take a job's answer in one frame apart."""
@@ -418,11 +451,12 @@ class Dispatcher:
 
     def __init__(self, agents: AgentPool, budget: ByteBudget, health: Health) -> None:
         self.agents, self.budget, self.health = agents, budget, health
+        self.copies = Copies()
 
     @asynccontextmanager
     async def run(self, work: Work) -> AsyncIterator[RowStream]:
         """Yield the stream of released rows; leaving the block cancels what still runs."""
-        stream = RowStream(work, self.agents, self.budget, self.health)
+        stream = RowStream(work, self.agents, self.budget, self.health, self.copies)
         stream.begin()
         try:
             yield stream

@@ -7,7 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.execute.core import Abort, Discard, DispatchCore, Fail, Finish, Forward, Hold, Loss, Park, StartJob
+from proxy.execute.core import (
+    MOST_PARKS,
+    Abort,
+    Discard,
+    DispatchCore,
+    Fail,
+    Finish,
+    Forward,
+    Hold,
+    Loss,
+    Park,
+    StartJob,
+)  # fmt: skip
 
 
 def test_rows_wait_for_their_batch():
@@ -43,14 +55,53 @@ def test_a_lost_worker_is_replaced_before_that(loss):
     assert again[1].worker == 8
 
 
-@pytest.mark.parametrize(("loss", "attempts"), [(Loss.DOWN, 1), (Loss.LOST, 2), (Loss.LACKING, 1)])
-def test_no_replica_left(loss, attempts):
+@pytest.mark.parametrize(("loss", "attempts"), [(Loss.DOWN, 1), (Loss.LOST, 2)])
+def test_a_single_copy_is_waited_for(loss, attempts):
     core = DispatchCore({1: (7,)}, 100)
     (job,) = core.start()
+    for park in range(1, MOST_PARKS + 1):
+        for _ in range(attempts - 1):
+            _, job = core.job_lost(job.job, loss)
+            assert job.worker == 7
+        assert core.job_lost(job.job, loss) == [Discard(job.job), Park(park, (7,))]
+        (job,) = core.resume(park, frozenset({7}))
+        assert job.worker == 7
     for _ in range(attempts - 1):
         _, job = core.job_lost(job.job, loss)
-        assert job.worker == 7
     assert core.job_lost(job.job, loss) == [Fail("down", 7)]
+
+
+def test_a_single_copy_that_lacks_a_chunk_is_not_waited_for():
+    core = DispatchCore({1: (7,)}, 100)
+    (job,) = core.start()
+    assert core.job_lost(job.job, Loss.LACKING) == [Fail("down", 7)]
+
+
+def test_chunks_of_several_workers_that_are_away_wait_for_each():
+    core = DispatchCore({1: (7,), 2: (8,)}, 100)
+    seven, eight = core.start()
+    assert core.job_lost(seven.job, Loss.DOWN) == [Discard(seven.job), Park(1, (7,))]
+    assert core.job_lost(eight.job, Loss.DOWN) == [Discard(eight.job), Park(2, (8,))]
+    (again,) = core.resume(2, frozenset({8}))
+    assert (again.worker, again.chunks) == (8, (2,))
+    assert core.resume(1, frozenset()) == [Fail("down", 7)]
+
+
+def test_what_is_back_runs_and_the_rest_waits_on():
+    core = DispatchCore({1: (7, 9), 2: (8, 9), 3: (9,)}, 100, frozenset({7, 8}))
+    (nine,) = core.start()
+    assert (nine.worker, nine.chunks) == (9, (1, 2, 3))
+    _, seven, eight, park = core.job_lost(nine.job, Loss.DOWN)
+    assert ((seven.worker, seven.chunks), (eight.worker, eight.chunks)) == ((7, (1,)), (8, (2,)))
+    assert park == Park(1, (9,))
+    assert core.job_lost(seven.job, Loss.LACKING) == [Discard(seven.job), Park(2, (9,))]
+    again, more = core.resume(1, frozenset({9})), core.resume(2, frozenset({9}))
+    assert [(one.worker, one.chunks) for one in (*again, *more)] == [(9, (3,)), (9, (1,))]
+
+
+def test_bad_copies_are_asked_last():
+    core = DispatchCore({1: (7, 8), 2: (7, 8), 3: (7,)}, 100, bad={(1, 7), (2, 7), (3, 7)})
+    assert core.start() == [StartJob(1, 7, (3,)), StartJob(2, 8, (1, 2))]
 
 
 def test_when_all_are_away_a_query_waits_for_one():
@@ -59,13 +110,13 @@ def test_when_all_are_away_a_query_waits_for_one():
     assert (seven.chunks, eight.chunks) == ((1,), (2,))
     _, again = core.job_lost(eight.job, Loss.DOWN)
     assert (again.worker, again.chunks) == (9, (2,))
-    assert core.job_lost(seven.job, Loss.DOWN) == [Discard(seven.job), Park((7, 8))]
+    assert core.job_lost(seven.job, Loss.DOWN) == [Discard(seven.job), Park(1, (7, 8))]
     core.batch_end(again.job, 0, (2,))
     assert core.job_end(again.job) == []
-    (last,) = core.resume(frozenset({8}))
+    (last,) = core.resume(1, frozenset({8}))
     assert (last.worker, last.chunks) == (8, (1,))
-    assert core.job_lost(last.job, Loss.DOWN) == [Discard(last.job), Park((7, 8))]
-    assert core.resume(frozenset()) == [Fail("down", 8)]
+    assert core.job_lost(last.job, Loss.DOWN) == [Discard(last.job), Park(2, (7, 8))]
+    assert core.resume(2, frozenset()) == [Fail("down", 8)]
 
 
 def test_one_that_lacks_a_chunk_is_asked_for_others():
@@ -112,7 +163,7 @@ class Simulation:
         self.given = Counter()
         self.over = None
         self.aborted = set()
-        self.parked = ()
+        self.parked = {}
 
     def draw(self, strategy):
         return self.data.draw(strategy)
@@ -131,8 +182,8 @@ class Simulation:
                 assert item.job in self.jobs
                 self.aborted.add(item.job)
             elif isinstance(item, Park):
-                assert not self.parked
-                self.parked = item.workers
+                assert item.workers
+                self.parked[item.park] = item.workers
             elif isinstance(item, (Finish, Fail)):
                 assert self.over is None
                 self.over = item
@@ -140,8 +191,9 @@ class Simulation:
     def step(self):
         """Let one job send rows, end a chunk, end, or be lost; or let workers come back."""
         if self.parked and (not self.jobs or self.draw(st.booleans())):
-            back, self.parked = self.draw(st.sets(st.sampled_from(self.parked))), ()
-            self.obey(self.core.resume(frozenset(back)))
+            park = self.draw(st.sampled_from(sorted(self.parked)))
+            back = self.draw(st.sets(st.sampled_from(self.parked.pop(park))))
+            self.obey(self.core.resume(park, frozenset(back)))
             return
         number = self.draw(st.sampled_from(sorted(self.jobs)))
         job = self.jobs[number]

@@ -9,6 +9,7 @@ import pytest
 from backend.agent_link import AgentPool
 from proxy.execute import dispatcher
 from proxy.execute.budget import ByteBudget
+from proxy.execute.copies import Copies
 from proxy.execute.dispatcher import Dispatcher, RowStream, Work, chunk_tables
 from proxy.execute.health import Health
 from shard.catalog.model import Worker
@@ -74,7 +75,7 @@ async def test_nothing_comes_between_the_pieces_of_a_row():
     """One worker streams a long row; the other's rows, and what is held, wait until it is whole."""
     agents = AgentPool({}, b"secret")
     work = Work(1, frames.Job(**{**as_dict(JOB), "commit_bytes": 10}), {1: (7,), 2: (8,)})
-    stream = RowStream(work, agents, ByteBudget(1 << 30), Health(agents))
+    stream = RowStream(work, agents, ByteBudget(1 << 30), Health(agents), Copies())
     stream._core.start()
     long, other = 1, 2
     stream._rows(long, frames.Rows(0, 0, more=True), PIECE)
