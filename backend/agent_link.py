@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from backend.agent_tls import SHUTDOWN_S
+from backend.keepalive import keep_alive
 from backend.wire import ConnectionLost, Wire
 from shard.catalog.model import Worker
 from shard.errors import STATEMENT_TOO_LONG, WORKER_DOWN, ServerError, SkyError
@@ -215,6 +216,7 @@ class AgentPool:
         transport, wire = await asyncio.get_running_loop().create_connection(
             lambda: Wire(_HIGH_WATER), worker.host, worker.port, **secured
         )
+        keep_alive(transport)
         link = AgentLink(wire, transport)
         link.where = worker.host, worker.port
         return link

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from weakref import WeakSet
 
 from backend.address import Address
 from backend.connection import RawConnection
@@ -27,7 +28,19 @@ class Pool:
         self._limit = limit
         self._slots = asyncio.Semaphore(limit)
         self._idle: list[RawConnection] = []
+        self._made: WeakSet[RawConnection] = WeakSet()
         self._closed = False
+
+    def sibling(self, limit: int) -> Pool:
+        """Return another pool to the same server; `abort` ends the connections of both."""
+        other = Pool(self.address, limit, self._database)
+        other._made = self._made
+        return other
+
+    def abort(self) -> None:
+        """End all connections, lent ones too: whoever waits for a reply gets ConnectionLost."""
+        for connection in list(self._made):
+            connection.abort()
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[RawConnection]:
@@ -72,7 +85,9 @@ class Pool:
             if not connection.closed:
                 return connection
             await connection.close()
-        return await RawConnection.open(self.address, self._database)
+        connection = await RawConnection.open(self.address, self._database)
+        self._made.add(connection)
+        return connection
 
     @property
     def idle(self) -> int:

@@ -16,6 +16,7 @@ from asyncmy.constants.CLIENT import MULTI_STATEMENTS
 from asyncmy.errors import MySQLError
 
 from backend.address import Address
+from backend.keepalive import keep_alive
 from backend.wire import ConnectionLost, Wire
 from shard.errors import ServerError
 
@@ -76,6 +77,7 @@ def _hand_over(connection: Any, wire: Wire) -> Taken:
     if old.eof or old.exc is not None or old.pos != old.length:  # a goodbye came with the welcome
         transport.abort()
         raise ConnectionLost("closed by the server")
+    keep_alive(transport)
     transport.set_protocol(wire)
     wire.transport = transport
     connection._transport = None  # it must neither read nor close any more

@@ -11,6 +11,7 @@ import yaml
 
 from backend.address import Address
 from backend.agent_tls import TlsFiles
+from proxy.execute.admission import Admission
 from proxy.session.limits import Limits, SessionLimits
 from proxy.session.tls import Tls
 
@@ -107,8 +108,9 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     handshake_timeout_s: float = 10.0
     agent_timeout_s: float = 5.0
     agent_silence_s: float = 8.0
-    heartbeat_s: float = 1.0
-    heartbeat_timeout_s: float = 1.5
+    heartbeat_s: float = 0.5
+    heartbeat_timeout_s: float = 0.75
+    home_silence_s: float = 15.0
     service_connections: int = 32
     trap_check_s: float = 30.0
     reuse_port: bool = False
@@ -119,6 +121,7 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     long_data_bytes: int = 64 << 20
     cursor_bytes: int = 1 << 30
     jobs: Jobs = Jobs()
+    admission: Admission = Admission()
     limits: Limits = Limits()
     user_limits: dict[str, Limits] = {}
 

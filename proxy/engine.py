@@ -12,7 +12,7 @@ import logging
 import re
 import time
 import zlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 
 from backend.connection import ConnectionLost
@@ -20,6 +20,7 @@ from backend.pool import Pool
 from proxy import classify, dynamic, explaining, session_limits, system_views, table_status, writes
 from proxy.answer import Answerer
 from proxy.config import ProxyConfig
+from proxy.execute.admission import Admissions
 from proxy.execute.dispatcher import Dispatcher
 from proxy.fill import Filler
 from proxy.home import own_tables, session_values
@@ -59,7 +60,7 @@ from shard.planner import explain
 from shard.planner.constants import Value
 from shard.planner.fence import SyntaxProblem
 from shard.planner.lexer import LexError, Token, TokenKind, tokenize
-from shard.planner.plan import Plan
+from shard.planner.plan import Plan, Strategy
 from shard.planner.statement import Statement
 from shard.planner.views import Views
 from shard.wire import frames
@@ -90,11 +91,13 @@ class Engine:
         registry: Registry,
         metrics: Metrics,
         jobs: Jobs,
+        admissions: Admissions,
     ) -> None:
         self._config, self._pool, self._catalogue = config, pool, catalogue
+        self._admissions = admissions
         self._dispatcher, self._registry, self._metrics = dispatcher, registry, metrics
         self._filler = Filler(config, pool, catalogue, dispatcher)
-        self._answerer = Answerer(self._filler, Pool(pool.address, config.service_connections))
+        self._answerer = Answerer(self._filler, pool.sibling(config.service_connections))
         self._views = HomeViews(pool)
         self._views_changed = True
         self._watch: asyncio.Task[None] | None = None
@@ -501,6 +504,7 @@ class Engine:
             return 0
         request = Request(
             session=session,
+            user=self._jobs.owner(session.id) or session.user,
             query=query,
             contents=statement.contents,
             plan=plan,
@@ -517,7 +521,8 @@ class Engine:
             change=statement.change,
         )
         try:
-            size = await self._answerer.answer(request)
+            async with self._turn(request):
+                size = await self._answerer.answer(request)
         except SkyError as error:
             with contextlib.suppress(ServerError):  # tables may be missing because they are being dropped
                 await self._filler.unchanged(request, lacking=error.code is FRAGMENT_FAILED)
@@ -526,6 +531,23 @@ class Engine:
             views = [name for _, name in self._views.names]
             await self._learner.learn(self._memories.get(session.id), request, statement.statement, views)
         return size
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, request: Request) -> AsyncIterator[None]:
+        """Wait until the user may run one more query of this kind."""
+        inner = [plan for plan in explain.scatters(request.plan) if not plan.never]
+        if not inner or request.plan.strategy is Strategy.COUNTER:  # nothing is asked of workers
+            yield
+            return
+        interactive = all(one.interactive for one in inner)
+        lane = self._admissions.interactive if interactive else self._admissions.scans
+        query, asked = request.query, time.monotonic()
+        query.strategy = "waiting"
+        async with lane.slot(request.user):
+            self._metrics.waited.labels("interactive" if interactive else "scan").observe(
+                time.monotonic() - asked
+            )
+            yield
 
     def _plan(
         self,

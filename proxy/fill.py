@@ -51,7 +51,7 @@ class Filler:
         self.dispatcher = dispatcher
         self._config, self._pool, self._catalogue = config, pool, catalogue
         # Column definitions come from empty tables alone.
-        self.shapes = ShadowPool(Pool(pool.address, config.service_connections))
+        self.shapes = ShadowPool(pool.sibling(config.service_connections))
         self._definitions = Definitions(self.shapes)
 
     async def close(self) -> None:
@@ -289,6 +289,7 @@ class Filler:
             teardown=tuple(_template(item, settings.encoding) for item in fragment.teardown),
             chunks=[],
             interactive=plan.interactive,
+            user=request.user,
             settings=values,
             binary=forwarded and (request.binary or bool(fragment.main.parameters)),
             parameters=request.parameters,

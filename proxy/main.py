@@ -13,7 +13,7 @@ import msgspec
 import uvloop
 from prometheus_client import generate_latest
 
-from backend import secret_file
+from backend import repair_watch, secret_file
 from backend.agent_link import AgentPool
 from backend.agent_tls import BadTlsFiles
 from backend.http import Answer, HttpServer
@@ -21,11 +21,13 @@ from backend.pool import Pool
 from backend.wire import ConnectionLost
 from proxy.config import ConfigError, ProxyConfig, host_port
 from proxy.engine import Engine
+from proxy.execute.admission import Admissions
 from proxy.execute.budget import ByteBudget
 from proxy.execute.dispatcher import Dispatcher
 from proxy.execute.health import Health
 from proxy.home.link import HomeLink, proxy_header
 from proxy.home.metadata import Catalogue
+from proxy.home.silence import HomeWatch
 from proxy.home.spares import SpareLinks
 from proxy.home.traps import TrapWatch
 from proxy.jobs.runner import Jobs
@@ -50,6 +52,7 @@ class Proxy:
     def __init__(self, config: ProxyConfig, share: Share | None = None) -> None:
         self.config, self._share = config, share
         self.pool = Pool(config.home.address(), config.service_connections)
+        self.home_watch = HomeWatch(self.pool, config.home_silence_s)
         self.catalogue = Catalogue(self.pool)
         self.traps = TrapWatch(self.pool, self.catalogue, config.trap_check_s)
         self.agents = AgentPool(
@@ -63,10 +66,18 @@ class Proxy:
         self.budget = ByteBudget(config.byte_budget_bytes)
         self.registry = Registry(None if share is None else share.running)
         self.metrics = Metrics()
-        dispatcher = Dispatcher(self.agents, self.budget, self.health_of_workers)
+        self.dispatcher = Dispatcher(self.agents, self.budget, self.health_of_workers)
         self.jobs = Jobs(self.pool, self.registry, config.jobs)
+        self.admissions = Admissions(config.admission.share(1 if share is None else share.processes))
         self.engine = Engine(
-            config, self.pool, self.catalogue, dispatcher, self.registry, self.metrics, self.jobs
+            config,
+            self.pool,
+            self.catalogue,
+            self.dispatcher,
+            self.registry,
+            self.metrics,
+            self.jobs,
+            self.admissions,
         )
         throttle = LoginThrottle(None if share is None else share.failures)
         self.door = Doorkeeper(self.pool, config.client_tls(), throttle, KeyPair())
@@ -96,7 +107,9 @@ class Proxy:
             if self._connections() > self.config.max_connections:
                 raise SkyError(TOO_MANY_CONNECTIONS)  # noqa: TRY301 - sent by the handler below
             header = proxy_header(wire.peer, wire.local) if self.config.home.proxy_protocol else b""
+            self.home_watch.check()
             home = await self.spares.take(header)
+            self.home_watch.attend(home)
             self.spares.prepare()
             session = Session(
                 client, home, self.engine, self.registry, self.door, self.usage, self.config.session_limits()
@@ -132,11 +145,18 @@ class Proxy:
         """Return the figures."""
         self.metrics.budget.set(self.budget.used)
         self.metrics.running.set(len(self.registry.queries))
+        self.metrics.admitted(self.admissions)
         for worker in self.catalogue.workers.values():
             self.metrics.worker(worker.name, self.health_of_workers.up(worker.worker_id))
         for state in ("active", "draining"):
             number = sum(worker.state == state for worker in self.catalogue.workers.values())
             self.metrics.workers.labels(state).set(number)
+        self.metrics.bad_copies.set(len(self.dispatcher.copies))
+        with contextlib.suppress(ServerError, ConnectionLost, OSError, TimeoutError):
+            async with asyncio.timeout(1), self.pool.lease() as connection:
+                watched = await repair_watch.read(connection)
+            self.metrics.auto_repair.set(watched.after_s if watched is not None and watched.alive else 0)
+            self.metrics.missing_copies.set(0 if watched is None else watched.missing)
         return Answer(200, "text/plain; version=0.0.4", generate_latest(self.metrics.registry))
 
     async def status_page(self) -> Answer:
@@ -156,6 +176,7 @@ class Proxy:
 
     async def close(self) -> None:
         """End all sessions and connections."""
+        await self.home_watch.close()
         await self.jobs.close()
         for task in list(self._sessions):
             task.cancel()
@@ -173,6 +194,7 @@ async def serve(config: ProxyConfig, stop: asyncio.Event, share: Share | None = 
     """Run a proxy until `stop` is set."""
     proxy = Proxy(config, share)
     await proxy.catalogue.start()
+    proxy.home_watch.start()
     proxy.traps.start()
     proxy.engine.start()
     proxy.health_of_workers.start()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from proxy.execute.admission import Admissions
+
 
 class Metrics:
     """Counters and histograms of one proxy."""
@@ -26,10 +28,35 @@ class Metrics:
         self.running = Gauge(
             "skyshard_running_queries", "Distributed queries that run", registry=self.registry
         )
+        self._lanes = Gauge(
+            "skyshard_lane",
+            "Distributed queries that run or wait for a slot, and users whose queries wait, by lane",
+            ["lane", "what"],
+            registry=self.registry,
+        )
+        self.waited = Histogram(
+            "skyshard_admission_seconds",
+            "Seconds that queries waited for a slot",
+            ["lane"],
+            registry=self.registry,
+        )
         self._up = Gauge(
             "skyshard_worker_up", "1 if the agent and its MariaDB answer", ["worker"], registry=self.registry
         )
         self.budget = Gauge("skyshard_budget_bytes", "Bytes of rows in the process", registry=self.registry)
+        self.bad_copies = Gauge(
+            "skyshard_bad_copies", "Copies of chunks that queries have found bad", registry=self.registry
+        )
+        self.auto_repair = Gauge(
+            "skyshard_auto_repair_seconds",
+            "Seconds after which missing copies are made again by themselves; 0: that does not run",
+            registry=self.registry,
+        )
+        self.missing_copies = Gauge(
+            "skyshard_missing_copies",
+            "Copies of chunks that the automatic repair misses",
+            registry=self.registry,
+        )
         self.workers = Gauge("skyshard_workers", "Workers by state", ["state"], registry=self.registry)
 
     def query_done(
@@ -41,6 +68,16 @@ class Metrics:
         self._rows.inc(rows)
         self._bytes.inc(size)
         self._chunks.inc(chunks)
+
+    def admitted(self, admissions: Admissions) -> None:
+        """Note who runs and who waits."""
+        for name, lane in (("interactive", admissions.interactive), ("scan", admissions.scans)):
+            for what, number in (
+                ("running", lane.running),
+                ("waiting", lane.waiting),
+                ("users waiting", lane.users),
+            ):
+                self._lanes.labels(name, what).set(number)
 
     def worker(self, name: str, up: bool) -> None:
         """Note whether a worker answers."""

@@ -24,6 +24,8 @@ class Request:
 
     Attributes
     ----------
+    user : str
+        Whose it is: the session's user, or who has submitted the job that it runs.
     contents : Contents
         What it was planned with, and reads.
     binary, status
@@ -43,6 +45,7 @@ class Request:
     """
 
     session: Session
+    user: str
     query: RunningQuery
     contents: Contents
     plan: Plan

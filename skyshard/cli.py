@@ -95,6 +95,12 @@ _DIR = click.option(
     default=None,
     help="TLS between proxies, ingest and agents, by a private CA in DIR/tls/agents.  [default: off, or as it was]",
 )
+@click.option(
+    "--auto-repair-after",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Make copies that have been missing for so long again; 0: never.  [default: 0, or as it was]",
+)
 def up(
     directory: Path,
     workers: int | None,
@@ -103,12 +109,19 @@ def up(
     processes: int | None,
     tls: str | None,
     agent_tls: bool | None,
+    auto_repair_after: float | None,
 ) -> None:
     """Start a cluster, or what of it does not run; return when it answers."""
     from skyshard.cluster import local
 
     wish = local.Wish(
-        workers=workers, replicas=replicas, port=port, proxies=processes, tls=tls, agent_tls=agent_tls
+        workers=workers,
+        replicas=replicas,
+        port=port,
+        proxies=processes,
+        tls=tls,
+        agent_tls=agent_tls,
+        auto_repair_after=auto_repair_after,
     )
     with _progress() as say:
         state = local.up(directory, wish, say)

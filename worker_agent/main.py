@@ -29,8 +29,7 @@ async def serve(config: AgentConfig, secret: bytes, stop: asyncio.Event) -> None
     server = await asyncio.get_running_loop().create_server(agent.accept, host, port, ssl=context, **secured)
 
     async def show_metrics() -> Answer:
-        metrics.running.set(agent.scheduler.running)
-        metrics.queued.set(agent.scheduler.queued)
+        metrics.scheduled(agent.scheduler)
         metrics.spooled(agent.space.memory, agent.space.disk)
         metrics.mariadb_up.set(await agent.mariadb_ok())
         return Answer(200, "text/plain; version=0.0.4", generate_latest(metrics.registry))

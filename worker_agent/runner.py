@@ -73,11 +73,11 @@ class Floor:
         return self._next
 
     def enter(
-        self, number: int, chunks: Sequence[int], interactive: bool, start: Callable[[tuple[int, ...]], None]
+        self, number: int, job: frames.Job, chunks: Sequence[int], start: Callable[[tuple[int, ...]], None]
     ) -> None:
-        """Queue a job's chunks; `start` is called with each batch of them when its turn comes."""
+        """Queue chunks of a job; `start` is called with each batch of them when its turn comes."""
         self._jobs[number] = start
-        self._begin(self.scheduler.submit(number, chunks, interactive))
+        self._begin(self.scheduler.submit(number, chunks, job.interactive, job.user))
 
     def _begin(self, starts: list[Start]) -> None:
         for start in starts:
@@ -129,7 +129,7 @@ class JobRun:
             With the frame to send.
         """
         number = self._number = self._floor.number()
-        self._floor.enter(number, self._job.chunks, self._job.interactive, self._start)
+        self._floor.enter(number, self._job, self._job.chunks, self._start)
         sender = asyncio.ensure_future(self._send_all())
         try:
             await asyncio.wait({sender, self._failure}, return_when=asyncio.FIRST_COMPLETED)
@@ -231,7 +231,7 @@ class JobRun:
             self._paused += self._floor.leave(self._number)
         elif self._paused and self._spooled <= self._floor.job_bytes // 2:
             chunks, self._paused = self._paused, []
-            self._floor.enter(self._number, chunks, self._job.interactive, self._start)
+            self._floor.enter(self._number, self._job, chunks, self._start)
 
     def _sendable(self) -> int | None:
         """Return the batch to send of: one that has ended, else the first to run if it has rows.
@@ -362,7 +362,7 @@ def refusal(error: Exception, chunk: int) -> Exception:
         text = "the worker's MariaDB server cannot be reached"
         return JobFailed(frames.Failed(2013, "HY000", text, True, chunk))
     if isinstance(error, SpoolFull):
-        return JobFailed(frames.Failed(1104, "42000", str(error), chunk=chunk))
+        return JobFailed(frames.Failed(frames.SPOOL_FULL, "42000", str(error), True, chunk))
     if isinstance(error, PacketError):
         return JobFailed(frames.Failed(1835, "HY000", str(error), chunk=chunk))
     return error

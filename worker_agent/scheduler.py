@@ -1,16 +1,18 @@
 """Which chunk queries run now: a pure core, events in, instructions out.
 
 Interactive jobs take slots first and have some of their own; while a scan waits or runs they leave it one
-slot, so that a stream of them cannot hold it up for ever. Scans wait by chunk number: when a chunk is begun,
-every waiting scan of that chunk is started next to it, so that its pages are read once. A job whose chunks
-are small takes several at a time.
+slot, so that a stream of them cannot hold it up for ever. In each lane users share the slots: the next one goes to
+the user who has the fewest, and of several such to the one who has waited longest, however many jobs each has.
+Scans of one user wait by chunk number: when a chunk is begun, all waiting scans of that chunk are started next to it,
+so that its pages are read once; another user's scans join where the scans are. A job whose chunks are small takes
+several at a time.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -23,6 +25,78 @@ class Start(msgspec.Struct, frozen=True):
     chunks: tuple[int, ...]
 
 
+class _Scans:
+    """The waiting scans of one user.
+
+    Parameters
+    ----------
+    at : int
+        The chunk to begin with, if one waits for it or a later one.
+    """
+
+    def __init__(self, at: int) -> None:
+        self.waiting: dict[int, deque[int]] = {}  # chunk → jobs
+        self._order: list[int] = []  # chunks, ascending; some are gone by now
+        self._at, self._first = 0, at
+
+    def add(self, job: int, chunks: Iterable[int]) -> None:
+        """Let a job wait for chunks."""
+        for chunk in chunks:
+            self.waiting.setdefault(chunk, deque()).append(job)
+        self._sort(self._order[self._at] if self._at < len(self._order) else self._first)
+
+    def take(self, job: int, chunk: int) -> None:
+        """Let a job wait for a chunk no more."""
+        jobs = self.waiting[chunk]
+        jobs.remove(job)
+        if not jobs:
+            del self.waiting[chunk]
+
+    def head(self) -> int:
+        """Return the chunk that is next: the one that others have just begun, or the first behind it."""
+        while True:
+            while self._at < len(self._order):
+                if self._order[self._at] in self.waiting:
+                    return self._order[self._at]
+                self._at += 1
+            self._sort(-1)
+
+    def _sort(self, head: int) -> None:
+        self._order = sorted(self.waiting)
+        self._at = bisect_left(self._order, head)
+        self._first = -1
+
+
+@dataclass(slots=True)
+class Lane:
+    """Who has slots of a lane, and who was given one last."""
+
+    running: int = 0
+    _by_user: Counter[str] = field(default_factory=Counter)
+    _given: dict[str, int] = field(default_factory=dict)
+    _count: int = 0
+
+    def next(self, users: Iterable[str]) -> str:
+        """Return the user whose turn it is."""
+        return min(users, key=lambda user: (self._by_user[user], self._given.get(user, 0)))
+
+    def give(self, user: str) -> None:
+        """Give a slot to a user."""
+        self._count += 1
+        self.running += 1
+        self._by_user[user] += 1
+        self._given[user] = self._count
+
+    def take(self, user: str, waits: bool) -> None:
+        """Take a slot back; of a user for whom nothing runs or waits nothing is kept."""
+        self.running -= 1
+        self._by_user[user] -= 1
+        if not self._by_user[user]:
+            del self._by_user[user]
+            if not waits:
+                self._given.pop(user, None)
+
+
 @dataclass(slots=True)
 class Scheduler:
     """Slots and two lanes.
@@ -33,35 +107,42 @@ class Scheduler:
         Starts of scans that run at once.
     interactive_slots : int
         Further slots that only interactive jobs may take.
+
+    Attributes
+    ----------
+    quick_lane, scan_lane : Lane
+        The slots that are taken.
     """
 
     slots: int
     interactive_slots: int
-    _quick: deque[int] = field(default_factory=deque)
-    _scans: dict[int, deque[int]] = field(default_factory=dict)
-    _order: list[int] = field(default_factory=list)
-    """Chunks that scans wait for, ascending; some are gone by now."""
-    _at: int = 0
-    """Where in the order the scans are."""
+    quick_lane: Lane = field(default_factory=Lane)
+    scan_lane: Lane = field(default_factory=Lane)
+    _quick: dict[str, deque[int]] = field(default_factory=dict)
+    """Waiting interactive jobs by user."""
+    _scans: dict[str, _Scans] = field(default_factory=dict)
+    """Waiting scans by user."""
+    _at: int = -1
+    """The chunk that a scan has begun last."""
     _mine: dict[int, list[int]] = field(default_factory=dict)
     """Waiting chunks by job; those of scans ascend."""
     _width: dict[int, int] = field(default_factory=dict)
-    _running_quick: int = 0
-    _running_scans: int = 0
     _lane: dict[int, bool] = field(default_factory=dict)
+    _user: dict[int, str] = field(default_factory=dict)
 
-    def submit(self, job: int, chunks: Sequence[int], interactive: bool) -> list[Start]:
+    def submit(self, job: int, chunks: Sequence[int], interactive: bool, user: str = "") -> list[Start]:
         """Add a job, or chunks that were removed from it; return what to start."""
-        self._lane[job] = interactive
+        self._lane[job], self._user[job] = interactive, user
+        if not chunks:
+            return self._fill()
         if interactive:
-            if chunks:
-                self._mine[job] = [*self._mine.get(job, ()), *chunks]
-                self._quick.append(job)
+            self._mine[job] = [*self._mine.get(job, ()), *chunks]
+            self._quick.setdefault(user, deque()).append(job)
             return self._fill()
         self._mine[job] = sorted([*self._mine.get(job, ()), *chunks])
-        for chunk in chunks:
-            self._scans.setdefault(chunk, deque()).append(job)
-        self._sort(self._order[self._at] if self._at < len(self._order) else -1)
+        if user not in self._scans:
+            self._scans[user] = _Scans(self._at)
+        self._scans[user].add(job, chunks)
         return self._fill()
 
     def widen(self, job: int, width: int) -> None:
@@ -71,10 +152,11 @@ class Scheduler:
 
     def finished(self, job: int) -> list[Start]:
         """Note that one start of a job has ended; return what to start."""
+        user = self._user[job]
         if self._lane[job]:
-            self._running_quick -= 1
+            self.quick_lane.take(user, user in self._quick)
         else:
-            self._running_scans -= 1
+            self.scan_lane.take(user, user in self._scans)
         return self._fill()
 
     def begin_one(self) -> bool:
@@ -82,25 +164,30 @@ class Scheduler:
         if self._quick or self._scans:
             return False
         total = self.slots + self.interactive_slots
-        for_scans = 1 if total > 1 and self._running_scans else 0
-        if self.running >= total or self._running_quick >= total - for_scans:
+        for_scans = 1 if total > 1 and self.scan_lane.running else 0
+        if self.running >= total or self.quick_lane.running >= total - for_scans:
             return False
-        self._running_quick += 1
+        self.quick_lane.running += 1
         return True
 
     def end_one(self) -> list[Start]:
         """Give the slot of a look-up back; return what to start."""
-        self._running_quick -= 1
+        self.quick_lane.running -= 1
         return self._fill()
 
     def remove(self, job: int) -> list[int]:
         """Forget the waiting chunks of a job and return them (its running ones still call `finished`)."""
         waiting = self._mine.pop(job, [])
-        if self._lane.get(job):
-            self._quick = deque(other for other in self._quick if other != job)
+        if not waiting:
+            return waiting
+        user = self._user[job]
+        if self._lane[job]:
+            self._quick[user].remove(job)
+            if not self._quick[user]:
+                del self._quick[user]
         else:
             for chunk in waiting:
-                self._take(job, chunk)
+                self._take(user, job, chunk)
         return waiting
 
     def forget(self, job: int) -> None:
@@ -108,63 +195,61 @@ class Scheduler:
         self._lane.pop(job, None)
         self._width.pop(job, None)
         self._mine.pop(job, None)
+        self._user.pop(job, None)
 
     @property
     def running(self) -> int:
         """Starts that run now."""
-        return self._running_quick + self._running_scans
+        return self.quick_lane.running + self.scan_lane.running
 
     @property
     def queued(self) -> int:
         """Chunk queries that wait."""
         return sum(map(len, self._mine.values()))
 
+    def waiting(self, interactive: bool) -> tuple[int, int]:
+        """Return how many chunk queries wait in a lane, and of how many users."""
+        chunks = sum(len(mine) for job, mine in self._mine.items() if self._lane[job] is interactive)
+        return chunks, len(self._quick if interactive else self._scans)
+
     def _fill(self) -> list[Start]:
         out: list[Start] = []
         total = self.slots + self.interactive_slots
-        for_scans = 1 if total > 1 and (self._scans or self._running_scans) else 0
-        while self._quick and self.running < total and self._running_quick < total - for_scans:
-            out.append(self._quick_start())
-            self._running_quick += 1
-        while self._scans and self._running_scans < self.slots and self.running < total:
-            out.append(self._scan_start())
-            self._running_scans += 1
+        for_scans = 1 if total > 1 and (self._scans or self.scan_lane.running) else 0
+        while self._quick and self.running < total and self.quick_lane.running < total - for_scans:
+            out.append(self._quick_start(self.quick_lane.next(self._quick)))
+        while self._scans and self.scan_lane.running < self.slots and self.running < total:
+            out.append(self._scan_start(self.scan_lane.next(self._scans)))
         return out
 
-    def _quick_start(self) -> Start:
-        job = self._quick[0]
+    def _quick_start(self, user: str) -> Start:
+        job = self._quick[user][0]
         mine, width = self._mine[job], self._width.get(job, 1)
         chunks, self._mine[job] = tuple(mine[:width]), mine[width:]
         if not self._mine[job]:
-            self._quick.popleft()
+            del self._mine[job]
+            self._quick[user].popleft()
+            if not self._quick[user]:
+                del self._quick[user]
+        self.quick_lane.give(user)
         return Start(job, chunks)
 
-    def _scan_start(self) -> Start:
-        head = self._head()
-        job = self._scans[head][0]
+    def _scan_start(self, user: str) -> Start:
+        scans = self._scans[user]
+        self._at = head = scans.head()
+        job = scans.waiting[head][0]
         mine = self._mine[job]
         begin = bisect_left(mine, head)
         chunks = tuple(mine[begin : begin + self._width.get(job, 1)])
         del mine[begin : begin + len(chunks)]
         for chunk in chunks:
-            self._take(job, chunk)
+            self._take(user, job, chunk)
+        if not mine:
+            del self._mine[job]
+        self.scan_lane.give(user)
         return Start(job, chunks)
 
-    def _take(self, job: int, chunk: int) -> None:
-        waiting = self._scans[chunk]
-        waiting.remove(job)
-        if not waiting:
-            del self._scans[chunk]
-
-    def _head(self) -> int:
-        """Return the chunk that is next: the one that others have just begun, or the first behind it."""
-        while True:
-            while self._at < len(self._order):
-                if self._order[self._at] in self._scans:
-                    return self._order[self._at]
-                self._at += 1
-            self._sort(-1)
-
-    def _sort(self, head: int) -> None:
-        self._order = sorted(self._scans)
-        self._at = bisect_left(self._order, head)
+    def _take(self, user: str, job: int, chunk: int) -> None:
+        self._scans[user].take(job, chunk)
+        if not self._scans[user].waiting:
+            del self._scans[user]

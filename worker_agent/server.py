@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.connection import ConnectionLost
+from backend.keepalive import keep_alive
 from backend.pool import Pool
 from backend.tasks import ended, to_the_end
 from backend.wire import Wire
@@ -55,6 +56,7 @@ class PeerWire(Wire):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve."""
         super().connection_made(transport)
+        keep_alive(transport)
         self._accepted(self)
 
 

@@ -28,14 +28,22 @@ from proxy.execute.core import (
     StartJob,
 )
 from proxy.execute.health import Health
-from shard.errors import FRAGMENT_FAILED, INTERNAL, WORKER_DOWN, WORKER_LOST, ServerError, SkyError
+from shard.errors import (
+    FRAGMENT_FAILED,
+    INTERNAL,
+    SPOOL_FULL,
+    WORKER_DOWN,
+    WORKER_LOST,
+    ServerError,
+    SkyError,
+)
 from shard.wire import frames, rows
 from shard.wire.packets import same_encoding
 
 log = logging.getLogger("skyshard.query")
 _GONE = frozenset({1040, 1053, 1317, 1927, 2006, 2013})
 """What a worker says when its server is gone; other errors that another replica may not have are about tables."""
-_FULL = frozenset({1021, 1104})
+_FULL = frozenset({1021, frames.SPOOL_FULL})
 """What a worker says whose disk or spool is full; its copy is good."""
 _SCRATCH = re.compile(r"[`']?skyshard_(?:scratch|stage_\d+)[`']?[./]")
 
@@ -195,6 +203,8 @@ class RowStream:
         if fail.reason == "protocol":
             return SkyError(INTERNAL, query_id=self._work.query_id)
         said = self._complaints.get(fail.worker)
+        if said is not None and said.retry and said.errno == frames.SPOOL_FULL:
+            return SkyError(SPOOL_FULL, worker=self._name(fail.worker), message=self._scrubbed(said.message))
         if fail.reason == "down" and said is not None and said.errno not in _GONE:
             text = self._scrubbed(said.message)
             return SkyError(FRAGMENT_FAILED, worker=self._name(fail.worker), message=text)

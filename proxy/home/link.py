@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from backend.address import Address
 from backend.connection import execute_payload
+from backend.keepalive import keep_alive
 from backend.pool import Pool
 from backend.tasks import to_the_end
 from backend.wire import ConnectionLost, Wire
@@ -154,6 +155,7 @@ class HomeLink:
                     )
         except (OSError, TimeoutError) as error:
             raise SkyError(HOME_DOWN) from error
+        keep_alive(transport)
         return HomeLink(wire, transport)
 
     async def packet(self) -> tuple[int, bytes]:

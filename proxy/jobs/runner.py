@@ -59,6 +59,7 @@ class Jobs:
         self._ticker: asyncio.Task[None] | None = None
         self._running: dict[int, asyncio.Task[None]] = {}
         self._threads: dict[int, int] = {}
+        self._owners: dict[int, str] = {}  # by session
         self._wake = asyncio.Event()
         self._noted: list[tuple[RunningQuery, float, str, int, str]] = []
         self._checked = 0.0
@@ -95,6 +96,10 @@ class Jobs:
         if task is not None:
             task.cancel()
 
+    def owner(self, session_id: int) -> str | None:
+        """Return whose job a session runs; None if it is a client's."""
+        return self._owners.get(session_id)
+
     def note(self, query: RunningQuery, seconds: float, outcome: str, size: int, error: str) -> None:
         """Remember a query for the history."""
         if seconds >= self.settings.history_min_s and self._ticker is not None:
@@ -129,7 +134,7 @@ class Jobs:
 
     def _done(self, number: int, _: asyncio.Task[None]) -> None:
         self._running.pop(number, None)
-        self._threads.pop(number, None)
+        self._owners.pop(self._threads.pop(number, -1), None)
         self._wake.set()
 
     def _progress(self, number: int) -> tuple[int, int]:
@@ -174,7 +179,9 @@ class Jobs:
             Address(service.user, service.password, socket=str(self._path()))
         )
         try:
+            self._owners.pop(self._threads.get(job.id, -1), None)
             self._threads[job.id] = connection.thread_id
+            self._owners[connection.thread_id] = job.user
             await connection.run(f"DROP TABLE IF EXISTS {job.running}")
             if said.database is not None:
                 await connection.run(f"USE {quote(said.database)}")

@@ -121,9 +121,11 @@ class Store:
             )
             if most <= 0:
                 return []
-            found = await connection.fetch(
-                f"SELECT id FROM {QUERIES} WHERE type = 'ASYNC' AND (status = 'QUEUED' OR {lost}) "
-                f"ORDER BY id LIMIT {most}"
+            found = await connection.fetch(  # users take turns; whoever has fewer running comes first
+                f"SELECT id FROM (SELECT q.id, ROW_NUMBER() OVER (PARTITION BY q.user ORDER BY q.id) + (SELECT COUNT(*) "
+                f"FROM {QUERIES} r WHERE r.user = q.user AND r.type = 'ASYNC' AND r.status = 'EXECUTING') AS turn "
+                f"FROM {QUERIES} q WHERE q.type = 'ASYNC' AND (q.status = 'QUEUED' OR {lost})) AS waiting "
+                f"ORDER BY turn, id LIMIT {most}"
             )
             out = []
             for (number,) in found:

@@ -58,6 +58,11 @@ class Share:
         self._slots: dict[str, int] = {}
         self._free = list(range(SLOTS - 1, -1, -1))
 
+    @property
+    def processes(self) -> int:
+        """How many processes there are."""
+        return len(self._all)
+
     def set(self, field: str, user: str, count: int) -> None:
         """Note how many sessions or queries (see `FIELDS`) a user has in this process."""
         slot = self._slots.get(user)

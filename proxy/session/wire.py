@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable
 from typing import cast
 
+from backend.keepalive import keep_alive
 from shard.wire.packets import MAX_PAYLOAD
 
 HIGH_WATER = 1 << 20
@@ -80,6 +81,7 @@ class ClientWire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the transport and tell whoever waits for clients."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are of no common class
+        keep_alive(transport)
         self._accepted(self)
 
     def data_received(self, data: bytes) -> None:

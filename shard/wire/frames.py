@@ -24,6 +24,8 @@ MAX_FRAME = 64 << 20
 BLOCK_BYTES = 256 << 10
 """Bytes of row packets an agent gathers into one `Rows` frame (a longer single row is sent alone)."""
 
+SPOOL_FULL = 1104
+"""Errno of a job whose rows an agent cannot keep, in `Failed` with `retry`."""
 ENGINE_SETTING = "default_tmp_storage_engine"
 IN_MEMORY, ON_DISK = "'MEMORY'", "'MyISAM'"
 """Where a job's `setup` makes its tables without an engine of their own: on disk where memory does not suffice."""
@@ -110,6 +112,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
         Chunk → the number behind its tables' names; of chunks that are not as they were published.
     interactive : bool
         True: the interactive lane; False: the scan lane.
+    user : str
+        Whose query it is; users share a lane's slots.
     settings : dict
         Session settings as SQL literals: ``{"time_zone": "'+00:00'"}``; SET before `main`. If tables of `setup`
         fill the memory that `ENGINE_SETTING` gives them, the agent changes it and runs the chunk again.
@@ -137,6 +141,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
     setup: tuple[Template, ...] = ()
     teardown: tuple[Template, ...] = ()
     interactive: bool = True
+    user: str = ""
     settings: dict[str, str] = {}
     variables: dict[str, str] = {}
     binary: bool = False
@@ -226,8 +231,8 @@ class JobEnd(msgspec.Struct, frozen=True, tag="job_end"):
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """The job (or load or admin request) failed. `errno` and `sqlstate` are MariaDB's if it was the cause.
 
-    `retry` says that another replica may succeed (table missing, server gone); `chunk` is the one in which it
-    happened, if it was one.
+    `retry` says that another replica may succeed (table missing, server gone, spool full: `SPOOL_FULL`); `chunk` is
+    the one in which it happened, if it was one.
     """
 
     errno: int

@@ -100,6 +100,8 @@ async def answers(directory: Path, state: ClusterState, process: Process) -> boo
     """Whether a process does its work."""
     if process.kind == "mariadb":
         return await mariadb_answers(server_address(directory, state, process.name))
+    if process.kind == "repair":  # what it does is seen in `skyshard worker list`
+        return True
     http = state.ports[process.name.removeprefix("agent-") + "-http"]
     if not await asyncio.to_thread(http_ok, http):
         return False
@@ -109,6 +111,8 @@ async def answers(directory: Path, state: ClusterState, process: Process) -> boo
 def _where(state: ClusterState, process: Process) -> str:
     if process.kind == "mariadb":
         return state.sockets[process.name]
+    if process.kind == "repair":
+        return f"after {state.auto_repair_after:g} s"
     worker = process.name.removeprefix("agent-")
     port = state.port if process.kind == "proxy" else state.ports[worker]
     return f"127.0.0.1:{port}, http 127.0.0.1:{state.ports[worker + '-http']}"

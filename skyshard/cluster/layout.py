@@ -95,7 +95,14 @@ def _socket_path(directory: Path, name: str) -> str:
 
 
 def plan(
-    directory: Path, workers: int, replicas: int, port: int, proxies: int, tls: str, agent_tls: bool
+    directory: Path,
+    workers: int,
+    replicas: int,
+    port: int,
+    proxies: int,
+    tls: str,
+    agent_tls: bool,
+    auto_repair_after: float = 0.0,
 ) -> states.ClusterState:
     """Choose ports, write the configuration files and return the cluster's state, nothing started yet."""
     names = ["home", *(f"worker{number}" for number in range(1, workers + 1))]
@@ -133,6 +140,9 @@ def plan(
         listed.append(
             states.Process(name=name, kind="proxy", argv=[*skyshard, "proxy", "--config", str(config)])
         )
+    if auto_repair_after:
+        argv = [*skyshard, "repair", "--auto-repair-after", f"{auto_repair_after:g}", "--dir", str(directory)]
+        listed.append(states.Process(name="repair", kind="repair", argv=argv))
     return states.ClusterState(
         port=port,
         workers=workers,
@@ -140,6 +150,7 @@ def plan(
         proxies=proxies,
         tls=tls,
         agent_tls=agent_tls,
+        auto_repair_after=auto_repair_after,
         sockets=sockets,
         ports=ports,
         processes=listed,

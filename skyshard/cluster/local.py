@@ -42,6 +42,7 @@ class Wish:
     proxies: int | None = None
     tls: str | None = None
     agent_tls: bool | None = None
+    auto_repair_after: float | None = None
 
 
 def home_address(directory: Path, state: states.ClusterState) -> Address:
@@ -119,6 +120,7 @@ def _refuse_changes(directory: Path, state: states.ClusterState, wish: Wish) -> 
         "--processes": (wish.proxies, state.proxies),
         "--tls": (wish.tls, state.tls),
         "--agent-tls": (_on(wish.agent_tls), _on(state.agent_tls)),
+        "--auto-repair-after": (wish.auto_repair_after, state.auto_repair_after),
     }
     for option, (wanted, has) in asked.items():
         if wanted is not None and wanted != has:
@@ -139,6 +141,7 @@ def _planned(directory: Path, old: states.ClusterState | None, wish: Wish) -> st
     proxies = had.proxies if wish.proxies is None else wish.proxies
     tls = had.tls if wish.tls is None else wish.tls
     agent_tls = had.agent_tls if wish.agent_tls is None else wish.agent_tls
+    repair_s = had.auto_repair_after if wish.auto_repair_after is None else wish.auto_repair_after
     if old is not None and workers < old.workers:
         raise UserError(
             f"the cluster in {directory} has {old.workers} workers; they hold data and cannot be fewer"
@@ -151,7 +154,7 @@ def _planned(directory: Path, old: states.ClusterState | None, wish: Wish) -> st
         raise UserError(f"port {port} is in use on 127.0.0.1; choose another with --port")
     for name in ("service", "agents"):
         layout.secret(directory, name)
-    return layout.plan(directory, workers, replicas, port, proxies, tls, agent_tls)
+    return layout.plan(directory, workers, replicas, port, proxies, tls, agent_tls, repair_s)
 
 
 def _launch(directory: Path) -> None:

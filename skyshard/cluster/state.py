@@ -25,7 +25,8 @@ class ClusterState(msgspec.Struct, kw_only=True):
 
     `sockets` are the MariaDB servers' by name; `ports` are the agents' data ports by worker name, and the
     HTTP ports by process (``worker1-http``, ``proxy1-http``). `tls` is clients': on, off or required;
-    `agent_tls` is whether agents and their callers use it.
+    `agent_tls` is whether agents and their callers use it. `auto_repair_after` are the seconds after which copies
+    that are missing are made again by themselves; 0: never.
     """
 
     version: int = 1
@@ -35,6 +36,7 @@ class ClusterState(msgspec.Struct, kw_only=True):
     proxies: int = 1
     tls: str = "on"
     agent_tls: bool = False
+    auto_repair_after: float = 0.0
     sockets: dict[str, str]
     ports: dict[str, int]
     processes: list[Process] = []

@@ -26,7 +26,7 @@ from skyshard.home.provision import provision, register_workers, set_replicas
 
 log = logging.getLogger("skyshard.supervisor")
 
-STOP_S = {"proxy": 15.0, "agent": 15.0, "mariadb": 90.0}
+STOP_S = {"repair": 15.0, "proxy": 15.0, "agent": 15.0, "mariadb": 90.0}
 """Seconds a process of each kind has for a clean end; in the order in which they are stopped."""
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S, STEADY_S = 0.5, 30.0, 60.0
@@ -56,7 +56,7 @@ class Supervisor:
         self._prepared = asyncio.Event()
 
     async def run(self) -> int:
-        """Start everything and keep it up until SIGTERM; then stop proxies, agents, servers, in this order.
+        """Start everything and keep it up until SIGTERM; then stop repair, proxies, agents, servers, in this order.
 
         Returns
         -------
@@ -134,12 +134,14 @@ class Supervisor:
 
     async def _ready(self, process: states.Process, stop: asyncio.Event) -> bool:
         """Wait until the MariaDB server that a process needs answers; False when it is to stop."""
-        name = {"agent": process.name.removeprefix("agent-"), "proxy": "home"}.get(process.kind)
+        name = {"agent": process.name.removeprefix("agent-"), "proxy": "home", "repair": "home"}.get(
+            process.kind
+        )
         while name is not None and not stop.is_set():
             if await health.mariadb_answers(health.server_address(self._directory, self._state, name)):
                 break
             await _first(asyncio.sleep(0.1), stop)
-        if process.kind == "proxy":
+        if process.kind in ("proxy", "repair"):
             await _first(self._prepared.wait(), stop)
         return not stop.is_set()
 

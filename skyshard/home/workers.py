@@ -6,6 +6,7 @@ import asyncio
 
 import click
 
+from backend import repair_watch as watch
 from backend.agent_link import AgentPool
 from shard.catalog.model import Worker
 from shard.catalog.naming import META_DATABASE, quote
@@ -105,6 +106,7 @@ async def _list(address: ClusterAddress) -> list[str]:
             f"SELECT worker_id, name, host, port, state, (SELECT COUNT(*) FROM {meta}.chunk_replicas r "
             f"WHERE r.worker_id = w.worker_id) FROM {meta}.workers w ORDER BY worker_id"
         )
+        watched = await watch.read(connection)
     finally:
         await connection.close()
     rows = [[(value or b"").decode() for value in row] for row in found]
@@ -116,4 +118,9 @@ async def _list(address: ClusterAddress) -> list[str]:
     for (number, name, host, port, state, chunks), pong in zip(rows, pongs, strict=True):
         health = "no answer" if pong is None else "ok" if pong.mariadb_ok else "MariaDB is down"
         lines.append(f"{number:>3}  {name:16} {host + ':' + port:24} {state:9} {chunks:>7} chunks  {health}")
+    if watched is not None:
+        state = "runs" if watched.alive else f"has given no sign of life for {watched.seen_s:.0f} s"
+        lines.append(
+            f"automatic repair (after {watched.after_s:g} s) {state}; {watched.missing} copies of chunks are missing"
+        )
     return lines

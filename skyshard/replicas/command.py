@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import click
 import msgspec
 
+from backend import repair_watch as watch
 from backend.connection import ConnectionLost
 from shard.catalog.naming import literal
 from shard.errors import SkyError
@@ -22,6 +24,8 @@ from skyshard.replicas.repair import Outcome, Repairer, alive, databases
 
 WATCH_S = 2.0
 """Seconds between two looks of `--auto-repair-after`."""
+EXAMINE_S = 60.0
+"""Seconds after which it counts the rows of all copies again."""
 
 
 @click.command()
@@ -94,10 +98,16 @@ async def _watch(address: ClusterAddress, database: str | None, patience_s: floa
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     since: float | None = None
+    examined = time.monotonic()
     while not stop.is_set():
         try:
             async with opened(address) as cluster:
-                since = (since or time.monotonic()) if await _incomplete(cluster, database) else None
+                if time.monotonic() - examined >= EXAMINE_S:
+                    examined = time.monotonic()
+                    await _examine(cluster, database)
+                missing = await _missing(cluster, database)
+                since = (since or time.monotonic()) if missing else None
+                await watch.say(cluster.home, patience_s, missing)
             if since is not None and time.monotonic() - since >= patience_s:
                 for outcome in await _repair(address, database, rebalance, _quiet):
                     click.echo(_line(outcome))
@@ -110,19 +120,32 @@ async def _watch(address: ClusterAddress, database: str | None, patience_s: floa
             await asyncio.wait_for(stop.wait(), WATCH_S)
         except TimeoutError:
             continue
+    with contextlib.suppress(UserError, SkyError, ConnectionLost):
+        async with opened(address) as cluster:
+            await watch.leave(cluster.home)
 
 
-async def _incomplete(cluster: Cluster, database: str | None) -> bool:
-    """Whether some chunk has fewer copies on active workers that answer than it could have."""
+async def _examine(cluster: Cluster, database: str | None) -> None:
+    """Take copies that have lost tables or rows out of use."""
+    repairer = Repairer(cluster)
+    for name in [database] if database is not None else await databases(cluster):
+        damaged = await repairer.examine(name)
+        if damaged:
+            click.echo(f"{name}: {damaged} copies are damaged")
+
+
+async def _missing(cluster: Cluster, database: str | None) -> int:
+    """Return how many copies of chunks there could be, on active workers that answer, and are not."""
     there = await alive(cluster)
     active = [number for number in there if cluster.workers[number].state == "active"]
     listed = ", ".join(map(str, active)) or "0"
+    total = 0
     for name in [database] if database is not None else await databases(cluster):
         rows = await cluster.home.fetch(
-            f"SELECT 1 FROM {META}.chunk_replicas r JOIN {META}.`databases` d USING (db_id) "
-            f"WHERE d.name = {literal(name)} GROUP BY r.chunk_id, d.replicas "
-            f"HAVING SUM(r.state = 'ok' AND r.worker_id IN ({listed})) < LEAST(d.replicas, {len(active)}) LIMIT 1"
+            f"SELECT COALESCE(SUM(GREATEST(0, wanted - there)), 0) FROM (SELECT LEAST(d.replicas, {len(active)}) AS wanted, "
+            f"SUM(r.state = 'ok' AND r.worker_id IN ({listed})) AS there "
+            f"FROM {META}.chunk_replicas r JOIN {META}.`databases` d USING (db_id) "
+            f"WHERE d.name = {literal(name)} GROUP BY r.chunk_id, d.replicas) AS chunks"
         )
-        if rows:
-            return True
-    return False
+        total += int(rows[0][0] or b"0")
+    return total

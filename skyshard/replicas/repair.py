@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -100,12 +100,32 @@ class Repairer:
         UserError
             If it is not published, or an ingest, drop or repair of it runs.
         """
+        async with self._alone(database):
+            return await self._run(database, balance)
+
+    async def examine(self, database: str) -> int:
+        """Take copies with missing tables or rows out of use; return how many there are.
+
+        Raises
+        ------
+        UserError
+            As from `run`.
+        """
+        async with self._alone(database):
+            there = await alive(self._cluster)
+            work = await self._read(database)
+            await self._examine(work, there)
+            return work.outcome.damaged
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, database: str) -> AsyncIterator[None]:
+        """Keep ingests, drops and other repairs of a database away."""
         home = self._cluster.home
         lock = literal(INGEST_LOCK.format(database=database)[:64])
         if (await home.fetch(f"SELECT GET_LOCK({lock}, {LOCK_S})"))[0][0] != b"1":
             raise UserError(f"an ingest, drop or repair of database '{database}' is running")
         try:
-            return await self._run(database, balance)
+            yield
         finally:
             if not home.busy and not home.closed:
                 await home.run(f"DO RELEASE_LOCK({lock})")

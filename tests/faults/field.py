@@ -87,13 +87,15 @@ class Field:
         return took
 
     @contextlib.asynccontextmanager
-    async def client(self, port: int | None = None):
+    async def client(self, port: int | None = None, keep: bool = False):
+        """Lend a connection, to another port if asked for; who wants to `keep` it closes it."""
         address = Address("root", "", host="127.0.0.1", port=port or self.cluster.port)
         connection = await RawConnection.open(address, "lab")
         try:
             yield connection
         finally:
-            await connection.close()
+            if not keep:
+                await connection.close()
 
     @contextlib.asynccontextmanager
     async def twin(self):

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from proxy.execute.copies import MANY
 from shard.errors import ServerError
 from tests.faults.field import MARK, QUERIES, QUICKLY, SLOW, ask
 from tests.support.agents import until
@@ -18,6 +19,9 @@ FAULTS = {
     "server stopped": ("worker2", signal.SIGSTOP),
     "server restarted": ("worker2", signal.SIGTERM),
 }
+
+
+REFUSED = 'skyshard_agent_jobs_total{outcome="error"}'
 
 
 async def test_nothing_wrong(field):
@@ -58,6 +62,11 @@ async def test_tables_that_are_missing_or_damaged_are_read_elsewhere(field):
     try:
         for sql in QUERIES:
             await field.compare(sql.format(star=7, other=32, lon=100))
+        assert field.inside.figures("proxy1")["skyshard_bad_copies"] >= MANY
+        before = field.inside.figures("worker1")[REFUSED]
+        for sql in QUERIES:  # what is known to be bad is not asked again
+            await field.compare(sql.format(star=7, other=32, lon=100))
+        assert field.inside.figures("worker1")[REFUSED] == before
     finally:
         await field.worker(1, *(f"RENAME TABLE lab.`{name}_away` TO lab.`{name}`" for name in names[::2]))
 

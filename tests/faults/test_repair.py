@@ -10,6 +10,9 @@ import sys
 import pytest
 
 from backend.connection import RawConnection
+from skyshard.catalog.cluster import opened
+from skyshard.cluster.connect import from_dir
+from skyshard.replicas.repair import Repairer
 from tests.faults.field import QUERIES, some_query
 from tests.support.agents import until
 from tests.support.servers import skyshard
@@ -105,6 +108,22 @@ async def test_a_lost_worker_is_replaced_and_comes_back(field, busy):
     assert outcome["removed"] > 0
     held = await complete(field)
     assert max(held.values()) - min(held.values()) <= 1
+
+
+async def test_lost_rows_are_found_without_a_query(field, busy):
+    """A copy of which something is gone is out of use as soon as somebody has counted."""
+    await field.until_well()
+    names = await tables(field, 2)
+    before = await sums(field, 2)
+    async with opened(from_dir(field.cluster.directory)) as cluster:
+        assert await Repairer(cluster).examine("lab") == 0
+        await field.worker(2, f"DROP TABLE lab.`{names[0]}`")
+        assert await Repairer(cluster).examine("lab") == 1
+        assert (await told(field, "catalog", "show", "lab"))["incomplete"] == 1
+        (outcome,) = await told(field, "repair", "lab")
+    assert (outcome["copied"], outcome["failed"]) == (1, [])
+    assert await sums(field, 2) == before
+    await complete(field)
 
 
 async def test_a_worker_is_emptied_removed_and_added(field, busy):

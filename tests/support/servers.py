@@ -1,5 +1,6 @@
 """Real servers for tests: private directories, free ports, stopped by handle."""
 
+import asyncio
 import contextlib
 import shutil
 import socket
@@ -168,10 +169,8 @@ class Inside:
 
         async def healthy() -> bool:
             try:
-                return (
-                    self.process(name).pid != old.pid
-                    and self.http(name.removeprefix("agent-"), "/healthz")[0] == 200
-                )
+                status, _ = await asyncio.to_thread(self.http, name.removeprefix("agent-"), "/healthz")
+                return self.process(name).pid != old.pid and status == 200
             except (OSError, ValueError, psutil.Error):
                 return False
 

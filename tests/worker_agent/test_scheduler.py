@@ -74,3 +74,38 @@ def test_a_wide_job_takes_several_chunks_in_order():
     scheduler.widen(3, 5)
     assert scheduler.finished(3) == [Start(3, (5, 6))]
     assert (scheduler.queued, scheduler.running) == (0, 2)
+
+
+def test_users_share_the_slots_of_scans():
+    """One user's many jobs leave the other half of what is begun."""
+    scheduler = Scheduler(slots=2, interactive_slots=0)
+    running = [one for job in range(50) for one in scheduler.submit(job, range(10), False, "greedy")]
+    assert scheduler.submit(99, range(10), False, "modest") == []
+    begun = []
+    while 99 in {*scheduler._mine, *(one.job for one in running)}:
+        begun.append(running.pop(0))
+        running += scheduler.finished(begun[-1].job)
+    assert len(begun) <= 2 * 10 + 2
+    assert scheduler.waiting(interactive=False) == (500 - len(begun) - len(running) + 10, 1)
+
+
+def test_users_share_the_slots_of_interactive_jobs():
+    scheduler = Scheduler(slots=1, interactive_slots=1)
+    scheduler.submit(1, [1, 2, 3, 4], True, "a")
+    scheduler.submit(2, [1, 2, 3, 4], True, "a")
+    scheduler.submit(3, [7, 8], True, "b")
+    assert scheduler.finished(1) == [Start(3, (7,))]
+    assert scheduler.finished(1) == [Start(1, (3,))]
+    assert scheduler.finished(3) == [Start(3, (8,))]
+    assert scheduler.waiting(interactive=True) == (5, 1)
+
+
+def test_another_users_scan_joins_where_the_scans_are():
+    scheduler = Scheduler(slots=1, interactive_slots=0)
+    scheduler.submit(1, range(10), False, "a")
+    for _ in range(4):
+        scheduler.finished(1)
+    scheduler.submit(2, range(10), False, "b")
+    assert scheduler.finished(1) == [Start(2, (4,))]
+    assert scheduler.finished(2) == [Start(1, (5,))]
+    assert scheduler.finished(1) == [Start(2, (5,))]

@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pymysql
@@ -153,9 +155,32 @@ def test_more_workers_but_never_fewer(running: Path) -> None:
         "worker1",
         "worker2",
     ]
+    with pytest.raises(UserError, match="--auto-repair-after"):
+        local.up(running, local.Wish(auto_repair_after=5.0))
     local.down(running)
     with pytest.raises(UserError, match="cannot be fewer"):
         local.up(running, local.Wish(workers=1))
+
+
+def test_the_automatic_repair_runs_where_it_is_wanted(running: Path) -> None:
+    local.up(running, local.Wish(auto_repair_after=5.0))
+    shown = {found.name: found for found in local.status(running)}
+    assert shown["repair"].healthy
+    deadline = time.monotonic() + 20
+    while (
+        "automatic repair (after 5 s) runs; 0 copies"
+        not in skyshard("worker", "list", "--dir", running).stdout
+    ):
+        assert time.monotonic() < deadline
+    with urlopen(
+        f"http://127.0.0.1:{states.require(running).ports['proxy1-http']}/metrics", timeout=20
+    ) as answer:
+        assert "skyshard_auto_repair_seconds 5.0" in answer.read().decode()
+    local.down(running)
+    local.up(running, local.Wish(auto_repair_after=0.0))
+    assert "repair" not in pids(running)
+    assert "automatic" not in skyshard("worker", "list", "--dir", running).stdout
+    local.down(running)
 
 
 def test_two_ups_at_once_make_one_cluster(make, tmp_path_factory) -> None:  # type: ignore[no-untyped-def]
