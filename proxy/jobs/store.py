@@ -186,9 +186,13 @@ class Store:
             )
 
     async def discard(self, job: Job) -> None:
-        """Drop what an attempt has left that is not wanted any more."""
+        """Drop what an attempt has left; unless the job was cancelled or is another's, it waits again at once."""
         async with self._pool.lease() as connection:
             await connection.run(f"DROP TABLE IF EXISTS {job.running}")
+            await connection.run(
+                f"UPDATE {QUERIES} SET status = 'QUEUED', attempts = attempts - 1 WHERE id = {job.id} "
+                f"AND status = 'EXECUTING' AND proxy = {self._proxy} AND attempts = {job.attempts}"
+            )
 
     async def abort(self, number: int) -> bool:
         """Cancel a job; return whether it was not over yet."""

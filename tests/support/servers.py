@@ -128,11 +128,12 @@ class ExtraProxy:
         path = directory / f"proxy-{self.port}.yaml"
         path.write_text(yaml.safe_dump({key: value for key, value in config.items() if value is not None}))
         options = ("--processes", str(processes)) if processes else ()
+        self._command = [sys.executable, "-m", "skyshard.cli", "proxy", "--config", str(path), *options]
+        return self._launch()
+
+    def _launch(self) -> bool:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "skyshard.cli", "proxy", "--config", str(path), *options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+            self.process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + 30
         while True:
             if self.process.poll() is not None:
@@ -142,6 +143,10 @@ class ExtraProxy:
                 return True
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+    def again(self) -> None:
+        """Start a proxy that has ended once more, on its port."""
+        assert self._launch(), self.log.read_text()
 
     def stop(self) -> None:
         self.process.terminate()
