@@ -1,6 +1,7 @@
 # make demo: set up everything and take the tour.  make test: set up and pass the tests.
 # make fuzz: compare generated queries with plain MariaDB.
-# make chaos: kill, stop and restart workers under queries that are compared with plain MariaDB, and all parts under ingests.
+# make chaos: kill, stop and restart workers, spoil connections, and kill proxies, under queries and jobs that are compared with
+#   plain MariaDB, and all parts under ingests.
 # make properties: the property tests on 100 times more random examples.
 # make clients: install the SQL clients.  make test-clients: run them against skyshard and plain MariaDB.
 # make test-load: a million hostile packets, 2,000 idle and 100 busy connections.
@@ -50,4 +51,6 @@ fuzz: setup
 chaos: N = 50
 chaos: setup
 	$(PY) -m tests.faults.chaos --count $(N) --seed $(SEED)
+	$(PY) -m tests.faults.network --count $(N) --seed $(SEED)
+	$(PY) -m tests.faults.jobs --count 100 --seed $(SEED)
 	$(PY) -m tests.faults.ingest --count $(N) --seed $(SEED)
