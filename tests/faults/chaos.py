@@ -12,7 +12,6 @@ import random
 import signal
 import statistics
 import tempfile
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,8 @@ from tests.faults.field import MARK, QUICKLY, SLOW, WORKERS, Field, some_query
 
 CLIENTS = 4
 SLOW_SHARE = 0.1
+LONG_S = 3.0
+"""Seconds that a query should take at most while a worker is away; longer ones are listed."""
 FAULTS = {
     "agent killed": ("agent-worker", signal.SIGKILL),
     "agent stopped": ("agent-worker", signal.SIGSTOP),
@@ -42,6 +43,7 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     faults: Counter = field(default_factory=Counter)
+    long: list[str] = field(default_factory=list)
 
 
 class Chaos:
@@ -50,7 +52,7 @@ class Chaos:
     def __init__(self, there: Field, seed: int) -> None:
         self.field, self.rng, self.seed = there, random.Random(seed), seed
         self.tally = Tally()
-        self.trouble = 0
+        self.trouble, self.kind = 0, ""
         self.stop = asyncio.Event()
 
     async def run(self, count: int, pace_s: float = 1.0) -> Tally:
@@ -70,7 +72,7 @@ class Chaos:
         kind, worker = self.rng.choice(sorted(FAULTS)), self.rng.randint(1, WORKERS)
         name, number = FAULTS[kind]
         self.tally.faults[kind] += 1
-        self.trouble += 1
+        self.trouble, self.kind = self.trouble + 1, kind
         process = self.field.signal(f"{name}{worker}", number)
         if number is signal.SIGSTOP:
             await asyncio.sleep(self.rng.uniform(0.2, 8.0))  # so long it is away
@@ -89,18 +91,18 @@ class Chaos:
         while not self.stop.is_set():
             slow = rng.random() < SLOW_SHARE
             sql = SLOW if slow else some_query(rng)
-            before, began = self.trouble, time.monotonic()
+            before, took = self.trouble, 0.0
             try:
-                await self.field.compare(sql, QUICKLY if slow else None)
+                took = await self.field.compare(sql, QUICKLY if slow else None)
             except AssertionError:
                 self.tally.wrong.append(sql)
             except (ServerError, ConnectionLost) as error:
                 self.tally.failed.append(f"{getattr(error, 'errno', 'lost')} {error}: {sql}")
-            if not slow:
-                took = time.monotonic() - began
-                (
-                    self.tally.quiet if before == self.trouble and before % 2 == 0 else self.tally.troubled
-                ).append(took)
+            if not slow and took:
+                quiet = before == self.trouble and before % 2 == 0
+                (self.tally.quiet if quiet else self.tally.troubled).append(took)
+                if took > LONG_S:
+                    self.tally.long.append(f"{took:.1f} s during {self.kind}: {sql}")
 
 
 def p95(seconds: list[float]) -> float:
@@ -118,7 +120,12 @@ def report(tally: Tally) -> str:
         f"(longest {max(tally.troubled, default=0.0):.2f} s)",
     ]
     return "\n".join(
-        [*lines, *(f"WRONG {sql}" for sql in tally.wrong), *(f"FAILED {text}" for text in tally.failed)]
+        [
+            *lines,
+            *(f"long: {text}" for text in tally.long),
+            *(f"WRONG {sql}" for sql in tally.wrong),
+            *(f"FAILED {text}" for text in tally.failed),
+        ]
     )
 
 
