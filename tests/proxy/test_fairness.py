@@ -13,7 +13,7 @@ from tests.support.agents import until
 from tests.support.servers import ExtraProxy, Inside
 
 MANY = 50
-SCAN = "SELECT visitId, n FROM Visit WHERE SHA2(REPEAT(visitId, 20000), 512) > '' AND visitId % 7 = 0"
+SCAN = "SELECT visitId, n FROM Visit WHERE SHA2(REPEAT(visitId, 4000), 512) > '' AND visitId % 7 = 0"
 
 
 @pytest.fixture
