@@ -182,7 +182,7 @@ class Jobs:
             self._owners.pop(self._threads.get(job.id, -1), None)
             self._threads[job.id] = connection.thread_id
             self._owners[connection.thread_id] = job.user
-            await connection.run(f"DROP TABLE IF EXISTS {job.running}")
+            await connection.run(f"DROP TABLE IF EXISTS {job.unfinished}")
             if said.database is not None:
                 await connection.run(f"USE {quote(said.database)}")
             await connection.run(

@@ -48,7 +48,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def running(self) -> str:
         """The quoted name of what this attempt fills."""
-        return f"{quote(JOBS_DATABASE)}.{quote(f'running_{self.id}_{self.attempts}')}"
+        return self._filled(self.attempts)
+
+    @property
+    def unfinished(self) -> str:
+        """The quoted names of what this attempt and those before it fill."""
+        return ", ".join(map(self._filled, range(1, self.attempts + 1)))
+
+    def _filled(self, attempt: int) -> str:
+        return f"{quote(JOBS_DATABASE)}.{quote(f'running_{self.id}_{attempt}')}"
 
 
 _COLUMNS = "id, user, status, account, query, settings, attempts, stored, COALESCE(error, '')"

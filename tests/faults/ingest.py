@@ -51,14 +51,14 @@ class Rounds:
 
     def __init__(self, field: Field, directory: Path, seed: int) -> None:
         self._field, self._directory, self._rng = field, directory, random.Random(seed)
-        self._skies = [Sky(0, 40)]
+        self.skies = [Sky(0, 40)]
         self._took = 6.0  # seconds of a command that nobody kills
         self.killed: Counter[str] = Counter()
         self.landed = 0  # kills that came before the command had ended
 
     def publish(self) -> None:
         """Publish the catalogue that grows, in two copies."""
-        catalog = written(self._directory / "first", DATABASE, self._skies[0], ALL)
+        catalog = written(self._directory / "first", DATABASE, self.skies[0], ALL)
         self._field.cluster.ingest(catalog, "--replicas", "2")
 
     async def state(self) -> dict[str, tuple[str, ...]]:
@@ -68,7 +68,7 @@ class Rounds:
             try:
                 async with self._field.client() as client:
                     found = {}
-                    for sql in signature(self._skies[0]):
+                    for sql in signature(self.skies[0]):
                         (row,) = await client.fetch(
                             sql.replace("FROM ", f"FROM {DATABASE}.").replace("JOIN ", f"JOIN {DATABASE}.")
                         )
@@ -88,7 +88,7 @@ class Rounds:
         """Add rows, kill something meanwhile, and finish."""
         sky = Sky(1000 + number * STARS, STARS)
         catalog = written(self._directory / f"round{number}", DATABASE, sky, ("Star", "Ref", "Visit", "Pair"))
-        before, after = signature(*self._skies), signature(*self._skies, sky)
+        before, after = signature(*self.skies), signature(*self.skies, sky)
         what = self._rng.choice(["ingest"] * 4 + ["agent"] * 2 + ["server"] * 2 + ["home"])
         moment = self._rng.uniform(0.3, self._took)
         began = time.monotonic()
@@ -110,7 +110,7 @@ class Rounds:
             await self._field.until_well()
         assert await self.state() == after, (number, what, moment)
         self._took = 0.7 * self._took + 0.3 * min(12.0, time.monotonic() - began)
-        self._skies.append(sky)
+        self.skies.append(sky)
         if number % CONSOLIDATE == CONSOLIDATE - 1:
             skyshard(
                 "ingest", "--consolidate", DATABASE, "--grace", "0", "--dir", self._field.cluster.directory

@@ -98,6 +98,8 @@ class Jobs:
         for process in family if how is signal.SIGKILL else [parent]:
             process.send_signal(how)
         await asyncio.to_thread(proxy.process.wait, 30)
+        _, left = await asyncio.to_thread(psutil.wait_procs, family[1:], 30)
+        assert not left
         await asyncio.to_thread(proxy.again)
 
     async def _ended(self) -> dict[int, tuple[str, int]]:
@@ -130,7 +132,8 @@ async def leftovers(there: Field) -> list[str]:
     """Return the tables of jobs that are left at home."""
     home = await RawConnection.open(there.inside.server("home"))
     try:
-        return [(row[0] or b"").decode() for row in await home.fetch("SHOW TABLES FROM skyshard_jobs")]
+        rows = await home.fetch("SHOW FULL TABLES FROM skyshard_jobs WHERE Table_type = 'BASE TABLE'")
+        return [(row[0] or b"").decode() for row in rows]
     finally:
         await home.close()
 
@@ -143,7 +146,8 @@ async def play(there: Field, directory: Path, count: int, seed: int, how: signal
         tally = await jobs.run(count, how)
     finally:
         await jobs.close()
-    assert await leftovers(there) == []
+    left = await leftovers(there)
+    assert not left, left
     return tally
 
 
