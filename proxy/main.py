@@ -80,7 +80,8 @@ class Proxy:
             self.admissions,
         )
         throttle = LoginThrottle(None if share is None else share.failures)
-        self.door = Doorkeeper(self.pool, config.client_tls(), throttle, KeyPair())
+        by_socket = config.home.socket is not None and config.home.proxy_protocol
+        self.door = Doorkeeper(self.pool, config.client_tls(), throttle, KeyPair(), by_socket)
         self.usage = Usage(config.limits, {config.home.user: Limits(), **config.user_limits}, share)
         self.spares = SpareLinks(self.pool.address)
         self._sessions: set[asyncio.Task[None]] = set()

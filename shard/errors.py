@@ -115,6 +115,9 @@ BAD_HANDSHAKE = _define("BAD_HANDSHAKE", 1043, "08S01", "Bad handshake")
 BLOCKED = _define(
     "BLOCKED", 1129, "HY000", "Too many failed logins from this address; try again in {seconds} s"
 )
+DENIED = _define(
+    "DENIED", 1045, "28000", "Access denied for user '{user}'@'{host}' (using password: {using})"
+)
 INSECURE = _define(
     "INSECURE",
     3159,

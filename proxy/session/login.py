@@ -34,12 +34,14 @@ from proxy.session.passwords import SHA2
 from proxy.session.throttle import LoginThrottle
 from proxy.session.tls import Tls
 from shard.catalog.naming import literal
-from shard.errors import BAD_HANDSHAKE, BLOCKED, INSECURE, NO_SUCH_PLUGIN, ServerError, SkyError
+from shard.errors import BAD_HANDSHAKE, BLOCKED, DENIED, INSECURE, NO_SUCH_PLUGIN, ServerError, SkyError
 from shard.wire.packets import Ok, PacketError, lenenc_bytes, packet
 
 log = logging.getLogger("skyshard.login")
 
 _SWITCH, _MORE, _ERR = 0xFE, 0x01, 0xFF
+_THIS_MACHINE = frozenset({"", "127.0.0.1", "::1"})
+"""What a name server would call localhost; sessions of this process have no address."""
 _FULL, _WANT_KEY = b"\x01\x04", b"\x02"
 
 
@@ -47,13 +49,15 @@ _FULL, _WANT_KEY = b"\x01\x04", b"\x02"
 class Doorkeeper:
     """What all logins of a process share.
 
-    `pool` reaches the home server with the service account: it knows what is kept of a password.
+    `pool` reaches the home server with the service account: it knows what is kept of a password. `by_socket`
+    says that sessions reach it by a Unix socket, and their clients' addresses by PROXY protocol.
     """
 
     pool: Pool
     tls: Tls | None
     throttle: LoginThrottle
     keys: passwords.KeyPair
+    by_socket: bool = False
 
 
 class Login:
@@ -197,6 +201,15 @@ class Login:
         if payload[0] == _ERR:
             await self._client.packet(payload)
             return False
+        if await self._takes_for_local():
+            denied = SkyError(
+                DENIED,
+                user=self.user,
+                host=self._client.wire.peer[0],
+                using="YES" if self._answered else "NO",
+            )
+            await self._client.error(denied)
+            return False
         self._admit(self.user)
         ok = Ok.decode(payload)
         self._home.status = ok.status
@@ -207,6 +220,21 @@ class Login:
             ).encode()
         await self._client.packet(payload)
         return True
+
+    async def _takes_for_local(self) -> bool:
+        """Whether the home server has taken a client from elsewhere for one at localhost.
+
+        MariaDB that resolves no names lets whoever comes by a socket use accounts at localhost, whatever address
+        the PROXY protocol tells.
+        """
+        address = self._client.wire.peer[0]
+        if not self._door.by_socket or address in _THIS_MACHINE:
+            return False
+        try:
+            account = (await self._home.table(b"SELECT CURRENT_USER()")).rows[0][0] or b""
+        except ServerError:  # an expired password: nothing may be asked
+            return True
+        return account.rpartition(b"@")[2].lower() == b"localhost"
 
     async def _certificate_proof(self) -> bytes:
         """Return the text that proves this proxy's certificate to one who knows the account's password."""

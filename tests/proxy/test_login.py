@@ -349,3 +349,24 @@ def test_who_comes_soon_after_another_is_still_who_they_are(raw, account):
         seen.add(client.thread_id)
         assert refused(raw, user="other", password="geheim") == 1045
     assert len(seen) == 4
+
+
+@pytest.mark.parametrize("plugin", [NATIVE, SHA2])
+def test_accounts_at_localhost_are_for_clients_of_this_machine(cluster, raw, account, plugin):
+    account("near@localhost")
+    account("anywhere@'127.0.0.%'")
+    assert raw(user="near", password="geheim", plugin=plugin).query("SELECT 1").rows == [(b"1",)]
+    with RawClient(cluster.port, source="127.0.0.2") as client, pytest.raises(ServerError) as caught:
+        client.connect(user="near", password="geheim", plugin=plugin)
+    assert caught.value.args[:2] == (1045, "28000")
+    assert "'near'@'127.0.0.2' (using password: YES)" in caught.value.message
+    with RawClient(cluster.port, source="127.0.0.2") as client:
+        client.connect(user="anywhere", password="geheim", plugin=plugin)
+        assert client.query("SELECT CURRENT_USER()").rows == [(b"anywhere@127.0.0.%",)]
+        auth = native_answer("geheim", client.scramble)
+        client.command(b"\x11near\0" + bytes((len(auth),)) + auth + b"\0\x2d\0" + NATIVE.encode() + b"\0")
+        with pytest.raises(ServerError) as caught:
+            client.dialogue("geheim", NATIVE)
+        assert caught.value.errno == 1045
+        with pytest.raises((Closed, ConnectionError)):
+            client.query("SELECT 1")

@@ -91,14 +91,14 @@ class Result:
 class RawClient:
     """A connection; `connect()` logs in, `query()` and the others run commands."""
 
-    def __init__(self, port, timeout=20):
-        """Connect to a port of this machine, or to a socket's path."""
+    def __init__(self, port, timeout=20, source="127.0.0.1"):
+        """Connect to a port of this machine, or to a socket's path; `source` is the own address."""
         if isinstance(port, str):
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(timeout)
             self.socket.connect(port)
         else:
-            self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+            self.socket = socket.create_connection(("127.0.0.1", port), timeout, (source, 0))
         self.received = b""
         self.opened = b""
         self.compressed = False
