@@ -17,7 +17,7 @@ from functools import partial
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
-from proxy import classify, dynamic, explaining, session_limits, system_views, table_status, writes
+from proxy import classify, dynamic, explaining, session_limits, system_views, table_status, visible, writes
 from proxy.answer import Answerer
 from proxy.config import ProxyConfig
 from proxy.execute.admission import Admissions
@@ -215,7 +215,7 @@ class Engine:
         if verb in ("PREPARE", "EXECUTE") and classify.CHANGES.search(sql):
             refused = writes.dynamic(tokens, settings.mode, settings.database, published)
         if refused is not None:
-            raise refused
+            raise await visible.refusal(session, refused, published)
         views = await self._views.definitions(text)
         try:
             if verb in ("SELECT", "WITH", "VALUES"):

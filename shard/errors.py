@@ -118,6 +118,15 @@ BLOCKED = _define(
 DENIED = _define(
     "DENIED", 1045, "28000", "Access denied for user '{user}'@'{host}' (using password: {using})"
 )
+DATABASE_DENIED = _define(
+    "DATABASE_DENIED", 1044, "42000", "Access denied for user '{user}'@'{host}' to database '{database}'"
+)
+TABLE_DENIED = _define(
+    "TABLE_DENIED",
+    1142,
+    "42000",
+    "{right} command denied to user '{user}'@'{host}' for table `{database}`.`{table}`",
+)
 INSECURE = _define(
     "INSECURE",
     3159,
@@ -165,7 +174,7 @@ class SkyError(Exception):
     """
 
     def __init__(self, code: ErrorCode, **facts: object) -> None:
-        self.code = code
+        self.code, self.facts = code, facts
         self.errno = code.errno
         self.sqlstate = code.sqlstate
         self.message = code.text.format(**facts)
@@ -176,7 +185,7 @@ class ServerError(SkyError):
     """An error packet of a MariaDB server, to be relayed with its own errno and SQLSTATE."""
 
     def __init__(self, errno: int, sqlstate: str, message: str) -> None:
-        self.code = ErrorCode("SERVER", errno, sqlstate, message)
+        self.code, self.facts = ErrorCode("SERVER", errno, sqlstate, message), {}
         self.errno = errno
         self.sqlstate = sqlstate
         self.message = message

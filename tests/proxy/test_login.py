@@ -370,3 +370,33 @@ def test_accounts_at_localhost_are_for_clients_of_this_machine(cluster, raw, acc
         assert caught.value.errno == 1045
         with pytest.raises((Closed, ConnectionError)):
             client.query("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("sql", "number"),
+    [
+        ("DROP TABLE lab.Star", 1142),
+        ("INSERT INTO lab.Star (starId) VALUES (1)", 1142),
+        ("TRUNCATE lab.Star", 1142),
+        ("UPDATE lab.Star SET starId = 1", 1142),
+        ("EXECUTE IMMEDIATE 'DROP TABLE lab.Star'", 1142),
+        ("DROP DATABASE lab", 1044),
+        ("DROP TABLE hip.Object", 1290),
+        ("DROP DATABASE hip", 1290),
+    ],
+)
+def test_refused_changes_tell_no_more_than_grants_allow(raw, account, plain, sql, number):
+    account("stranger")
+    with RawClient(plain.socket) as other:
+        other.connect().query("CREATE OR REPLACE USER stranger IDENTIFIED BY 'geheim'")
+        other.query("GRANT SELECT ON hip.* TO stranger")
+        with RawClient(plain.socket) as same:
+            same.connect(user="stranger", password="geheim")
+            with pytest.raises(ServerError) as wanted:
+                same.query(sql)
+        other.query("DROP USER stranger")
+    with pytest.raises(ServerError) as caught:
+        raw(user="stranger", password="geheim").query(sql)
+    assert caught.value.errno == number
+    if number != 1290:
+        assert caught.value.message == wanted.value.message.replace("localhost", "127.0.0.1")
