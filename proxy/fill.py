@@ -72,21 +72,23 @@ class Filler:
         )
 
     async def unchanged(self, request: Request, lacking: bool = False) -> None:
-        """Fail the query if its database was, or is being, replaced while it ran.
+        """Fail the query if its database was, or is being, replaced or consolidated while it ran.
 
         One that found tables `lacking` may have done so because rows were taken back or consolidated meanwhile.
         """
-        if self._catalogue.holds(request.catalogue()) and not lacking:
+        readable = request.contents.is_readable_in(self._catalogue.contents)
+        if readable and self._catalogue.holds(request.catalogue()) and not lacking:
             return
         for name, version in request.catalogue().items():
             async with self._pool.lease() as connection:
                 found = await connection.fetch(
-                    f"SELECT version, state, revision FROM {quote(META_DATABASE)}.`databases` WHERE name = {literal(name)}"
+                    f"SELECT version, state, revision, oldest FROM {quote(META_DATABASE)}.`databases` WHERE name = {literal(name)}"
                 )
             known = request.contents.databases.get(name)
-            wanted = [str(version).encode(), b"published", str(known.revision if known else 0).encode()]
+            revision = known.revision if known else 0
+            wanted = [str(version).encode(), b"published", str(revision).encode()]
             told = 3 if lacking else 2
-            if not found or found[0][:told] != wanted[:told]:
+            if not found or found[0][:told] != wanted[:told] or revision < int(found[0][3] or b"0"):
                 raise SkyError(CATALOGUE_CHANGED, database=name)
 
     async def placement(self, request: Request, plan: Plan) -> dict[int, tuple[int, ...]]:

@@ -153,7 +153,7 @@ CATALOGUE_CHANGED = _define(
     "CATALOGUE_CHANGED",
     1412,
     "HY000",
-    "database '{database}' is being replaced or dropped; run the query again",
+    "database '{database}' is being replaced, consolidated or dropped; run the query again",
 )
 NO_JOB = _define("NO_JOB", 1094, "HY000", "Unknown job id: {id}")
 JOB_NOT_DONE = _define("JOB_NOT_DONE", 1105, "HY000", "job {id} has not finished: it is {status}")

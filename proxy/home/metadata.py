@@ -63,6 +63,11 @@ class Contents:
             raise SkyError(CATALOGUE_CHANGED, database=name)
         return found
 
+    def is_readable_in(self, now: Contents) -> bool:
+        """Whether the tables that were planned with these contents have the same rows in later ones."""
+        later = ((database, now.databases.get(name)) for name, database in self.databases.items())
+        return all(other is None or database.revision >= other.oldest for database, other in later)
+
     def table_rows(self, database: str, table: str) -> int:
         """Return a table's exact row count."""
         found = self.databases.get(database)
@@ -148,7 +153,7 @@ class Catalogue:
         replicas: dict[str, Mapping[int, tuple[int, ...]]] = {}
         states: dict[str, Mapping[int, int]] = {}
         for row in await connection.fetch(
-            f"SELECT db_id, name, stripes, sub_stripes, overlap_deg, version, revision FROM {_META}.`databases` "
+            f"SELECT db_id, name, stripes, sub_stripes, overlap_deg, version, revision, oldest FROM {_META}.`databases` "
             "WHERE state = 'published'"
         ):
             number, name = int(_text(row[0])), _text(row[1])
@@ -161,6 +166,7 @@ class Catalogue:
                 tables=tuple(tables.get(number, ())),
                 version=int(_text(row[5])),
                 revision=int(_text(row[6])),
+                oldest=int(_text(row[7])),
             )
             replicas[name] = await _replicas(connection, number)
             states[name] = await _states(connection, number)

@@ -80,6 +80,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " attempts INT NOT NULL DEFAULT 0, PRIMARY KEY (ingest_id, file_no))"
         " ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
     ),
+    (
+        # What was loaded of some files of a table that has more: several processes load one table.
+        "CREATE TABLE ingest_contributions (ingest_id BIGINT NOT NULL, file_no INT NOT NULL, name VARCHAR(64) NOT NULL,"
+        " content LONGTEXT NOT NULL, PRIMARY KEY (ingest_id, file_no)) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
+        # What was planned in an earlier revision finds other rows under the names that it knows.
+        "ALTER TABLE `databases` ADD COLUMN oldest BIGINT NOT NULL DEFAULT 0",
+    ),
 )
 """Statements of each version, run in the database `skyshard_meta`. `tables.definition` is a
 `catalog.model.Table` as JSON (msgspec)."""

@@ -85,7 +85,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 class Database(msgspec.Struct, frozen=True, kw_only=True):
     """A published database: partitioning and tables.
 
-    `version` is another one after it was replaced, `revision` after rows came or went.
+    `version` is another one after it was replaced, `revision` after rows came or went; what was planned in a revision
+    before `oldest` cannot be answered any more, since tables that it names have other rows.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     tables: tuple[Table, ...]
     version: int = 0
     revision: int = 0
+    oldest: int = 0
 
     def table(self, name: str) -> Table | None:
         """Return the table of that name (case-sensitive, as MariaDB on Linux), or None."""

@@ -55,6 +55,11 @@ def stage_name(number: int) -> str:
     return f"skyshard_stage_{number}"
 
 
+def contribution_name(number: int, file: int) -> str:
+    """Return the database that holds what ingest `number` has loaded of some of a table's files, from `file` on."""
+    return f"{stage_name(number)}_{file}"
+
+
 def quote(name: str) -> str:
     """Return `name` as a MariaDB identifier in backticks."""
     if "\0" in name:

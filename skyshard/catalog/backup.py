@@ -23,12 +23,11 @@ import msgspec
 from shard.errors import SkyError
 from skyshard.catalog import manifest as manifests
 from skyshard.catalog import published
-from skyshard.catalog.cluster import Cluster
+from skyshard.catalog.cluster import Cluster, alive
 from skyshard.catalog.files import UNFINISHED, TextWriter, sync_directory, write_whole
 from skyshard.catalog.manifest import FORMAT, MANIFEST, Manifest, Part, SavedPart
 from skyshard.catalog.published import Published
 from skyshard.errors import UserError
-from skyshard.replicas.repair import alive
 from skyshard.replicas.stream import checksums, read_rows
 
 AT_ONCE = 3

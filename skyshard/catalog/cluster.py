@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from skyshard.cluster.connect import ClusterAddress
 from skyshard.home.command import connected
 
 META = quote(META_DATABASE)
+AGAIN_S = 1.0
+PATIENCE = 3
+"""Times that a worker is asked before rows are added without it."""
 _YEAR_S = 31_536_000
 
 
@@ -47,6 +51,29 @@ async def opened(address: ClusterAddress) -> AsyncIterator[Cluster]:
         if home.busy:
             home.abort()
         await home.close()
+
+
+async def alive(cluster: Cluster) -> set[int]:
+    """Return the workers whose agent and MariaDB answer now."""
+    return await answering(cluster.agents, cluster.workers)
+
+
+async def answering(agents: AgentPool, workers: Iterable[int], times: int = 1) -> set[int]:
+    """Return those of some workers whose agent and MariaDB answer.
+
+    Parameters
+    ----------
+    times : int
+        How often one that does not is asked, a second apart: it may be starting again.
+    """
+    left, out = list(workers), set[int]()
+    for turn in range(times):
+        if turn and left:
+            await asyncio.sleep(AGAIN_S)
+        pongs = await asyncio.gather(*(agents.ping(number) for number in left))
+        out |= {one for one, pong in zip(left, pongs, strict=True) if pong is not None and pong.mariadb_ok}
+        left = [number for number in left if number not in out]
+    return out
 
 
 async def read_workers(home: RawConnection) -> dict[int, Worker]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from skyshard.catalog.cluster import opened
+from skyshard.catalog.cluster import alive, opened
 from skyshard.catalog.faults import Report
 from skyshard.catalog.report import DatabaseReport, reports, size_text
 from skyshard.cluster.connect import ClusterAddress, plain_errors
@@ -236,7 +236,6 @@ async def _copy(
     from skyshard.catalog.backup import servers_of
     from skyshard.catalog.restore import Restore
     from skyshard.catalog.sources import CatalogSource
-    from skyshard.replicas.repair import alive
 
     async with opened(address) as cluster:
         found = await published.read(cluster.home, database)

@@ -1,13 +1,16 @@
 """Loads the rows of a transaction: like an ingest, but into tables that are published already.
 
-Columns, keys and the grid are those of the published tables. A table's rows are loaded whole or not at all: what a
-killed run had loaded of one is dropped by the next run, which goes on behind the tables that are there.
+Columns, keys and the grid are those of the published tables. A first ingest is one to which no table is published. A
+batch of files is loaded whole or not at all: what a killed run had loaded of one is dropped by whoever takes it next,
+and nothing that is there is loaded again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -29,10 +32,21 @@ from shard.catalog.naming import (
     stage_name,
 )
 from shard.catalog.placement import Placement
+from shard.errors import WORKER_DOWN, SkyError
 from shard.wire import rows as row_packets
+from skyshard.catalog.cluster import PATIENCE, answering
 from skyshard.cluster.connect import ClusterAddress, mistake
 from skyshard.errors import UserError
-from skyshard.ingest import loading, sources
+from skyshard.ingest import loading, sources, staging, typed
+from skyshard.ingest.contributions import (
+    BATCH_BYTES,
+    Batch,
+    Claims,
+    Contribution,
+    Contributions,
+    batches,
+    together,
+)
 from skyshard.ingest.ingest import Ingest, directors_of
 from skyshard.ingest.keys import Ints, KeyIndex, array_of
 from skyshard.ingest.layout import Field, Layout, layout_of
@@ -41,21 +55,62 @@ from skyshard.ingest.progress import Bars
 from skyshard.ingest.queue import Queue, Queued
 from skyshard.ingest.runs import Array
 from skyshard.ingest.staging import Counts
-from skyshard.ingest.transactions import LONGEST_NAME, Learned, Published, Transaction
+from skyshard.ingest.transactions import Learned, Published, Transaction, find
 
 
 class Held(Placement):
-    """Where the rows of a transaction go: to all copies of their chunks, new chunks as in any ingest."""
+    """Where the rows of a transaction go: to all copies of their chunks, new chunks as in any ingest.
 
-    def __init__(self, active: Sequence[int], replicas: int, holders: Mapping[int, tuple[int, ...]]) -> None:
-        super().__init__(active, replicas)
-        self._holders = holders
-        self.workers = sorted({*active, *(worker for ids in holders.values() for worker in ids)})
-        self._active = Placement(active, replicas)
+    Parameters
+    ----------
+    active : sequence of int
+        Workers that get new chunks.
+    holders : mapping
+        Chunk → workers that have it.
+    there : set of int
+        Workers that answer; copies of others are made by a repair.
+    name : callable
+        Names a worker.
+    """
+
+    def __init__(
+        self,
+        active: Sequence[int],
+        replicas: int,
+        holders: Mapping[int, tuple[int, ...]],
+        there: set[int],
+        name: Callable[[int], str],
+    ) -> None:
+        fit = [worker for worker in active if worker in there]
+        if not fit:
+            raise SkyError(WORKER_DOWN, worker=name(active[0]) if active else "that is active")
+        super().__init__(fit, replicas)
+        self._holders, self._there, self._name = holders, there, name
+        self.workers = sorted({*fit, *(one for ids in holders.values() for one in ids if one in there)})
+        self._active = Placement(fit, replicas)
 
     def of(self, chunk: int) -> list[int]:
         """Return the workers that get a chunk's rows."""
-        return list(self._holders.get(chunk) or self._active.of(chunk))
+        if chunk not in self._holders:
+            return self._active.of(chunk)
+        held = self._holders[chunk]
+        if not held:
+            raise UserError(f"nobody has chunk {chunk}; run skyshard repair")
+        if not (fit := [worker for worker in held if worker in self._there]):
+            raise SkyError(WORKER_DOWN, worker=self._name(held[0]))
+        return fit
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a run works with."""
+
+    home: RawConnection
+    ledger: Ledger
+    queue: Queue
+    claims: Claims
+    loader: loading.Loader
+    placement: Placement
 
 
 class Append(Ingest):
@@ -71,6 +126,10 @@ class Append(Ingest):
         Of this database, open and locked.
     visible : sequence of int
         Transactions whose rows are visible.
+    only : sequence of int
+        The workers of a first ingest, which builds on nothing; None: those that are active.
+    batch_bytes : int
+        Bytes of a table's files that are loaded at once.
     """
 
     def __init__(
@@ -83,10 +142,13 @@ class Append(Ingest):
         published: Published,
         transaction: Transaction,
         visible: Sequence[int],
+        only: Sequence[int] | None = None,
+        batch_bytes: int = BATCH_BYTES,
         jobs: int,
         bars: Bars,
     ) -> None:
-        super().__init__(file, places, base, address, replace=False, jobs=jobs, bars=bars)
+        super().__init__(file, places, base, address, jobs=jobs, bars=bars)
+        self._only, self._batch_bytes = only, batch_bytes
         self._to, self._transaction, self._visible = published, transaction, visible
         self._stage = stage_name(transaction.number)
         self._queued: dict[str, list[Queued]] = {}
@@ -97,78 +159,241 @@ class Append(Ingest):
             self._layouts[table.name] = _layout(table)
 
     async def load(self) -> None:
-        """Load every table that is not loaded yet.
+        """Load every table that is not loaded yet, beside other processes that do so.
 
         Raises
         ------
         UserError
             If something is wrong with the files or the cluster; what was loaded stays for the next run.
         """
-        home = await self._home()
+        home, number = await self._home(), self._transaction.number
         try:
             await self._cluster(home)
-            active = [number for number, worker in self._workers.items() if worker.state == "active"]
-            ledger = Ledger(home, self._agents, list(self._workers))
-            queue = Queue(home, self._transaction.number)
-            await ledger.prepare(self._transaction.number)
-            await ledger.look(self._transaction.number)
-            placement = Held(active, self._to.replicas, self._to.holders)
-            await self._load_tables(home, ledger, queue, placement)
+            there = await self._answering()
+            ledger = Ledger(home, self._agents, sorted(there))
+            placed = {**await ledger.holders(number), **self._to.holders}
+            placement = Held(self._targets(), self._to.replicas, placed, there, self._agents.name)
+            loader = loading.Loader(self._agents, placement, self._stage)
+            work = _Work(home, ledger, Queue(home, number), Claims(home, number), loader, placement)
+            with self._temporary() as directory:
+                for spec in self.in_order():
+                    while not await self._is_loaded(work, spec.name):
+                        await self._pull(work, spec, directory)
         finally:
             await home.close()
             await self._finish()
 
-    async def _load_tables(
-        self, home: RawConnection, ledger: Ledger, queue: Queue, placement: Placement
-    ) -> None:
+    async def _answering(self) -> set[int]:
+        """Return the workers that answer; rows are added without the others, tables are not."""
+        there = await answering(self._agents, self._workers, PATIENCE)
+        away = [number for number in self._workers if number not in there]
+        if away and any(self._to.table(spec.name) is None for spec in self._file.tables):
+            raise SkyError(WORKER_DOWN, worker=self._agents.name(away[0]))
+        for number in away:
+            self._bars.say(
+                f"  note: {self._agents.name(number)} does not answer; 'skyshard repair' will make its copies"
+            )
+        return there
+
+    def _targets(self) -> list[int]:
+        """Return the workers that get chunks which nobody has."""
+        if self._only is None:
+            return [number for number, worker in self._workers.items() if worker.state == "active"]
+        lost = [number for number in self._only if number not in self._workers]
+        if lost:
+            raise UserError(
+                f"ingest {self._transaction.number} was begun on {len(self._only)} workers, of which {len(lost)} are gone; "
+                f"abort it (skyshard ingest --abort {self._transaction.number}) and begin anew"
+            )
+        return list(self._only)
+
+    async def _is_loaded(self, work: _Work, name: str) -> bool:
+        """Whether a table is loaded; learns what others have loaded meanwhile."""
         number = self._transaction.number
-        done = await ledger.loaded_tables(number)
-        self._new |= {name: facts.table for name, facts in done.items() if facts.table is not None}
-        for name, table in self._new.items():
+        done = await work.ledger.loaded_tables(number)
+        for other, facts in done.items():
+            if facts.table is not None and other not in self._new:
+                self._new[other] = facts.table
+                self._layouts[other] = _layout(facts.table)
+        if name not in done:
+            return False
+        rows: dict[int, int] = {}
+        overlap: dict[int, int] = {}
+        self._counts[name] = Counts(rows, overlap)
+        for chunk, tables in (await work.ledger.parts([number])).get(number, {}).items():
+            if name in tables:
+                main, near = tables[name]
+                rows[chunk], overlap[chunk] = main, near
+        return True
+
+    async def _pull(self, work: _Work, spec: TableSpec, directory: Path) -> None:
+        """Load one batch of a table's files, or put the batches together; or wait a while for those who do."""
+        parts = await self._batches(work, spec)
+        mine = await work.claims.first([part for part in parts if not part.is_loaded] or parts[:1])
+        if mine is None:
+            return
+        try:
+            one = await find(work.home, self._transaction.number)
+            if one.state not in ("open", "running"):
+                raise UserError(f"transaction {one.number} is {one.state}")
+            now = await self._batches(work, spec)  # as it is now that nobody else works on it
+            if spec.name in await work.ledger.loaded_tables(one.number) or now != parts:
+                return
+            if all(part.is_loaded for part in parts) and not mine.is_all:
+                await self._join(work, spec, parts, directory)
+            else:
+                await self._contribute(work, spec, mine, directory)
+        finally:
+            await work.claims.give(mine)
+
+    async def _batches(self, work: _Work, spec: TableSpec) -> list[Batch]:
+        items = self._queued[spec.name] = [
+            item for item in await work.queue.files() if item.table == spec.name
+        ]
+        if not items:  # a table without rows, which is made all the same
+            return [Batch(-1 - self._file.tables.index(spec), (), is_all=True)]
+        away = any(sources.is_remote(item.name) for item in items)
+        typed_away = away and spec.schema is None and typed.is_typed(spec, items[0].data_file().path)
+        # Types that files of elsewhere tell are known only once all of them have been fetched.
+        return batches(items, None if spec.kind is Kind.REPLICATED or typed_away else self._batch_bytes)
+
+    async def _contribute(self, work: _Work, spec: TableSpec, batch: Batch, directory: Path) -> None:
+        """Load a batch."""
+        number, name = self._transaction.number, spec.name
+        parts = Contributions(work.home, work.ledger, number)
+        await work.queue.begin(batch.files)
+        # Nobody can take the transaction away as long as there is a claim on it.
+        await work.ledger.prepare(number)
+        await work.ledger.look(number)
+        if batch.is_all:
+            await self._clean(work.home, work.ledger, spec)
+            loader, stage = work.loader, self._stage
+        else:
+            stage = await parts.begin(batch)
+            loader = loading.Loader(self._agents, work.placement, stage)
+        own = directory / f"{name} {batch.number}"
+        own.mkdir(exist_ok=True)
+        try:
+            learned = await self._one(work.home, loader, stage, spec, batch, own)
+        except (UserError, ExceptionGroup) as error:
+            found = mistake(error)
+            if isinstance(found, UserError):
+                await self._note(work, batch, str(found))
+            raise found from error
+        counts = self._counts.get(name, Counts({}, {}))
+        rows = {
+            chunk: (counts.rows.get(chunk, 0), counts.overlap.get(chunk, 0))
+            for chunk in {*counts.rows, *counts.overlap}
+        }
+        if batch.is_all:
+            held = {chunk: work.placement.of(chunk) for chunk in rows}
+            await work.ledger.loaded(number, name, learned, rows, held)
+            if self._only is not None:  # the keys of a first ingest's director are all here
+                self._known.add(name)
+            return
+        workers = tuple(work.ledger.workers)
+        await parts.loaded(batch, name, Contribution(learned=learned, chunks=rows, workers=workers))
+        self._forget_part(name)
+        await asyncio.to_thread(shutil.rmtree, own)
+
+    async def _note(self, work: _Work, batch: Batch, reason: str) -> None:
+        """Write down why a batch was not loaded."""
+        if not work.home.busy and not work.home.closed:
+            await work.queue.failed(batch.files, reason)
+            return
+        fresh = await self._home()  # it came amid a statement: the other connection is of no more use
+        try:
+            await Queue(fresh, self._transaction.number).failed(batch.files, reason)
+        finally:
+            await fresh.close()
+
+    def _forget_part(self, name: str) -> None:
+        """Forget what is known of a table of which others have loaded parts."""
+        self._known.discard(name)
+        self._new.pop(name, None)
+        self._counts.pop(name, None)
+        self._indexes.pop(name, None)
+
+    def _whole_copies(self, work: _Work, found: Iterable[Contribution]) -> _Work:
+        """Return what to work with on the workers that have got every batch."""
+        fit = set(work.ledger.workers).intersection(*(one.workers for one in found))
+        placed = {chunk: tuple(work.placement.of(chunk)) for one in found for chunk in one.chunks}
+        placement = Held(sorted(fit), work.placement.replicas, placed, fit, self._agents.name)
+        ledger = Ledger(work.home, self._agents, sorted(fit))
+        return replace(
+            work,
+            ledger=ledger,
+            placement=placement,
+            loader=loading.Loader(self._agents, placement, self._stage),
+        )
+
+    async def _join(self, work: _Work, spec: TableSpec, parts: Sequence[Batch], directory: Path) -> None:
+        """Put what was loaded of a table's batches together."""
+        number, name = self._transaction.number, spec.name
+        joined = Contributions(work.home, work.ledger, number)
+        found = await joined.read(parts)
+        learned, rows = together(list(found.values()))
+        published = self._to.table(name)
+        table = learned.table or published
+        if table is None or len(found) < len(parts):
+            raise UserError(
+                f"transaction {number}: not all parts of table '{name}' are there; abort it and begin anew"
+            )
+        if published is None:
+            await work.home.run(f"DROP TABLE IF EXISTS {quote(self._stage)}.{quote(name)}")
+            for statement in staging.traps(self._stage, table):
+                await work.home.run(statement)
+        work = self._whole_copies(work, found.values())
+        await joined.join(table, found, work.loader)
+        if spec.kind is Kind.DIRECTOR:
+            await joined.join_indexes(name, list(found))
+            self._counts[name] = Counts(
+                {chunk: main for chunk, (main, _) in rows.items()},
+                {chunk: near for chunk, (_, near) in rows.items()},
+            )
             self._layouts[name] = _layout(table)
-        for chunk, tables in (await ledger.parts([number])).get(number, {}).items():
-            for name, (main, near) in tables.items():
-                before = self._counts.setdefault(name, Counts({}, {}))
-                self._counts[name] = Counts({**before.rows, chunk: main}, {**before.overlap, chunk: near})
-        for item in await queue.files():
-            self._queued.setdefault(item.table, []).append(item)
-        loader = loading.Loader(self._agents, placement, self._stage)
-        with self._temporary() as directory:
-            for spec in self.in_order():
-                if spec.name in done:
-                    continue
-                await self._clean(home, ledger, spec)
-                await queue.begin(spec.name)
-                try:
-                    learned = await self._one(home, loader, spec, directory)
-                except (UserError, ExceptionGroup) as error:
-                    found = mistake(error)
-                    if isinstance(found, UserError):
-                        await queue.failed(spec.name, str(found))
-                    raise found from error
-                counts = self._counts.get(spec.name, Counts({}, {}))
-                rows = {
-                    chunk: (counts.rows.get(chunk, 0), counts.overlap.get(chunk, 0))
-                    for chunk in {*counts.rows, *counts.overlap}
-                }
-                held = {chunk: placement.of(chunk) for chunk in rows}
-                await ledger.loaded(number, spec.name, learned, rows, held)
+            keys = await self._keys_of(
+                work.home, work.loader, table, [self._stage], True, directory / f"{name} keys", {}
+            )
+            learned = msgspec.structs.replace(learned, key_spans_chunks=keys.spans_chunks)
+        if learned.table is not None:
+            learned = msgspec.structs.replace(
+                learned,
+                table=msgspec.structs.replace(
+                    table,
+                    rows=learned.rows,
+                    key_spans_chunks=learned.key_spans_chunks,
+                    null_keys=learned.null_keys,
+                    wide_pairs=learned.wide_pairs,
+                ),
+            )
+        held = {chunk: work.placement.of(chunk) for chunk in rows}
+        await work.ledger.loaded(number, name, learned, rows, held)
+        await work.ledger.drop_contributions(number, found)
+        self._bars.say(f"{name}: {learned.rows:,} rows of {len(parts)} batches")
 
     async def _one(
-        self, home: RawConnection, loader: loading.Loader, spec: TableSpec, directory: Path
+        self,
+        home: RawConnection,
+        loader: loading.Loader,
+        stage: str,
+        spec: TableSpec,
+        batch: Batch,
+        directory: Path,
     ) -> Learned:
-        """Load one table; return what its rows say."""
-        listed = [item.data_file() for item in self._queued.get(spec.name, ())]
+        """Load some files of a table; return what their rows say."""
+        listed = [item.data_file() for item in self._queued[spec.name]]
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._reader, self._unchanged, spec.name)
+        await loop.run_in_executor(self._reader, self._unchanged, batch)
         for director in directors_of(spec):
             if director not in self._known:
                 self._known.add(director)
                 self._indexes[director] = await self._all_keys(home, loader, spec, director, directory)
-        job = await self._job(home, spec, listed, directory)
+        job = await self._job(home, spec, listed, directory, [item.data_file() for item in batch.files])
+        self._counts.pop(spec.name, None)
         with self._temporary() as texts:
-            await self._table(home, loader, self._stage, job, texts)
-        await loop.run_in_executor(self._reader, self._unchanged, spec.name)
+            await self._table(home, loader, stage, job, texts)
+        await loop.run_in_executor(self._reader, self._unchanged, batch)
         new = None
         if self._to.table(spec.name) is None:
             new = self._new[spec.name] = self._tables[-1]
@@ -180,9 +405,10 @@ class Append(Ingest):
             wide_pairs=job.wide_pairs,
         )
 
-    def _unchanged(self, table: str) -> None:
+    @staticmethod
+    def _unchanged(batch: Batch) -> None:
         """Raise if a file is not what it was when it was queued."""
-        for item in self._queued.get(table, ()):
+        for item in batch.files:
             item.check()
 
     def _fetch(self, url: str, path: Path) -> None:
@@ -205,8 +431,8 @@ class Append(Ingest):
     # what differs from an ingest -------------------------------------------------------------------
 
     async def _trap(self, home: RawConnection, stage: str, empty: Table) -> None:
-        """Make none for a table that has one."""
-        if self._to.table(empty.name) is None:
+        """Make none for a table that has one, or of which others load parts."""
+        if self._to.table(empty.name) is None and stage == self._stage:
             await super()._trap(home, stage, empty)
 
     async def _layout(self, home: RawConnection, spec: TableSpec, typed_files: list[Path]) -> Layout:
@@ -239,14 +465,40 @@ class Append(Ingest):
         self, home: RawConnection, loader: loading.Loader, spec: TableSpec, director: str, directory: Path
     ) -> KeyIndex:
         """Return where a director's keys lie: the published ones, and those of this transaction."""
-        index = KeyIndex(directory / f"{director} for {spec.name}")
         table = self._to.table(director) or self._new.get(director)
         if table is None:
             raise UserError(f"there is no director table '{self._to.name}.{director}'")
+        places = [] if self._only is not None else [self._to.name, *map(stage_name, self._visible)]
         kind = self._layouts[director].kind(table.key or "")
-        places = [self._to.name, *map(stage_name, self._visible), self._stage]
-        names = [index_table(place, director) for place in places]
-        listed = ", ".join(map(literal, names))
+        near = spec.kind is Kind.MATCH or kind.family is not types.Family.INTEGER
+        holders = {} if director in self._new else self._to.holders
+        path = directory / f"{director} for {spec.name}"
+        return await self._keys_of(home, loader, table, [*places, self._stage], near, path, holders)
+
+    async def _keys_of(
+        self,
+        home: RawConnection,
+        loader: loading.Loader,
+        table: Table,
+        places: Sequence[str],
+        near: bool,
+        directory: Path,
+        holders: Mapping[int, tuple[int, ...]],
+    ) -> KeyIndex:
+        """Return where a director's keys lie, as home has it.
+
+        Parameters
+        ----------
+        places : sequence of str
+            The databases of its rows.
+        near : bool
+            In whose overlap they lie, too.
+        holders : mapping
+            Published chunk → workers that have its overlap.
+        """
+        index = KeyIndex(directory)
+        kind = self._layouts[table.name].kind(table.key or "")
+        listed = ", ".join(literal(index_table(place, table.name)) for place in places)
         there = await home.fetch(
             f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(INDEX_DATABASE)} "
             f"AND TABLE_NAME IN ({listed})"
@@ -260,23 +512,26 @@ class Append(Ingest):
                 found = list(zip(*row_packets.split(block.data), strict=True))
                 keys, _ = _keys(found[0], kind)
                 index.add(keys, _numbers(found[1]), _numbers(found[2]))
-        if spec.kind is Kind.MATCH or kind.family is not types.Family.INTEGER:
-            await self._overlap_keys(loader, table, kind, index)
+        if near:
+            await self._overlap_keys(loader, table, kind, index, holders)
         index.finish()
         return index
 
     async def _overlap_keys(
-        self, loader: loading.Loader, table: Table, kind: types.SqlType, index: KeyIndex
+        self,
+        loader: loading.Loader,
+        table: Table,
+        kind: types.SqlType,
+        index: KeyIndex,
+        holders: Mapping[int, tuple[int, ...]],
     ) -> None:
         """Add in whose overlap keys lie, as the workers have it."""
         wanted: dict[int, list[tuple[int, str]]] = {}
-        for chunk, ids in self._to.holders.items() if table.name not in self._new else ():
-            if not ids:
-                raise UserError(
-                    f"nobody has chunk {chunk} of database '{self._to.name}'; run skyshard repair"
-                )
+        for chunk in holders:
             name = overlap_table(table.name, chunk, self._to.states.get(chunk, 0))
-            wanted.setdefault(ids[0], []).append((chunk, f"{quote(self._to.name)}.{quote(name)}"))
+            wanted.setdefault(loader.holders(chunk)[0], []).append(
+                (chunk, f"{quote(self._to.name)}.{quote(name)}")
+            )
         for chunk in self._counts[table.name].overlap if table.name in self._counts else ():
             name = f"{quote(self._stage)}.{quote(overlap_table(table.name, chunk))}"
             wanted.setdefault(loader.holders(chunk)[0], []).append((chunk, name))
@@ -307,57 +562,3 @@ def _keys(values: Sequence[bytes | None], kind: types.SqlType) -> tuple[Array, n
 def _layout(table: Table) -> Layout:
     fields = tuple(Field(column, column.name, types.sql_type(column.sql_type)) for column in table.columns)
     return Layout(fields, tuple(field.source for field in fields))
-
-
-def check_fits(file: CatalogFile, places: Places, base: Published) -> None:
-    """Refuse a catalogue file that is not about tables as they are published.
-
-    Raises
-    ------
-    UserError
-        With file, line and what differs.
-    """
-    if file.grid() != base.partitioning:
-        p = base.partitioning
-        raise UserError(
-            f"{places.of('partitioning')}: partitioning: database '{base.name}' has stripes {p.stripes}, "
-            f"sub_stripes {p.sub_stripes}, overlap_deg {p.overlap_deg}"
-        )
-    for index, spec in enumerate(file.tables):
-        where = f"{places.of('tables', index)}: table '{spec.name}': "
-        table = base.table(spec.name)
-        if table is None:
-            _check_new(file, spec, where, base)
-            continue
-        if not table.is_sharded:
-            raise UserError(
-                f"{where}rows cannot be added to a replicated table; publish the database anew with --replace"
-            )
-        for field in ("kind", "key", "longitude", "latitude", "director", "director_key"):
-            if getattr(spec, field) != getattr(table, field):
-                raise UserError(
-                    f"{where}{field}: '{getattr(spec, field)}' differs from the published '{getattr(table, field)}'"
-                )
-        if spec.sides() != table.sides:
-            raise UserError(f"{where}directors: they differ from the published ones")
-    names = [table.name for table in base.sharded]
-    names += [spec.name for spec in file.tables if spec.kind is not Kind.REPLICATED]
-    too_long = next((name for name in names if len(name) > LONGEST_NAME), None)
-    if too_long is not None:
-        raise UserError(
-            f"table '{base.name}.{too_long}': rows can be added only to databases whose tables have names of "
-            f"at most {LONGEST_NAME} characters"
-        )
-
-
-def _check_new(file: CatalogFile, spec: TableSpec, where: str, base: Published) -> None:
-    """Refuse a new table that cannot stand beside the published ones."""
-    if other := next((t.name for t in base.tables if t.name.lower() == spec.name.lower()), None):
-        raise UserError(f"{where}the published table '{other}' differs from it only in case")
-    known = {table.name for table in base.tables if table.kind is Kind.DIRECTOR}
-    known |= {other.name for other in file.tables if other.kind is Kind.DIRECTOR}
-    for director in directors_of(spec):
-        if director not in known:
-            raise UserError(
-                f"{where}director: '{director}' is no director table of this file or of database '{base.name}'"
-            )

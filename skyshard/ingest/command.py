@@ -61,6 +61,19 @@ _PROCESSES = click.option(
     show_default="processors",
     help="Processes that partition pieces of large files; 1: this one alone.",
 )
+_BATCH = click.option(
+    "--batch",
+    "batch_mib",
+    type=click.IntRange(0, 1 << 30),
+    default=1024,
+    show_default=True,
+    metavar="MIB",
+    help="MiB of a table's files that a process takes from the queue at once; 0: a single file.",
+)
+_REPLACE = click.option("--replace", is_flag=True, help="Swap a published database for these files.")
+_REPLICAS = click.option(
+    "--replicas", type=click.IntRange(1, 64), help="Copies of every chunk.  [default: the cluster's]"
+)
 _GRACE = click.option(
     "--grace",
     "grace_s",
@@ -81,10 +94,9 @@ _GRACE = click.option(
 @click.option(
     "--consolidate", metavar="DATABASE", help="Make what was committed lasting; it cannot be undone then."
 )
-@click.option("--replace", is_flag=True, help="Swap a published database for these files.")
-@click.option(
-    "--replicas", type=click.IntRange(1, 64), help="Copies of every chunk.  [default: the cluster's]"
-)
+@_REPLACE
+@_REPLICAS
+@_BATCH
 @_PROCESSES
 @_GRACE
 @_JSON
@@ -97,6 +109,7 @@ def whole(
     consolidate: str | None,
     replace: bool,
     replicas: int | None,
+    batch_mib: int,
     processes: int,
     grace_s: float,
     as_json: bool,
@@ -107,7 +120,7 @@ def whole(
     if len(asked) != 1:
         raise click.UsageError("say one of CATALOG, --undo ID, --abort ID, --consolidate DATABASE")
     if catalog is not None and not append:
-        return _publish(address, catalog, replace, replicas, processes, as_json)
+        return _publish(address, catalog, replace, replicas, processes, batch_mib, as_json)
     if replace or replicas is not None:
         raise click.UsageError("--replace and --replicas are for a CATALOG without --append")
     if append and catalog is None:
@@ -115,7 +128,7 @@ def whole(
 
     async def work(steps: Steps) -> Any:
         if catalog is not None:
-            return await _append(steps, catalog)
+            return await _append(steps, catalog, batch_mib << 20)
         if undo is not None:
             await steps.undo(undo)
             return (await steps.status(number=undo))[0]
@@ -134,11 +147,11 @@ def whole(
     return None
 
 
-async def _append(steps: Steps, catalog: Path) -> Any:
+async def _append(steps: Steps, catalog: Path, batch_bytes: int) -> Any:
     """Do all steps of a transaction; one that is wrong is aborted, one that was cut short goes on next time."""
     from skyshard.ingest.steps import LASTING
 
-    number = await steps.register(catalog)
+    number = await steps.register(catalog, append=True, batch_bytes=batch_bytes)
     if (await steps.status(number=number))[0].state not in LASTING:
         try:
             await steps.load(number)
@@ -151,35 +164,21 @@ async def _append(steps: Steps, catalog: Path) -> Any:
 
 
 def _publish(
-    address: ClusterAddress, catalog: Path, replace: bool, replicas: int | None, processes: int, as_json: bool
+    address: ClusterAddress,
+    catalog: Path,
+    replace: bool,
+    replicas: int | None,
+    processes: int,
+    batch_mib: int,
+    as_json: bool,
 ) -> None:
-    from skyshard.cluster.connect import plain_errors
-    from skyshard.ingest.ingest import Ingest
-    from skyshard.ingest.processes import steady_memory
-    from skyshard.ingest.progress import Bars
+    async def work(steps: Steps) -> Any:
+        from skyshard.ingest.whole import Whole
 
-    steady_memory()
-    with _told(as_json):
-        file, places = read(catalog)
-        with plain_errors(), Bars() as bars:
-            rows = asyncio.run(
-                Ingest(
-                    file,
-                    places,
-                    catalog.parent,
-                    address,
-                    replace=replace,
-                    replicas=replicas,
-                    jobs=processes,
-                    bars=bars,
-                ).run()
-            )
-    if as_json:
-        click.echo(
-            msgspec.json.encode({"database": file.database, "state": "published", "rows": rows}).decode()
-        )
-    else:
-        click.echo(f"Database '{file.database}' is published.")
+        database, rows = await Whole(steps, catalog, replace, replicas, batch_mib << 20).run()
+        return {"database": database, "state": "published", "rows": rows}
+
+    _step(address, as_json, work, lambda found: f"Database '{found['database']}' is published.", processes)
 
 
 # steps ---------------------------------------------------------------------------------------------
@@ -188,12 +187,26 @@ def _publish(
 @ingest_command.command()
 @click.argument("catalog", type=click.Path(path_type=Path))
 @cluster_options
+@_REPLACE
+@_REPLICAS
+@_BATCH
 @_JSON
-def register(address: ClusterAddress, catalog: Path, as_json: bool) -> None:
-    """Open a transaction that adds CATALOG's files to published tables, and queue the files."""
+def register(
+    address: ClusterAddress,
+    catalog: Path,
+    replace: bool,
+    replicas: int | None,
+    batch_mib: int,
+    as_json: bool,
+) -> None:
+    """Open a transaction for CATALOG, and queue its files.
+
+    The rows are added to the published tables; if the database is not published, or with --replace, they are its first.
+    """
 
     async def work(steps: Steps) -> Any:
-        return (await steps.status(number=await steps.register(catalog)))[0]
+        number = await steps.register(catalog, replace, replicas, batch_bytes=batch_mib << 20)
+        return (await steps.status(number=number))[0]
 
     _step(address, as_json, work, _line)
 
@@ -264,9 +277,7 @@ def _trial(name: str, said: str, line: Callable[[Any], str]) -> None:
 
         async def work(steps: Steps) -> Any:
             file, places = read(catalog)
-            trial = Trial(
-                file, places, catalog.parent, address, replace=False, jobs=processes, bars=steps.bars
-            )
+            trial = Trial(file, places, catalog.parent, address, jobs=processes, bars=steps.bars)
             return await getattr(trial, name)()
 
         _step(address, as_json, work, line, processes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -22,11 +22,20 @@ from shard.catalog.naming import (
     quote,
     stage_name,
 )
+from shard.errors import WORKER_DOWN, SkyError
 from skyshard.errors import UserError
 from skyshard.ingest.additions import Additions
-from skyshard.ingest.consolidate import GRACE_S, Consolidation
+from skyshard.ingest.consolidate import Consolidation
 from skyshard.ingest.ledger import Ledger
-from skyshard.ingest.transactions import META, Learned, Published, Transaction, published, transactions
+from skyshard.ingest.transactions import (
+    GRACE_S,
+    META,
+    Learned,
+    Published,
+    Transaction,
+    published,
+    transactions,
+)
 from skyshard.replicas.copy import Content, Copier, CopyFailed
 
 _VISIBLE = ("committed", "consolidating")
@@ -40,12 +49,16 @@ class Commits:
     ----------
     grace_s : float
         Seconds that queries which began before get to end, when tables that they read are dropped.
+    away : mapping
+        Workers that do not answer → their names. Rows are committed without them, if others have all; what drops tables
+        needs every worker.
     """
 
     home: RawConnection
     ledger: Ledger
     database: str
     grace_s: float = GRACE_S
+    away: Mapping[int, str] = field(default_factory=dict)
 
     async def recover(self) -> list[int]:
         """Finish what earlier runs began to undo, abort, commit or consolidate; return the transactions."""
@@ -64,6 +77,14 @@ class Commits:
         if any(one.state == "consolidating" for one in found):
             await self.consolidate()
         return [one.number for one in found]
+
+    def _need_all(self, when: str) -> None:
+        """Refuse what drops or makes tables on every worker, while one is away."""
+        if self.away:
+            name = next(iter(self.away.values()))
+            raise UserError(
+                f"{name} does not answer, and every worker must when {when}; start it, and run this again"
+            )
 
     async def visible(self) -> list[Transaction]:
         """Return the transactions whose rows are visible and not consolidated, the first commit first."""
@@ -88,6 +109,8 @@ class Commits:
             raise UserError(f"table '{self.database}.{taken[0]}' has been published by another transaction")
         if missing := sorted(set(one.tables) - set(learned)):
             raise UserError(f"transaction {one.number}: table '{missing[0]}' is not loaded")
+        if any(facts.table is not None for facts in learned.values()):
+            self._need_all("tables are added")
         visible = [other.number for other in await self.visible()]
         await self.check_keys(base, one, visible)
         holders = await self._holders(base, one)
@@ -131,19 +154,26 @@ class Commits:
                     )
 
     async def _holders(self, base: Published, one: Transaction) -> dict[int, tuple[int, ...]]:
-        """Return the workers of the chunks that get rows; copies that were made since they were loaded get them, too."""
+        """Return the workers of the chunks that get rows; copies that were made since they were loaded get them, too.
+
+        A copy whose worker is away is none any more: it will be made anew by a repair.
+        """
         loaded = await self.ledger.holders(one.number)
         parts = (await self.ledger.parts([one.number])).get(one.number, {})
         content = Content.of(base.name, base.tables, {})
         copier = Copier(self.ledger.agents, content)
         out = {}
         for chunk, ids in loaded.items():
-            out[chunk] = wanted = base.holders.get(chunk, ids)
+            wanted = base.holders.get(chunk, ids)
+            sources = [worker for worker in ids if worker not in self.away]
+            out[chunk] = tuple(worker for worker in wanted if worker not in self.away)
+            if not sources or not out[chunk]:
+                raise SkyError(WORKER_DOWN, worker=self.away.get((*ids, *wanted)[0], "that has its rows"))
             counted = {(name, chunk): counts for name, counts in parts.get(chunk, {}).items()}
-            for target in set(wanted) - set(ids):
+            for target in set(out[chunk]) - set(ids):
                 items = content.added_items(chunk, one.number, counted)
                 try:
-                    await copier.tables(chunk, items, ids[0], target)
+                    await copier.tables(chunk, items, sources[0], target)
                 except CopyFailed as error:
                     raise UserError(f"transaction {one.number}: chunk {chunk}: {error}") from error
                 await self.ledger.insert("REPLACE", "ingest_replicas", [f"({one.number}, {chunk}, {target})"])
@@ -180,6 +210,16 @@ class Commits:
                 "chunk_rows.row_count = chunk_rows.row_count + VALUES(row_count), "
                 "chunk_rows.overlap_rows = chunk_rows.overlap_rows + VALUES(overlap_rows)"
             )
+        await self.ledger.insert(
+            "REPLACE",
+            "chunk_replicas (db_id, chunk_id, worker_id, state)",
+            [
+                f"({base.db_id}, {chunk}, {worker}, 'stale')"
+                for chunk in chunks
+                for worker in base.holders.get(chunk, ())
+                if worker in self.away
+            ],
+        )
         held = [f"({base.db_id}, {chunk}, {worker})" for chunk, ids in new.items() for worker in ids]
         await self.ledger.insert("INSERT", "chunk_replicas (db_id, chunk_id, worker_id)", held)
         await self.ledger.insert(
@@ -219,6 +259,7 @@ class Commits:
         """
         if one.state not in ("open", "committing", "aborting"):
             raise UserError(f"transaction {one.number} is {one.state}; only one that is open can be aborted")
+        self._need_all("a transaction is aborted")
         await self.ledger.set_state(one.number, "aborting")
         base = await published(self.home, self.database)
         held = await self.ledger.holders(one.number)
@@ -241,6 +282,7 @@ class Commits:
             raise UserError(
                 f"transaction {one.number} is {one.state}; only one that is committed can be undone"
             )
+        self._need_all("a transaction is undone")
         visible = await self.visible()
         if visible[-1].number != one.number:
             raise UserError(
@@ -314,6 +356,7 @@ class Commits:
 
     async def _clear(self, one: Transaction) -> None:
         """Drop the tables of a transaction that was undone."""
+        self._need_all("a transaction is undone")
         base = await published(self.home, self.database)
         held = await self.ledger.holders(one.number)
         await self._drop_tables(base, one)
@@ -323,6 +366,7 @@ class Commits:
 
     async def consolidate(self) -> list[int]:
         """Make plain tables of everything that is committed, which then cannot be undone; return the transactions."""
+        self._need_all("transactions are consolidated")
         work = Consolidation(self.home, self.ledger, self.database, self.grace_s)
         return await work.run(await self.visible())
 

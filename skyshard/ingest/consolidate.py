@@ -18,11 +18,9 @@ from shard.catalog.naming import (
     quote,
     stage_name,
 )
+from skyshard.home.provision import bump
 from skyshard.ingest.ledger import Ledger
-from skyshard.ingest.transactions import META, Published, Transaction, published
-
-GRACE_S = 2.0
-"""Seconds that proxies get to notice a change; they look every half second."""
+from skyshard.ingest.transactions import GRACE_S, META, Published, Transaction, published
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,13 @@ class Consolidation:
             await self.ledger.set_states(base.db_id, dict.fromkeys(base.states, state))
             await self.ledger.changed(base.db_id)
             await self.home.run("COMMIT")
-        await asyncio.sleep(GRACE_S + self.grace_s)
+        await asyncio.sleep(self.grace_s)
+        # From now on the chunks' first tables get more rows: what still reads them as they were would answer wrongly.
+        await self.home.run("START TRANSACTION")
+        await self.home.run(f"UPDATE {META}.`databases` SET oldest = revision WHERE db_id = {base.db_id}")
+        await bump(self.home)
+        await self.home.run("COMMIT")
+        await asyncio.sleep(GRACE_S)
         await self._settle(base, chunks, state)
         await self.home.run("START TRANSACTION")
         await self.home.run(f"DELETE FROM {META}.chunk_states WHERE db_id = {base.db_id}")

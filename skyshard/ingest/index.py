@@ -5,7 +5,7 @@ Each transaction that can be undone keeps an index of its own, so that an undo t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Container, Iterable, Iterator
 
 from shard.catalog.model import Kind, Table
 from shard.catalog.naming import INDEX_DATABASE, chunk_table, index_table, quote, stage_name
@@ -38,12 +38,12 @@ async def rebuild(commits: Commits) -> dict[str, int]:
             for number, part in parts.items()
         }
         first = table.rows - sum(sum(rows.values()) for rows in added.values())
-        chunks = _sources(base, table, base.holders, base.name)
+        chunks = _sources(base, table, base.holders, base.name, commits.away)
         out[table.name] = await _one(commits, base.name, table, chunks, first)
         for number, rows in added.items():
             if rows:
                 stage = stage_name(number)
-                chunks = _sources(base, table, rows, stage)
+                chunks = _sources(base, table, rows, stage, commits.away)
                 out[table.name] += await _one(commits, stage, table, chunks, sum(rows.values()))
     await commits.home.run("START TRANSACTION")
     await commits.ledger.changed(base.db_id)
@@ -51,12 +51,16 @@ async def rebuild(commits: Commits) -> dict[str, int]:
     return out
 
 
-def _sources(base: Published, table: Table, chunks: Iterable[int], database: str) -> Iterator[_Source]:
+def _sources(
+    base: Published, table: Table, chunks: Iterable[int], database: str, away: Container[int]
+) -> Iterator[_Source]:
     """Yield where the rows of some chunks are, without those that later transactions have added."""
     for chunk in sorted(chunks):
-        ids = base.holders.get(chunk)
+        ids = [worker for worker in base.holders.get(chunk, ()) if worker not in away]
         if not ids:
-            raise UserError(f"nobody has chunk {chunk} of database '{base.name}'; run skyshard repair")
+            raise UserError(
+                f"nobody who answers has chunk {chunk} of database '{base.name}'; run skyshard repair"
+            )
         yield ids[0], database, chunk_table(table.name, chunk)
 
 

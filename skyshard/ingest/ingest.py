@@ -1,7 +1,7 @@
-"""One ingest: read, partition, load through the agents, check, publish.
+"""Reads, partitions and loads the tables of a catalogue file through the agents.
 
-Everything goes into a staged database first (see staging), table by table: directors, then what refers to
-them. Of each table the files are partitioned by several processes (or threads, if they are small), and the text of
+Everything goes into databases that nobody sees (see staging, contributions), table by table: directors, then what refers
+to them. Of each table the files are partitioned by several processes (or threads, if they are small), and the text of
 every chunk is kept until the whole table is read; then it is loaded. Meanwhile the chunk tables are made, which is
 waiting for disks. Counts are compared before anything is published.
 """
@@ -9,14 +9,11 @@ waiting for disks. Counts are compared before anything is published.
 from __future__ import annotations
 
 import asyncio
-import getpass
-import os
-import socket
 import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +21,7 @@ import msgspec
 import pyarrow as pa
 
 from backend.agent_link import AgentPool
-from backend.connection import ConnectionLost, RawConnection
+from backend.connection import RawConnection
 from shard.catalog import ddl
 from shard.catalog.catalog_file import CatalogFile, Places, TableSpec
 from shard.catalog.model import Kind, Table, Worker
@@ -38,10 +35,8 @@ from shard.catalog.naming import (
     stage_name,
 )
 from shard.catalog.placement import Placement
-from shard.errors import SkyError
 from shard.geometry.chunker import ChunkGrid
 from skyshard.catalog.cluster import read_workers
-from skyshard.catalog.drop import Drop
 from skyshard.cluster.connect import ClusterAddress
 from skyshard.errors import UserError
 from skyshard.ingest import files, loading, processes, sources, staging, typed, values
@@ -60,7 +55,7 @@ _INDEX_ROWS = 200_000
 
 
 class Ingest:
-    """One run of `skyshard ingest`.
+    """What loads the tables of a catalogue file.
 
     Parameters
     ----------
@@ -72,8 +67,6 @@ class Ingest:
         The directory that its paths are relative to.
     address : ClusterAddress
         The cluster.
-    replace : bool
-        Swap a published database.
     replicas : int or None
         Copies of every chunk; None: as many as the cluster's default.
     jobs : int
@@ -89,13 +82,12 @@ class Ingest:
         base: Path,
         address: ClusterAddress,
         *,
-        replace: bool,
         replicas: int | None = None,
         jobs: int,
         bars: Bars,
     ) -> None:
         self._file, self._places, self._base, self._address = file, places, base, address
-        self._replace, self._jobs, self._bars = replace, jobs, bars
+        self._jobs, self._bars = jobs, bars
         self._replicas, self._wanted = replicas, 1
         self._grid = ChunkGrid.of(file.grid())
         self._workers: dict[int, Worker] = {}
@@ -109,40 +101,6 @@ class Ingest:
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="partition")
         self._processes = Processes(jobs)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
-
-    async def run(self) -> dict[str, int]:
-        """Do it all; return rows per table.
-
-        Raises
-        ------
-        UserError
-            If something is wrong with the file, the data or the cluster; nothing was published then.
-        """
-        found = [files.find(spec, self._place(spec), self._places, self._base) for spec in self._file.tables]
-        home = await self._home()
-        try:
-            placement = await self._cluster(home)
-            stage = staging.Staging(home, self._agents, list(self._workers), self._file.database)
-            await stage.lock()
-            # A run that was killed while it published is finished first; this one then replaces it, as it
-            # would have if that had been killed earlier.
-            finished = await stage.recover()
-            await Drop(home, self._agents, self._workers.values(), self._file.database).finish()
-            await stage.check_closed()
-            await stage.check_free(self._replace or finished, [spec.name for spec in self._file.tables])
-            owner = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
-            number = await stage.begin(owner, self._places.name, self._file.grid(), self._wanted)
-            try:
-                await self._load(home, stage, number, placement, found)
-            except BaseException:
-                with suppress(UserError, SkyError, ConnectionLost, ExceptionGroup):
-                    await self._abandon(home, stage, number, list(self._workers))
-                raise
-            await stage.publish(number)
-        finally:
-            await home.close()
-            await self._finish()
-        return {table.name: table.rows for table in self._tables}
 
     async def _finish(self) -> None:
         """End what works for this ingest."""
@@ -235,10 +193,27 @@ class Ingest:
     # one table -----------------------------------------------------------------------------------
 
     async def _job(
-        self, home: RawConnection, spec: TableSpec, listed: list[files.DataFile], directory: Path
+        self,
+        home: RawConnection,
+        spec: TableSpec,
+        listed: list[files.DataFile],
+        directory: Path,
+        wanted: list[files.DataFile] | None = None,
     ) -> Job:
+        """Return what is to be done for a table.
+
+        Parameters
+        ----------
+        listed : list of DataFile
+            All its files, which say what its columns are.
+        wanted : list of DataFile
+            Those that are loaded; None: all.
+        """
         place = self._place(spec)
-        listed = await self._fetched(listed, directory / f"{spec.name} files")
+        asked = listed if wanted is None else wanted
+        fetched = await self._fetched(asked, directory / f"{spec.name} files")
+        here = dict(zip(asked, fetched, strict=True))
+        listed = [here.get(file, file) for file in listed]
         own = [file.path for file in listed if not file.is_overlap]
         kinds = sorted({typed.type_of(spec, path) for path in own})
         if len(kinds) > 1:
@@ -259,7 +234,7 @@ class Ingest:
         chunks = frozenset(file.chunk for file in listed if file.chunk is not None and not file.is_overlap)
         indexes = {name: self._indexes[name] for name in directors_of(spec)}
         partitioner = Partitioner(spec, layout, self._grid, indexes, chunks)
-        return Job(spec, place, listed, layout, partitioner, loading.Target.of(partitioner.names, layout))
+        return Job(spec, place, fetched, layout, partitioner, loading.Target.of(partitioner.names, layout))
 
     async def _layout(self, home: RawConnection, spec: TableSpec, typed_files: list[Path]) -> Layout:
         return await layout_of(home, spec, self._place(spec), self._places, self._base, typed_files)
@@ -445,6 +420,8 @@ class Ingest:
             group.create_task(loader.replicated(table, job.target, main, step.advance))
             rows = main.rows.get(0, 0)
             group.create_task(loading.load_home(home, stage, table.name, job.target, main.read(0), rows))
+        # An Aria table's rows are seen by other connections, and outlive the server, once it has been closed.
+        await home.run(f"FLUSH TABLES {quote(stage)}.{quote(table.name)}")
 
     async def _explain(self, job: Job, error: Exception) -> UserError:
         """Find the file and line of a row that a worker could not store."""

@@ -15,6 +15,7 @@ from shard.catalog.model import Kind
 from shard.catalog.naming import (
     INDEX_DATABASE,
     TEMPLATE_CHUNK,
+    contribution_name,
     index_table,
     literal,
     namers,
@@ -40,23 +41,40 @@ class Ledger:
     agents : AgentPool
         The workers' agents.
     workers : sequence of int
-        All workers that have not been removed.
+        All workers that have not been removed, or those that answer.
     """
 
     def __init__(self, home: RawConnection, agents: AgentPool, workers: Sequence[int]) -> None:
         self._home, self.agents, self._workers = home, agents, list(workers)
 
+    @property
+    def workers(self) -> tuple[int, ...]:
+        """The workers that it works on."""
+        return tuple(self._workers)
+
     # opening -------------------------------------------------------------------------------------
 
     async def open(
-        self, database: str, owner: str, detail: str, fingerprint: str, tables: Iterable[tuple[str, Kind]]
+        self,
+        database: str,
+        owner: str,
+        detail: str,
+        fingerprint: str,
+        tables: Iterable[tuple[str, Kind]],
+        state: str = "open",
     ) -> int:
-        """Open a transaction; return its number. The database's lock must be held."""
+        """Open a transaction; return its number. The database's lock must be held.
+
+        Parameters
+        ----------
+        state : str
+            'open', or 'running' if its command does everything else as well.
+        """
         home = self._home
         await home.run("START TRANSACTION")
         await home.run(
             f"INSERT INTO {META}.ingests (db_name, state, owner, detail, fingerprint) VALUES ({literal(database)}, "
-            f"'open', {literal(owner[:255])}, {literal(detail)}, {literal(fingerprint)})"
+            f"'{state}', {literal(owner[:255])}, {literal(detail)}, {literal(fingerprint)})"
         )
         number = int(_text((await home.fetch("SELECT LAST_INSERT_ID()"))[0][0]))
         for name, kind in tables:
@@ -69,7 +87,11 @@ class Ledger:
 
     async def prepare(self, number: int) -> None:
         """Make the databases of an open transaction where there are none."""
-        made = f"CREATE DATABASE IF NOT EXISTS {quote(stage_name(number))} CHARACTER SET utf8mb4"
+        await self.make(stage_name(number))
+
+    async def make(self, stage: str) -> None:
+        """Make a database for rows everywhere, if there is none."""
+        made = f"CREATE DATABASE IF NOT EXISTS {quote(stage)} CHARACTER SET utf8mb4"
         await self._home.run(made)
         await self.everywhere([made])
 
@@ -100,7 +122,7 @@ class Ledger:
         rows: Mapping[int, tuple[int, int]],
         holders: Mapping[int, Sequence[int]],
     ) -> None:
-        """Note that all rows of a table have been loaded.
+        """Note that all rows of a table have been loaded; workers that are away have no whole copy of any chunk then.
 
         Parameters
         ----------
@@ -118,6 +140,10 @@ class Ledger:
         )
         held = [f"({number}, {chunk}, {worker})" for chunk, ids in holders.items() for worker in ids]
         await self.insert("REPLACE", "ingest_replicas", held)
+        there = ", ".join(map(str, self._workers))
+        await home.run(
+            f"DELETE FROM {META}.ingest_replicas WHERE ingest_id = {number} AND worker_id NOT IN ({there})"
+        )
         await home.run(
             f"UPDATE {META}.ingest_files SET state = 'loaded', reason = NULL WHERE ingest_id = {number} "
             f"AND name = {literal(table)}"
@@ -264,7 +290,29 @@ class Ledger:
 
     async def drop_rows(self, number: int) -> None:
         """Drop everything that a transaction has loaded."""
-        stage = stage_name(number)
+        await self._drop_staged(stage_name(number))
+        await self.drop_contributions(number)
+
+    async def drop_contributions(self, number: int, files: Iterable[int] | None = None) -> None:
+        """Drop what was loaded of some files of tables: of those whose contributions begin with `files`, or of all."""
+        listed = sorted(files) if files is not None else await self._contributions(number)
+        for file in listed:
+            await self._drop_staged(contribution_name(number, file))
+
+    async def _contributions(self, number: int) -> list[int]:
+        """Return the contributions whose databases there are anywhere."""
+        prefix = contribution_name(number, 0)[:-1]
+        sql = (
+            "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA "
+            f"WHERE LEFT(SCHEMA_NAME, {len(prefix)}) = {literal(prefix)}"
+        )
+        names = {_text(row[0]) for row in await self._home.fetch(sql)}
+        answers = await asyncio.gather(*(self.agents.admin(worker, [sql]) for worker in self._workers))
+        names |= {row[0] or "" for rows in answers for row in rows}
+        return sorted(int(name[len(prefix) :]) for name in names)
+
+    async def _drop_staged(self, stage: str) -> None:
+        """Drop a database of loaded rows everywhere, with its director indexes."""
         prefix = index_table(stage, "")
         found = await self._home.fetch(
             f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(INDEX_DATABASE)} "
@@ -280,8 +328,16 @@ class Ledger:
         """Delete what the metadata know of a transaction's rows; its files stay as a record."""
         home = self._home
         await home.run("START TRANSACTION")
-        for table in ("ingest_tables", "ingest_chunks", "ingest_replicas"):
+        for table in ("ingest_tables", "ingest_chunks", "ingest_replicas", "ingest_contributions"):
             await home.run(f"DELETE FROM {META}.{table} WHERE ingest_id = {number}")
+        staged = f"SELECT db_id FROM {META}.`databases` WHERE name = {literal(stage_name(number))}"
+        await home.run(
+            f"DELETE FROM {META}.chunk_rows WHERE table_id IN "
+            f"(SELECT table_id FROM {META}.`tables` WHERE db_id IN ({staged}))"
+        )
+        for table in ("`tables`", "chunk_replicas"):
+            await home.run(f"DELETE FROM {META}.{table} WHERE db_id IN ({staged})")
+        await home.run(f"DELETE FROM {META}.`databases` WHERE name = {literal(stage_name(number))}")
         await self.set_state(number, state, finished=True)
         await home.run("COMMIT")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -37,6 +37,8 @@ class FileStatus(msgspec.Struct, frozen=True, kw_only=True):
 class Queued:
     """A file in the queue."""
 
+    number: int
+    state: str
     table: str
     name: str
     stamp: sources.Stamp
@@ -90,10 +92,10 @@ class Queue:
 
     async def add(self, table: str, listed: Iterable[tuple[DataFile, sources.Stamp]]) -> None:
         """Put files of a table into the queue; one that is there already is not put there twice."""
-        known = {item.url for item in await self.status()}
+        known = {(item.table, item.url) for item in await self.status()}
         number = len(known)
         for file, stamp in listed:
-            if file.name in known:
+            if (table, file.name) in known:
                 continue
             number += 1
             role = "" if file.chunk is None else f"{file.chunk}{'+' if file.is_overlap else ''}"
@@ -106,14 +108,15 @@ class Queue:
     async def files(self) -> list[Queued]:
         """Return the files, in order."""
         rows = await self._home.fetch(
-            f"SELECT name, url, size, checksum, role FROM {META}.ingest_files WHERE ingest_id = {self._number} "
-            "ORDER BY file_no"
+            f"SELECT file_no, state, name, url, size, checksum, role FROM {META}.ingest_files "
+            f"WHERE ingest_id = {self._number} ORDER BY file_no"
         )
         out = []
         for row in rows:
-            table, url, size, checksum, role = ((value or b"").decode() for value in row)
+            number, state, table, url, size, checksum, role = ((value or b"").decode() for value in row)
             chunk = int(role.rstrip("+")) if role else None
-            out.append(Queued(table, url, sources.Stamp(int(size), checksum), chunk, role.endswith("+")))
+            stamp = sources.Stamp(int(size), checksum)
+            out.append(Queued(int(number), state, table, url, stamp, chunk, role.endswith("+")))
         return out
 
     async def status(self) -> list[FileStatus]:
@@ -135,20 +138,25 @@ class Queue:
             for row in rows
         ]
 
-    async def begin(self, table: str) -> None:
-        """Note that the files of a table are being loaded."""
-        await self._set(table, "state = 'loading', reason = NULL, attempts = attempts + 1")
+    async def begin(self, listed: Sequence[Queued]) -> None:
+        """Note that files are being loaded."""
+        await self._set(listed, "state = 'loading', reason = NULL, attempts = attempts + 1")
 
-    async def failed(self, table: str, reason: str) -> None:
-        """Note why a table was not loaded: at the file that the reason begins with, or at all."""
-        named = [
-            item.name for item in await self.files() if item.table == table and reason.startswith(item.name)
-        ]
-        await self._set(table, "state = 'pending'")
-        which = f" AND url = {literal(max(named, key=len))}" if named else ""
-        await self._set(table, f"state = 'failed', reason = {literal(reason[:_REASON])}", which)
+    async def failed(self, listed: Sequence[Queued], reason: str) -> None:
+        """Note why files were not loaded: at the file that the reason begins with, or at all."""
+        named = [item for item in listed if reason.startswith(item.name)]
+        await self._set(listed, "state = 'pending'")
+        which = [max(named, key=lambda item: len(item.name))] if named else listed
+        await self._set(which, f"state = 'failed', reason = {literal(reason[:_REASON])}")
 
-    async def _set(self, table: str, what: str, which: str = "") -> None:
+    async def loaded(self, listed: Sequence[Queued]) -> None:
+        """Note that files have been loaded."""
+        await self._set(listed, "state = 'loaded', reason = NULL")
+
+    async def _set(self, listed: Sequence[Queued], what: str) -> None:
+        if not listed:
+            return
+        numbers = ", ".join(str(item.number) for item in listed)
         await self._home.run(
-            f"UPDATE {META}.ingest_files SET {what} WHERE ingest_id = {self._number} AND name = {literal(table)}{which}"
+            f"UPDATE {META}.ingest_files SET {what} WHERE ingest_id = {self._number} AND file_no IN ({numbers})"
         )

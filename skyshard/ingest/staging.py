@@ -28,16 +28,12 @@ from skyshard.errors import UserError
 from skyshard.home.guard import TooWide, trap_statements
 from skyshard.home.moves import move
 from skyshard.home.provision import bump
-from skyshard.ingest.ledger import drop_forgotten, forget_transactions
-
-GRACE_S = 2.0
-"""Seconds that proxies get to notice that a database is being swapped; they look every half second."""
+from skyshard.ingest.contributions import lock_loaders
+from skyshard.ingest.ledger import Ledger, drop_forgotten, forget_transactions
+from skyshard.ingest.transactions import GRACE_S, LOCK_S
 
 RENAMES = 200
 """Tables moved by one RENAME TABLE."""
-
-LOCK_S = 5
-"""Seconds to wait for the catalogue's lock: a server takes a moment to see that a killed run is gone."""
 
 _META = quote(META_DATABASE)
 _MOVED = "moved_out"
@@ -89,8 +85,8 @@ class Staging:
         if got[0][0] != b"1":
             raise UserError(f"another ingest of database '{self._database}' is running")
 
-    async def recover(self) -> bool:
-        """Finish or clear away what earlier runs left; return whether one was finished."""
+    async def recover(self, keep: int | None = None) -> bool:
+        """Finish or clear away what earlier runs left, but for `keep`; return whether one was finished."""
         finished = False
         rows = await self._home.fetch(
             f"SELECT ingest_id, state FROM {_META}.ingests WHERE db_name = {literal(self._database)} "
@@ -103,12 +99,12 @@ class Staging:
                 finished = True
             elif state == b"published":
                 await self._tidy(ingest)
-            else:
+            elif ingest != keep:
                 await self.abandon(ingest, "abandoned")
         return finished
 
-    async def check_closed(self) -> None:
-        """Refuse to replace a database while transactions on it are open.
+    async def check_closed(self, but: int = 0) -> None:
+        """Refuse to replace a database while transactions on it are open, `but` for one.
 
         Raises
         ------
@@ -117,7 +113,7 @@ class Staging:
         """
         found = await self._home.fetch(
             f"SELECT ingest_id, owner FROM {_META}.ingests WHERE db_name = {literal(self._database)} "
-            "AND state IN ('open', 'committing') ORDER BY 1 LIMIT 1"
+            f"AND state IN ('open', 'committing') AND ingest_id <> {but} ORDER BY 1 LIMIT 1"
         )
         if found:
             number = int(found[0][0] or b"0")
@@ -165,41 +161,47 @@ class Staging:
             f"({literal(self._database)}, 'running', {literal(owner[:255])}, {literal(detail)})"
         )
         number = int((await self._home.fetch("SELECT LAST_INSERT_ID()"))[0][0] or b"0")
-        stage = literal(stage_name(number))
-        await self._home.run(
-            f"INSERT INTO {_META}.`databases` (name, stripes, sub_stripes, overlap_deg, state, version, replicas) "
-            f"VALUES ({stage}, {partitioning.stripes}, {partitioning.sub_stripes}, {partitioning.overlap_deg!r}, "
-            f"'building', {number}, {replicas})"
-        )
+        await self.register(number, partitioning, replicas)
         create = [_drop(stage_name(number)), _create(stage_name(number))]
         for statement in create:
             await self._home.run(statement)
         await self._everywhere(create)
         return number
 
+    async def register(self, number: int, partitioning: Partitioning, replicas: int) -> None:
+        """Write down the database that an ingest makes, once."""
+        stage = literal(stage_name(number))
+        await self._home.run(
+            f"INSERT IGNORE INTO {_META}.`databases` (name, stripes, sub_stripes, overlap_deg, state, version, replicas) "
+            f"VALUES ({stage}, {partitioning.stripes}, {partitioning.sub_stripes}, {partitioning.overlap_deg!r}, "
+            f"'building', {number}, {replicas})"
+        )
+
     async def abandon(self, number: int, state: str) -> None:
         """Remove everything of an ingest that was not published; `state` is 'failed' or 'abandoned'."""
-        stage = stage_name(number)
-        await self._forget(stage)
-        await self._drop_indexes(stage)
-        await self._home.run(_drop(stage))
-        await self._everywhere([_drop(stage)])
-        await self._home.run(
-            f"UPDATE {_META}.ingests SET state = {literal(state)}, finished_at = NOW() WHERE ingest_id = {number}"
-        )
+        await lock_loaders(self._home, number)
+        await self._forget(stage_name(number))
+        ledger = Ledger(self._home, self._agents, self._workers)
+        await ledger.drop_rows(number)
+        await ledger.forget(number, state)
 
     async def _forget(self, name: str) -> None:
         """Remove a database's metadata."""
         found = await self._home.fetch(f"SELECT db_id FROM {_META}.`databases` WHERE name = {literal(name)}")
         for (number,) in found:
             db_id = int(number or b"0")
-            await self._home.run(
-                f"DELETE FROM {_META}.chunk_rows WHERE table_id IN "
-                f"(SELECT table_id FROM {_META}.`tables` WHERE db_id = {db_id})"
-            )
-            for table in ("`tables`", "chunk_replicas", "chunk_states", "`databases`"):
-                await self._home.run(f"DELETE FROM {_META}.{table} WHERE db_id = {db_id}")
+            await self._clear(db_id)
+            await self._home.run(f"DELETE FROM {_META}.`databases` WHERE db_id = {db_id}")
             await forget_transactions(self._home, name)
+
+    async def _clear(self, db_id: int) -> None:
+        """Remove what the metadata know of a database's tables and chunks."""
+        await self._home.run(
+            f"DELETE FROM {_META}.chunk_rows WHERE table_id IN "
+            f"(SELECT table_id FROM {_META}.`tables` WHERE db_id = {db_id})"
+        )
+        for table in ("`tables`", "chunk_replicas", "chunk_states"):
+            await self._home.run(f"DELETE FROM {_META}.{table} WHERE db_id = {db_id}")
 
     async def write(
         self,
@@ -212,6 +214,7 @@ class Staging:
         home = self._home
         await home.run("START TRANSACTION")
         db_id = await self._db_id(stage_name(number))
+        await self._clear(db_id)  # a run that was killed may have been here
         for table in tables:
             definition = msgspec.json.encode(table).hex()
             await home.run(
@@ -337,20 +340,15 @@ class Staging:
         )
         return {(row[0] or b"").decode() for row in found}
 
-    async def _drop_indexes(self, database: str) -> None:
-        """Drop the director indexes of a database."""
-        prefix = index_table(database, "")
-        for table in await self._names(INDEX_DATABASE):
-            if table.startswith(prefix):
-                await self._home.run(f"DROP TABLE {quote(INDEX_DATABASE)}.{quote(table)}")
-
     async def _tidy(self, number: int) -> None:
         drops = [_drop(stage_name(number)), _drop(old_name(number))]
         await drop_forgotten(self._home, self._agents, self._workers, self._database)
         await self._everywhere(drops)
         for statement in drops:
             await self._home.run(statement)
-        await self._home.run(f"UPDATE {_META}.ingests SET finished_at = NOW() WHERE ingest_id = {number}")
+        ledger = Ledger(self._home, self._agents, self._workers)
+        await ledger.drop_contributions(number)
+        await ledger.forget(number, "published")
 
     async def _everywhere(self, statements: Sequence[str]) -> None:
         async with asyncio.TaskGroup() as group:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import hashlib
-import os
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,25 +12,28 @@ import msgspec
 
 from backend.agent_link import LinkLost
 from backend.connection import ConnectionLost
-from shard.catalog.catalog_file import CatalogFile, CatalogFileError, Places, parse
+from shard.catalog.catalog_file import CatalogFile
 from shard.catalog.model import Kind
 from shard.catalog.naming import chunk_table, literal, overlap_table, stage_name
 from shard.errors import WORKER_DOWN, WORKER_LOST, ServerError, SkyError
-from skyshard.catalog.cluster import Cluster, opened
+from skyshard.catalog.cluster import PATIENCE, Cluster, answering, opened
 from skyshard.catalog.drop import Drop
 from skyshard.cluster.connect import ClusterAddress
 from skyshard.errors import UserError
 from skyshard.ingest import files, sources
-from skyshard.ingest.append import Append, check_fits
+from skyshard.ingest.append import Append
 from skyshard.ingest.commit import Commits
-from skyshard.ingest.consolidate import GRACE_S
+from skyshard.ingest.compatible import check_fits
+from skyshard.ingest.contributions import BATCH_BYTES, lock_loaders
+from skyshard.ingest.first import First, FirstIngest, asked, empty, same_files
 from skyshard.ingest.index import rebuild
 from skyshard.ingest.ledger import Ledger
+from skyshard.ingest.order import Order, Stamped, fingerprint, order_of, owner, parsed, stamped
 from skyshard.ingest.progress import Bars
 from skyshard.ingest.queue import FileStatus, Queue
-from skyshard.ingest.staging import Staging
 from skyshard.ingest.transactions import (
-    IS_TRANSACTION,
+    GRACE_S,
+    META,
     Published,
     Transaction,
     find,
@@ -54,14 +53,6 @@ NOTICE_S = 1.0
 """Seconds within which proxies notice a commit; they look every half second."""
 LASTING = ("committed", "consolidating", "consolidated")
 """States of transactions whose rows are visible."""
-
-
-class Order(msgspec.Struct, frozen=True):
-    """What a transaction was asked for: the catalogue file, its text, and the directory of its paths."""
-
-    file: str
-    text: str
-    base: str
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,59 +90,95 @@ class Steps:
         """Yield a cluster while nobody else changes a database; what was left undone of it is finished first."""
         async with opened(self.address) as cluster:
             await lock_database(cluster.home, database)
-            yield cluster, self._commits(cluster, database)
+            yield cluster, await self._commits(cluster, database)
             await unlock_database(cluster.home, database)
 
-    def _commits(self, cluster: Cluster, database: str) -> Commits:
-        ledger = Ledger(cluster.home, cluster.agents, list(cluster.workers))
-        return Commits(cluster.home, ledger, database, self.grace_s)
+    async def _commits(self, cluster: Cluster, database: str) -> Commits:
+        there = await answering(cluster.agents, cluster.workers, PATIENCE)
+        away = {number: cluster.agents.name(number) for number in cluster.workers if number not in there}
+        ledger = Ledger(cluster.home, cluster.agents, sorted(there))
+        return Commits(cluster.home, ledger, database, self.grace_s, away)
 
-    async def register(self, catalog: Path) -> int:
-        """Open a transaction for a catalogue file, or find the one that was opened; return its number.
+    async def register(
+        self,
+        catalog: Path,
+        replace: bool = False,
+        replicas: int | None = None,
+        append: bool | None = None,
+        batch_bytes: int = BATCH_BYTES,
+    ) -> int:
+        """Open an ingest or a transaction for a catalogue file, or find the one that was opened; return its number.
+
+        Parameters
+        ----------
+        append : bool or None
+            Whether rows are added to what is published; None: if the database is published, and not replaced.
 
         Raises
         ------
         UserError
-            If the file is wrong, does not fit the published database, or other transactions have its tables.
+            If the file is wrong, does not fit the published database, or others have its tables.
         """
-        order = await asyncio.to_thread(_order, catalog)
-        file, places = parsed(order)
-        found = [
-            files.find(spec, ("tables", index), places, Path(order.base))
-            for index, spec in enumerate(file.tables)
-        ]
-        stamped = await asyncio.to_thread(_stamped, found)
-        fingerprint = hashlib.sha256(f"{order.base}\0{order.text}".encode()).hexdigest()
-        async with self._locked(file.database) as (cluster, commits):
-            await Staging(cluster.home, cluster.agents, list(cluster.workers), file.database).recover()
-            await Drop(cluster.home, cluster.agents, cluster.workers.values(), file.database).finish()
+        order = await asyncio.to_thread(order_of, catalog, batch_bytes)
+        name = parsed(order)[0].database
+        async with self._locked(name) as (cluster, commits):
+            if append is None:
+                append = not replace and await self._is_published(cluster, name)
+            if not append:
+                order, _ = await self.first_order(cluster, order, replace, replicas)
+            file, places = parsed(order)
+            now = await asyncio.to_thread(stamped, file, places, order)
+            first = FirstIngest(cluster, file)
+            await first.staging.recover()
+            await Drop(cluster.home, cluster.agents, cluster.workers.values(), name).finish()
+            if order.first is not None:
+                return await self._open_first(first, order, order.first, now)
             await commits.recover()
-            if (done := await self._done(cluster, file.database, fingerprint, stamped)) is not None:
+            if (done := await self._done(cluster, name, fingerprint(order), now)) is not None:
                 return done
-            base = await published(cluster.home, file.database)
+            base = await published(cluster.home, name)
             check_fits(file, places, base)
             await self._check_free(cluster, base, file)
-            number = await self._open(cluster, commits, file, order, fingerprint)
-            for spec, listed in zip(file.tables, stamped, strict=True):
+            number = await self._open(cluster, commits, file, order)
+            for spec, listed in zip(file.tables, now, strict=True):
                 await Queue(cluster.home, number).add(spec.name, listed)
         return number
 
     @staticmethod
-    async def _done(
-        cluster: Cluster,
-        database: str,
-        fingerprint: str,
-        stamped: list[list[tuple[files.DataFile, sources.Stamp]]],
-    ) -> int | None:
+    async def _is_published(cluster: Cluster, name: str) -> bool:
+        found = await cluster.home.fetch(f"SELECT 1 FROM {META}.`databases` WHERE name = {literal(name)}")
+        return bool(found)
+
+    @staticmethod
+    async def first_order(
+        cluster: Cluster, order: Order, replace: bool, replicas: int | None
+    ) -> tuple[Order, First]:
+        """Return the order of a first ingest."""
+        active = [number for number, worker in cluster.workers.items() if worker.state == "active"]
+        what = await asked(cluster.home, active, replicas, replace)
+        return msgspec.structs.replace(order, first=what), what
+
+    @staticmethod
+    async def _open_first(first: FirstIngest, order: Order, what: First, now: Stamped) -> int:
+        """Open a first ingest whose steps are run one by one."""
+        file, mark = parsed(order)[0], fingerprint(order)
+        begun = await first.begun(mark, what, now, "open")
+        await first.staging.check_closed(begun or 0)
+        if begun is not None:
+            return begun
+        await first.staging.check_free(what.replace, [spec.name for spec in file.tables])
+        detail = msgspec.json.encode(order).decode()
+        return await first.open(owner(), detail, mark, what, now, "open")
+
+    @staticmethod
+    async def _done(cluster: Cluster, database: str, mark: str, now: Stamped) -> int | None:
         """Return the transaction that has made the rows of these very files visible, if there is one."""
-        now = sorted((one.name, stamp.size, stamp.checksum) for listed in stamped for one, stamp in listed)
         for one in await transactions(
             cluster.home,
-            f"i.db_name = {literal(database)} AND i.fingerprint = '{fingerprint}' "
+            f"i.db_name = {literal(database)} AND i.fingerprint = '{mark}' "
             f"AND i.state IN ({', '.join(map(literal, LASTING))})",
         ):
-            then = await Queue(cluster.home, one.number).files()
-            if now == sorted((item.name, item.stamp.size, item.stamp.checksum) for item in then):
+            if await same_files(cluster.home, one.number, now):
                 return one.number
         return None
 
@@ -168,14 +195,13 @@ class Steps:
                     f"'{base.name}.{spec.name}' is a user's table or view; drop it, or choose another name"
                 )
 
-    async def _open(
-        self, cluster: Cluster, commits: Commits, file: CatalogFile, order: Order, fingerprint: str
-    ) -> int:
-        names = {spec.name for spec in file.tables}
+    @staticmethod
+    async def _open(cluster: Cluster, commits: Commits, file: CatalogFile, order: Order) -> int:
+        names, mark = {spec.name for spec in file.tables}, fingerprint(order)
         for one in await transactions(
             cluster.home, f"i.db_name = {literal(file.database)} AND i.state = 'open'"
         ):
-            if one.fingerprint == fingerprint:
+            if one.fingerprint == mark:
                 return one.number
             if both := sorted(names.intersection(one.tables)):
                 raise UserError(
@@ -183,10 +209,9 @@ class Steps:
                     f"{one.owner}, since {one.started} UTC; finish it with its own command, or abort it "
                     f"(skyshard ingest --abort {one.number})"
                 )
-        owner = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
         tables = [(spec.name, spec.kind) for spec in file.tables]
         return await commits.ledger.open(
-            file.database, owner, msgspec.json.encode(order).decode(), fingerprint, tables
+            file.database, owner(), msgspec.json.encode(order).decode(), mark, tables
         )
 
     async def queue(self, number: int, table: str, names: list[str]) -> None:
@@ -214,6 +239,7 @@ class Steps:
         async with opened(self.address) as cluster:
             await find(cluster.home, number)
             await lock_transaction(cluster.home, number)
+            await lock_loaders(cluster.home, number)
             one = await find(cluster.home, number)
             if one.state not in states:
                 raise UserError(f"transaction {number} is {one.state}")
@@ -221,26 +247,35 @@ class Steps:
 
     async def load(self, number: int) -> None:
         """Load what is not loaded yet; a server or agent that went away is waited for, a few times."""
-        async with self._mine(number, "open") as (cluster, one):
-            for pause in (*_PAUSES_S, None):
-                try:
-                    await self._load(cluster, one)
-                except Exception as error:
-                    if pause is None or not went_away(error):
-                        raise
-                    await cluster.home.fetch(
-                        "SELECT 1"
-                    )  # with it the lock would be gone, and others might begin
-                    self.bars.say(f"  note: {reason_of(error)}; trying again")
-                    await asyncio.sleep(pause)
-                else:
-                    return
+        async with opened(self.address) as cluster:
+            one = await find(cluster.home, number)
+            if one.state not in ("open", "running"):
+                raise UserError(f"transaction {number} is {one.state}")
+            await self.load_in(cluster, one)
+
+    async def load_in(self, cluster: Cluster, one: Transaction) -> None:
+        """Load what is not loaded yet of an ingest or a transaction."""
+        for pause in (*_PAUSES_S, None):
+            try:
+                await self._load(cluster, one)
+            except Exception as error:
+                if pause is None or not went_away(error):
+                    raise
+                await cluster.home.fetch("SELECT 1")  # with it locks would be gone, and others might begin
+                self.bars.say(f"  note: {reason_of(error)}; trying again")
+                await asyncio.sleep(pause)
+            else:
+                return
 
     async def _load(self, cluster: Cluster, one: Transaction) -> None:
         order = msgspec.json.decode(one.detail, type=Order)
         file, places = parsed(order)
-        base = await published(cluster.home, one.database)
-        visible = [other.number for other in await self._commits(cluster, one.database).visible()]
+        visible: list[int] = []
+        if order.first is not None:
+            base = empty(one.database, file, order.first)
+        else:
+            base = await published(cluster.home, one.database)
+            visible = [other.number for other in await (await self._commits(cluster, one.database)).visible()]
         await Append(
             file,
             places,
@@ -249,6 +284,8 @@ class Steps:
             published=base,
             transaction=one,
             visible=visible,
+            only=None if order.first is None else order.first.workers,
+            batch_bytes=order.batch_bytes,
             jobs=self.jobs,
             bars=self.bars,
         ).load()
@@ -262,7 +299,14 @@ class Steps:
             Naming the first difference.
         """
         async with self._mine(number, "open") as (cluster, one):
-            commits = self._commits(cluster, one.database)
+            commits = await self._commits(cluster, one.database)
+            order = msgspec.json.decode(one.detail, type=Order)
+            if order.first is not None:
+                file, places = parsed(order)
+                for item in await Queue(cluster.home, number).files():
+                    await asyncio.to_thread(item.check)
+                await FirstIngest(cluster, file).check(number, order.first, places)
+                return
             base = await published(cluster.home, one.database)
             loaded = await commits.ledger.loaded_tables(number)
             if missing := sorted(set(one.tables) - set(loaded)):
@@ -276,7 +320,7 @@ class Steps:
     async def _check_counts(cluster: Cluster, commits: Commits, base: Published, one: Transaction) -> None:
         loaded = await commits.ledger.holders(one.number)
         holders = {
-            chunk: set(ids) & set(base.holders.get(chunk, ids)) & set(cluster.workers)
+            chunk: set(ids) & set(base.holders.get(chunk, ids)) & set(commits.ledger.workers)
             for chunk, ids in loaded.items()
         }
         stored = {
@@ -303,15 +347,31 @@ class Steps:
             database = (await find(cluster.home, number)).database
             await lock_transaction(cluster.home, number)
             await lock_database(cluster.home, database)
-            commits = self._commits(cluster, database)
+            commits = await self._commits(cluster, database)
+            one = await find(cluster.home, number)
+            if one.state in ("open", "publishing", "published") and (first := first_of(one)) is not None:
+                return await self._publish_first(cluster, one, first)
             await commits.recover()
             one = await find(cluster.home, number)
             if one.state == "committed":
-                return
+                return None
             if one.state != "open":
                 raise UserError(f"transaction {number} is {one.state}")
+            await lock_loaders(cluster.home, number)
             await commits.commit(one)
         await asyncio.sleep(NOTICE_S)  # then every proxy answers with these rows
+        return None
+
+    @staticmethod
+    async def _publish_first(cluster: Cluster, one: Transaction, first: First) -> None:
+        """Publish a first ingest; one that was cut short is finished."""
+        file, places = parsed(msgspec.json.decode(one.detail, type=Order))
+        ingest = FirstIngest(cluster, file)
+        if one.state == "open":
+            await lock_loaders(cluster.home, one.number)
+            await ingest.publish(one.number, first, places)
+        else:
+            await ingest.staging.recover()
 
     async def abort(self, number: int) -> None:
         """Remove everything of a transaction that is not committed."""
@@ -319,14 +379,20 @@ class Steps:
             database = (await find(cluster.home, number)).database
             await lock_transaction(cluster.home, number)
             await lock_database(cluster.home, database)
-            await self._commits(cluster, database).abort(await find(cluster.home, number))
+            await lock_loaders(cluster.home, number)
+            one = await find(cluster.home, number)
+            if first_of(one) is None:
+                await (await self._commits(cluster, database)).abort(one)
+                return
+            file, _ = parsed(msgspec.json.decode(one.detail, type=Order))
+            await FirstIngest(cluster, file).abandon(number, "abandoned")
 
     async def undo(self, number: int) -> None:
         """Take a committed transaction back."""
         async with opened(self.address) as cluster:
             database = (await find(cluster.home, number)).database
             await lock_database(cluster.home, database)
-            commits = self._commits(cluster, database)
+            commits = await self._commits(cluster, database)
             if number in await commits.recover() and (await find(cluster.home, number)).state == "undone":
                 return
             await commits.undo(await find(cluster.home, number))
@@ -345,12 +411,13 @@ class Steps:
 
     async def status(self, database: str | None = None, number: int | None = None) -> list[Status]:
         """Return transactions, the last one last."""
-        where = IS_TRANSACTION + " AND i.fingerprint <> ''"
+        where = "i.fingerprint <> ''"
         where += "" if database is None else f" AND i.db_name = {literal(database)}"
         where += "" if number is None else f" AND i.ingest_id = {number}"
         async with opened(self.address) as cluster:
             out = []
             for one in await transactions(cluster.home, where):
+                listed = await Queue(cluster.home, one.number).status()
                 out.append(
                     Status(
                         id=one.number,
@@ -359,8 +426,8 @@ class Steps:
                         started=one.started,
                         owner=one.owner,
                         commit=one.commit or None,
-                        tables=one.tables,
-                        files=tuple(await Queue(cluster.home, one.number).status()),
+                        tables=one.tables or tuple(dict.fromkeys(file.table for file in listed)),
+                        files=tuple(listed),
                     )
                 )
             if number is not None and not out:
@@ -368,31 +435,9 @@ class Steps:
             return out
 
 
-def _order(catalog: Path) -> Order:
-    try:
-        return Order(str(catalog), catalog.read_text(), str(catalog.parent.resolve()))
-    except OSError as error:
-        raise UserError(f"{catalog}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{catalog}: it is no UTF-8 text") from error
-
-
-def _stamped(found: list[list[files.DataFile]]) -> list[list[tuple[files.DataFile, sources.Stamp]]]:
-    return [[(one, sources.stamp(one.name)) for one in listed] for listed in found]
-
-
-def parsed(order: Order) -> tuple[CatalogFile, Places]:
-    """Return a transaction's catalogue file.
-
-    Raises
-    ------
-    UserError
-        If it is wrong, with file, line and key.
-    """
-    try:
-        return parse(order.text, order.file, partial=True), Places(order.text, order.file)
-    except CatalogFileError as error:
-        raise UserError(str(error)) from error
+def first_of(one: Transaction) -> First | None:
+    """Return what there is to say of a first ingest; None: it is a transaction."""
+    return msgspec.json.decode(one.detail, type=Order).first
 
 
 def went_away(error: BaseException) -> bool:

@@ -29,6 +29,8 @@ from skyshard.errors import UserError
 META = quote(META_DATABASE)
 LOCK_S = 5
 """Seconds to wait for a lock: a server takes a moment to see that a killed run is gone."""
+GRACE_S = 2.0
+"""Seconds that proxies get to notice a change; they look every half second."""
 LONGEST_NAME = 64 - len(overlap_table("", 9_999_999, 9_999_999))
 """Characters of the name of a table that can get rows: behind it stand a chunk and a commit."""
 
@@ -165,7 +167,7 @@ async def find(home: RawConnection, number: int) -> Transaction:
     UserError
         If there is none of that number.
     """
-    found = await transactions(home, f"{IS_TRANSACTION} AND i.ingest_id = {number}")
+    found = await transactions(home, f"i.fingerprint <> '' AND i.ingest_id = {number}")
     if not found:
         raise UserError(f"there is no transaction {number}")
     return found[0]

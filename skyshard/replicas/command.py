@@ -16,11 +16,11 @@ from backend import repair_watch as watch
 from backend.connection import ConnectionLost
 from shard.catalog.naming import literal
 from shard.errors import SkyError
-from skyshard.catalog.cluster import META, Cluster, opened
+from skyshard.catalog.cluster import META, Cluster, alive, opened
 from skyshard.cluster.connect import ClusterAddress, plain_errors
 from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
-from skyshard.replicas.repair import Outcome, Repairer, alive, databases
+from skyshard.replicas.repair import Outcome, Repairer, databases
 
 WATCH_S = 2.0
 """Seconds between two looks of `--auto-repair-after`."""

@@ -20,7 +20,7 @@ from shard.catalog.repair import Copy, Repair, plan
 from shard.catalog.traps import INGEST_LOCK
 from shard.errors import SkyError
 from skyshard.catalog import published
-from skyshard.catalog.cluster import META, Cluster
+from skyshard.catalog.cluster import META, Cluster, alive
 from skyshard.errors import UserError
 from skyshard.home.provision import bump
 from skyshard.replicas.copy import Content, Copier, CopyFailed
@@ -58,15 +58,6 @@ class _Work:
     holders: dict[int, set[int]] = field(default_factory=dict)
     known: set[int] = field(default_factory=set)  # workers that have chunks of it
     prepared: dict[int, asyncio.Task[None]] = field(default_factory=dict)
-
-
-async def alive(cluster: Cluster) -> set[int]:
-    """Return the workers whose agent and MariaDB answer now."""
-    numbers = list(cluster.workers)
-    pongs = await asyncio.gather(*(cluster.agents.ping(number) for number in numbers))
-    return {
-        number for number, pong in zip(numbers, pongs, strict=True) if pong is not None and pong.mariadb_ok
-    }
 
 
 async def databases(cluster: Cluster) -> list[str]:

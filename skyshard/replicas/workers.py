@@ -10,13 +10,13 @@ import msgspec
 from shard.catalog.model import Worker
 from shard.catalog.naming import literal, quote, stage_name
 from shard.errors import SkyError
-from skyshard.catalog.cluster import META, Cluster, opened, read_workers
+from skyshard.catalog.cluster import META, Cluster, alive, opened, read_workers
 from skyshard.cluster.connect import ClusterAddress, plain_errors
 from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
 from skyshard.home.provision import bump
 from skyshard.ingest.transactions import transactions
-from skyshard.replicas.repair import GRACE_S, Repairer, alive, databases
+from skyshard.replicas.repair import GRACE_S, Repairer, databases
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from click.testing import CliRunner, Result
 
 from backend.address import Address
 from backend.connection import RawConnection
+from skyshard.catalog import drop
 from skyshard.cli import cli
 from skyshard.cluster import health
 from skyshard.cluster import state as states
 from skyshard.cluster.local import free_port
+from tests.skyshard.held import Held
 from tests.support.servers import LocalCluster
 
 Rows = list[tuple[str | None, ...]]
@@ -41,11 +49,41 @@ class Lab:
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
         return done
 
+    @contextmanager
+    def started(self, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """Start a command on the cluster in a process of its own, and kill it in the end."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "skyshard.cli", *map(str, arguments), "--dir", str(self.directory)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+
+    def killed(self, held: Held, *arguments: str | Path, text: str = "") -> None:
+        """Start a command, and kill it when a statement of it, with some text in it, waits for what somebody holds."""
+        with self.started(*arguments) as process:
+            held.until_waiting(process, text)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+
     def publish(self, catalog: Path, *options: str) -> str:
         """Run `skyshard ingest`, which must succeed; return its output."""
         done = self.ingest(catalog, *options)
         assert done.exit_code == 0, done.output
         return done.output
+
+    def drop(self, database: str) -> None:
+        """Drop a database that nobody asks any more, without the time that queries get to end."""
+        with patch.object(drop, "GRACE_S", 0.0):
+            done = self.command("catalog", "drop", database)
+        assert done.exit_code == 0, done.output
 
     def ask(self, sql: str, database: str | None = None) -> Rows:
         """Ask the proxy."""

@@ -26,7 +26,7 @@ def grown(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[i
         catalog = written(directory / str(len(numbers) + 1), "grown", sky, GROWING)
         numbers.append(json.loads(lab.publish(catalog, "--append", "--json"))["id"])
     yield numbers
-    assert lab.command("catalog", "drop", "grown").exit_code == 0
+    lab.drop("grown")
     assert lab.traces("grown") == []
 
 
@@ -94,7 +94,7 @@ def test_backup_and_copy_have_all_rows_that_are_seen(lab: Lab, grown: list[int],
     assert (done.exit_code, "cannot take its own place" in done.output) == (1, True)
     for name in ("grown2", "regrown"):
         assert faults(lab, name) == []
-        assert lab.command("catalog", "drop", name).exit_code == 0
+        lab.drop(name)
         assert lab.traces(name) == [row for row in lab.traces("none") if row[0] != name]
 
 
@@ -108,7 +108,7 @@ def test_a_replacement_that_is_damaged_leaves_the_old_one(lab: Lab, grown: list[
     assert done.exit_code == 1
     assert answers(lab, "grown3", FIRST) == signature(old)
     assert faults(lab, "grown3") == []
-    assert lab.command("catalog", "drop", "grown3").exit_code == 0
+    lab.drop("grown3")
 
 
 def test_after_an_undo_all_agrees(lab: Lab, grown: list[int]) -> None:

@@ -8,11 +8,9 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,14 +18,12 @@ import pytest
 from shard.errors import ServerError
 from tests.skyshard.catalog.test_verify import catalog_of, on
 from tests.skyshard.conftest import Lab, Writer
+from tests.skyshard.held import Held, home_of, worker_of
 from tests.skyshard.ingest.test_publish import (
     TABLES,
-    Held,
     counts,
     expected,
     files,
-    home_of,
-    worker_of,
 )
 
 NAME = "saved"
@@ -166,7 +162,7 @@ def test_a_copy_under_another_name(lab: Lab, saved: Path) -> None:
             f"skyshard: there is a database '{name}' already; drop it, choose another name, or say --replace\n",
             f"skyshard: '{name}' cannot be the name of this catalogue\n",
         )
-    assert lab.command("catalog", "drop", "copied").exit_code == 0
+    lab.drop("copied")
     assert lab.traces("copied") == []
     verified(lab, NAME)
 
@@ -193,21 +189,6 @@ def test_names_and_numbers_that_cannot_be(lab: Lab, saved: Path) -> None:
 # backups that are not whole -----------------------------------------------------------------------
 
 
-@contextmanager
-def started(lab: Lab, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a command in a process of its own, and kill it in the end."""
-    command = [sys.executable, "-m", "skyshard.cli", "catalog", *arguments, "--dir", str(lab.directory)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
 def _last_chunk_table(lab: Lab, name: str) -> str:
     """Return the name of worker1's last chunk table: one that a backup reads late."""
     found = on(
@@ -224,7 +205,7 @@ def test_a_killed_backup_goes_on(lab: Lab, write: Writer, tmp_path: Path) -> Non
     target = tmp_path / "backup"
     arguments = ("backup", "long", "--to", str(target))
     lock = f"LOCK TABLES `long`.{_last_chunk_table(lab, 'long')} WRITE"
-    with closing(Held(worker_of(lab), lock)) as other, started(lab, *arguments) as process:
+    with closing(Held(worker_of(lab), lock)) as other, lab.started("catalog", *arguments) as process:
         other.until_waiting(process)
         done = lab.command("catalog", *arguments)
         assert (done.exit_code, "another backup is being written there" in done.output) == (1, True)
@@ -258,7 +239,7 @@ def test_a_catalogue_that_is_replaced_meanwhile(lab: Lab, write: Writer, tmp_pat
     target = tmp_path / "backup"
     arguments = ("backup", "moving", "--to", str(target))
     lock = f"LOCK TABLES moving.{_last_chunk_table(lab, 'moving')} WRITE"
-    with closing(Held(worker_of(lab), lock)) as other, started(lab, *arguments) as process:
+    with closing(Held(worker_of(lab), lock)) as other, lab.started("catalog", *arguments) as process:
         other.until_waiting(process)
         lab.home("UPDATE skyshard_meta.`databases` SET version = version + 1 WHERE name = 'moving'")
         other.fetch("UNLOCK TABLES")
@@ -390,20 +371,15 @@ def test_a_killed_restore_is_repeated(lab: Lab, small: Path, where: str) -> None
         on(lab, 1, f"CREATE DATABASE {name}")
         on(lab, 1, f"CREATE TABLE {name}.aside (x INT) ENGINE=MyISAM")
     address = worker_of(lab) if where in ("load", "publish") else home_of(lab)
-    with (
-        closing(Held(address, hold)) as holder,
-        started(lab, "restore", str(small), "--as", name) as process,
-    ):
-        holder.until_waiting(process)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    with closing(Held(address, hold)) as holder:
+        lab.killed(holder, "catalog", "restore", small, "--as", name)
     with pytest.raises(ServerError, match=name):
         lab.ask(f"SELECT COUNT(*) FROM {name}.Star")
     done = lab.command("catalog", "restore", str(small), "--as", name)
     assert (done.exit_code, done.output) == (0, f"Database '{name}' is published.\n")
     assert counts(lab, name)[:4] == expected(12)[:4]
     verified(lab, name)
-    assert lab.command("catalog", "drop", name).exit_code == 0
+    lab.drop(name)
     assert lab.traces(name) == []
 
 
@@ -412,7 +388,7 @@ def test_a_copy_of_what_is_replaced_meanwhile(lab: Lab, write: Writer) -> None:
     lock = f"LOCK TABLES fluid.{_last_chunk_table(lab, 'fluid')} WRITE"
     with (
         closing(Held(worker_of(lab), lock)) as other,
-        started(lab, "copy", "fluid", "fluid2") as process,
+        lab.started("catalog", "copy", "fluid", "fluid2") as process,
     ):
         other.until_waiting(process)
         lab.home("UPDATE skyshard_meta.`databases` SET version = version + 1 WHERE name = 'fluid'")

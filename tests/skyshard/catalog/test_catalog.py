@@ -14,15 +14,13 @@ import pytest
 
 from shard.errors import ServerError
 from tests.skyshard.conftest import Lab, Writer
+from tests.skyshard.held import Held, home_of, worker_of
 from tests.skyshard.ingest.test_publish import (
     TABLES,
-    Held,
     _chunk_table,
     counts,
     expected,
     files,
-    home_of,
-    worker_of,
 )
 
 

@@ -15,7 +15,7 @@ from click.testing import Result
 from backend.address import Address
 from skyshard.cluster import state as states
 from tests.skyshard.conftest import Lab, Rows, ask
-from tests.skyshard.ingest.test_publish import Held
+from tests.skyshard.held import Held
 from tests.support import handmade
 
 Fault = tuple[str, str, int | None, str]

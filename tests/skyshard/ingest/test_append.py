@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backend.address import Address
-from backend.connection import RawConnection
 from tests.skyshard.conftest import Lab, Rows, Writer, ask
-from tests.support.servers import ExtraProxy
-from tests.support.sky import TABLES, Sky, signature, spec
+from tests.support.sky import TABLES, Sky, spec
 
 SEPARATION = (
     "DEGREES(2 * ASIN(SQRT(LEAST(1, POW(SIN(RADIANS(b.decl - a.decl) / 2), 2) + COS(RADIANS(a.decl)) * "
@@ -58,7 +53,7 @@ def base(lab: Lab, write: Writer, request: pytest.FixtureRequest) -> Iterator[st
     name = request.node.name.removeprefix("test_")[:20].rstrip("_")
     lab.publish(write(name, TABLES, Sky(0, 60).files()))
     yield name
-    assert lab.command("catalog", "drop", name).exit_code == 0
+    lab.drop(name)
     assert lab.traces(name) == []
 
 
@@ -118,117 +113,6 @@ def test_rows_are_added_and_taken_back(lab: Lab, write: Writer, plain, base: str
     lab.publish(append_file(write, base, third), "--append")
     plain_rows(plain, base, first, second, third)
     compare(lab, plain, base)
-
-
-class Watch(threading.Thread):
-    """Asks the same queries again and again, and keeps every answer that is not one of those that may be."""
-
-    def __init__(self, address: Address, database: str, wanted: dict[str, set[tuple[str, ...]]]) -> None:
-        super().__init__(daemon=True)
-        self._address, self._database, self._wanted = address, database, wanted
-        self._stop_asked = threading.Event()
-        self.wrong: list[tuple[str, object]] = []
-        self.seen: dict[str, list[tuple[str, ...]]] = {sql: [] for sql in wanted}
-
-    def run(self) -> None:
-        try:
-            asyncio.run(self._loop())
-        except BaseException as error:  # a query that fails is as wrong as a mixed answer
-            self.wrong.append(("", error))
-
-    async def _loop(self) -> None:
-        connection = await RawConnection.open(self._address, self._database)
-        while not self._stop_asked.is_set():
-            for sql, wanted in self._wanted.items():
-                (row,) = await connection.fetch(sql)
-                answer = tuple((value or b"NULL").decode() for value in row)
-                if answer not in wanted:
-                    self.wrong.append((sql, answer))
-                if not self.seen[sql] or self.seen[sql][-1] != answer:
-                    self.seen[sql].append(answer)
-        await connection.close()
-
-    def stop(self) -> None:
-        self._stop_asked.set()
-        self.join(60)
-
-
-class Slow:
-    """A long result of which the client has read only the beginning, so that most chunks wait to be asked."""
-
-    def __init__(self, address: Address, database: str) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._connection = self._loop.run_until_complete(RawConnection.open(address, database))
-        self._result = self._loop.run_until_complete(
-            self._connection.query(b"SELECT id, REPEAT('x', 1500000) FROM Visit")
-        )
-        self._blocks = self._result.blocks()
-        self._rows = self._loop.run_until_complete(anext(self._blocks)).rows
-
-    def rows(self) -> int:
-        """Read the rest; return the number of all rows."""
-
-        async def rest() -> int:
-            found = self._rows
-            async for block in self._blocks:
-                found += block.rows
-            await self._connection.close()
-            return found
-
-        try:
-            return self._loop.run_until_complete(rest())
-        finally:
-            self._loop.close()
-
-
-def test_every_query_sees_one_state(lab: Lab, write: Writer, tmp_path: Path) -> None:
-    name = "one_state"
-    first, second = Sky(0, 60), Sky(60, 30)
-    lab.publish(write(name, TABLES, first.files()), "--replicas", "2")
-    before, after = signature(first), signature(first, second)
-    other = ExtraProxy(lab.cluster, tmp_path / "proxy")
-    proxies = (lab.cluster.address, Address("root", "", host="127.0.0.1", port=other.port))
-    watches = [
-        Watch(address, name, {sql: {before[sql], after[sql]} for sql in before}) for address in proxies
-    ]
-    catalog = append_file(write, name, second)
-
-    def status(*arguments: str) -> dict[str, Any]:
-        done = lab.command("ingest", *arguments, "--json")
-        assert done.exit_code == 0, done.output
-        return json.loads(done.output)
-
-    try:
-        for watch in watches:
-            watch.start()
-        for committed in (False, True):
-            opened = status("register", str(catalog))
-            assert {file["state"] for file in opened["files"]} == {"pending"}
-            number = str(opened["id"])
-            assert {file["state"] for file in status("load", number)["files"]} == {"loaded"}
-            assert {sql: lab.ask(sql, name)[0] for sql in before} == before  # not visible yet
-            assert status("check", number)["state"] == "open"
-            if not committed:
-                assert status("--abort", number)["state"] == "aborted"
-                continue
-            slow = Slow(proxies[0], name)
-            assert status("publish", number)["state"] == "committed"
-            for address in proxies:
-                assert {sql: ask(address, sql, name)[0] for sql in before} == after
-            assert slow.rows() == len(first.visit)  # it began before the commit
-            assert status("--undo", number, "--grace", "3")["state"] == "undone"
-        for address in proxies:
-            assert {sql: ask(address, sql, name)[0] for sql in before} == before
-    finally:
-        for watch in watches:
-            watch.stop()
-        other.stop()
-    for watch in watches:
-        assert watch.wrong == []
-        for sql, seen in watch.seen.items():
-            assert seen == [before[sql], after[sql], before[sql]], sql
-    assert lab.command("catalog", "drop", name).exit_code == 0
-    assert lab.traces(name) == []
 
 
 MORE = """
@@ -365,7 +249,8 @@ def test_files_that_change_and_second_transactions(lab: Lab, write: Writer, base
         f"{visits.resolve()}: the file has changed since it was queued: its checksum is another one"
         in failed.output
     )
-    states = {file["table"]: file for file in _status(lab, base)[0]["files"]}
+    (mine,) = (one for one in _status(lab, base) if one["id"] == opened["id"])
+    states = {file["table"]: file for file in mine["files"]}
     assert (states["Star"]["state"], states["Visit"]["state"]) == ("loaded", "failed")
     assert "has changed" in states["Visit"]["reason"]
     visits.write_text(kept + "64,1\n")

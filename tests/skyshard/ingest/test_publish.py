@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import closing
 
 import pytest
 
-from backend.address import Address
-from backend.connection import RawConnection
 from shard.errors import ServerError
-from skyshard.cluster import health
-from skyshard.cluster import state as states
 from tests.skyshard.conftest import Lab, Writer
+from tests.skyshard.held import Held, home_of, worker_of
 
 TABLES = """
 - {name: Star, kind: director, key: id, longitude: ra, latitude: decl, files: [star.csv],
@@ -137,70 +128,6 @@ def test_another_database_is_not_touched(lab: Lab, write: Writer) -> None:
 # runs that are killed -----------------------------------------------------------------------------
 
 
-class Held:
-    """A connection of another client, which holds locks that the ingest waits for."""
-
-    def __init__(self, address: Address, *statements: str) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._connection = self._loop.run_until_complete(RawConnection.open(address))
-        for statement in statements:
-            self.fetch(statement)
-
-    def fetch(self, sql: str) -> list[list[bytes | None]]:
-        return self._loop.run_until_complete(self._connection.fetch(sql))
-
-    def until_waiting(self, process: subprocess.Popen[str]) -> None:
-        """Return when a statement of another connection waits for a lock."""
-        deadline = time.monotonic() + 60
-        me = self.fetch("SELECT CONNECTION_ID()")[0][0]
-        while True:
-            found = self.fetch(
-                "SELECT STATE FROM information_schema.PROCESSLIST WHERE STATE LIKE 'Waiting for%lock%'"
-            )
-            if found:
-                return
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline, me
-
-    def close(self) -> None:
-        self._loop.run_until_complete(self._connection.close())
-        self._loop.close()
-
-
-@contextmanager
-def started(lab: Lab, catalog: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """Start an ingest in a process of its own, and kill it in the end."""
-    command = [
-        sys.executable,
-        "-m",
-        "skyshard.cli",
-        "ingest",
-        str(catalog),
-        "--dir",
-        str(lab.directory),
-        *options,
-    ]
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-def home_of(lab: Lab) -> Address:
-    return health.server_address(lab.directory, states.require(lab.directory))
-
-
-def worker_of(lab: Lab) -> Address:
-    state = states.require(lab.directory)
-    path = next(path for name, path in sorted(state.sockets.items()) if name != "home")
-    return Address("skyshard", (lab.directory / "secrets" / "service").read_text().strip(), socket=path)
-
-
 HOLD = {
     "begin": "LOCK TABLES skyshard_meta.ingests READ",
     "databases": "LOCK TABLES skyshard_meta.`databases` READ, skyshard_meta.ingests READ",
@@ -228,10 +155,8 @@ def test_a_killed_ingest_is_repeated(lab: Lab, write: Writer, where: str, replac
     catalog = write(name, TABLES, files(75))
     options = ["--replace"] if replace else []
     address = worker_of(lab) if where == "load" else home_of(lab)
-    with closing(Held(address, HOLD[where])) as other, started(lab, catalog, *options) as process:
-        other.until_waiting(process)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    with closing(Held(address, HOLD[where])) as other:
+        lab.killed(other, "ingest", catalog, *options)
     if replace:
         assert counts(lab, name) == expected(50)
     else:
@@ -263,7 +188,7 @@ def test_an_ingest_killed_while_it_publishes_is_finished(
     else:
         address, statements = home_of(lab), ["BEGIN", f"SELECT * FROM {name}.Band"]
     catalog = write(name, TABLES, files(75))
-    with closing(Held(address, *statements)) as other, started(lab, catalog, "--replace") as process:
+    with closing(Held(address, *statements)) as other, lab.started("ingest", catalog, "--replace") as process:
         other.until_waiting(process)
         # Half swapped: an error, never a count of both or of neither.
         with pytest.raises(ServerError):
@@ -283,7 +208,7 @@ def test_two_ingests_of_one_database_exclude_each_other(lab: Lab, write: Writer)
     catalog = write("twice", TABLES, files(50))
     with (
         closing(Held(home_of(lab), "LOCK TABLES skyshard_meta.`tables` READ")) as other,
-        started(lab, catalog) as process,
+        lab.started("ingest", catalog) as process,
     ):
         other.until_waiting(process)
         done = lab.ingest(catalog)

@@ -151,7 +151,7 @@ def test_a_catalogue_of_elsewhere_is_published_and_grows(lab: Lab, write: Writer
     done = lab.ingest(write("elsewhere", spec("Ref").replace("ref.csv", store.url("3/ref.csv"))), "--append")
     assert done.exit_code == 1
     assert f"{store.url('3/ref.csv')}: 404" in done.output
-    assert lab.command("catalog", "drop", "elsewhere").exit_code == 0
+    lab.drop("elsewhere")
     assert lab.traces("elsewhere") == []
 
 

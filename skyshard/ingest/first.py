@@ -1,0 +1,202 @@
+"""The first rows of a catalogue, or all new ones in the place of others: registered, loaded, checked and published.
+
+They take the way of a transaction (a queue of files, batches that are loaded once, however often the command is killed),
+but nothing is published beside them: their tables are swapped in whole (see staging).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from backend.connection import RawConnection
+from shard.catalog.catalog_file import CatalogFile, Places
+from shard.catalog.model import Kind, Table
+from shard.catalog.naming import chunk_table, literal, overlap_table, stage_name
+from shard.catalog.placement import Placement
+from skyshard.catalog.cluster import Cluster
+from skyshard.errors import UserError
+from skyshard.ingest import files, sources
+from skyshard.ingest.ledger import Ledger
+from skyshard.ingest.loading import Loader
+from skyshard.ingest.queue import Queue
+from skyshard.ingest.staging import Counts, Staging
+from skyshard.ingest.transactions import META, Published, Transaction, find, transactions
+
+Stamped = Sequence[Sequence[tuple[files.DataFile, sources.Stamp]]]
+
+
+class First(msgspec.Struct, frozen=True, kw_only=True):
+    """What a first ingest was asked for, and the workers that get its chunks."""
+
+    replace: bool
+    replicas: int
+    workers: tuple[int, ...]
+
+
+def empty(database: str, file: CatalogFile, first: First) -> Published:
+    """Return the database as a first ingest finds it."""
+    return Published(0, database, file.grid(), first.replicas, (), {}, {})
+
+
+async def asked(home: RawConnection, workers: Sequence[int], replicas: int | None, replace: bool) -> First:
+    """Return what is asked for, given the active workers.
+
+    Raises
+    ------
+    UserError
+        If more copies are wanted than there are workers.
+    """
+    if not workers:
+        raise UserError("the cluster has no active worker")
+    found = await home.fetch(f"SELECT value FROM {META}.cluster WHERE name = 'replicas'")
+    wanted = replicas or (int(found[0][0] or b"1") if found else 1)
+    if replicas is not None and replicas > len(workers):
+        raise UserError(
+            f"--replicas {wanted}: every copy of a chunk needs its own worker, and {len(workers)} are active"
+        )
+    return First(replace=replace, replicas=wanted, workers=tuple(workers))
+
+
+async def same_files(home: RawConnection, number: int, stamped: Stamped) -> bool:
+    """Whether the files of an ingest are these, as they are now."""
+    now = sorted((one.name, stamp.size, stamp.checksum) for listed in stamped for one, stamp in listed)
+    then = await Queue(home, number).files()
+    return now == sorted((item.name, item.stamp.size, item.stamp.checksum) for item in then)
+
+
+class FirstIngest:
+    """A first ingest on a cluster; the database's lock must be held.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        The cluster.
+    file : CatalogFile
+        What is to be published.
+    """
+
+    def __init__(self, cluster: Cluster, file: CatalogFile) -> None:
+        self._cluster, self._file = cluster, file
+        workers = list(cluster.workers)
+        self._stage = Staging(cluster.home, cluster.agents, workers, file.database)
+        self._ledger = Ledger(cluster.home, cluster.agents, workers)
+
+    @property
+    def staging(self) -> Staging:
+        """Its databases."""
+        return self._stage
+
+    async def published(self, fingerprint: str, stamped: Stamped) -> int | None:
+        """Return the ingest of which everything that is published now comes, if it was one of these very files."""
+        for one in await transactions(
+            self._cluster.home,
+            f"i.db_name = {literal(self._file.database)} AND i.fingerprint = '{fingerprint}' AND i.state = 'published' "
+            f"AND EXISTS (SELECT 1 FROM {META}.`databases` d WHERE d.name = i.db_name AND d.state = 'published' "
+            "AND d.version = i.ingest_id AND d.revision = 0)",
+        ):
+            if await same_files(self._cluster.home, one.number, stamped):
+                return one.number
+        return None
+
+    async def begun(self, fingerprint: str, first: First, stamped: Stamped, state: str) -> int | None:
+        """Return the ingest of these files that was begun and can go on."""
+        for one in await transactions(
+            self._cluster.home,
+            f"i.db_name = {literal(self._file.database)} AND i.fingerprint = '{fingerprint}' AND i.state = '{state}'",
+        ):
+            before = msgspec.json.decode(one.detail, type=_Order).first
+            same = before is not None and (before.workers, before.replicas) == (first.workers, first.replicas)
+            if same and await same_files(self._cluster.home, one.number, stamped):
+                return one.number
+        return None
+
+    async def open(
+        self, owner: str, detail: str, fingerprint: str, first: First, stamped: Stamped, state: str
+    ) -> int:
+        """Register an ingest and its files."""
+        tables = [(spec.name, spec.kind) for spec in self._file.tables]
+        name = self._file.database
+        number = await self._ledger.open(name, owner, detail, fingerprint, tables, state)
+        await self._stage.register(number, self._file.grid(), first.replicas)
+        for spec, listed in zip(self._file.tables, stamped, strict=True):
+            await Queue(self._cluster.home, number).add(spec.name, listed)
+        return number
+
+    async def check(self, number: int, first: First, places: Places) -> list[Table]:
+        """Make what no row has made, and compare the tables on all workers with what was loaded; return the tables.
+
+        Raises
+        ------
+        UserError
+            Naming the first difference.
+        """
+        learned = await self._ledger.loaded_tables(number)
+        tables = []
+        for spec in self._file.tables:
+            facts = learned.get(spec.name)
+            if facts is None or facts.table is None:
+                raise UserError(f"{places.name}: ingest {number}: table '{spec.name}' is not loaded")
+            tables.append(facts.table)
+        parts = (await self._ledger.parts([number])).get(number, {})
+        placement = Placement(first.workers, first.replicas)
+        loader = Loader(self._cluster.agents, placement, stage_name(number))
+        for table in tables:
+            if table.is_sharded:  # every chunk has every table, so that a missing one always means a fault
+                await loader.chunk_tables(
+                    table, {chunk for chunk, has in parts.items() if table.name not in has}
+                )
+        for worker in first.workers:
+            stored = await loader.stored(worker)
+            for table in tables:
+                if not table.is_sharded:
+                    self._compare(worker, table, table.name, stored, table.rows)
+                    continue
+                for chunk, has in parts.items():
+                    if worker not in placement.of(chunk):
+                        continue
+                    main, overlap = has.get(table.name, (0, 0))
+                    self._compare(worker, table, chunk_table(table.name, chunk), stored, main)
+                    if table.kind is Kind.DIRECTOR:
+                        self._compare(worker, table, overlap_table(table.name, chunk), stored, overlap)
+        return tables
+
+    def _compare(self, worker: int, table: Table, name: str, stored: dict[str, int], rows: int) -> None:
+        if stored.get(name) != rows:
+            raise UserError(
+                f"table '{table.name}': worker {self._cluster.workers[worker].name} has {stored.get(name, 'no')} "
+                f"of {rows} rows of {name}; run it again"
+            )
+
+    async def publish(self, number: int, first: First, places: Places) -> list[Table]:
+        """Check it once more, and put it in the place of what is published; return the tables."""
+        await self._stage.check_closed(number)
+        await self._stage.check_free(first.replace, [spec.name for spec in self._file.tables])
+        tables = await self.check(number, first, places)
+        parts = (await self._ledger.parts([number])).get(number, {})
+        counts = {
+            table.name: Counts(
+                {chunk: has[table.name][0] for chunk, has in parts.items() if table.name in has},
+                {chunk: has[table.name][1] for chunk, has in parts.items() if table.name in has},
+            )
+            for table in tables
+            if table.is_sharded
+        }
+        placement = Placement(first.workers, first.replicas)
+        await self._stage.write(number, tables, counts, {chunk: placement.of(chunk) for chunk in parts})
+        await self._stage.publish(number)
+        return tables
+
+    async def abandon(self, number: int, state: str) -> None:
+        """Remove everything of an ingest that is not published."""
+        one: Transaction = await find(self._cluster.home, number)
+        if one.state not in ("open", "running"):
+            raise UserError(f"transaction {number} is {one.state}; only one that is open can be aborted")
+        await self._stage.abandon(number, state)
+
+
+class _Order(msgspec.Struct, frozen=True):
+    """What is of interest here of what an ingest was asked for (see steps)."""
+
+    first: First | None = None

@@ -1,0 +1,131 @@
+"""What cannot be done is refused with a clear error, and nothing of it is half done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from skyshard.ingest import sources
+from tests.skyshard.conftest import Lab
+from tests.support.sky import Sky, signature, written
+
+ALL = ("Star", "Ref", "Visit", "Pair", "Band")
+FIRST, MORE = Sky(0, 20), Sky(20, 8)
+
+
+@pytest.fixture(scope="module")
+def name(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A published catalogue of one copy, which all these refusals leave as it is."""
+    lab.publish(written(tmp_path_factory.mktemp("bad"), "badly", FIRST, ALL), "--replicas", "1")
+    yield "badly"
+    assert {sql: lab.ask(sql, "badly")[0] for sql in signature(FIRST)} == signature(FIRST)
+    assert lab.command("catalog", "verify", "badly").exit_code == 0
+    lab.drop("badly")
+    assert lab.traces("badly") == []
+
+
+def refused(lab: Lab, *arguments: str | Path) -> str:
+    done = lab.command(*map(str, arguments))
+    assert done.exit_code == 1, done.output
+    return done.output
+
+
+def test_workers_that_are_unknown_or_the_last(lab: Lab, name: str) -> None:
+    for command in ("drain", "remove"):
+        assert "there is no worker 'worker9'; workers: worker1, worker2" in refused(
+            lab, "worker", command, "worker9"
+        )
+    lab.home("UPDATE skyshard_meta.workers SET state = 'draining' WHERE worker_id = 2")
+    try:
+        said = refused(lab, "worker", "drain", "worker1")
+        states = lab.home("SELECT name, state FROM skyshard_meta.workers ORDER BY 1")
+    finally:
+        lab.home("UPDATE skyshard_meta.workers SET state = 'active'")
+    assert "worker 'worker1' is the last active one that answers: its chunks have nowhere to go" in said
+    assert states == [("worker1", "active"), ("worker2", "draining")]
+
+
+def test_a_worker_with_the_only_copy_is_not_removed(lab: Lab, name: str) -> None:
+    said = refused(lab, "worker", "remove", "worker2")
+    assert name in said
+    assert lab.home("SELECT state FROM skyshard_meta.workers WHERE worker_id = 2") == [("active",)]
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_sources_that_cannot_be_read(
+    lab: Lab, name: str, tmp_path: Path, append: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is not there, is a directory, is cut off, or is of a server that does not answer."""
+    monkeypatch.setattr(sources, "ATTEMPTS", 1)
+    database, options = (name, ["--append"]) if append else ("badfiles", [])
+    sky = MORE if append else FIRST
+    catalog = written(tmp_path, database, sky, ("Star",))
+    text = catalog.read_text()
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "cut.csv.gz").write_bytes(b"\x1f\x8b\x08\x00")
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1 and no more")
+    for file, said in (
+        ("nothing.csv", "nothing.csv does not exist"),
+        ("folder.csv", "folder.csv"),
+        ("cut.csv.gz", "cut.csv.gz"),
+        ("cut.parquet", "cut.parquet"),
+        ("http://127.0.0.1:9/star.csv", "http://127.0.0.1:9/star.csv: "),
+        ("s3://none/star.csv?endpoint_override=127.0.0.1:9&scheme=http", "s3://none/star.csv"),
+    ):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        catalog.write_text(text.replace("star.csv", f"'{file}'"))
+        assert said in refused(lab, "ingest", catalog, *options)
+    assert lab.traces("badfiles") == []
+    assert lab.home("SELECT state FROM skyshard_meta.ingests WHERE state IN ('open', 'running')") == []
+
+
+def test_a_file_that_goes_or_changes_under_an_ingest(lab: Lab, name: str, tmp_path: Path) -> None:
+    catalog = written(tmp_path, name, MORE, ALL[:4])
+    number = str(json.loads(lab.command("ingest", "register", str(catalog), "--json").stdout)["id"])
+    star, kept = tmp_path / "star.csv", (tmp_path / "star.csv").read_text()
+    for change, said in (
+        (star.unlink, "star.csv: No such file or directory"),
+        (lambda: star.write_text(kept + kept.splitlines()[-1].replace("27,", "99,") + "\n"), "it had "),
+        (lambda: star.write_text(kept.replace("note", "nose")), "its checksum is another one"),
+    ):
+        change()
+        assert said in refused(lab, "ingest", "load", number)
+    star.write_text(kept)
+    assert lab.command("ingest", "load", number).exit_code == 0
+    star.write_text(kept.replace("note", "nose"))  # after it was loaded, too
+    assert "its checksum is another one" in refused(lab, "ingest", "check", number)
+    assert lab.command("ingest", "--abort", number).exit_code == 0
+
+
+def test_a_second_ingest_of_a_table_at_once(lab: Lab, name: str, tmp_path: Path) -> None:
+    first = written(tmp_path / "a", name, MORE, ("Star", "Visit"))
+    second = written(tmp_path / "b", name, Sky(40, 5), ("Visit", "Star"))
+    number = json.loads(lab.command("ingest", "register", str(first), "--json").stdout)["id"]
+    said = f"another ingest of table '{name}.Star' is open: transaction {number}"
+    for options in (("register", second), (second, "--append")):
+        assert said in refused(lab, "ingest", *options)
+    assert f"transaction {number} of " in refused(
+        lab, "ingest", written(tmp_path / "c", name, FIRST, ALL), "--replace"
+    )
+    assert lab.command("ingest", "--abort", str(number)).exit_code == 0
+
+
+def test_what_is_consolidated_is_not_undone(lab: Lab, tmp_path: Path) -> None:
+    database = "lasting"
+    lab.publish(written(tmp_path / "first", database, FIRST, ALL))
+    number = str(
+        json.loads(lab.publish(written(tmp_path / "more", database, MORE, ALL[:4]), "--append", "--json"))[
+            "id"
+        ]
+    )
+    assert lab.command("ingest", "--consolidate", database, "--grace", "0").exit_code == 0
+    for option in ("--undo", "--abort"):
+        assert f"transaction {number} is consolidated" in refused(lab, "ingest", option, number)
+    both = signature(FIRST, MORE)
+    assert {sql: lab.ask(sql, database)[0] for sql in both} == both
+    lab.drop(database)
