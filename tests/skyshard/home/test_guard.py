@@ -202,7 +202,7 @@ async def test_provisioning_mends_traps_that_are_gone(home: RawConnection) -> No
     await lay(home)
     await home.run("DELETE FROM skyshard_meta.`databases`")
     await home.run(
-        "INSERT INTO skyshard_meta.`databases` VALUES (1, 'sky', 18, 10, 0, 'published', 1, NULL, 1, 0)"
+        "INSERT INTO skyshard_meta.`databases` VALUES (1, 'sky', 18, 10, 0, 'published', 1, NULL, 1, 0, 0)"
     )
     for trap in (NARROW, EDGE, SURVEY):
         definition = msgspec.json.encode(trap).hex()

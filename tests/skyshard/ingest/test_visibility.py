@@ -77,6 +77,13 @@ class Watch(threading.Thread):
                 self.sightings.append(Sighting(began, time.monotonic(), sql, answer))
         await connection.close()
 
+    def until(self, sql: str, answer: tuple[str, ...]) -> None:
+        """Wait until a query has had an answer."""
+        deadline = time.monotonic() + 60
+        while not any((one.sql, one.answer) == (sql, answer) for one in self.sightings[-20:]):
+            assert self.failed is None
+            assert time.monotonic() < deadline
+
     def stop(self) -> None:
         self._stop_asked.set()
         self.join(60)
@@ -125,9 +132,12 @@ class Slow:
 
         async def rest() -> int:
             found = self._rows
-            async for block in self._blocks:
-                found += block.rows
-            await self._connection.close()
+            try:
+                async for block in self._blocks:
+                    found += block.rows
+            finally:
+                await self._connection.close()
+                await asyncio.sleep(0)  # the transport ends in the next turn of the loop
             return found
 
         try:
@@ -214,6 +224,8 @@ def test_every_query_sees_one_state(lab: Lab, tmp_path: Path, proxies: tuple[Add
         life.undo(GRACE_S)
         life.load(PARTS[2])
         life.publish()
+        for watch in watches:
+            watch.until(queries[0], life.answers[queries[0]])
     finally:
         for watch in watches:
             watch.stop()
