@@ -77,12 +77,13 @@ class Watch(threading.Thread):
                 self.sightings.append(Sighting(began, time.monotonic(), sql, answer))
         await connection.close()
 
-    def until(self, sql: str, answer: tuple[str, ...]) -> None:
-        """Wait until a query has had an answer."""
+    def until(self, moment: float) -> None:
+        """Wait until all queries have been asked after a moment."""
         deadline = time.monotonic() + 60
-        while not any((one.sql, one.answer) == (sql, answer) for one in self.sightings[-20:]):
+        while {one.sql for one in self.sightings[-50:] if one.began >= moment} != set(self._queries):
             assert self.failed is None
             assert time.monotonic() < deadline
+            self._stop_asked.wait(0.05)
 
     def stop(self) -> None:
         self._stop_asked.set()
@@ -192,6 +193,11 @@ class Life:
     def undo(self, grace_s: int) -> None:
         self._change(self._skies[:-1], "--undo", self._opened.pop(), "--grace", str(grace_s))
 
+    def seen_by(self, watches: Sequence[Watch]) -> None:
+        """Wait until everybody has seen the present state."""
+        for watch in watches:
+            watch.until(self.states[-1].sure)
+
     @property
     def answers(self) -> dict[str, tuple[str, ...]]:
         return self.states[-1].answers
@@ -214,18 +220,21 @@ def test_every_query_sees_one_state(lab: Lab, tmp_path: Path, proxies: tuple[Add
         for address in proxies:  # the command has returned: nobody sees less
             assert {sql: ask(address, sql, name)[0] for sql in queries} == life.answers
         assert first.rows() == len(PARTS[0].visit)  # it began before the commit
+        life.seen_by(watches)
         life.load(PARTS[2])
         life.publish()
+        life.seen_by(watches)
         second = Slow(proxies[1], name)
         life.undo(GRACE_S)
         with pytest.raises(ServerError) as gone:
             second.rows()  # it began with rows that are gone
         assert gone.value.errno in (CHANGED, LOST)
+        life.seen_by(watches)
         life.undo(GRACE_S)
+        life.seen_by(watches)
         life.load(PARTS[2])
         life.publish()
-        for watch in watches:
-            watch.until(queries[0], life.answers[queries[0]])
+        life.seen_by(watches)
     finally:
         for watch in watches:
             watch.stop()
