@@ -58,7 +58,10 @@ class Server:
 def by_pymysql(port: int, sql: str, tls: bool) -> None:
     """Connect, ask and leave in this process."""
     ways = {"ssl": {"check_hostname": False, "verify_mode": False}} if tls else {"ssl_disabled": True}
-    with pymysql.connect(host="127.0.0.1", port=port, user="root", **ways) as connection, connection.cursor() as cursor:
+    with (
+        pymysql.connect(host="127.0.0.1", port=port, user="root", **ways) as connection,
+        connection.cursor() as cursor,
+    ):
         cursor.execute(sql)
         if not cursor.fetchall():
             raise SystemExit(f"no rows: {sql}")
@@ -71,7 +74,9 @@ def by_cli(port: int, sql: str, tls: bool) -> None:
     subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
 
 
-def ask(servers: list[Server], how: Callable[[int, str, bool], None], key: str, sql: str, tls: bool, repeats: int) -> None:
+def ask(
+    servers: list[Server], how: Callable[[int, str, bool], None], key: str, sql: str, tls: bool, repeats: int
+) -> None:
     """Ask each server in turn, and note times."""
     for server in servers:
         how(server.port, sql, tls)
@@ -115,7 +120,9 @@ def measure(servers: list[Server], repeats: int, cli: int) -> str:
 
 def main() -> None:
     """Make the servers, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=300)
     parser.add_argument("--cli", type=int, default=40)
     parser.add_argument("--write", type=Path)
@@ -126,14 +133,20 @@ def main() -> None:
         plain = None
         try:
             tls = root / "c" / "tls"
-            plain = PlainMariaDB(root / "plain", free_port(), certificate.Files(tls / "server.crt", tls / "server.key"))
+            plain = PlainMariaDB(
+                root / "plain", free_port(), certificate.Files(tls / "server.crt", tls / "server.key")
+            )
             skyshard("sample", "--dir", root / "sample")
             cluster.ingest(root / "sample" / "CATALOG.yaml")
             asyncio.run(twin.copy_database(cluster.directory, "hip", plain.address))
             inside = Inside(cluster.directory)
             servers = [
                 Server("plain", plain.port or 0, {"server": psutil.Process(plain.process.pid)}),
-                Server("skyshard", cluster.port, {"proxy": inside.process("proxy1"), "home": inside.process("home")}),
+                Server(
+                    "skyshard",
+                    cluster.port,
+                    {"proxy": inside.process("proxy1"), "home": inside.process("home")},
+                ),
             ]
             report = measure(servers, options.repeats, options.cli)
         finally:
