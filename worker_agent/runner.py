@@ -31,6 +31,8 @@ MOST_NOTES = 64
 """Warnings a job reports by text; the others are counted."""
 BATCH_S = 0.02
 """Seconds that a batch of several chunks should take."""
+SLOW_S = 0.1
+"""Seconds for a chunk past which a scan counts as slow: other scans need not keep its pace."""
 END_S = 0.05
 """Seconds that a job with rows enough waits to hear whether its last statements end with warnings."""
 BATCH_BYTES = 1 << 20
@@ -275,8 +277,11 @@ class JobRun:
             notes += batch.notes
             self._noted += len(batch.notes)
         self._tell(batch)
+        took = (time.monotonic() - started) / len(chunks)
+        if took > SLOW_S:
+            self._floor.scheduler.slow(self._number)
         if together(self._job):
-            self._widen(len(chunks), time.monotonic() - started)
+            self._widen(took)
         spool.end(warnings, tuple(notes))
 
     async def _run_batch(self, batch: Batch, job: frames.Job, spool: Spool) -> None:
@@ -309,9 +314,9 @@ class JobRun:
         if not self._told:
             self._told, self._columns = True, batch.types
 
-    def _widen(self, done: int, seconds: float) -> None:
-        """Choose how many chunks the next batch has, now that one has shown what a chunk takes."""
-        best = int(BATCH_S * done / max(seconds, 1e-6))
+    def _widen(self, took: float) -> None:
+        """Choose how many chunks the next batch has, now that one has shown what seconds a chunk takes."""
+        best = int(BATCH_S / max(took, 1e-6))
         share = self._left // (2 * self._floor.scheduler.slots)
         length = BATCH_BYTES // _chunk_bytes(self._job)
         self._width = max(1, min(best, 4 * self._width, MOST_CHUNKS, share, length))

@@ -4,7 +4,8 @@ Interactive jobs take slots first and have some of their own; while a scan waits
 slot, so that a stream of them cannot hold it up for ever. In each lane users share the slots: the next one goes to
 the user who has the fewest, and of several such to the one who has waited longest, however many jobs each has.
 Scans of one user wait by chunk number: when a chunk is begun, all waiting scans of that chunk are started next to it,
-so that its pages are read once; another user's scans join where the scans are. A job whose chunks are small takes
+so that its pages are read once; another user's scans join where the scans are. Scans whose chunks take long keep company
+with each other only, and share their user's slots with the others like two users. A job whose chunks are small takes
 several at a time.
 """
 
@@ -26,7 +27,7 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class _Scans:
-    """The waiting scans of one user.
+    """The waiting scans of one user that are alike: those whose chunks take long, or the others.
 
     Parameters
     ----------
@@ -120,8 +121,14 @@ class Scheduler:
     scan_lane: Lane = field(default_factory=Lane)
     _quick: dict[str, deque[int]] = field(default_factory=dict)
     """Waiting interactive jobs by user."""
-    _scans: dict[str, _Scans] = field(default_factory=dict)
-    """Waiting scans by user."""
+    _scans: dict[tuple[str, bool], _Scans] = field(default_factory=dict)
+    """Waiting scans by user and whether their chunks take long."""
+    _slow: set[int] = field(default_factory=set)
+    """Scans whose chunks take long."""
+    _active: Counter[int] = field(default_factory=Counter)
+    """Starts of scans that run, by job."""
+    _paces: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    """The same by user and whether their chunks take long."""
     _at: int = -1
     """The chunk that a scan has begun last."""
     _mine: dict[int, list[int]] = field(default_factory=dict)
@@ -139,11 +146,30 @@ class Scheduler:
             self._mine[job] = [*self._mine.get(job, ()), *chunks]
             self._quick.setdefault(user, deque()).append(job)
             return self._fill()
-        self._mine[job] = sorted([*self._mine.get(job, ()), *chunks])
-        if user not in self._scans:
-            self._scans[user] = _Scans(self._at)
-        self._scans[user].add(job, chunks)
+        self._wait(job, chunks)
         return self._fill()
+
+    def _wait(self, job: int, chunks: Sequence[int]) -> None:
+        """Let a scan wait for chunks."""
+        self._mine[job] = sorted([*self._mine.get(job, ()), *chunks])
+        key = self._key(job)
+        if key not in self._scans:
+            self._scans[key] = _Scans(self._at)
+        self._scans[key].add(job, chunks)
+
+    def _key(self, job: int) -> tuple[str, bool]:
+        return self._user[job], job in self._slow
+
+    def slow(self, job: int) -> None:
+        """Note that the chunks of a job take long."""
+        if self._lane.get(job) is not False or job in self._slow:
+            return
+        waiting, before, running = self.remove(job), self._key(job), self._active[job]
+        self._slow.add(job)
+        self._paces[before] -= running
+        self._paces[self._key(job)] += running
+        if waiting:
+            self._wait(job, waiting)
 
     def widen(self, job: int, width: int) -> None:
         """Let a job take so many chunks at a time."""
@@ -156,7 +182,9 @@ class Scheduler:
         if self._lane[job]:
             self.quick_lane.take(user, user in self._quick)
         else:
-            self.scan_lane.take(user, user in self._scans)
+            self._active[job] -= 1
+            self._paces[self._key(job)] -= 1
+            self.scan_lane.take(user, any((user, slow) in self._scans for slow in (False, True)))
         return self._fill()
 
     def begin_one(self) -> bool:
@@ -187,7 +215,7 @@ class Scheduler:
                 del self._quick[user]
         else:
             for chunk in waiting:
-                self._take(user, job, chunk)
+                self._take(job, chunk)
         return waiting
 
     def forget(self, job: int) -> None:
@@ -195,7 +223,12 @@ class Scheduler:
         self._lane.pop(job, None)
         self._width.pop(job, None)
         self._mine.pop(job, None)
-        self._user.pop(job, None)
+        self._slow.discard(job)
+        self._active.pop(job, None)
+        if (user := self._user.pop(job, None)) is not None:
+            for key in ((user, False), (user, True)):
+                if not self._paces[key]:
+                    del self._paces[key]
 
     @property
     def running(self) -> int:
@@ -210,7 +243,7 @@ class Scheduler:
     def waiting(self, interactive: bool) -> tuple[int, int]:
         """Return how many chunk queries wait in a lane, and of how many users."""
         chunks = sum(len(mine) for job, mine in self._mine.items() if self._lane[job] is interactive)
-        return chunks, len(self._quick if interactive else self._scans)
+        return chunks, len(self._quick if interactive else {user for user, _ in self._scans})
 
     def _fill(self) -> list[Start]:
         out: list[Start] = []
@@ -219,7 +252,7 @@ class Scheduler:
         while self._quick and self.running < total and self.quick_lane.running < total - for_scans:
             out.append(self._quick_start(self.quick_lane.next(self._quick)))
         while self._scans and self.scan_lane.running < self.slots and self.running < total:
-            out.append(self._scan_start(self.scan_lane.next(self._scans)))
+            out.append(self._scan_start(self.scan_lane.next({user for user, _ in self._scans})))
         return out
 
     def _quick_start(self, user: str) -> Start:
@@ -235,7 +268,8 @@ class Scheduler:
         return Start(job, chunks)
 
     def _scan_start(self, user: str) -> Start:
-        scans = self._scans[user]
+        alike = [key for key in ((user, False), (user, True)) if key in self._scans]
+        scans = self._scans[min(alike, key=lambda key: self._paces[key])]
         self._at = head = scans.head()
         job = scans.waiting[head][0]
         mine = self._mine[job]
@@ -243,13 +277,16 @@ class Scheduler:
         chunks = tuple(mine[begin : begin + self._width.get(job, 1)])
         del mine[begin : begin + len(chunks)]
         for chunk in chunks:
-            self._take(user, job, chunk)
+            self._take(job, chunk)
         if not mine:
             del self._mine[job]
+        self._active[job] += 1
+        self._paces[self._key(job)] += 1
         self.scan_lane.give(user)
         return Start(job, chunks)
 
-    def _take(self, user: str, job: int, chunk: int) -> None:
-        self._scans[user].take(job, chunk)
-        if not self._scans[user].waiting:
-            del self._scans[user]
+    def _take(self, job: int, chunk: int) -> None:
+        key = self._key(job)
+        self._scans[key].take(job, chunk)
+        if not self._scans[key].waiting:
+            del self._scans[key]

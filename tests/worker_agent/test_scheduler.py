@@ -45,8 +45,10 @@ def test_everything_runs_once_and_never_too_much_at_once():
     scheduler, waiting, ran, wanted = Scheduler(3, 2), [], [], []
     for job in range(40):
         chunks = rng.sample(range(20), rng.randint(1, 8))
-        waiting += scheduler.submit(job, chunks, interactive=rng.random() < 0.3)
+        waiting += scheduler.submit(job, chunks, rng.random() < 0.3, rng.choice("abc"))
         scheduler.widen(job, rng.randint(1, 3))
+        if rng.random() < 0.2:
+            scheduler.slow(rng.randint(0, job))
         wanted += [(job, chunk) for chunk in chunks]
         assert scheduler.running <= 5
         while waiting and rng.random() < 0.6:
@@ -109,3 +111,19 @@ def test_another_users_scan_joins_where_the_scans_are():
     assert scheduler.finished(1) == [Start(2, (4,))]
     assert scheduler.finished(2) == [Start(1, (5,))]
     assert scheduler.finished(1) == [Start(2, (5,))]
+
+
+def test_slow_scans_hold_up_no_others_of_their_user():
+    scheduler = Scheduler(slots=2, interactive_slots=0)
+    assert scheduler.submit(1, range(8), False, "a") == [Start(1, (0,)), Start(1, (1,))]
+    scheduler.slow(1)
+    assert scheduler.submit(2, range(8), False, "a") == []
+    assert scheduler.finished(1) == [Start(2, (1,))]  # it joins where the scans are
+    assert [scheduler.finished(2)[0].job for _ in range(7)] == [2] * 7  # the slow one has the other slot
+    assert scheduler.finished(2) == [Start(1, (2,))]
+    assert (scheduler.running, scheduler.queued) == (2, 5)
+    assert scheduler.remove(1) == [3, 4, 5, 6, 7]
+    assert scheduler.finished(1) == scheduler.finished(1) == []
+    for job in (1, 2):
+        scheduler.forget(job)
+    assert (scheduler.running, scheduler._paces, scheduler._active) == (0, {}, {})
