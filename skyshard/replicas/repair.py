@@ -205,13 +205,13 @@ class Repairer:
         self, work: _Work, copier: Copier, copies: Iterable[Copy], home: asyncio.Lock
     ) -> None:
         for copy in copies:
-            problem = ""
+            problem, rows = "", 0
             async with home:
                 await self._set(work, [(copy.chunk, copy.target)], "loading")
             for source in copy.sources:
                 try:
                     await self._prepared(work, copier, copy.target, source)
-                    work.outcome.rows += await copier.chunk(copy.chunk, source, copy.target)
+                    rows = await copier.chunk(copy.chunk, source, copy.target)
                 except (SkyError, CopyFailed) as error:
                     problem = f"chunk {copy.chunk} to {self._cluster.agents.name(copy.target)}: {error}"
                     continue
@@ -224,6 +224,7 @@ class Repairer:
                     continue
                 await self._set(work, [(copy.chunk, copy.target)], "ok")
                 work.outcome.copied += 1
+                work.outcome.rows += rows
                 self._say(
                     f"{work.content.database}: {work.outcome.copied} copies, {work.outcome.rows:,} rows"
                 )
