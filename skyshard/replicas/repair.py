@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -56,6 +56,7 @@ class _Work:
     content: Content
     outcome: Outcome
     holders: dict[int, set[int]] = field(default_factory=dict)
+    stale: set[tuple[int, int]] = field(default_factory=set)  # copies out of use, on workers that answer
     known: set[int] = field(default_factory=set)  # workers that have chunks of it
     prepared: dict[int, asyncio.Task[None]] = field(default_factory=dict)
 
@@ -132,8 +133,11 @@ class Repairer:
         work.outcome.chunks, work.outcome.lost = len(work.holders), found.lost
         await self._copy_all(work, found)
         await self._bump()
-        if found.surplus and not work.outcome.failed:
-            await self._remove(work, found)
+        made = {(copy.chunk, copy.target) for copy in found.copies}
+        unused = [place for place in work.stale - made if work.holders[place[0]]]
+        if (found.surplus or unused) and not work.outcome.failed:
+            await self._remove(work, [*found.surplus, *unused])
+            work.outcome.removed = len(found.surplus)
         return work.outcome
 
     async def _read(self, database: str) -> _Work:
@@ -154,6 +158,8 @@ class Repairer:
             held = work.holders.setdefault(chunk, set())
             if state == b"ok":
                 work.known.add(worker)
+            if state == b"stale" and worker in there:
+                work.stale.add((chunk, worker))
             if state != b"ok" or worker not in there:
                 continue
             if self._is_whole(work.content, chunk, stored[worker]):
@@ -163,6 +169,7 @@ class Repairer:
         # The last copy stays in use, however it is: queries that it cannot answer say so.
         spoilt = [(chunk, worker) for chunk, worker in damaged if work.holders[chunk]]
         work.outcome.damaged = len(damaged)
+        work.stale.update(spoilt)
         await self._set(work, spoilt, "stale")
         if spoilt:
             await self._bump()
@@ -264,15 +271,14 @@ class Repairer:
                 f"AND worker_id = {worker}"
             )
 
-    async def _remove(self, work: _Work, found: Repair) -> None:
+    async def _remove(self, work: _Work, places: Sequence[tuple[int, int]]) -> None:
         """Take copies out of use, wait until proxies know, and drop their tables."""
-        await self._forget(work, found.surplus)
+        await self._forget(work, places)
         await self._bump()
         await asyncio.sleep(GRACE_S)
         drops: dict[int, list[str]] = defaultdict(list)
-        for chunk, worker in found.surplus:
+        for chunk, worker in places:
             names = [f"{quote(work.content.database)}.{quote(name)}" for name in work.content.unions(chunk)]
             names += [item.place for item in work.content.items(chunk)]
             drops[worker] += [f"DROP TABLE IF EXISTS {name}" for name in names]
         await asyncio.gather(*(self._cluster.agents.admin(worker, texts) for worker, texts in drops.items()))
-        work.outcome.removed = len(found.surplus)
