@@ -124,7 +124,7 @@ class Engine:
 
     def _concerns(self, sql: bytes) -> bool:
         """Whether a text could be of those that are answered here."""
-        ours = (statements.PATTERN, session_limits.PATTERN)
+        ours = (statements.PATTERN, session_limits.PATTERN, table_status.PATTERN)
         return self.mentions(sql) or any(pattern.search(sql) for pattern in ours)
 
     async def with_truth(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:

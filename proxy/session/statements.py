@@ -154,6 +154,8 @@ class PreparedStatements:
             await answer
             return True
         filled = session.filled(sql)
+        if filled == sql:  # what runs now is asked at every execution
+            filled = await self._engine.with_truth(session, sql) or sql
         if filled == sql:
             return False
         other = await session.home.prepare(filled)

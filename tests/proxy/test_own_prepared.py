@@ -1,6 +1,8 @@
 """Statements that the proxy answers itself may be prepared, by COM_STMT_PREPARE and as SQL; headers of EXECUTE."""
 
 import struct
+import threading
+import time
 
 import pytest
 
@@ -141,6 +143,10 @@ def test_lists_of_tables_and_processes_are_prepared(raw):
         seen[name] = read_lenenc_bytes(row, at)[0]
     assert seen == {name: row[1] for name, row in told.items()}
     assert seen[b"Object"] == b"skyshard"
+    client.query("PREPARE listing FROM 'SHOW TABLE STATUS'")
+    again = client.query("EXECUTE listing").rows
+    assert [row[:5] for row in again] == [row[:5] for row in told.values()]
+    assert client.query("EXECUTE IMMEDIATE 'SHOW TABLE STATUS'").rows[0][:5] == again[0][:5]
     listing, _, _ = client.prepare("SHOW FULL PROCESSLIST")
     answer = client.execute(listing)
     start = 1 + (len(answer.columns) + 9) // 8
@@ -180,3 +186,33 @@ def test_a_variable_keeps_its_type_when_it_is_null(pair, value):
         column = ColumnDefinition.decode(client.query("SELECT @v FROM Object LIMIT 1").columns[0])
         found.append((column.type, column.charset, column.length, column.decimals))
     assert found[0] == found[1]
+
+
+def test_a_prepared_look_at_the_processes_sees_what_runs_now(raw):
+    victim, watcher = raw(database="hip"), raw()
+    statement, columns, parameters = watcher.prepare(
+        "SELECT STATE, INFO, STAGE, MAX_STAGE FROM information_schema.PROCESSLIST WHERE ID = ? AND STATE LIKE ?"
+    )
+    assert (columns, parameters) == (4, 2)
+    values = (victim.thread_id, "%chunks")
+    assert watcher.execute(statement, values).rows == []
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(refused(victim.query, PAIRS)))
+    thread.start()
+    try:
+        deadline = time.monotonic() + 30
+        while not (found := watcher.execute(statement, values)).rows:
+            assert time.monotonic() < deadline
+            assert thread.is_alive()
+        state, at = read_lenenc_bytes(found.rows[0], 2)
+        info, at = read_lenenc_bytes(found.rows[0], at)
+        assert [ColumnDefinition.decode(column).type for column in found.columns[2:]] == [3, 3]
+        stage, stages = struct.unpack_from("<ii", found.rows[0], at)
+        assert state.endswith(b" chunks")
+        assert info == PAIRS.encode()
+        assert 1 <= stage <= stages <= 2
+    finally:
+        watcher.query(f"KILL QUERY {victim.thread_id}")
+        thread.join(20)
+    assert seen == [1317]
+    assert watcher.execute(statement, values).rows == []
