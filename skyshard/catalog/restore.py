@@ -34,7 +34,7 @@ from shard.catalog.placement import Placement
 from shard.errors import ServerError, SkyError
 from shard.wire.frames import LoadBegin
 from skyshard.catalog.backup import servers_of
-from skyshard.catalog.cluster import META, Cluster, opened
+from skyshard.catalog.cluster import META, Cluster, alive, opened
 from skyshard.catalog.drop import Drop
 from skyshard.catalog.manifest import Description, Part
 from skyshard.catalog.sources import Source
@@ -101,7 +101,14 @@ class Restore:
         directors = [table.name for table in self._what.tables if table.kind is Kind.DIRECTOR]
         if not can_be_catalogue(self._name, directors):
             raise UserError(f"'{self._name}' cannot be the name of this catalogue")
-        placement = await self._placement()
+        there = await alive(self._cluster)
+        away = [number for number in self._cluster.workers if number not in there]
+        if away and self._replace:
+            raise UserError(
+                f"{self._cluster.agents.name(away[0])} does not answer, and every worker must when a catalogue is replaced"
+            )
+        placement, wanted = await self._placement(there)
+        self._stage = staging.Staging(self._cluster.home, self._cluster.agents, sorted(there), self._name)
         await self._stage.lock()
         finished = await self._stage.recover()
         await Drop(
@@ -115,9 +122,7 @@ class Restore:
         else:
             await self._refuse_taken()
         owner = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
-        number = await self._stage.begin(
-            owner, self._source.detail, self._what.partitioning, placement.replicas
-        )
+        number = await self._stage.begin(owner, self._source.detail, self._what.partitioning, wanted)
         try:
             await self._load(number, placement)
             await self._source.unchanged()
@@ -127,19 +132,22 @@ class Restore:
             raise
         await self._stage.publish(number)
 
-    async def _placement(self) -> Placement:
+    async def _placement(self, there: set[int]) -> tuple[Placement, int]:
+        """Return where chunks go, of the workers that answer, and how many copies are wanted."""
         workers = self._cluster.workers
         active = [number for number, worker in workers.items() if worker.state == "active"]
-        if not active:
-            raise UserError("the cluster has no active worker")
+        fit = [number for number in active if number in there]
+        if not fit:
+            raise UserError("the cluster has no active worker that answers")
         found = await self._cluster.home.fetch(f"SELECT value FROM {META}.cluster WHERE name = 'replicas'")
         if self._replicas is not None and self._replicas > len(active):
             raise UserError(
                 f"--replicas {self._replicas}: every copy of a chunk needs its own worker, and {len(active)} are active"
             )
-        versions = {*self._source.servers, *await servers_of(self._cluster, set(workers))}
+        versions = {*self._source.servers, *await servers_of(self._cluster, there)}
         self._compare = len(versions) == 1
-        return Placement(active, self._replicas or (int(found[0][0] or b"1") if found else 1))
+        wanted = min(self._replicas or (int(found[0][0] or b"1") if found else 1), len(active))
+        return Placement(fit, wanted), wanted
 
     async def _is_this(self) -> bool:
         """Whether what is published now is what an earlier run of this was about to publish."""

@@ -4,7 +4,8 @@
 
 Each round adds rows to a published catalogue of its own by `skyshard ingest --append`, kills the command, an agent, a
 worker's server or the home server meanwhile, and repeats the command until it has succeeded. In between queries see all rows of
-the round or none, and afterwards there is no row more or less than there should be.
+the round or none, and afterwards there is no row more or less than there should be. After every third round the same happens
+to the first ingest of a new catalogue.
 """
 
 from __future__ import annotations
@@ -61,8 +62,16 @@ class Rounds:
         catalog = written(self._directory / "first", DATABASE, self.skies[0], ALL)
         self._field.cluster.ingest(catalog, "--replicas", "2")
 
-    async def state(self) -> dict[str, tuple[str, ...]]:
-        """Return the answers that tell all rows; a proxy or server that is just coming back is waited for."""
+    async def state(
+        self, database: str = DATABASE, may_lack: bool = False
+    ) -> dict[str, tuple[str, ...]] | None:
+        """Return the answers that tell all rows; a proxy or server that is just coming back is waited for.
+
+        Parameters
+        ----------
+        may_lack : bool
+            The database may not be there; then the answer is None.
+        """
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -70,17 +79,19 @@ class Rounds:
                     found = {}
                     for sql in signature(self.skies[0]):
                         (row,) = await client.fetch(
-                            sql.replace("FROM ", f"FROM {DATABASE}.").replace("JOIN ", f"JOIN {DATABASE}.")
+                            sql.replace("FROM ", f"FROM {database}.").replace("JOIN ", f"JOIN {database}.")
                         )
                         found[sql] = tuple((value or b"").decode() for value in row)
                     return found
-            except (ServerError, ConnectionLost, OSError):
+            except (ServerError, ConnectionLost, OSError) as error:
+                if may_lack and isinstance(error, ServerError) and error.errno in (1049, 1146):
+                    return None
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.2)
 
-    def _run(self, catalog: Path) -> subprocess.Popen:
+    def _run(self, catalog: Path, *options: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", "skyshard.cli", "ingest", str(catalog), "--append", "--dir", str(self._field.cluster.directory)],
+            [sys.executable, "-m", "skyshard.cli", "ingest", str(catalog), *options, "--dir", str(self._field.cluster.directory)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
 
@@ -89,33 +100,54 @@ class Rounds:
         sky = Sky(1000 + number * STARS, STARS)
         catalog = written(self._directory / f"round{number}", DATABASE, sky, ("Star", "Ref", "Visit", "Pair"))
         before, after = signature(*self.skies), signature(*self.skies, sky)
-        what = self._rng.choice(["ingest"] * 4 + ["agent"] * 2 + ["server"] * 2 + ["home"])
-        moment = self._rng.uniform(0.3, self._took)
-        began = time.monotonic()
-        command = self._run(catalog)
-        await asyncio.sleep(moment)
-        self.killed[what] += 1
-        self.landed += command.poll() is None
-        self._kill(what, command)
-        output, _ = await asyncio.to_thread(command.communicate, timeout=120)
-        assert await self.state() in (before, after), (number, what, moment)
-        for _ in range(TRIES):
-            if command.returncode == 0:
-                break
-            assert "Traceback" not in output, output
-            command = self._run(catalog)
-            output, _ = await asyncio.to_thread(command.communicate, timeout=120)
-        assert command.returncode == 0, (number, what, moment, output)
-        if what != "ingest":
-            await self._field.until_well()
-        assert await self.state() == after, (number, what, moment)
-        self._took = 0.7 * self._took + 0.3 * min(12.0, time.monotonic() - began)
+        await self._survive(number, catalog, ("--append",), before, after)
         self.skies.append(sky)
         if number % CONSOLIDATE == CONSOLIDATE - 1:
             skyshard(
                 "ingest", "--consolidate", DATABASE, "--grace", "0", "--dir", self._field.cluster.directory
             )
             assert await self.state() == after, (number, "consolidated")
+
+    async def first(self, number: int) -> None:
+        """Publish a new catalogue, kill something meanwhile, finish, and drop it."""
+        database, sky = f"fresh{number}", Sky(number * STARS, 2 * STARS)
+        catalog = written(self._directory / database, database, sky, ALL)
+        await self._survive(
+            number, catalog, ("--replicas", "2", "--batch", "0"), None, signature(sky), database
+        )
+        skyshard("catalog", "drop", database, "--dir", self._field.cluster.directory)
+
+    async def _survive(
+        self,
+        number: int,
+        catalog: Path,
+        options: tuple[str, ...],
+        before: dict[str, tuple[str, ...]] | None,
+        after: dict[str, tuple[str, ...]],
+        database: str = DATABASE,
+    ) -> None:
+        """Run an ingest, kill something meanwhile, and repeat it; without `before` nothing must be seen of it till then."""
+        what = self._rng.choice(["ingest"] * 4 + ["agent"] * 2 + ["server"] * 2 + ["home"])
+        moment = self._rng.uniform(0.3, self._took)
+        began = time.monotonic()
+        command = self._run(catalog, *options)
+        await asyncio.sleep(moment)
+        self.killed[what] += 1
+        self.landed += command.poll() is None
+        self._kill(what, command)
+        output, _ = await asyncio.to_thread(command.communicate, timeout=120)
+        assert await self.state(database, before is None) in (before, after), (number, what, moment)
+        for _ in range(TRIES):
+            if command.returncode == 0:
+                break
+            assert "Traceback" not in output, output
+            command = self._run(catalog, *options)
+            output, _ = await asyncio.to_thread(command.communicate, timeout=120)
+        assert command.returncode == 0, (number, what, moment, output)
+        if what != "ingest":
+            await self._field.until_well()
+        assert await self.state(database) == after, (number, what, moment)
+        self._took = 0.7 * self._took + 0.3 * min(12.0, time.monotonic() - began)
 
     def _kill(self, what: str, command: subprocess.Popen) -> None:
         if what == "ingest":
@@ -152,6 +184,8 @@ async def play(field: Field, directory: Path, count: int, seed: int, say: bool =
     rounds.publish()
     for number in range(count):
         await rounds.round(number)
+        if number % 3 == 2:
+            await rounds.first(number)
         if say:
             print(
                 f"{number + 1} rounds, killed: {dict(rounds.killed)}, {rounds.landed} of them in time",

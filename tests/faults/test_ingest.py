@@ -31,6 +31,11 @@ async def test_killed_ingests_are_finished(rounds: Rounds):
     assert rounds.landed
 
 
+@pytest.mark.timeout(300)
+async def test_a_killed_first_ingest_is_finished(rounds: Rounds):
+    await rounds.first(ROUNDS)
+
+
 async def test_new_copies_have_transactions_rows(field: Field, rounds: Rounds, tmp_path):
     sky, later = Sky(40, 20), Sky(60, 9)
     first, both = signature(*rounds.skies), signature(*rounds.skies, sky)

@@ -286,9 +286,23 @@ def test_a_worker_that_is_away(lab: Lab, write: Writer, tmp_path: Path) -> None:
     try:
         two = lab.command("catalog", "backup", "away_two", "--to", str(tmp_path / "two"))
         one = lab.command("catalog", "backup", "away_one", "--to", str(tmp_path / "one"))
+        restored = lab.command(
+            "catalog", "restore", str(tmp_path / "two"), "--as", "away_new", "--replicas", "2"
+        )
+        instead = lab.command("catalog", "restore", str(tmp_path / "two"), "--as", "away_new", "--replace")
+        seen = counts(lab, "away_new")
     finally:
         lab.home("UPDATE skyshard_meta.workers SET port = port - 10000 WHERE worker_id = 2")
     assert two.exit_code == 0, two.output
+    assert restored.exit_code == 0, restored.output  # on the workers that answer
+    assert seen[:4] == expected(20)[:4]
+    assert (instead.exit_code, "every worker must when a catalogue is replaced" in instead.output) == (
+        1,
+        True,
+    )
+    assert lab.command("repair", "away_new").exit_code == 0
+    verified(lab, "away_new")
+    assert json.loads(lab.command("catalog", "show", "away_new", "--json").output)["incomplete"] == 0
     assert (one.exit_code, "nobody who answers has chunk" in one.output) == (1, True)
     assert not (tmp_path / "one" / "manifest.json").exists()
     assert lab.command("catalog", "backup", "away_one", "--to", str(tmp_path / "one")).exit_code == 0
