@@ -25,8 +25,9 @@ from proxy.execute.admission import Admissions
 from proxy.execute.budget import ByteBudget
 from proxy.execute.dispatcher import Dispatcher
 from proxy.execute.health import Health
-from proxy.home.link import HomeLink, proxy_header
+from proxy.home.link import HomeLink
 from proxy.home.metadata import Catalogue
+from proxy.home.proxy_protocol import proxy_header
 from proxy.home.silence import HomeWatch
 from proxy.home.spares import SpareLinks
 from proxy.home.traps import TrapWatch

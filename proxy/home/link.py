@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import ipaddress
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -94,22 +92,6 @@ class _Wire(Wire):
         super().eof_received()
         self._note()
         return False
-
-
-@functools.lru_cache(1024)
-def _told(source: str, target: str) -> str:
-    """Return what the PROXY protocol says of two addresses; empty if it can say nothing."""
-    try:
-        one, other = ipaddress.ip_address(source), ipaddress.ip_address(target)
-    except ValueError:
-        return ""
-    return f"PROXY TCP{one.version} {one} {other}" if one.version == other.version else ""
-
-
-def proxy_header(peer: tuple[str, int], local: tuple[str, int]) -> bytes:
-    """Return the PROXY protocol's first line (version 1), which tells the home server who the client is."""
-    told = _told(peer[0], local[0])
-    return f"{told} {peer[1]} {local[1]}\r\n".encode() if told else b""
 
 
 class HomeLink:
