@@ -1,5 +1,6 @@
 """An agent whose spool cannot grow: others answer, or an error names the worker; the agent lives on, its spool empty."""
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -41,7 +42,7 @@ async def configured(field, changes):
         path.write_text(
             yaml.safe_dump(kept | {key: value for key, value in settings.items() if value is not None})
         )
-        await field.inside.renew(f"agent-worker{number}")
+    await asyncio.gather(*(field.inside.renew(f"agent-worker{number}") for number in changes))
     await field.until_well()
 
 
