@@ -69,6 +69,7 @@ def limited(field, number, process, size):
 async def test_a_spool_that_cannot_grow(field):
     """No file may be longer than the log is: the spool's cannot be written, first of one agent, then of all."""
     await configured(field, {number: {"spool_memory_bytes": 0} for number in NUMBERS})
+    bad = field.inside.figures("proxy1")["skyshard_bad_copies"]
     agents = {number: field.inside.process(f"agent-worker{number}") for number in NUMBERS}
     try:
         await field.compare(LONG)
@@ -88,7 +89,7 @@ async def test_a_spool_that_cannot_grow(field):
         await field.compare(LONG)
         await spools_are_empty(field)
         assert all(psutil.pid_exists(process.pid) and process.is_running() for process in agents.values())
-        assert field.inside.figures("proxy1")["skyshard_bad_copies"] == 0  # their copies are good
+        assert field.inside.figures("proxy1")["skyshard_bad_copies"] <= bad  # their copies are good
     finally:
         await configured(field, {number: {"spool_memory_bytes": None} for number in NUMBERS})
 
