@@ -33,8 +33,11 @@ SILENCE_S = 30.0
 STUCK_S = 300.0
 """Seconds that a piece of a load may take to be read; the worker's server sets the pace."""
 
-_HIGH_WATER = 1 << 17
-"""Bytes that one connection holds unread, for each slow reader and worker; four times as much was no faster."""
+_READ_BYTES = 1 << 16
+"""Bytes of one read, which is what a connection holds while nobody wants more; larger ones were no faster."""
+
+_scratch = memoryview(bytearray(_READ_BYTES))
+"""Where every connection's bytes arrive; they are copied before another's can."""
 
 log = logging.getLogger("skyshard.agents")
 
@@ -47,13 +50,29 @@ class LinkSilent(LinkLost):
     """The agent gave no sign of life for too long."""
 
 
+class LinkWire(Wire, asyncio.BufferedProtocol):
+    """A connection's bytes, read in small pieces and only when they are wanted: there are many connections."""
+
+    def __init__(self) -> None:
+        super().__init__(high_water=0)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes go."""
+        del sizehint
+        return _scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take the bytes that have come."""
+        self.data_received(bytes(_scratch[:nbytes]))
+
+
 class AgentLink:
     """One connection to an agent."""
 
     def __init__(self, wire: Wire, transport: asyncio.Transport) -> None:
         self.wire, self._transport = wire, transport
         self._decoder = frames.FrameDecoder()
-        self._seen: tuple[frames.Header, bytes] | None = None
+        self._seen: tuple[frames.Header, bytes | bytearray] | None = None
         self.worker = ""
         self.where = ("", 0)
 
@@ -61,7 +80,7 @@ class AgentLink:
         """Send the bytes of a small frame, and do not wait."""
         self._transport.write(data)
 
-    def arrived(self, data: bytes) -> tuple[frames.Header, bytes] | None:
+    def arrived(self, data: bytes) -> tuple[frames.Header, bytes | bytearray] | None:
         """Return the frame that received bytes complete; None if it is not whole, or a sign of life."""
         self._decoder.feed(data)
         try:
@@ -70,7 +89,7 @@ class AgentLink:
             raise LinkLost(str(error)) from error
         return None if found is None or isinstance(found[0], frames.Alive) else found
 
-    async def send(self, header: frames.Header, body: bytes = b"") -> None:
+    async def send(self, header: frames.Header, body: bytes | bytearray = b"") -> None:
         """Send one frame."""
         try:
             pieces = frames.encode(header, body)
@@ -85,11 +104,11 @@ class AgentLink:
         except (ConnectionLost, ConnectionError, OSError) as error:
             raise LinkLost(str(error)) from error
 
-    def unread(self, found: tuple[frames.Header, bytes]) -> None:
+    def unread(self, found: tuple[frames.Header, bytes | bytearray]) -> None:
         """Let `receive` return a frame that has arrived."""
         self._seen = found
 
-    async def receive(self, silence_s: float | None = None) -> tuple[frames.Header, bytes]:
+    async def receive(self, silence_s: float | None = None) -> tuple[frames.Header, bytes | bytearray]:
         """Return the next frame but for signs of life; not reading is the backpressure.
 
         Parameters
@@ -214,7 +233,7 @@ class AgentPool:
         if self._tls is not None:
             secured = {"ssl": self._tls, "server_hostname": worker.name, "ssl_shutdown_timeout": SHUTDOWN_S}
         transport, wire = await asyncio.get_running_loop().create_connection(
-            lambda: Wire(_HIGH_WATER), worker.host, worker.port, **secured
+            LinkWire, worker.host, worker.port, **secured
         )
         keep_alive(transport)
         link = AgentLink(wire, transport)

@@ -129,7 +129,7 @@ class Result:
         ConnectionLost
             If the server goes away.
         """
-        held: list[bytes] = []
+        held: list[bytes | bytearray] = []
         size = count = 0
         within = False
         while self.end is None:

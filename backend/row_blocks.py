@@ -12,10 +12,10 @@ class RowBlock:
     """Whole row packets and how many rows end in them.
 
     A row of 16 MiB or more may come in several blocks, which then hold nothing else: `more` says that it
-    goes on in the next one.
+    goes on in the next one. A block in a bytearray belongs to whoever sends it, and is numbered in place.
     """
 
-    data: bytes
+    data: bytes | bytearray
     rows: int
     more: bool = False
 

@@ -22,6 +22,11 @@ class ConnectionLost(Exception):  # noqa: N818 - it is what happened
 class Wire(asyncio.Protocol):
     """Bytes received pile up here until the reader of the current reply takes them.
 
+    Parameters
+    ----------
+    high_water : int
+        Bytes past which reading pauses until they are taken; 0: it pauses until somebody wants more.
+
     Attributes
     ----------
     size : int
@@ -112,6 +117,7 @@ class Wire(asyncio.Protocol):
         while not self.pieces:
             if self.lost is not None:
                 raise ConnectionLost(self.lost)
+            self._resume()
             self._reader = asyncio.get_running_loop().create_future()
             try:
                 await self._reader
@@ -122,10 +128,14 @@ class Wire(asyncio.Protocol):
         data = self.pieces.popleft() if len(self.pieces) == 1 else b"".join(self.pieces)
         self.pieces.clear()
         self.size = 0
+        if self._high_water:
+            self._resume()
+        return data
+
+    def _resume(self) -> None:
         if self._paused and self.transport is not None and self.lost is None:
             self._paused = False
             self.transport.resume_reading()
-        return data
 
     async def drain(self) -> None:
         """Wait until the transport takes more bytes."""

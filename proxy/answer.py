@@ -46,7 +46,7 @@ class Sink:
         self._seen = 0
         self._within = False
 
-    async def rows(self, data: bytes, count: int, more: bool = False) -> None:
+    async def rows(self, data: bytes | bytearray, count: int, more: bool = False) -> None:
         """Send row packets; `count` rows end in them, and `more` says that the last row goes on."""
         if self._window is None:
             self._query.rows += count

@@ -85,7 +85,7 @@ class Quick:
         flight.looked_up = tuple(chunks_of(rows.split(found.block.data)))
         return self.send(flight, flight.looked_up)
 
-    def landed(self, flight: Flight, header: frames.Header, body: bytes) -> bool:
+    def landed(self, flight: Flight, header: frames.Header, body: bytes | bytearray) -> bool:
         """Take the answer of a look-up, if it is what was expected and may be given."""
         known, answer = flight.known, flight.answer
         if not answer.take(header, body, known, flight.chunk):
@@ -356,7 +356,7 @@ class _Answer:
     """What a worker says, as far as it is what was expected."""
 
     def __init__(self) -> None:
-        self.rows = b""
+        self.rows: bytes | bytearray = b""
         self.count = self.warnings = 0
         self.notes: tuple[frames.Note, ...] = ()
 
@@ -364,7 +364,7 @@ class _Answer:
         """Read a job's answer; return whether it is whole, with the types that the statement has at home."""
         return self.take(*await link.receive(silence_s), known, chunk)
 
-    def take(self, header: frames.Header, body: bytes, known: Known, chunk: int) -> bool:
+    def take(self, header: frames.Header, body: bytes | bytearray, known: Known, chunk: int) -> bool:
         """Take a frame; return whether it is the whole answer, with the types that the statement has at home."""
         if not isinstance(header, frames.Whole) or header.chunk != chunk or len(body) > _MOST_BYTES:
             return False
@@ -384,7 +384,7 @@ async def _write(session: Session, query: RunningQuery, known: Known, answer: _A
     await session.client.whole(known.columns, limited(query, known, answer), query.warnings, status)
 
 
-def limited(query: RunningQuery, known: Known, answer: _Answer) -> bytes:
+def limited(query: RunningQuery, known: Known, answer: _Answer) -> bytes | bytearray:
     """Return the rows that the client gets, and note them."""
     data, count = answer.rows, answer.count
     if known.limit is not None and count > known.limit:

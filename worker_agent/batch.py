@@ -164,7 +164,7 @@ async def _gathered(blocks: AsyncIterator[RowBlock]) -> AsyncIterator[RowBlock]:
 
     What came before an error is yielded before the error is raised: those chunks may have ended.
     """
-    held: list[bytes] = []
+    held: list[bytes | bytearray] = []
     size = count = 0
     within = False
     failed: ServerError | None = None

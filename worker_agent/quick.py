@@ -16,7 +16,7 @@ from worker_agent.runner import MOST_NOTES, Floor, kill, refusal
 QUICK_BYTES = 256 << 10
 """Bytes of rows past which a job is no quick one."""
 
-Frame = tuple[frames.Whole, bytes]
+Frame = tuple[frames.Whole, bytes | bytearray]
 
 
 def may_be_quick(job: frames.Job) -> bool:
@@ -81,7 +81,7 @@ async def _small(
     if isinstance(result, Small):
         return types_of(result.tails), result.block, result
     asked = typed(result, job)
-    pieces: list[bytes] = []
+    pieces: list[bytes | bytearray] = []
     rows = size = 0
     async for block in result.blocks():
         data = asked.recoded(block).data

@@ -46,7 +46,7 @@ ELSEWHERE = frozenset(
 )
 """Errors that another replica need not have: the server goes down or is full, a table is missing or damaged."""
 
-Send = Callable[[frames.Header, bytes], Awaitable[None]]
+Send = Callable[[frames.Header, bytes | bytearray], Awaitable[None]]
 
 
 class JobFailed(Exception):  # noqa: N818 - it is what happened

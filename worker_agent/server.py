@@ -75,18 +75,18 @@ class Peer:
     def __init__(self, wire: Wire, transport: asyncio.Transport) -> None:
         self._wire, self._transport = wire, transport
         self._decoder = frames.FrameDecoder()
-        self._seen: deque[tuple[frames.Header, bytes]] = deque()
+        self._seen: deque[tuple[frames.Header, bytes | bytearray]] = deque()
         self._idle = False
         self.swift: Callable[[frames.Header], bool] | None = None
         self.flight: Flight | None = None
         self.begun: Flight | None = None
         wire.first = self._arrived
 
-    def post(self, header: frames.Header, body: bytes = b"") -> None:
+    def post(self, header: frames.Header, body: bytes | bytearray = b"") -> None:
         """Send a small frame, and do not wait."""
         self._transport.write(b"".join(frames.encode(header, body)))
 
-    async def send(self, header: frames.Header, body: bytes = b"") -> None:
+    async def send(self, header: frames.Header, body: bytes | bytearray = b"") -> None:
         """Send one frame; waits while the peer does not read."""
         pieces = frames.encode(header, body)
         if len(body) < _JOINED:
@@ -110,7 +110,7 @@ class Peer:
         self._seen.append(await self.receive())
         return self._seen[-1][0]
 
-    async def next(self) -> tuple[frames.Header, bytes]:
+    async def next(self) -> tuple[frames.Header, bytes | bytearray]:
         """Return the next frame that is the task's; others are answered meanwhile."""
         self._idle = True
         try:
@@ -118,7 +118,7 @@ class Peer:
         finally:
             self._idle = False
 
-    async def receive(self) -> tuple[frames.Header, bytes]:
+    async def receive(self) -> tuple[frames.Header, bytes | bytearray]:
         """Return the next frame."""
         while True:
             if self._seen:
@@ -297,7 +297,7 @@ class AgentServer:
         proof = secret.agent_proof(self._secret, nonce, header.nonce)
         await peer.send(frames.Welcome(self.config.worker, self._boot, proof))
 
-    async def _serve(self, peer: Peer, header: frames.Header, body: bytes) -> None:
+    async def _serve(self, peer: Peer, header: frames.Header, body: bytes | bytearray) -> None:
         del body
         if isinstance(header, frames.Job):
             await self._job(peer, header)
@@ -417,7 +417,7 @@ class AgentServer:
             while True:
                 header, body = await peer.receive()
                 if isinstance(header, frames.LoadData):
-                    yield body
+                    yield bytes(body)
                 elif isinstance(header, frames.LoadEnd):
                     sent[0] = header.rows
                     ended = True

@@ -28,6 +28,7 @@ from proxy.execute.core import (
     StartJob,
 )
 from proxy.execute.health import Health
+from proxy.execute.memory import Trimmer
 from shard.errors import (
     FRAGMENT_FAILED,
     INTERNAL,
@@ -83,6 +84,12 @@ class Work:
         )
         return msgspec.structs.replace(self.job, chunks=list(chunks), states=states)
 
+
+_JOB_BYTES = 512 << 10
+"""Bytes that a running job counts besides its rows: its connection, a frame in the making, its book-keeping.
+
+Measured: with 64 readers that stop, each job costs the process about as much beyond the rows it counts.
+"""
 
 RETURN_S = 5.0
 """Seconds that a query waits for a worker to come back when all that have a chunk are away."""
@@ -235,6 +242,7 @@ class RowStream:
             return Loss.LOST
         loop = asyncio.get_running_loop()
         asked = loop.time()
+        self._budget.add(_JOB_BYTES)
         try:
             async with asyncio.timeout(None) as scope:
                 self._scopes[start.job] = scope
@@ -262,6 +270,7 @@ class RowStream:
             return Loss.DOWN
         finally:
             self._scopes.pop(start.job, None)
+            self._budget.give(_JOB_BYTES)
             if link is not None:
                 link.abort()
         return None
@@ -311,7 +320,7 @@ class RowStream:
                 self._work.query_id, self._name(worker), failed.chunk, failed.errno,
             )  # fmt: skip
 
-    def _whole(self, job: int, header: frames.Whole, body: bytes) -> None:
+    def _whole(self, job: int, header: frames.Whole, body: bytes | bytearray) -> None:
         """Take a job's answer in one frame apart."""
         self._columns(frames.Columns(header.columns))
         if header.rows:
@@ -336,7 +345,7 @@ class RowStream:
     def _full(self) -> bool:
         return self._budget.full(self._counted)
 
-    def _rows(self, job: int, header: frames.Rows, body: bytes) -> None:
+    def _rows(self, job: int, header: frames.Rows, body: bytes | bytearray) -> None:
         size = len(body)
         self._budget.add(size)
         self._counted += size
@@ -462,6 +471,7 @@ class Dispatcher:
     def __init__(self, agents: AgentPool, budget: ByteBudget, health: Health) -> None:
         self.agents, self.budget, self.health = agents, budget, health
         self.copies = Copies()
+        self._trimmer = Trimmer()
 
     @asynccontextmanager
     async def run(self, work: Work) -> AsyncIterator[RowStream]:
@@ -472,3 +482,4 @@ class Dispatcher:
             yield stream
         finally:
             await stream.close()
+            self._trimmer.after(stream.bytes)

@@ -48,8 +48,8 @@ class Reply(Protocol):
     async def packet(self, payload: bytes) -> None:
         """Send a payload, framed and numbered."""
 
-    async def rows(self, block: bytes, more: bool = False) -> None:
-        """Send whole row packets, numbered anew; `more` says that they end within a row."""
+    async def rows(self, block: bytes | bytearray, more: bool = False) -> None:
+        """Send whole row packets, numbered anew (a bytearray in place); `more` says that they end within a row."""
 
     async def end(self, warnings: int = 0, status: int = 2) -> None:
         """Send the end of a result set."""
@@ -150,13 +150,13 @@ class ClientStream:
         """Send a payload, framed and numbered."""
         await self.raw(self._framed(payload))
 
-    async def rows(self, block: bytes, more: bool = False) -> None:
-        """Send whole row packets, numbered anew; `more` says that they end within a row."""
+    async def rows(self, block: bytes | bytearray, more: bool = False) -> None:
+        """Send whole row packets, numbered anew (a bytearray in place); `more` says that they end within a row."""
         numbered = self._numbered(block)
         self._within = more
         await self.raw(numbered)
 
-    def _numbered(self, block: bytes) -> bytearray:
+    def _numbered(self, block: bytes | bytearray) -> bytearray:
         self._row_bytes += len(block)
         if self._most_rows and self._row_bytes > self._most_rows:
             raise SkyError(
@@ -165,7 +165,7 @@ class ClientStream:
                 value=f"{self._most_rows} bytes",
                 setting="limits.result_bytes",
             )
-        numbered = bytearray(block)
+        numbered = block if isinstance(block, bytearray) else bytearray(block)
         self.seq = rows.renumber(numbered, self.seq)
         return numbered
 
@@ -221,12 +221,14 @@ class ClientStream:
         await self.end(0, status)
 
     async def whole(
-        self, definitions: Sequence[bytes], block: bytes, warnings: int = 0, status: int = 2
+        self, definitions: Sequence[bytes], block: bytes | bytearray, warnings: int = 0, status: int = 2
     ) -> None:
         """Send a small result set in one write: head, whole rows, end."""
         await self.raw(self._whole(definitions, block, warnings, status))
 
-    def _whole(self, definitions: Sequence[bytes], block: bytes, warnings: int, status: int) -> bytearray:
+    def _whole(
+        self, definitions: Sequence[bytes], block: bytes | bytearray, warnings: int, status: int
+    ) -> bytearray:
         numbered = self._head(definitions, status)
         numbered += self._numbered(block)
         numbered += self._framed(self._tail(warnings, status))
@@ -234,7 +236,7 @@ class ClientStream:
         return numbered
 
     def post_whole(
-        self, asked: bytes, definitions: Sequence[bytes], block: bytes, warnings: int, status: int
+        self, asked: bytes, definitions: Sequence[bytes], block: bytes | bytearray, warnings: int, status: int
     ) -> None:
         """Answer a packet that waits (`ClientWire.whole`) in one write, as by `command` and `whole`."""
         self.wire.skip(len(asked))

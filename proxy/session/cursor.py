@@ -48,7 +48,7 @@ class Cursor:
         """Keep a row's payload."""
         await self.rows(packet(payload, 0))
 
-    async def rows(self, block: bytes, more: bool = False) -> None:
+    async def rows(self, block: bytes | bytearray, more: bool = False) -> None:
         """Keep whole row packets, which may end within a row."""
         del more
         self._size += len(block)

@@ -363,8 +363,10 @@ class FrameDecoder:
             self._offset = 0
         self._buffer += data
 
-    def next(self) -> tuple[Header, bytes] | None:
+    def next(self) -> tuple[Header, bytearray] | None:
         """Return the next whole frame as (header, body), or None when more bytes are needed.
+
+        The body is the caller's alone, to change as it likes.
 
         Raises
         ------
@@ -388,8 +390,10 @@ class FrameDecoder:
         try:
             with memoryview(self._buffer) as view:
                 header = _decoder.decode(view[start:split])
-                body = bytes(view[split:end])
+                body = bytearray(view[split:end])
         except msgspec.MsgspecError as error:
             raise FrameError(str(error)) from error
         self._offset = end
+        if end == len(self._buffer):  # give the memory back: many connections rest
+            self._buffer, self._offset = bytearray(), 0
         return header, body

@@ -65,7 +65,7 @@ async def read_rows(
 
 async def _answer(
     agents: AgentPool, worker: int, job: frames.Job
-) -> AsyncGenerator[tuple[frames.Rows, bytes], None]:
+) -> AsyncGenerator[tuple[frames.Rows, bytes | bytearray], None]:
     try:
         async with agents.lease(worker) as link:
             await link.send(job)

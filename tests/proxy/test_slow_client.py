@@ -14,6 +14,9 @@ SHARE = (64 << 20) // 3
 """Bytes of rows that a proxy holds for one query."""
 MOST = 150_000_000
 """Bytes of memory that a proxy may use."""
+READERS = 64
+MOST_OF_MANY = 200_000_000
+"""Bytes of memory that it may use for so many."""
 WIDE = b"SELECT d.*, REPEAT('x', 200) FROM Detection d"
 """All of Detection, 600 MB: some ten times what proxy and agents hold in memory."""
 
@@ -60,6 +63,29 @@ async def test_a_slow_reader_costs_little_memory_and_holds_no_statement(cluster,
         return figures["skyshard_budget_bytes"] == figures["skyshard_running_queries"] == 0
 
     await until(empty, pause=0.1)
+
+
+async def test_many_slow_readers_share_one_budget(cluster, inside):
+    await inside.renew("proxy1")
+    proxy = inside.process("proxy1")
+    clients = [await RawConnection.open(cluster.address, "hip") for _ in range(READERS)]
+    ((wanted,),) = await clients[0].fetch("SELECT COUNT(*) FROM Object WHERE objectId < 60000")
+    most = 0
+
+    async def read(client):
+        nonlocal most
+        found = 0
+        result = await client.query(b"SELECT o.*, REPEAT('y', 60) FROM Object o WHERE objectId < 60000")
+        async for block in result.blocks():
+            found += block.rows
+            most = max(most, proxy.memory_info().rss)
+            await asyncio.sleep(0.02)  # a reader that takes its time
+        return found
+
+    assert await asyncio.gather(*map(read, clients)) == [int(wanted)] * READERS
+    assert most < MOST_OF_MANY
+    for client in clients:
+        await client.close()
 
 
 async def test_the_first_row_comes_when_the_first_chunk_is_done(cluster, inside):
