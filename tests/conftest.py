@@ -32,15 +32,23 @@ BUDGET_S = {
     "": 10,
 }
 _spent: dict[str, float] = defaultdict(float)
+_of_servers: list[float] = []
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_protocol(item):
-    started, before = time.monotonic(), _spent[SHARED]
-    yield
-    parts = Path(item.nodeid.split("::")[0]).parts
-    seconds = time.monotonic() - started - (_spent[SHARED] - before)
-    _spent[parts[1] if len(parts) > 2 else ""] += seconds
+def pytest_runtest_makereport(item):
+    """Tell whoever counts what of a phase's time servers took that suites share."""
+    outcome = yield
+    outcome.get_result().user_properties.append((SHARED, sum(_of_servers)))
+    _of_servers.clear()
+
+
+def pytest_runtest_logreport(report):
+    """Count a phase; the tests themselves may have run in other processes."""
+    parts = Path(report.nodeid.split("::")[0]).parts
+    servers = sum(seconds for name, seconds in report.user_properties if name == SHARED)
+    _spent[SHARED] += servers
+    _spent[parts[1] if len(parts) > 2 else ""] += report.duration - servers
 
 
 @contextlib.contextmanager
@@ -48,7 +56,7 @@ def shared():
     """Count the time of the block as that of shared servers, not of the suite that happens to be first."""
     started = time.monotonic()
     yield
-    _spent[SHARED] += time.monotonic() - started
+    _of_servers.append(time.monotonic() - started)
 
 
 def pytest_terminal_summary(terminalreporter):

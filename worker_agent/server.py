@@ -88,6 +88,8 @@ class Peer:
 
     async def send(self, header: frames.Header, body: bytes | bytearray = b"") -> None:
         """Send one frame; waits while the peer does not read."""
+        if self._transport.is_closing():  # the loop would call that a mistake of ours
+            raise Gone
         pieces = frames.encode(header, body)
         if len(body) < _JOINED:
             self._transport.write(b"".join(pieces))

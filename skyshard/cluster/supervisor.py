@@ -29,7 +29,7 @@ log = logging.getLogger("skyshard.supervisor")
 STOP_S = {"repair": 15.0, "proxy": 15.0, "agent": 15.0, "mariadb": 90.0}
 """Seconds a process of each kind has for a clean end; in the order in which they are stopped."""
 
-FIRST_BACKOFF_S, LONGEST_BACKOFF_S, STEADY_S = 0.5, 30.0, 60.0
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S, STEADY_S = 0.5, 4.0, 10.0
 _PR_SET_PDEATHSIG = 1
 
 
