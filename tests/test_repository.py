@@ -98,7 +98,8 @@ def test_compose_file_is_valid():
 
 def test_systemd_units_start_commands_that_exist():
     units = sorted((ROOT / "deploy/systemd").glob("*.service"))
-    assert [unit.stem for unit in units] == ["skyshard-agent", "skyshard-proxy", "skyshard-server@"]
+    names = ["skyshard-agent", "skyshard-proxy", "skyshard-repair", "skyshard-server@"]
+    assert [unit.stem for unit in units] == names
     for unit in units:
         lines = unit.read_text().splitlines()
         start = next(line for line in lines if line.startswith("ExecStart=")).removeprefix("ExecStart=")

@@ -8,7 +8,7 @@ import pymysql
 import pytest
 
 from tests.support.agents import until
-from tests.support.servers import Inside
+from tests.support.servers import Inside, skyshard
 
 
 @pytest.fixture
@@ -70,8 +70,29 @@ async def test_states(cluster, inside):
         assert agent['skyshard_agent_jobs_total{outcome="ok"}'] > 0
         assert agent["skyshard_agent_chunks_total"] > 0
         assert agent["skyshard_agent_bytes_total"] > 0
-        assert agent["skyshard_agent_loaded_rows_total"] > 0
         assert agent['skyshard_agent_spool_bytes{where="disk"}'] == 0
+
+
+CATALOG = """\
+database: counted
+partitioning: {stripes: 6, sub_stripes: 2, overlap_deg: 0.1}
+tables:
+  - {name: Star, kind: director, key: id, longitude: ra, latitude: decl, files: [stars.csv],
+     columns: {id: BIGINT NOT NULL, ra: DOUBLE NOT NULL, decl: DOUBLE NOT NULL}}
+"""
+
+
+def test_agents_count_the_rows_they_load(cluster, inside, tmp_path):
+    def loaded():
+        agents = [inside.figures(name) for name in ("worker1", "worker2")]
+        return sum(agent["skyshard_agent_loaded_rows_total"] for agent in agents)
+
+    (tmp_path / "CATALOG.yaml").write_text(CATALOG)
+    (tmp_path / "stars.csv").write_text("id,ra,decl\n1,45,-45\n2,135,15\n3,225,45\n")  # far from chunks' borders
+    before = loaded()
+    cluster.ingest(tmp_path / "CATALOG.yaml")
+    skyshard("catalog", "drop", "counted", "--dir", cluster.directory)
+    assert loaded() - before == 3
 
 
 def test_health_and_the_page_for_people(inside):
