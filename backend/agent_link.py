@@ -263,6 +263,7 @@ class AgentPool:
             return
         idle = self._idle.setdefault(link.where, [])
         if len(idle) < MOST_IDLE and not link.closed:
+            link.wire.resume()  # that it is closed is to be noticed, and what comes next
             idle.append(link)
         else:
             link.abort()

@@ -117,7 +117,7 @@ class Wire(asyncio.Protocol):
         while not self.pieces:
             if self.lost is not None:
                 raise ConnectionLost(self.lost)
-            self._resume()
+            self.resume()
             self._reader = asyncio.get_running_loop().create_future()
             try:
                 await self._reader
@@ -129,10 +129,11 @@ class Wire(asyncio.Protocol):
         self.pieces.clear()
         self.size = 0
         if self._high_water:
-            self._resume()
+            self.resume()
         return data
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Read on, if reading had paused: whoever looks for bytes, or for the connection's end, needs that."""
         if self._paused and self.transport is not None and self.lost is None:
             self._paused = False
             self.transport.resume_reading()

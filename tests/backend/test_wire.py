@@ -105,3 +105,15 @@ async def test_a_waiter_may_be_cancelled_and_nothing_is_lost(pair):
     while len(got) < 3:
         got += await wire.take()
     assert got == b"all"
+
+
+async def test_a_wire_that_is_read_only_on_demand(pair):
+    wire, _, writer = pair
+    wire._high_water = 0
+    writer.write(b"abc")
+    assert await wire.take() == b"abc"
+    assert not wire.transport.is_reading()  # nobody has asked for more
+    writer.write(b"de")
+    assert await wire.take() == b"de"
+    wire.resume()
+    assert wire.transport.is_reading()

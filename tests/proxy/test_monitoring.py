@@ -88,7 +88,9 @@ def test_agents_count_the_rows_they_load(cluster, inside, tmp_path):
         return sum(agent["skyshard_agent_loaded_rows_total"] for agent in agents)
 
     (tmp_path / "CATALOG.yaml").write_text(CATALOG)
-    (tmp_path / "stars.csv").write_text("id,ra,decl\n1,45,-45\n2,135,15\n3,225,45\n")  # far from chunks' borders
+    (tmp_path / "stars.csv").write_text(
+        "id,ra,decl\n1,45,-45\n2,135,15\n3,225,45\n"
+    )  # far from chunks' borders
     before = loaded()
     cluster.ingest(tmp_path / "CATALOG.yaml")
     skyshard("catalog", "drop", "counted", "--dir", cluster.directory)

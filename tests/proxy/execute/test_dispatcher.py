@@ -147,6 +147,27 @@ async def test_only_complete_answers_are_answers(answers, rows):
         assert "_330" not in caught.value.message
 
 
+async def test_a_connection_that_rests_is_read():
+    """Its end must be noticed, and a look-up's answer comes without anybody asking for bytes."""
+    answers = [
+        COLUMNS,
+        (frames.Rows(0, 1), ROW),
+        (frames.BatchEnd(0, (3,), 1, len(ROW)), b""),
+        (frames.JobEnd(), b""),
+    ]
+    async with misbehaving(answers, hang=True) as port:
+        agents = pool(port)
+        work = Work(1, JOB, {3: (7,)})
+        async with Dispatcher(agents, ByteBudget(1 << 20), Health(agents)).run(work) as stream:
+            assert [block.rows async for block in stream] == [1]
+        link = agents.idle(7)
+        assert link is not None
+        assert link.wire.transport.is_reading()
+        link.abort()
+        await agents.close()
+        await asyncio.sleep(0)
+
+
 async def test_an_agent_that_says_nothing_more_is_given_up():
     async with misbehaving([COLUMNS], hang=True) as port:
         started = time.monotonic()
