@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -258,6 +259,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="100,000 stars, three repeats")
     parser.add_argument("--write", type=Path, help="append the report to this file")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped then, too
     stars, repeats = (100_000, 3) if options.quick else (options.stars, options.repeats)
     with tempfile.TemporaryDirectory(prefix="skyshard-bench-") as name:
         directory = Path(name)
