@@ -85,12 +85,6 @@ class Work:
         return msgspec.structs.replace(self.job, chunks=list(chunks), states=states)
 
 
-_JOB_BYTES = 512 << 10
-"""Bytes that a running job counts besides its rows: its connection, a frame in the making, its book-keeping.
-
-Measured: with 64 readers that stop, each job costs the process about as much beyond the rows it counts.
-"""
-
 RETURN_S = 5.0
 """Seconds that a query waits for a worker to come back when all that have a chunk are away."""
 _LOOK_S = 0.1
@@ -242,7 +236,7 @@ class RowStream:
             return Loss.LOST
         loop = asyncio.get_running_loop()
         asked = loop.time()
-        self._budget.add(_JOB_BYTES)
+        self._budget.enter()
         try:
             async with asyncio.timeout(None) as scope:
                 self._scopes[start.job] = scope
@@ -270,7 +264,7 @@ class RowStream:
             return Loss.DOWN
         finally:
             self._scopes.pop(start.job, None)
-            self._budget.give(_JOB_BYTES)
+            self._budget.leave()
             if link is not None:
                 link.abort()
         return None
