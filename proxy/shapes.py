@@ -103,6 +103,10 @@ class Shapes:
             space = self._spaces[key] = next(self._numbers)
         return Memory(settings, space)
 
+    def may_know(self, sql: bytes) -> bool:
+        """Whether a text's length is one of those with a shape, and there are shapes at all."""
+        return bool(self._known) and len(sql) <= MOST_BYTES and KEY.search(sql) is not None
+
     def find(self, memory: Memory, version: int, sql: bytes) -> tuple[Known, bytes] | None:
         """Return the shape of a statement and its key, if it is known under this version of the catalogue."""
         if version != self._version or len(sql) > MOST_BYTES:

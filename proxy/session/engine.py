@@ -113,6 +113,9 @@ class Engine(Protocol):
     def shortcut(self, session: Session, sql: bytes) -> Coroutine[None, None, None] | None:
         """Return the work of answering a packet of one statement without deciding anew, if it is known."""
 
+    async def shortcut_anew(self, session: Session, sql: bytes) -> Coroutine[None, None, None] | None:
+        """Return the same in a session whose settings may have changed: they are read before."""
+
     @property
     def version(self) -> int:
         """The version of the catalogue that is known."""

@@ -265,7 +265,7 @@ class Session:
         if flight is not None:
             await self.distributed(sql, self._engine.adopted(self, sql, flight), query=flight.query)
             return
-        known = self._engine.shortcut(self, sql)
+        known = self._engine.shortcut(self, sql) or await self._engine.shortcut_anew(self, sql)
         if known is not None:
             await self.distributed(sql, known)
             return

@@ -16,7 +16,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from shard.errors import SkyError, not_supported
-from shard.planner.lexer import Token, TokenKind
+from shard.planner.lexer import Token, TokenKind, texts_of
 
 MAX_NESTING = 200
 """Parentheses deeper than this are refused: the parser recurses."""
@@ -180,13 +180,14 @@ class Fence:
         self.parameters = 0
         self.out: list[str] = []
         self.mark = "SKYX"
-        words = {text[:4].upper() for kind, text, _ in tokens if kind is _WORD}
+        words = {text[:4] for text in texts_of(tokens)}
         while self.mark in words:
             self.mark = "SK" + chr(ord(self.mark[2]) - 1) + "X"
 
     def text(self) -> str:
         """Return the fenced text."""
-        self._check_nesting()
+        if "(" in texts_of(self.tokens):
+            self._check_nesting()
         self._range(0, len(self.tokens))
         return " ".join(self.out)
 
@@ -409,7 +410,7 @@ class Fence:
 
 def drop_modifiers(tokens: list[Token]) -> list[Token]:
     """Leave out the words after SELECT that only advise the server's cache and buffers."""
-    if _ADVICE.isdisjoint({text.upper() for _, text, _ in tokens}):
+    if _ADVICE.isdisjoint(texts_of(tokens)):
         return tokens
     out: list[Token] = []
     after_select = False

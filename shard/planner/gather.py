@@ -23,6 +23,7 @@ from shard.planner.context import Context
 from shard.planner.needs import closed, columns_named, compared, expand_areas, listed, named, own_filters
 from shard.planner.nested import bind
 from shard.planner.outputs import output_name
+from shard.planner.partials import roomy
 from shard.planner.plan import Gather, Part, Plan, Sql
 from shard.planner.scope import catalogue_tables, column_names, from_items, lookup
 from shard.planner.split import grouping
@@ -188,7 +189,10 @@ class _Gatherer:
         schema.set("group", _group(own))
         schema.set(
             "expressions",
-            [aliased(without_alias(item), name) for item, name in zip(own.expressions, columns, strict=True)],
+            [
+                aliased(roomy(without_alias(item)), name)
+                for item, name in zip(own.expressions, columns, strict=True)
+            ],
         )
         part = self._add(plan, _types(schema, columns, self.context), columns, (), (), "a subquery")
         items = [

@@ -42,6 +42,29 @@ class Token(NamedTuple):
         return self.text.upper()
 
 
+class Tokens(list[Token]):
+    """The tokens of a text; what it consists of is found once, for most questions are about what it has not."""
+
+    __slots__ = ("_texts",)
+    _texts: frozenset[str]
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """Return the texts of all tokens, in upper case."""
+        try:
+            return self._texts
+        except AttributeError:
+            self._texts = frozenset([text.upper() for _, text, _ in self])
+            return self._texts
+
+
+def texts_of(tokens: list[Token]) -> frozenset[str]:
+    """Return the texts of tokens, in upper case."""
+    if isinstance(tokens, Tokens):
+        return tokens.texts
+    return frozenset([text.upper() for _, text, _ in tokens])
+
+
 @dataclass(frozen=True, slots=True)
 class LexerMode:
     """The parts of sql_mode that change how text is cut into tokens, and what they mean."""
@@ -120,7 +143,7 @@ _token = tuple.__new__
 """Makes a token of a tuple, in half of the time."""
 
 
-def tokenize(text: str, mode: LexerMode = LexerMode()) -> list[Token]:
+def tokenize(text: str, mode: LexerMode = LexerMode()) -> Tokens:
     """Return the tokens of `text`; comments are left out, executable comments are entered.
 
     Raises
@@ -134,7 +157,7 @@ def tokenize(text: str, mode: LexerMode = LexerMode()) -> list[Token]:
     ['select', "'it''s'", 'from', 't']
     """
     match_at = _patterns[mode.ansi_quotes, mode.no_backslash_escapes].match
-    tokens: list[Token] = []
+    tokens = Tokens()
     position, size, depth = 0, len(text), 0
     while position < size:
         match = match_at(text, position)

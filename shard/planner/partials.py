@@ -42,12 +42,12 @@ class Partials:
     def select(self) -> list[exp.Expression]:
         """Return the fragment's select list."""
         return [
-            exp.Alias(this=_roomy(node), alias=exp.to_identifier(f"p{index}", quoted=True))
+            exp.Alias(this=roomy(node), alias=exp.to_identifier(f"p{index}", quoted=True))
             for index, node in enumerate(self.expressions)
         ]
 
 
-def _roomy(node: exp.Expression) -> exp.Expression:
+def roomy(node: exp.Expression) -> exp.Expression:
     """Return an expression whose type has room for its values.
 
     The server gives HOUR two digits, but a TIME has up to 838 hours: as text they would not fit the column.

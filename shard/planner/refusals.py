@@ -12,7 +12,7 @@ from shard.errors import NOT_SUPPORTED, SkyError, not_supported
 from shard.planner import strategies
 from shard.planner.branches import find
 from shard.planner.fence import MAX_NESTING
-from shard.planner.lexer import LexerMode, Token, TokenKind
+from shard.planner.lexer import LexerMode, Token, TokenKind, texts_of
 from shard.planner.session_parts import PER_SESSION
 
 _ACTS = frozenset(
@@ -48,10 +48,15 @@ def refuse_meanings(tokens: list[Token], mode: LexerMode) -> None:
         raise not_supported("NOT under HIGH_NOT_PRECEDENCE", "take that sql_mode off")
 
 
+_STORES = frozenset({"INTO", "PROCEDURE"})
+
+
 def refuse_words(tokens: list[Token]) -> None:
     """Refuse what stores rows or asks the server about itself."""
+    if texts_of(tokens).isdisjoint(_STORES):
+        return
     for index, token in enumerate(tokens):
-        if token.text.upper() in ("INTO", "PROCEDURE") and token.kind is TokenKind.WORD:
+        if token.upper in _STORES and token.kind is TokenKind.WORD:
             if index and tokens[index - 1].text == ".":
                 continue
             raise not_supported(f"SELECT … {token.upper}")

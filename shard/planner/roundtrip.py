@@ -13,7 +13,7 @@ from shard.errors import not_supported
 from shard.planner.branches import find
 from shard.planner.emit import BARE, emit
 from shard.planner.fence import drop_modifiers
-from shard.planner.lexer import Token, TokenKind, tokenize, unquote
+from shard.planner.lexer import Token, TokenKind, texts_of, tokenize, unquote
 
 _SAME = {
     "<>": "!=",
@@ -103,7 +103,7 @@ def _canonical(tokens: list[Token]) -> tuple[list[str], int]:
 
 def _limits(tokens: list[Token]) -> list[Token]:
     """Return the tokens with every ``LIMIT a, b`` turned into ``LIMIT b OFFSET a``."""
-    if not any(len(text) == 5 and text.upper() == "LIMIT" for _, text, _ in tokens):
+    if "LIMIT" not in texts_of(tokens):
         return tokens
     out: list[Token] = []
     index = 0

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from sqlglot import exp
 
-from shard.planner.lexer import Token, TokenKind
-
 PER_SESSION = frozenset(
     [
         "user",
@@ -26,9 +24,9 @@ PER_SESSION = frozenset(
 _SESSION_WORDS = frozenset(name.upper() for name in PER_SESSION)
 
 
-def may_need(tokens: list[Token], words: frozenset[str]) -> bool:
+def may_need(words: frozenset[str]) -> bool:
     """Whether a text may name variables or functions of its session."""
-    return not words.isdisjoint(_SESSION_WORDS) or any(token.kind is TokenKind.VARIABLE for token in tokens)
+    return not words.isdisjoint(_SESSION_WORDS) or any(text.startswith("@") for text in words)
 
 
 def session_values(tree: exp.Expression) -> tuple[str, ...]:

@@ -279,6 +279,10 @@ class _Splitter:
         groups = [(emit(item), self.partials.add(item)) for item in self.groups]
         texts = dict(groups)
         if self.rollup:
+            if any(
+                is_constant(item) for item in self.groups
+            ):  # 'a' stands for 'A', too: the server finds those
+                raise not_supported("WITH ROLLUP of a constant")
             selected = [emit(_bare(item)) for item in self.items]
             if any(selected.count(text) > 1 for text in texts) or len(groups) > len(texts):
                 raise not_supported("WITH ROLLUP of a column that is selected or grouped by twice")

@@ -20,10 +20,11 @@ from shard.planner.branches import find
 from shard.planner.constants import Value, integer
 from shard.planner.context import Context
 from shard.planner.ctes import inline
+from shard.planner.definable import over_empty
 from shard.planner.emit import CHUNK_MARK, construct_name, emit
 from shard.planner.fence import SyntaxProblem, parse
 from shard.planner.headers import keep_headers, select_headers
-from shard.planner.lexer import LexerMode, Token, TokenKind, tokenize
+from shard.planner.lexer import LexerMode, Token, TokenKind, texts_of, tokenize
 from shard.planner.needs import area_calls, area_positions, expand_areas
 from shard.planner.plan import (
     Plan,
@@ -56,10 +57,11 @@ class Statement:
         self._heavy, self._original = heavy, original
         self.text, self.tokens, self.tree = text, tokens, tree
         self.database, self.catalogue = database, catalogue
-        self.parameters = sum(kind is TokenKind.PARAMETER for kind, _, _ in tokens)
-        self.words = frozenset(text.upper() for kind, text, _ in tokens if kind is TokenKind.WORD)
-        """All words of the text in upper case: what is not among them need not be looked for in the tree."""
-        self.needs = () if tree is None or not may_need(tokens, self.words) else session_values(tree)
+        self.words = texts_of(tokens)
+        """All tokens of the text in upper case: what is not among them need not be looked for in the tree."""
+        marked = "?" in self.words
+        self.parameters = sum(kind is TokenKind.PARAMETER for kind, _, _ in tokens) if marked else 0
+        self.needs = () if tree is None or not may_need(self.words) else session_values(tree)
         """Expressions whose values belong to the session: they are read there and put into fragments."""
         self.own = () if tree is None else _own_tables(tree, database, catalogue)
         """(database or None, name) of tables that are not the catalogue's: the user's own."""
@@ -261,7 +263,7 @@ def read(
     """
     if CHUNK_MARK in text:
         raise not_supported("the character U+E000")
-    tokens = tokenize(text, mode)
+    tokens: list[Token] = tokenize(text, mode)
     original: Statement | None = None
     try:
         tree: exp.Expression | None = parse(tokens)
@@ -337,15 +339,17 @@ def native(text: str, mode: LexerMode) -> str | None:
 
 
 def native_sql(statement: Statement, context: Context) -> Sql:
-    """Return the whole statement over the logical tables, native functions only."""
-    if statement.tree is None or not statement.uses_functions:
+    """Return the whole statement over the logical tables, native functions only, as empty tables can define it."""
+    shaped = None if "ROLLUP" not in statement.words or statement.tree is None else over_empty(statement.tree)
+    if statement.tree is None or not (statement.uses_functions or shaped is not None):
         return Sql(statement.text, tuple(range(statement.parameters)))
-    tree = statement.tree.copy()
-    for select in tree.find_all(exp.Select):
-        expand_areas(select, context)
+    tree = statement.tree.copy() if shaped is None else shaped
     headers = select_headers(statement.text, statement.tokens)
-    medians.unfold(tree, context.values)
-    tree = functions.rewrite(tree, context.values)
+    if statement.uses_functions:
+        for select in tree.find_all(exp.Select):
+            expand_areas(select, context)
+        medians.unfold(tree, context.values)
+        tree = functions.rewrite(tree, context.values)
     first = _first_select(tree)
     if first is not None:
         keep_headers(first, headers)

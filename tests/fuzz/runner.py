@@ -33,6 +33,7 @@ SWITCHES = (
     "derived_merge=off",
     "index_merge=off,join_cache_hashed=off,outer_join_with_cache=off",
     "materialization=off",
+    "exists_to_in=off",
 )
 _ORIGINS = frozenset({"table", "org_table", "org_name"})
 _NOT_NULL = 1 | 4096

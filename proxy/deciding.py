@@ -1,0 +1,309 @@
+"""Decides who answers a statement: the home server, the agents or the proxy itself.
+
+What a decision needs is asked here (settings, views); what it follows from is in `routes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import re
+from functools import partial
+
+from backend.connection import ConnectionLost
+from backend.pool import Pool
+from proxy import classify, dynamic, explaining, session_limits, system_views, table_status, visible, writes
+from proxy.home import settings as home_settings
+from proxy.home.metadata import Catalogue
+from proxy.home.settings import SessionSettings
+from proxy.home.views import HomeViews
+from proxy.jobs import statements
+from proxy.jobs.runner import Jobs
+from proxy.memories import Memories
+from proxy.registry import Registry
+from proxy.routes import Router
+from proxy.session.engine import Distributed, Explained, Home, Local, Route
+from proxy.session.session import Session
+from shard.errors import CATALOGUE_CHANGED, NOT_SUPPORTED, ServerError, SkyError, not_supported
+from shard.planner.fence import SyntaxProblem
+from shard.planner.lexer import LexError, Token, TokenKind, tokenize
+from shard.planner.views import Views
+
+log = logging.getLogger("skyshard.query")
+
+_LAST = re.compile(rb"(?i)row_count|found_rows|warning|errors|diagnostics|last_insert_id")
+"""What asks for what the last statement left behind."""
+_TEMPORARY = re.compile(rb"(?i)\b(?:temporary|call|execute)\b")
+"""What may make a temporary table of the session, which a service connection does not see."""
+_VIEW = re.compile(rb"(?i)\bview\b")
+_EXPLAINED = frozenset({"SELECT", "WITH", "VALUES", "(", "UPDATE", "DELETE", "INSERT", "REPLACE"})
+"""What the statement behind EXPLAIN begins with."""
+VIEWS_S = 1.0
+"""Seconds after which views that were made elsewhere are looked for again; those made here are known at once."""
+
+
+class Decider:
+    """Decides by the session's settings, the catalogue, and the views over it.
+
+    Parameters
+    ----------
+    memories : Memories
+        The settings of sessions, read when they may have changed.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        catalogue: Catalogue,
+        registry: Registry,
+        jobs: Jobs,
+        memories: Memories,
+    ) -> None:
+        self._catalogue = catalogue
+        self.memories = memories
+        self.views = HomeViews(pool)
+        self._views_changed = True
+        self._watch: asyncio.Task[None] | None = None
+        self._router = Router(catalogue)
+        self._mentions = classify.Mentions.of({}, -1)
+        self._system = system_views.SystemViews(pool, catalogue, registry)
+        self._dynamic = dynamic.Dynamic(self._concerns, self._of_itself)
+        self._about_jobs = statements.Statements(jobs, self._check)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it decides by the present catalogue, and no view may have been made a moment ago."""
+        return not self._views_changed and self._mentions.version == self._catalogue.version
+
+    def mentions(self, sql: bytes) -> bool:
+        """Whether a text could be about sharded tables, or use skyshard's functions."""
+        catalogue = self._catalogue
+        if self._mentions.version != catalogue.version:
+            names = self.views.names | self.views.replicated
+            self._mentions = classify.Mentions.of(catalogue.databases, catalogue.version, names)
+        return self._mentions.pattern.search(sql) is not None
+
+    def _concerns(self, sql: bytes) -> bool:
+        """Whether a text could be of those that are answered here."""
+        ours = (statements.PATTERN, session_limits.PATTERN, table_status.PATTERN)
+        return self.mentions(sql) or any(pattern.search(sql) for pattern in ours)
+
+    async def with_truth(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
+        """Return a statement on information_schema with our values in it; None if it needs none."""
+        if not system_views.may_read(sql):
+            return None
+        return await self._system.fill(session.home, sql, await self.settings(session), lasting)
+
+    async def decide(self, session: Session, sql: bytes) -> Route:
+        """Return who answers a statement."""
+        if statements.PATTERN.search(sql) is None and dynamic.PATTERN.search(sql) is None:
+            return await self._decide(session, sql)
+        temporaries = session.temporaries
+        settings = await self.settings(session)
+        try:
+            text = sql.decode(*settings.encoding)
+            tokens = tokenize(text, settings.mode)
+        except (LexError, UnicodeDecodeError):
+            return await self._decide(session, sql)
+        if classify.first_word(tokens) in dynamic.VERBS:
+            return await self._of_text(session, sql, tokens, settings)
+        found = await self._about_jobs.answer(session, text, tokens, settings)
+        if isinstance(found, Local):
+            await self._tidy(session, sql)
+            session.temporaries = temporaries  # CALL makes none here
+            return found
+        if found is None:
+            return await self._decide(session, sql)
+        instead = found.encode(*settings.encoding)
+        route = await self._decide(session, instead)
+        return Home(instead) if route == Home() else route
+
+    async def _of_text(
+        self, session: Session, sql: bytes, tokens: list[Token], settings: SessionSettings
+    ) -> Route:
+        """Return who answers a PREPARE or EXECUTE: what is right for its text, if that is on sharded tables."""
+        found = await self._dynamic.answer(session, tokens, settings)
+        if isinstance(found, Local):
+            await self._tidy(session, sql)
+            return found
+        if found is not None:
+            route = await self._of_itself(session, found.encode(*settings.encoding))
+            if isinstance(route, Distributed | Local):
+                return route
+        return await self._decide(session, sql)
+
+    async def _of_itself(self, session: Session, sql: bytes) -> Route:
+        """Return who answers the text that a PREPARE or EXECUTE names; none of those may be in it."""
+        if statements.PATTERN.search(sql) is None or dynamic.STARTS.match(sql):
+            return await self._decide(session, sql)
+        return await self.decide(session, sql)
+
+    async def _check(self, session: Session, sql: bytes) -> None:
+        """Raise what is wrong with a query that is to run later."""
+        route = await self._decide(session, sql)
+        if isinstance(route, Distributed):
+            if any((route.envelope, route.change, route.explained, route.prefix)):
+                raise not_supported("this statement as a submitted query")
+            await session.home.check(route.native)
+        elif isinstance(route, Home):
+            await session.home.check(sql if route.sql is None else route.sql)
+        else:
+            raise not_supported("this statement as a submitted query")
+
+    async def _decide(self, session: Session, sql: bytes) -> Route:
+        await self._tidy(session, sql)
+        catalogue = self._catalogue
+        if table_status.PATTERN.match(sql):
+            settings = await self.settings(session)
+            return Local(partial(table_status.answer, session, sql, settings.database, catalogue))
+        own_setting = session_limits.PATTERN.search(sql) is not None
+        if not own_setting and not self.mentions(sql):
+            return Home()
+        settings = await self.settings(session)
+        if own_setting:
+            said = session_limits.read(session, sql.decode(*settings.encoding))
+            if said is not None:
+                stand_in = session_limits.stand_in(said)
+                return Local(partial(session_limits.answer, session, said), stand_in)
+        try:
+            text = sql.decode(*settings.encoding)
+            tokens = tokenize(text, settings.mode)
+        except (LexError, UnicodeDecodeError):
+            return Home()
+        verb = classify.first_word(tokens)
+        published = writes.Published(catalogue.databases, self.views.replicated)
+        refused = writes.refusal(tokens, settings.database, published)
+        if verb in ("PREPARE", "EXECUTE") and classify.CHANGES.search(sql):
+            refused = writes.dynamic(tokens, settings.mode, settings.database, published)
+        if refused is not None:
+            raise await visible.refusal(session, refused, published)
+        views = await self.views.definitions(text)
+        try:
+            if verb in ("SELECT", "WITH", "VALUES"):
+                return self._router.stored(text, tokens, settings, views) or self._router.select(
+                    text, tokens, settings, views
+                )
+            if verb == "SET" and len(tokens) > 1 and tokens[1].upper == "STATEMENT":
+                route = await self._under_settings(session, text, tokens, settings, views)
+                if route is not None:
+                    return route
+        except SkyError as error:
+            if error.code is NOT_SUPPORTED and b"scisql_" not in sql and b"qserv_" not in sql:
+                await session.home.check(sql)  # MariaDB's own error comes first
+            raise
+        return await self._otherwise(session, text, tokens, settings, views)
+
+    async def renew(self, session: Session, sql: bytes, route: Distributed) -> Distributed:
+        """Return the route of a prepared statement, decided anew if the catalogue or a view has changed."""
+        if route.contents is self._catalogue.contents and (
+            not route.views or await self.views.definitions(route.statement.text) == route.views
+        ):
+            return route
+        before = route.statement.database
+        anew = await self.decide(session, sql)
+        if not isinstance(anew, Distributed) or anew.statement.database != before:
+            raise SkyError(CATALOGUE_CHANGED, database=before or "")
+        return anew
+
+    async def _otherwise(
+        self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views
+    ) -> Route:
+        """Return who answers a statement that is no SELECT."""
+        verb = classify.first_word(tokens)
+        if verb in ("EXPLAIN", "DESCRIBE", "DESC", "ANALYZE"):
+            return await self._explain(session, text, tokens, settings, views)
+        return self._router.change(verb, text, tokens, settings, views)
+
+    async def _tidy(self, session: Session, sql: bytes) -> None:
+        """Do what the statements before have left to do."""
+        if session.leftovers and not _LAST.search(sql):
+            names, session.leftovers = session.leftovers, ()
+            await session.home.table(f"DROP TEMPORARY TABLE IF EXISTS {', '.join(names)}".encode())
+        if self._views_changed or self._mentions.version != self._catalogue.version:
+            self._views_changed = False
+            await self._find_views()
+        self._views_changed = _VIEW.search(sql) is not None  # this statement may make one
+        session.temporaries = session.temporaries or _TEMPORARY.search(sql) is not None
+
+    async def refresh(self, known: int) -> bool:
+        """Read the catalogue and the views over it again; return whether they are others than in version `known`."""
+        await self._catalogue.refresh()
+        return await self._find_views() or self._catalogue.version != known
+
+    def start(self) -> None:
+        """Begin to look for views that others make."""
+        self._watch = asyncio.create_task(self._watch_views(), name="views")
+
+    async def _watch_views(self) -> None:
+        while True:
+            await asyncio.sleep(VIEWS_S)
+            try:
+                await self._find_views()
+            except (ServerError, ConnectionLost, OSError) as error:
+                log.warning("the views cannot be read: %s", type(error).__name__)
+
+    async def _find_views(self) -> bool:
+        changed = await self.views.find(self._catalogue.databases)
+        if changed:
+            self._mentions = classify.Mentions.of({}, -1)
+        return changed
+
+    async def settings(self, session: Session) -> SessionSettings:
+        """Return a session's settings, read anew if they may have changed."""
+        return (await self.memories.of(session)).settings
+
+    async def _under_settings(
+        self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views
+    ) -> Route | None:
+        """Return who answers the SELECT of a SET STATEMENT; None if it has none."""
+        words = [token.upper if token.kind is TokenKind.WORD else "" for token in tokens]
+        at = words.index("FOR") + 1 if "FOR" in words else len(tokens)
+        if at >= len(tokens) or classify.first_word(tokens[at:]) not in ("SELECT", "WITH", "VALUES"):
+            return None
+        prefix = text[: tokens[at].start].encode(*settings.encoding)
+        inner = await home_settings.read(session.home, prefix)
+        rest = text[tokens[at].start :]
+        try:
+            route = self._router.select(rest, tokenize(rest, inner.mode), inner, views)
+        except LexError:
+            return Home()
+        if isinstance(route, Home):
+            return Home(None if route.sql is None else prefix + route.sql)
+        return dataclasses.replace(route, prefix=prefix) if isinstance(route, Distributed) else route
+
+    async def _explain(
+        self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views
+    ) -> Route:
+        first = next((i for i, token in enumerate(tokens[:7]) if i and token.upper in _EXPLAINED), None)
+        if first is None:
+            return Home()
+        at, verb = tokens[first].start, classify.first_word(tokens[first:])
+        rest = text[at:]
+        try:
+            inner = tokenize(rest, settings.mode)
+            if verb in ("UPDATE", "DELETE", "INSERT", "REPLACE"):
+                route = self._router.change(verb, rest, inner, settings, views)
+            else:
+                route = self._router.select(rest, inner, settings, views)
+        except (SyntaxProblem, LexError):
+            return Home()  # which says what is wrong
+        if isinstance(route, Home):
+            return Home(None if route.sql is None else text[:at].encode(*settings.encoding) + route.sql)
+        if not isinstance(route, Distributed):
+            return route
+        if tokens[0].upper == "ANALYZE" and (route.change is not None or route.envelope is not None):
+            raise not_supported(f"ANALYZE of {verb}", "use EXPLAIN")
+        await session.home.check(route.native)
+        as_json = any(token.upper == "JSON" for token in tokens[:5])
+        marks = sum(token.kind is TokenKind.PARAMETER for token in tokens)
+        native = explaining.stand_in(as_json, marks).encode(*settings.encoding)
+        return dataclasses.replace(route, native=native, explained=Explained(as_json))
+
+    async def close(self) -> None:
+        """Stop looking for views."""
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch

@@ -1,0 +1,31 @@
+"""What is known of sessions from one statement to the next: their settings, and what they may run without asking."""
+
+from __future__ import annotations
+
+from proxy.home import settings as home_settings
+from proxy.registry import Registry
+from proxy.session.session import Session
+from proxy.shapes import Memory, Shapes
+
+
+class Memories:
+    """A memory for each session, until anything of the session goes home that may change its settings."""
+
+    def __init__(self, registry: Registry, shapes: Shapes) -> None:
+        self._registry, self._shapes = registry, shapes
+        self._of: dict[int, Memory] = {}
+
+    def known(self, session: Session) -> Memory | None:
+        """Return a session's memory; None if its settings must be read before."""
+        return None if session.settings_dirty else self._of.get(session.id)
+
+    async def of(self, session: Session) -> Memory:
+        """Return a session's memory, its settings read anew if they may have changed."""
+        memory = self.known(session)
+        if memory is None:
+            self._of = {key: value for key, value in self._of.items() if key in self._registry.sessions}
+            settings = await home_settings.read(session.home)
+            memory = self._of[session.id] = self._shapes.memory(settings)
+            session.mode = settings.mode
+            session.settings_dirty = False
+        return memory
