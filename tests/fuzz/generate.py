@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from tests.fuzz import ctes
 from tests.fuzz.base import EXACT, Made
 from tests.fuzz.expressions import Col
 from tests.fuzz.sources import KEYS, Source
@@ -22,8 +23,9 @@ class Generator(Windows):
     def query(self) -> Query:
         """Return a whole query."""
         root, _ = self._any(2, [], inner=False)
-        if self.rng.random() < 0.08:
-            root = self._with()
+        roll = self.rng.random()
+        if roll < 0.08:
+            root = self._with() if roll < 0.06 else self._recursive()
         return Query(root, self.loose, self.approx)
 
     def _any(self, depth: int, outer: list[Col], inner: bool) -> Made:
@@ -132,6 +134,27 @@ class Generator(Windows):
         make = rng.choice((self._rows, self._grouped, self._distinct))
         outer, _ = make(source, 1, False)
         return Node("query", ("WITH q AS (", body, ") ", *outer.parts))
+
+    def _recursive(self) -> Node:
+        """Return a query that reads one which reads itself, perhaps beside a table."""
+        rng, body = self.rng, ctes.recursive(self.rng)
+        cols = [Col(f"q.{name}", kind, name if name in KEYS else "") for name, kind in body.types]
+        keys = tuple(f"q.{name}" for name in body.key)
+        node, other = text("q"), self._single()
+        if rng.random() < 0.6 and all("." in col.sql for col in other.cols):
+            pairs = [
+                (mine, theirs) for mine in cols for theirs in other.cols
+                if mine.type == theirs.type == "I" and (mine.role == theirs.role or rng.random() < 0.2)
+            ]  # fmt: skip
+            if pairs:
+                mine, theirs = rng.choice(pairs)
+                side = rng.choice(("JOIN", "LEFT JOIN"))
+                node = text("q", f" {side} ", other.node, f" ON {mine.sql} = {theirs.sql}")
+                cols += [replace(col, nullable=True) for col in other.cols]
+                keys = (*keys, *other.unique)
+        make = rng.choice((self._rows, self._grouped, self._distinct))
+        outer, _ = make(Source(node, tuple(cols), keys), 1, False)
+        return Node("query", (f"WITH RECURSIVE q AS ({body.sql}) ", *outer.parts))
 
 
 def generate(seed: int, index: int) -> Query:
