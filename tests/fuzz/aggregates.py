@@ -75,8 +75,8 @@ class Aggregates(Tails):
             return text(f"MAX({source.unique[0]})"), self._free("S")
         self.loose = self.loose or kind == "S"
         separator = rng.choice(("", " SEPARATOR '|'", " SEPARATOR ''"))
-        if rng.random() < 0.3:
-            word = value.render()
+        word = value.render()
+        if rng.random() < 0.3 and not word.isdigit():  # which would be a position: an error, if any row is met
             return text("GROUP_CONCAT(DISTINCT ", word, f" ORDER BY {word}{down}{separator})"), "J"
         extra = rng.choice(("", ", '/'"))
         limit = f" LIMIT {rng.randint(1, 4)}" if rng.random() < 0.15 else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import time
 
@@ -39,6 +40,7 @@ def main() -> int:
     parser.add_argument("--sky", help="port of a running cluster with the handmade catalogue")
     parser.add_argument("--plain", help="socket of its plain twin")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped then, too
     if options.sky:
         pair = (
             Address("root", "", host="127.0.0.1", port=int(options.sky)),
