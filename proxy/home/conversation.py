@@ -1,0 +1,402 @@
+"""A session's own connection to the home server: commands, and the proxy's own questions between them.
+
+It is opened before the client is greeted, so that the home server's scramble and thread id are the
+session's and the home server itself authenticates; the connection has exactly the capabilities that the
+client negotiated. `link` relays the client's commands over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from backend.address import Address
+from backend.connection import execute_payload
+from backend.keepalive import keep_alive
+from backend.pool import Pool
+from backend.tasks import to_the_end
+from backend.wire import ConnectionLost, Wire
+from shard.errors import HOME_DOWN, ServerError, SkyError
+from shard.wire import rows
+from shard.wire.frames import Parameter
+from shard.wire.packets import Ok, packet
+from shard.wire.replies import (
+    ColumnsEvent,
+    ErrEvent,
+    Event,
+    LocalInfile,
+    OkEvent,
+    PreparedEvent,
+    ReplyKind,
+    ReplyScanner,
+    RowsEvent,
+)  # fmt: skip
+
+STATUS_KEPT = 0x2203
+"""Status flags of the session itself: in transaction, autocommit, backslash escapes, read-only transaction."""
+
+_CONNECT_S = 5.0
+_KILL_AGAIN_S = 0.02
+_FILE_PIECE = 1 << 20
+_SMALL_BYTES = 1 << 16
+_HEAD_BYTES = 1 << 21
+"""Bytes of column definitions that are held until the first row comes, or a trap's error."""
+
+WATCH = "SET STATEMENT max_statement_time=0 FOR DO SLEEP(31536000)"
+"""What a session runs at home while a distributed query of its runs for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A small result: raw column definitions and text fields."""
+
+    columns: tuple[bytes, ...]
+    rows: list[list[bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A result that is not taken apart: raw column definitions, row packets, and how many rows they are."""
+
+    columns: tuple[bytes, ...]
+    data: bytes
+    rows: int
+
+
+class _Wire(Wire):
+    """Tells the session when the home server has closed the connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = asyncio.Event()
+        self.on_lost: Callable[[], None] | None = None
+
+    def _note(self) -> None:
+        if not self.ended.is_set():
+            self.ended.set()
+            if self.on_lost is not None:
+                self.on_lost()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._note()
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        self._note()
+        return False
+
+
+class Conversation:
+    """The connection, and what the proxy itself asks over it; one command at a time.
+
+    Attributes
+    ----------
+    status : int
+        The session's status flags, as the home server last sent them.
+    asking : bool
+        A question of the proxy's own is under way.
+    """
+
+    def __init__(self, wire: _Wire, transport: asyncio.Transport) -> None:
+        self._wire, self._transport = wire, transport
+        wire.transport = transport
+        self._left = b""
+        self.thread_id = 0
+        self.status = 2
+        self.deprecate_eof = False
+        self.asking = False
+        self._turn = asyncio.Lock()
+        self._watching: asyncio.Task[list[Event]] | None = None
+        self._pool: Pool | None = None
+
+    @classmethod
+    async def open(cls, address: Address) -> Self:
+        """Connect, without authenticating.
+
+        Raises
+        ------
+        SkyError
+            HOME_DOWN.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                if address.socket is not None:
+                    transport, wire = await loop.create_unix_connection(_Wire, address.socket)
+                else:
+                    transport, wire = await loop.create_connection(
+                        _Wire, address.host or "localhost", address.port or 3306
+                    )
+        except (OSError, TimeoutError) as error:
+            raise SkyError(HOME_DOWN) from error
+        keep_alive(transport)
+        return cls(wire, transport)
+
+    async def packet(self) -> tuple[int, bytes]:
+        """Return (sequence number, payload) of the next single packet."""
+        while len(self._left) < 4 or len(self._left) < 4 + int.from_bytes(self._left[:3], "little"):
+            self._left += await self.receive()
+        end = 4 + int.from_bytes(self._left[:3], "little")
+        found, self._left = self._left[:end], self._left[end:]
+        return found[3], found[4:]
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes."""
+        if self.closed:
+            raise SkyError(HOME_DOWN)
+        self._transport.write(data)
+        try:
+            await self._wire.drain()
+        except ConnectionLost as error:
+            raise SkyError(HOME_DOWN) from error
+
+    async def receive(self) -> bytes:
+        """Return the bytes that came."""
+        try:
+            return await self._wire.take()
+        except ConnectionLost as error:
+            raise SkyError(HOME_DOWN) from error
+
+    def unasked(self) -> bytes:
+        """Return what the home server sent without being asked: its goodbye."""
+        data = self._left + b"".join(self._wire.pieces)
+        self._left = b""
+        self._wire.pieces.clear()
+        return data
+
+    def note(self, status: int) -> None:
+        """Keep the session's flags of a reply."""
+        self.status = status & STATUS_KEPT
+
+    # the proxy's own questions -------------------------------------------------------------------
+
+    async def _reply(self, payload: bytes, kind: ReplyKind) -> list[Event]:
+        return await to_the_end(self._whole_reply(payload, kind))
+
+    async def _whole_reply(self, payload: bytes, kind: ReplyKind) -> list[Event]:
+        self.asking = True
+        try:
+            async with self._turn:
+                await self._end_watch()
+                return await self._ask(payload, kind)
+        finally:
+            self.asking = False
+
+    async def _ask(self, payload: bytes, kind: ReplyKind) -> list[Event]:
+        await self.send(packet(payload, 0))
+        scanner = ReplyScanner(kind, self.deprecate_eof)
+        out: list[Event] = []
+        while not scanner.done:
+            out += scanner.feed(await self.receive())
+        for event in out:
+            if isinstance(event, ErrEvent):
+                raise ServerError(event.err.errno, event.err.sqlstate, event.err.message)
+        return out
+
+    async def table(self, sql: bytes) -> Table:
+        """Run a statement of the proxy's own on this connection and return its small result."""
+        columns: tuple[bytes, ...] = ()
+        found: list[list[bytes | None]] = []
+        for event in await self._reply(b"\x03" + sql, ReplyKind.QUERY):
+            if isinstance(event, ColumnsEvent):
+                columns = event.definitions
+            elif isinstance(event, RowsEvent):
+                found += rows.split(event.block)
+        return Table(columns, found)
+
+    async def block(self, sql: bytes) -> Block:
+        """Run a statement of the proxy's own and return its rows as they came."""
+        columns: tuple[bytes, ...] = ()
+        pieces: list[bytes] = []
+        count = 0
+        for event in await self._reply(b"\x03" + sql, ReplyKind.QUERY):
+            if isinstance(event, ColumnsEvent):
+                columns = event.definitions
+            elif isinstance(event, RowsEvent):
+                pieces.append(bytes(event.block))
+                count += event.rows
+        return Block(columns, b"".join(pieces), count)
+
+    async def stream(self, sql: bytes, parameters: Sequence[Parameter] | None) -> AsyncIterator[Event]:
+        """Run a statement of the proxy's own and yield the events of its reply.
+
+        Parameters
+        ----------
+        parameters : sequence of Parameter or None
+            None: text protocol; else the statement is prepared and its rows are binary.
+
+        Raises
+        ------
+        ServerError
+            MariaDB's error, at any point.
+        """
+        statement, payload = None, b"\x03" + sql
+        if parameters is not None:
+            for event in await self._reply(b"\x16" + sql, ReplyKind.PREPARE):
+                if isinstance(event, PreparedEvent):
+                    statement = event.statement_id
+            payload = execute_payload(statement or 0, parameters)
+        async with self._asked(payload) as scanner:
+            while not scanner.done:
+                for event in scanner.feed(await self.receive()):
+                    if isinstance(event, ErrEvent):
+                        raise ServerError(event.err.errno, event.err.sqlstate, event.err.message)
+                    yield event
+        if statement is not None:
+            await self.send(packet(b"\x19" + statement.to_bytes(4, "little"), 0))
+
+    async def load(self, sql: bytes, pieces: AsyncIterator[bytes]) -> Ok:
+        """Run LOAD DATA LOCAL with its text from memory; if `pieces` fails, the text ends there."""
+        last: Event | None = None
+        async with self._asked(b"\x03" + sql) as scanner:
+            while not scanner.done:
+                for event in scanner.feed(await self.receive()):
+                    last = event
+                    if isinstance(event, LocalInfile):
+                        await self._send_file(pieces)
+        if isinstance(last, ErrEvent):
+            raise ServerError(last.err.errno, last.err.sqlstate, last.err.message)
+        if isinstance(last, OkEvent):
+            return last.ok
+        raise ValueError("load was given a statement with rows")
+
+    @asynccontextmanager
+    async def _asked(self, payload: bytes) -> AsyncIterator[ReplyScanner]:
+        """Send a command whose reply is read in the block; whatever happens there, it is read to its end."""
+        self.asking = True
+        try:
+            async with self._turn:
+                await to_the_end(self._end_watch())
+                await self.send(packet(payload, 0))
+                scanner = ReplyScanner(ReplyKind.QUERY, self.deprecate_eof)
+                try:
+                    yield scanner
+                finally:
+                    if not scanner.done:
+                        await to_the_end(self.read_on(scanner))
+        finally:
+            self.asking = False
+
+    async def read_on(self, scanner: ReplyScanner) -> None:
+        """Read a reply to its end, and forget it."""
+        while not scanner.done:
+            scanner.feed(await self.receive())
+
+    async def _send_file(self, pieces: AsyncIterator[bytes]) -> None:
+        number = 2
+        try:
+            async for piece in pieces:
+                for start in range(0, len(piece), _FILE_PIECE):
+                    part = piece[start : start + _FILE_PIECE]
+                    await self.send(len(part).to_bytes(3, "little") + bytes((number & 255,)) + part)
+                    number += 1
+        finally:
+            await to_the_end(self.send(b"\0\0\0" + bytes((number & 255,))))
+
+    async def check(self, sql: bytes) -> tuple[bytes, ...]:
+        """Let the home server check names, syntax and privileges (PREPARE and CLOSE); return the columns.
+
+        Raises
+        ------
+        ServerError
+            MariaDB's own error.
+        """
+        return await to_the_end(self._check(sql))
+
+    async def _check(self, sql: bytes) -> tuple[bytes, ...]:
+        columns: tuple[bytes, ...] = ()
+        for event in await self._reply(b"\x16" + sql, ReplyKind.PREPARE):
+            if isinstance(event, PreparedEvent):
+                await self.send(packet(b"\x19" + event.statement_id.to_bytes(4, "little"), 0))
+            elif isinstance(event, ColumnsEvent):
+                columns = event.definitions
+        return columns
+
+    async def prepare(self, sql: bytes) -> int:
+        """Prepare a statement and return its number; it is the caller's to close."""
+        for event in await self._reply(b"\x16" + sql, ReplyKind.PREPARE):
+            if isinstance(event, PreparedEvent):
+                return event.statement_id
+        raise SkyError(HOME_DOWN)
+
+    async def killed(self, pool: Pool) -> bool:
+        """Whether a KILL has come from elsewhere while nothing ran here: it would be lost with the next statement."""
+        async with pool.lease() as connection:
+            found = await connection.fetch(
+                f"SELECT COMMAND FROM information_schema.PROCESSLIST WHERE ID = {self.thread_id}"
+            )
+        return found == [[b"Killed"]]
+
+    async def watch(self, sql: bytes, pool: Pool) -> bool:
+        """Run a statement that only KILL ends, in the name of a distributed one.
+
+        Returns
+        -------
+        bool
+            Whether it was killed. Cancelling, and every other use of this connection, ends it too.
+        """
+        note = b" /* " + sql.replace(b"*/", b"* /") + b" */"
+        async with self._turn:
+            self._pool = pool
+            ask = self._ask(b"\x03" + WATCH.encode() + note, ReplyKind.QUERY)
+            task = self._watching = asyncio.ensure_future(ask)
+        try:
+            await asyncio.wait({task})
+            return self._watching is task
+        finally:
+            await to_the_end(self._unwatch())
+
+    async def _unwatch(self) -> None:
+        async with self._turn:
+            await self._end_watch()
+
+    async def _end_watch(self) -> None:
+        """End a watch, and wait until this connection is idle again."""
+        task, self._watching = self._watching, None
+        if task is None or self._pool is None:
+            return
+        while not task.done():  # a KILL that comes before the statement has begun is lost
+            async with self._pool.lease() as connection:
+                with contextlib.suppress(ServerError):
+                    await connection.run(f"KILL QUERY {self.thread_id}")
+            await asyncio.wait({task}, timeout=_KILL_AGAIN_S)
+        if isinstance(task.exception(), ServerError) or task.exception() is None:
+            with contextlib.suppress(ServerError):  # a KILL that came too late meets this one
+                await self._ask(b"\x03DO 0", ReplyKind.QUERY)
+
+    async def wait_closed(self) -> None:
+        """Return when the home server has closed the connection."""
+        await self._wire.ended.wait()
+
+    @property
+    def on_lost(self) -> Callable[[], None] | None:
+        """Called when the home server closes the connection."""
+        return self._wire.on_lost
+
+    @on_lost.setter
+    def on_lost(self, call: Callable[[], None] | None) -> None:
+        self._wire.on_lost = call
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is lost."""
+        return self._wire.lost is not None or self._transport.is_closing()
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the home server has sent its greeting, and waits for an answer."""
+        first = self._wire.pieces[0] if self._wire.pieces else b""
+        return not self.closed and len(first) > 4 and first[4] != 0xFF
+
+    def abort(self) -> None:
+        """Close at once; whoever waits for a reply gets HOME_DOWN."""
+        self._transport.abort()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._transport.close()
