@@ -18,7 +18,7 @@ from tests.fuzz import divergences
 from tests.fuzz.compare import Answer, Shape, difference, unequal, unlike
 from tests.fuzz.generate import generate
 from tests.fuzz.partitions import Partition, partition
-from tests.fuzz.servers import EMPTY, Server, empty_twin
+from tests.fuzz.servers import BARE, EMPTY, Server, empty_twins
 from tests.fuzz.sources import DATABASE
 from tests.fuzz.tree import Node, Query
 
@@ -97,12 +97,13 @@ class Lane:
     """Connections to skyshard and to its plain twin."""
 
     def __init__(self, sky: Address, plain: Address) -> None:
-        self.sky, self.plain, self.empty = Server(sky), Server(plain), Server(plain, EMPTY)
+        self.sky, self.plain = Server(sky), Server(plain)
+        self.empties = {name: Server(plain, name) for name in (EMPTY, BARE)}
         self._known = divergences.names()
 
     async def close(self) -> None:
         """Close all connections."""
-        for server in (self.sky, self.plain, self.empty):
+        for server in (self.sky, self.plain, *self.empties.values()):
             await server.close()
 
     async def compare(self, query: Query, binary: bool) -> Compared:
@@ -189,12 +190,11 @@ class Lane:
         for switches in SWITCHES:
             for sql in texts:
                 text = f"SET STATEMENT optimizer_switch='{switches}' FOR {sql}"
-                if empty:
-                    answer = await self.empty.ask(text.replace(f"{DATABASE}.", f"{EMPTY}."), binary)
-                    answer = replace(answer, columns=tuple(map(_of_twin, answer.columns)))
-                else:
-                    answer = await self.plain.ask(text, binary)
-                answers.append(answer)
+                if not empty:
+                    answers.append(await self.plain.ask(text, binary))
+                for name, server in self.empties.items() if empty else ():
+                    answer = await server.ask(text.replace(f"{DATABASE}.", f"{name}."), binary)
+                    answers.append(replace(answer, columns=tuple(map(_of_twin, answer.columns))))
         return [answer for answer in answers if not answer.errno]
 
     async def partition(self, asked: Partition) -> str | None:
@@ -258,7 +258,7 @@ class Runner:
         self.lanes = [Lane(sky, plain) for _ in range(lanes)]
 
     async def __aenter__(self) -> Runner:
-        await empty_twin(self._plain)
+        await empty_twins(self._plain)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -331,7 +331,8 @@ def _of_plans(ours: Shape, other: Shape) -> bool:
 
 def _of_twin(column):
     """Return a column of the database without rows as that of the one with them."""
-    return replace(column, schema=DATABASE.encode()) if column.schema == EMPTY.encode() else column
+    named = column.schema in (EMPTY.encode(), BARE.encode())
+    return replace(column, schema=DATABASE.encode()) if named else column
 
 
 def _shown(row: tuple) -> str:

@@ -22,6 +22,7 @@ from tests.support.servers import LocalCluster, PlainMariaDB
 LOST = 2013
 LIMIT_S = 20
 EMPTY = f"{DATABASE}_empty"
+BARE = f"{DATABASE}_bare"
 """The plain server's second database: the same tables, those that are sharded without rows."""
 
 
@@ -58,15 +59,20 @@ class Server:
             self._connection = None
 
 
-async def empty_twin(plain: Address) -> None:
-    """Make the plain server's second database, whose sharded tables have no rows, if it is not there."""
+async def empty_twins(plain: Address) -> None:
+    """Make the plain server's databases without rows, if they are not there.
+
+    In the first, replicated tables have theirs; in the second, no table has any.
+    """
     connection = await RawConnection.open(plain)
-    if not await connection.fetch(f"SHOW DATABASES LIKE '{EMPTY}'"):
-        await connection.run(f"CREATE DATABASE {quote(EMPTY)} CHARACTER SET utf8mb4")
+    for name in (EMPTY, BARE):
+        if await connection.fetch(f"SHOW DATABASES LIKE '{name}'"):
+            continue
+        await connection.run(f"CREATE DATABASE {quote(name)} CHARACTER SET utf8mb4")
         for table in TABLES:
-            other = f"{quote(EMPTY)}.{quote(table)}"
+            other = f"{quote(name)}.{quote(table)}"
             await connection.run(f"CREATE TABLE {other} LIKE {quote(DATABASE)}.{quote(table)}")
-            if table in REPLICATED:
+            if table in REPLICATED and name == EMPTY:
                 await connection.run(f"INSERT INTO {other} SELECT * FROM {quote(DATABASE)}.{quote(table)}")
     await connection.close()
 
