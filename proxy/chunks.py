@@ -27,9 +27,10 @@ async def find_chunks(
     replicas = contents.replicas.get(plan.database, {})
     grid = ChunkGrid.of(contents.database(plan.database).partitioning)
     wanted = await _resolve(pool, contents, grid, plan.database, plan.restriction, set(replicas))
-    return {
-        chunk: tuple(worker for worker in replicas[chunk] if worker in workers) for chunk in sorted(wanted)
+    holders = {  # thousands of chunks have the same few
+        ids: tuple(worker for worker in ids if worker in workers) for ids in set(replicas.values())
     }
+    return {chunk: holders[replicas[chunk]] for chunk in sorted(wanted)}
 
 
 async def _resolve(

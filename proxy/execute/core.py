@@ -81,6 +81,8 @@ Instruction = StartJob | Hold | Forward | Discard | Abort | Park | Finish | Fail
 
 MOST_LOSSES = 2
 """Jobs that a query loses on one worker before it asks it no more."""
+_TURNS = 32
+"""Parts in which chunks are dealt out whose workers differ."""
 MOST_PARKS = 5
 """Times that a chunk waits for a worker to come back."""
 
@@ -138,20 +140,40 @@ class DispatchCore:
         return self._assign(sorted(self._left))
 
     def _assign(self, chunks: list[int]) -> list[Instruction]:
-        """Give chunks to replicas, evenly; first to those that nothing is known against."""
-        shares: dict[int, list[int]] = {}
+        """Give chunks to replicas, evenly; first to those that nothing is known against.
+
+        Most chunks have their workers in common with many others: they are given out together.
+        """
+        groups: dict[tuple[int, ...], list[int]] = {}
+        of_all: dict[tuple[int, ...], tuple[int, ...]] = {}
+        odd = {chunk for chunk, _ in (*self._lacking, *self._bad)} if self._lacking or self._bad else ()
         for chunk in chunks:
-            usable = self._usable(chunk)
-            if not usable:
-                return [Fail("down", self._placement[chunk][0] if self._placement[chunk] else -1)]
-            best = min(usable, key=lambda one: (self._doubt(one, chunk), len(shares.get(one, ()))))
-            shares.setdefault(best, []).append(chunk)
+            holders = self._placement[chunk]
+            if chunk in odd:
+                workers = self._best(chunk)
+            elif (workers := of_all.get(holders, ())) == ():
+                workers = of_all[holders] = self._best(chunk)
+            if not workers:
+                return [Fail("down", next(iter(holders), -1))]
+            groups.setdefault(workers, []).append(chunk)
+        shares: dict[int, list[int]] = {worker: [] for workers in groups for worker in workers}
+        turns = _TURNS if len(groups) > 1 else 1
+        for turn in range(turns):  # one group after the other would leave the last nothing to even out with
+            for workers, alike in groups.items():
+                _deal(alike[turn::turns], [shares[worker] for worker in workers])
         out: list[Instruction] = []
         for worker, share in sorted(shares.items()):
-            self._next += 1
-            self._jobs[self._next] = _Job(worker, set(share))
-            out.append(StartJob(self._next, worker, tuple(share)))
+            if share:
+                self._next += 1
+                self._jobs[self._next] = _Job(worker, set(share))
+                out.append(StartJob(self._next, worker, tuple(sorted(share))))
         return out
+
+    def _best(self, chunk: int) -> tuple[int, ...]:
+        """Return the workers that may be asked for a chunk, of whom least is known against."""
+        usable = self._usable(chunk)
+        doubts = [self._doubt(worker, chunk) for worker in usable]
+        return tuple(worker for worker, doubt in zip(usable, doubts, strict=True) if doubt == min(doubts))
 
     def _usable(self, chunk: int) -> list[int]:
         """Return the workers that may be asked for a chunk."""
@@ -224,7 +246,8 @@ class DispatchCore:
         stuck = [chunk for chunk in again if not self._usable(chunk)]
         if not all(map(self._may_return, stuck)):
             return [Fail("down", state.worker)]
-        out = [Discard(job), *self._assign([chunk for chunk in again if chunk not in stuck])]
+        waiting = set(stuck)
+        out = [Discard(job), *self._assign([chunk for chunk in again if chunk not in waiting])]
         return [*out, self._park(stuck, state.worker)] if stuck else out
 
     def _may_return(self, chunk: int) -> bool:
@@ -246,7 +269,7 @@ class DispatchCore:
             self._suspects.discard(worker)
         chunks, blame = self._parked.pop(park)
         ready = [chunk for chunk in chunks if self._usable(chunk)]
-        rest = [chunk for chunk in chunks if chunk not in ready]
+        rest = [chunk for chunk in chunks if not self._usable(chunk)]
         if rest and not (back and all(map(self._may_return, rest))):
             return [Fail("down", blame)]
         out = self._assign(ready)
@@ -267,3 +290,25 @@ class DispatchCore:
         return all(
             any(self._doubt(other, chunk) == 0 for other in self._usable(chunk)) for chunk in job.outstanding
         )
+
+
+def _deal(chunks: list[int], shares: list[list[int]]) -> None:
+    """Deal chunks out in turn, so that the shares come as near to the same size as they can."""
+    if not chunks:
+        return
+    wanted = sum(map(len, shares)) + len(chunks)
+    open_shares = sorted(shares, key=len)
+    while len(open_shares[-1]) * len(open_shares) > wanted:  # it has more than enough already
+        wanted -= len(open_shares.pop())
+    quotas = [wanted // len(open_shares) - len(share) for share in open_shares]
+    for index in range(wanted % len(open_shares)):
+        quotas[index] += 1
+    at = 0
+    while at < len(chunks):
+        taking = [index for index, quota in enumerate(quotas) if quota]
+        turns = min(quotas[index] for index in taking)
+        block = chunks[at : at + turns * len(taking)]
+        for place, index in enumerate(taking):
+            open_shares[index] += block[place :: len(taking)]
+            quotas[index] -= turns
+        at += len(block)

@@ -76,7 +76,9 @@ class Aggregates(Tails):
         self.loose = self.loose or kind == "S"
         separator = rng.choice(("", " SEPARATOR '|'", " SEPARATOR ''"))
         word = value.render()
-        if rng.random() < 0.3 and not word.isdigit():  # which would be a position: an error, if any row is met
+        if (
+            rng.random() < 0.3 and not word.isdigit()
+        ):  # which would be a position: an error, if any row is met
             return text("GROUP_CONCAT(DISTINCT ", word, f" ORDER BY {word}{down}{separator})"), "J"
         extra = rng.choice(("", ", '/'"))
         limit = f" LIMIT {rng.randint(1, 4)}" if rng.random() < 0.15 else ""

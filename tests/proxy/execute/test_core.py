@@ -42,6 +42,36 @@ def test_a_long_batch_streams_and_then_cannot_be_lost():
     assert core.job_lost(1, Loss.DOWN) == [Fail("lost", 7)]
 
 
+@pytest.mark.parametrize(
+    "holders",
+    [
+        [(1,), (2,), (3,)],
+        [(1, 2, 3)],
+        [(1, 2), (2, 3), (3, 1)],
+        [(1,), (1, 2), (1, 2, 3)],
+        [(2, 1), (1, 2), (3,)],
+    ],
+)
+def test_chunks_are_dealt_out_evenly(holders):
+    placement = {chunk: holders[chunk % len(holders)] for chunk in range(9000)}
+    shares = {job.worker: job.chunks for job in DispatchCore(placement, 1).start()}
+    assert sorted(chunk for share in shares.values() for chunk in share) == list(range(9000))
+    assert all(worker in placement[chunk] for worker, share in shares.items() for chunk in share)
+    assert all(list(share) == sorted(share) for share in shares.values())
+    assert len(shares) == 3
+    assert max(map(len, shares.values())) - min(map(len, shares.values())) < 90
+
+
+def test_a_suspect_and_a_bad_copy_are_asked_last():
+    placement = dict.fromkeys(range(90), (1, 2, 3)) | {90: (1,), 91: (2, 3)}
+    core = DispatchCore(placement, 1, suspects=frozenset({1}), bad={(5, 2), (91, 3)})
+    shares = {job.worker: set(job.chunks) for job in core.start()}
+    assert shares[1] == {90}
+    assert 5 in shares[3]
+    assert 91 in shares[2]
+    assert abs(len(shares[2]) - len(shares[3])) <= 2
+
+
 @pytest.mark.parametrize("loss", Loss)
 def test_a_lost_worker_is_replaced_before_that(loss):
     core = DispatchCore({1: (7, 8), 2: (7, 8)}, commit_bytes=100)
