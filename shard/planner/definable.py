@@ -49,7 +49,7 @@ def _without(node: exp.Expression) -> exp.Expression:
 
 
 def _decided(condition: exp.Expression) -> bool:
-    """Whether a condition reads the only row of an inner aggregate, which empty tables make NULL."""
+    """Whether a condition reads, however deep, the only row of an inner aggregate, which empty tables make NULL."""
     stack = [condition]
     while stack:
         node = stack.pop()
@@ -58,6 +58,5 @@ def _decided(condition: exp.Expression) -> bool:
             alone = isinstance(query, exp.Select) and query.args.get("group") is None
             if alone and any(has_aggregate(item) for item in query.expressions):
                 return True
-            continue
         stack += [child for child in node.iter_expressions() if type(child) not in LEAVES]
     return False

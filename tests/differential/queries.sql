@@ -632,3 +632,15 @@ SELECT starId FROM lab.Star WHERE COS(RADIANS(decl)) * COS(RADIANS(ra)) * 0.1413
 SELECT CAST(HOUR(t1.t) AS CHAR) AS hours, CONCAT(HOUR(t), 'h') FROM lab.Star t1 ORDER BY t1.starId DESC LIMIT 9
 -- name: aggregates of hours as text
 SELECT MAX(CONCAT(HOUR(t))), SUM(HOUR(t) * 2), MAX(HOUR(t)) FROM lab.Star
+-- name: a constant in totals, also where it is spelt otherwise
+SELECT 'STAR' AS c1, 'star', kind, COUNT(*) FROM lab.Star GROUP BY 'star', kind WITH ROLLUP
+-- name: names of columns of totals beside an inner aggregate
+SELECT d, COUNT(*) FROM lab.Star WHERE starId <> (SELECT MAX(starId) FROM lab.Visit) AND ra > 180 GROUP BY d WITH ROLLUP
+-- name: the same, deeper inside
+SELECT f, SUM(1) FROM lab.Star t1 WHERE EXISTS (SELECT 1 FROM lab.Visit WHERE starId = t1.starId AND starId < (SELECT MIN(t2.starId) + 9 FROM lab.Star t2)) GROUP BY f WITH ROLLUP
+-- name: a query that reads itself
+WITH RECURSIVE q AS (SELECT starId, g, 1 AS step FROM lab.Star WHERE g > 2 UNION ALL SELECT s.starId, s.g, q.step + 1 FROM lab.Star AS s JOIN q ON s.starId = q.starId + 3 WHERE q.step < 4) SELECT step, COUNT(*), SUM(g), MIN(starId) FROM q GROUP BY step ORDER BY step
+-- name: hours as text in a query inside, gathered: the same by numbers
+SELECT h, COUNT(*) FROM (SELECT CONCAT('a', HOUR(t)) h FROM lab.Star LIMIT 1000) a GROUP BY h ORDER BY h
+-- plain:
+SELECT CONCAT('a', h) h, COUNT(*) FROM (SELECT HOUR(t) h FROM lab.Star LIMIT 1000) a GROUP BY h ORDER BY h
