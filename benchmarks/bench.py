@@ -1,11 +1,11 @@
 """skyshard beside one plain MariaDB and beside Spider, with the same rows, asked the same in one run.
 
-    python benchmarks/bench.py [--stars 1000000] [--repeats 5] [--quick] [--write benchmarks/FILE.md]
+    python benchmarks/bench.py [--stars 1000000] [--repeats 5] [--quick] [--write benchmarks/runs]
 
 Builds a synthetic catalogue in a private directory; (a) one plain MariaDB holds all of it, (b) Spider has it
 spread over the same worker servers by key, (c) skyshard has it in chunks on two workers. All are asked the same
 queries by the same client, in turn, over TCP without TLS; the table gives medians and ratios to (a). `--quick`
-is small enough for three minutes.
+is small enough for three minutes. `--write` names a directory for the report and a picture of it, by date.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from backend.address import Address
 from backend.connection import ConnectionLost, RawConnection, RowBlock
-from benchmarks import contest, near
+from benchmarks import contest, near, plot
 from benchmarks.queries import QUERIES, Query, text
 from shard.errors import ServerError
 from shard.wire import rows
@@ -257,7 +257,7 @@ def main() -> None:
     parser.add_argument("--stars", type=int, default=1_000_000, help="stars; about five detections each")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="100,000 stars, three repeats")
-    parser.add_argument("--write", type=Path, help="append the report to this file")
+    parser.add_argument("--write", type=Path, help="directory for the report and its picture")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped then, too
     stars, repeats = (100_000, 3) if options.quick else (options.stars, options.repeats)
@@ -279,8 +279,10 @@ def main() -> None:
         lines += near.run(directory, near.sizes_to(60_000, 240_000 if options.quick else 1_000_000), repeats)
     print("\n".join(lines))
     if options.write is not None:
-        with options.write.open("a") as file:
-            file.write("\n" + "\n".join(lines) + "\n")
+        options.write.mkdir(parents=True, exist_ok=True)
+        report_path = options.write / f"{datetime.now(UTC):%Y-%m-%d}-{stars}.md"
+        report_path.write_text("\n".join(lines) + "\n")
+        plot.draw("\n".join(lines), report_path.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

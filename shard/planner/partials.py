@@ -39,6 +39,10 @@ class Partials:
             self.expressions.append(node.copy())
         return exp.Column(this=exp.to_identifier(f"p{index}", quoted=True))
 
+    def place(self, node: exp.Expression) -> int:
+        """Return the position, from 1, of an expression that has been added."""
+        return self.texts[emit(node)] + 1
+
     def select(self) -> list[exp.Expression]:
         """Return the fragment's select list."""
         return [

@@ -260,7 +260,10 @@ class _Splitter:
         fragment.set("limit", None)
         fragment.set("offset", None)
         if self.limit is not None and keys:
-            varying = [_ordered(key.copy(), down) for key, down in keys if not is_constant(key)]
+            # By position: of a DISTINCT ordered by an expression that it selects, the server loses rows at a LIMIT.
+            varying = [
+                _ordered(fill(self.partials.place(key)), down) for key, down in keys if not is_constant(key)
+            ]
             fragment.set("order", exp.Order(expressions=varying) if varying else None)
         else:
             fragment.set("order", None)

@@ -644,3 +644,5 @@ WITH RECURSIVE q AS (SELECT starId, g, 1 AS step FROM lab.Star WHERE g > 2 UNION
 SELECT h, COUNT(*) FROM (SELECT CONCAT('a', HOUR(t)) h FROM lab.Star LIMIT 1000) a GROUP BY h ORDER BY h
 -- plain:
 SELECT CONCAT('a', h) h, COUNT(*) FROM (SELECT HOUR(t) h FROM lab.Star LIMIT 1000) a GROUP BY h ORDER BY h
+-- name: distinct rows in the order of an expression, limited
+SELECT DISTINCT code REGEXP '^[at]', decl, d FROM lab.Star ORDER BY 2 DESC, 3, 1 DESC LIMIT 5
