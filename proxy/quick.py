@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,6 +36,15 @@ _MOST_BYTES = 1 << 20
 """A longer answer takes the ordinary way, which streams."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The catalogue a look-up is answered from, the state of its database, and its chunks if they are known."""
+
+    contents: Contents
+    state: tuple[int, int]
+    chunks: tuple[int, ...] | None
+
+
 class Quick:
     """Answers statements of known shapes."""
 
@@ -48,20 +58,26 @@ class Quick:
         """Begin a look-up; return None if more than its chunk must be asked before, or a connection made."""
         if not allowed(memory, known):
             return None
+        place = self._place(known, key)
+        if place is None:
+            return None
+        asking = self._pool.lend() if place.chunks is None else None
+        if place.chunks is None and asking is None:
+            return None
+        query.strategy, query.chunks_total = Strategy.ROUTED.value, 1
+        flight = Flight(self, place.contents, place.state, memory, known, key, query, landed)
+        if asking is not None:
+            return flight if flight.ask(asking) else None
+        return flight if self.send(flight, place.chunks or ()) else None
+
+    def _place(self, known: Known, key: bytes) -> _Place | None:
+        """Return where a key is to be looked for; None if the shape is of another version of the database."""
         contents = self._catalogue.contents
         database = contents.databases.get(known.database)
         if database is None or database.version != known.version:
             return None
         state = database.version, database.revision
-        chunks = self._keys.get(known.database, state, known.director, key)
-        asking = self._pool.lend() if chunks is None else None
-        if chunks is None and asking is None:
-            return None
-        query.strategy, query.chunks_total = Strategy.ROUTED.value, 1
-        flight = Flight(self, contents, state, memory, known, key, query, landed)
-        if asking is not None:
-            return flight if flight.ask(asking) else None
-        return flight if self.send(flight, chunks or ()) else None
+        return _Place(contents, state, self._keys.get(known.database, state, known.director, key))
 
     def send(self, flight: Flight, chunks: Sequence[int]) -> bool:
         """Send a flight to the agent of its chunk, if it is one and a connection is idle."""
@@ -130,12 +146,10 @@ class Quick:
             asked = time.monotonic()
             await session.home.check(key.join(known.prepared))
             allow(memory, known, asked)
-        contents = self._catalogue.contents
-        database = contents.databases.get(known.database)
-        if database is None or database.version != known.version:
+        place = self._place(known, key)
+        if place is None:
             return None
-        state = database.version, database.revision
-        chunks = self._keys.get(known.database, state, known.director, key)
+        contents, chunks = place.contents, place.chunks
         looked_up = chunks is None
         if chunks is None:
             more = contents.indexes.get((known.database, known.director), ())
@@ -158,7 +172,7 @@ class Quick:
         if not self._catalogue.holds({known.database: known.version}):
             return None
         if looked_up:
-            self._keys.keep(known.database, state, known.director, key, chunks)
+            self._keys.keep(known.database, place.state, known.director, key, chunks)
         await _write(session, query, known, answer, status)
         return len(answer.rows)
 

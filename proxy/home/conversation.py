@@ -46,6 +46,9 @@ _SMALL_BYTES = 1 << 16
 _HEAD_BYTES = 1 << 21
 """Bytes of column definitions that are held until the first row comes, or a trap's error."""
 
+_CLOSE_LAST = packet(b"\x19" + b"\xff" * 4, 0)
+"""COM_STMT_CLOSE of what was prepared last; a failed PREPARE leaves nothing to close."""
+
 WATCH = "SET STATEMENT max_statement_time=0 FOR DO SLEEP(31536000)"
 """What a session runs at home while a distributed query of its runs for long."""
 
@@ -175,20 +178,21 @@ class Conversation:
 
     # the proxy's own questions -------------------------------------------------------------------
 
-    async def _reply(self, payload: bytes, kind: ReplyKind) -> list[Event]:
-        return await to_the_end(self._whole_reply(payload, kind))
+    async def _reply(self, payload: bytes, kind: ReplyKind, behind: bytes = b"") -> list[Event]:
+        """Return the reply to a command; `behind` is a packet that has none, and is sent along."""
+        return await to_the_end(self._whole_reply(payload, kind, behind))
 
-    async def _whole_reply(self, payload: bytes, kind: ReplyKind) -> list[Event]:
+    async def _whole_reply(self, payload: bytes, kind: ReplyKind, behind: bytes = b"") -> list[Event]:
         self.asking = True
         try:
             async with self._turn:
                 await self._end_watch()
-                return await self._ask(payload, kind)
+                return await self._ask(payload, kind, behind)
         finally:
             self.asking = False
 
-    async def _ask(self, payload: bytes, kind: ReplyKind) -> list[Event]:
-        await self.send(packet(payload, 0))
+    async def _ask(self, payload: bytes, kind: ReplyKind, behind: bytes = b"") -> list[Event]:
+        await self.send(packet(payload, 0) + behind)
         scanner = ReplyScanner(kind, self.deprecate_eof)
         out: list[Event] = []
         while not scanner.done:
@@ -310,10 +314,8 @@ class Conversation:
 
     async def _check(self, sql: bytes) -> tuple[bytes, ...]:
         columns: tuple[bytes, ...] = ()
-        for event in await self._reply(b"\x16" + sql, ReplyKind.PREPARE):
-            if isinstance(event, PreparedEvent):
-                await self.send(packet(b"\x19" + event.statement_id.to_bytes(4, "little"), 0))
-            elif isinstance(event, ColumnsEvent):
+        for event in await self._reply(b"\x16" + sql, ReplyKind.PREPARE, _CLOSE_LAST):
+            if isinstance(event, ColumnsEvent):
                 columns = event.definitions
         return columns
 

@@ -534,6 +534,17 @@ def test_the_last_statement_prepared_is_executed_without_its_number(pair):
     assert found[:3] == found[3:]
 
 
+def test_a_check_at_home_closes_no_statement_of_the_client(raw):
+    client = raw(database="hip")
+    first = client.prepare("SELECT 1 + ?")[0]
+    second = client.prepare("SELECT COUNT(*) FROM Object WHERE objectId < ?")[0]
+    for number in range(20):
+        assert client.query(f"SELECT objectId FROM Object WHERE objectId = {number} + 1")
+        refused(client.query, "SELECT nosuch FROM Object")
+        assert client.execute(first, [number]).rows
+        assert client.execute(second, [number]).rows
+
+
 def test_progress_is_reported_to_who_asks(cluster, raw):
     client = RawClient(cluster.port)
     with client:
