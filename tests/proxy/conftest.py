@@ -61,3 +61,26 @@ def account(client):
     with client.cursor() as cursor:
         for name in made:
             cursor.execute(f"DROP USER IF EXISTS {name}")
+
+
+@pytest.fixture
+def pair(raw, plain):
+    """Return a function that opens the same client at skyshard and at plain MariaDB."""
+    opened = []
+
+    def open_two(database="hip", **options):
+        other = RawClient(plain.socket)
+        opened.append(other)
+        return raw(database=database, **options), other.connect(database=database, **options)
+
+    yield open_two
+    for made in opened:
+        made.socket.close()
+
+
+@pytest.fixture
+def own(client):
+    with client.cursor() as cursor:
+        cursor.execute("CREATE OR REPLACE DATABASE own_protocol")
+        yield "own_protocol"
+        cursor.execute("DROP DATABASE own_protocol")

@@ -21,17 +21,12 @@ from tests.support.rawclient import (
     RawClient,
     ServerError,
     native_answer,
+    refused,
     sha2_answer,
 )
 from tests.support.servers import skyshard
 
 SLOW = "SELECT COUNT(*) FROM hip.Detection a JOIN hip.Detection b ON a.objectId = b.objectId WHERE SIN(a.flux * b.flux) + SIN(a.mjd * b.mjd) > 3"
-
-
-def refused(function, *arguments, **options):
-    with pytest.raises(ServerError) as caught:
-        function(*arguments, **options)
-    return caught.value.errno
 
 
 # TLS ---------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 
 from shard.wire.packets import ColumnDefinition, lenenc_bytes, read_lenenc_bytes
 from tests.proxy.test_cancel import PAIRS
-from tests.support.rawclient import DEPRECATE_EOF, RawClient, ServerError
+from tests.support.rawclient import DEPRECATE_EOF, RawClient, refused
 
 SLOW_COUNT = PAIRS
 
@@ -17,12 +17,6 @@ SLOW_COUNT = PAIRS
 def pair(raw, plain):
     with RawClient(plain.socket) as other:
         yield raw(database="hip"), other.connect(database="hip")
-
-
-def refused(function, *arguments):
-    with pytest.raises(ServerError) as caught:
-        function(*arguments)
-    return caught.value.errno
 
 
 def names(result):

@@ -10,6 +10,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
+import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
@@ -370,3 +371,18 @@ class RawClient:
         out = Result()
         self._rows(out, binary=True)
         return out.rows, out.status
+
+
+def refused(function, *arguments, **options):
+    """Return the errno with which a call is refused."""
+    with pytest.raises(ServerError) as caught:
+        function(*arguments, **options)
+    return caught.value.errno
+
+
+def outcome(client):
+    """Return the number of rows of the next result, or the error's number."""
+    try:
+        return len(client.result().rows)
+    except ServerError as error:
+        return error.errno
