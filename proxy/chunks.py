@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 from backend.pool import Pool
-from proxy.home.director_index import lookup
+from proxy.home.director_index import lookup, places
 from proxy.home.metadata import Contents
 from shard.geometry.chunker import ChunkGrid
 from shard.geometry.regions import cover
@@ -13,7 +13,11 @@ from shard.planner.plan import AllOf, AnyOf, ByKey, InChunks, InRegion, Plan, Re
 
 
 async def find_chunks(
-    pool: Pool, contents: Contents, workers: Container[int], plan: Plan
+    pool: Pool,
+    contents: Contents,
+    workers: Container[int],
+    plan: Plan,
+    lists: dict[ByKey, Mapping[int, bytes]] | None = None,
 ) -> dict[int, tuple[int, ...]]:
     """Return chunk → workers for the chunks that a plan must ask.
 
@@ -23,10 +27,15 @@ async def find_chunks(
         What the plan was made with.
     workers : container of int
         The workers that have not been removed.
+    lists : dict
+        Is given the plan's list of keys, if it has one: chunk → its keys as SQL.
     """
+    if plan.keys is not None and lists is not None:
+        found = await places(pool, contents, plan.database, plan.keys.director, map(int, plan.keys.keys))
+        lists[plan.keys] = found.lists()
     replicas = contents.replicas.get(plan.database, {})
     grid = ChunkGrid.of(contents.database(plan.database).partitioning)
-    wanted = await _resolve(pool, contents, grid, plan.database, plan.restriction, set(replicas))
+    wanted = await _resolve(pool, contents, grid, plan.database, plan.restriction, set(replicas), lists or {})
     holders = {  # thousands of chunks have the same few
         ids: tuple(worker for worker in ids if worker in workers) for ids in set(replicas.values())
     }
@@ -34,12 +43,20 @@ async def find_chunks(
 
 
 async def _resolve(
-    pool: Pool, contents: Contents, grid: ChunkGrid, database: str, restriction: Restriction, exist: set[int]
+    pool: Pool,
+    contents: Contents,
+    grid: ChunkGrid,
+    database: str,
+    restriction: Restriction,
+    exist: set[int],
+    lists: Mapping[ByKey, Mapping[int, bytes]],
 ) -> set[int]:
     if isinstance(restriction, InRegion):
         return exist & set(cover(restriction.region, grid).tolist())
     if isinstance(restriction, InChunks):
         return exist & set(restriction.chunks)
+    if isinstance(restriction, ByKey) and restriction in lists:
+        return exist & set(lists[restriction])
     if isinstance(restriction, ByKey):
         more = contents.indexes.get((database, restriction.director), ())
         return exist & await lookup(pool, database, restriction.director, restriction.keys, more)
@@ -47,11 +64,11 @@ async def _resolve(
         left = exist
         for part in restriction.parts:
             if left:
-                left = await _resolve(pool, contents, grid, database, part, left)
+                left = await _resolve(pool, contents, grid, database, part, left, lists)
         return left
     if isinstance(restriction, AnyOf):
         found: set[int] = set()
         for part in restriction.parts:
-            found |= await _resolve(pool, contents, grid, database, part, exist)
+            found |= await _resolve(pool, contents, grid, database, part, exist, lists)
         return found
     return exist

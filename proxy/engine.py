@@ -25,7 +25,7 @@ from proxy.home import own_tables, session_values
 from proxy.home import settings as home_settings
 from proxy.home.definitions import Shadow
 from proxy.home.metadata import Catalogue, Contents
-from proxy.home.own_tables import OwnTable, Shipment, shipment
+from proxy.home.own_tables import OwnTable
 from proxy.home.settings import SessionSettings
 from proxy.jobs.runner import Jobs
 from proxy.learning import Learner
@@ -274,7 +274,7 @@ class Engine:
             variables={name: text for name, text in values.items() if name[0] == "@" and name[1] != "@"},
             shadows=tuple(_shadow(statement.contents, database, table) for database, table in plan.tables),
             now=settings.timestamp or f"{time.time():.6f}",
-            shipments=_shipments(statement.contents, plan, own),
+            shipments=await own_tables.shipments(self._pool, statement.contents, explain.scatters(plan), own),
             envelope=statement.envelope,
             around=around,
             change=statement.change,
@@ -334,12 +334,3 @@ def _shadow(contents: Contents, database: str, table: Table) -> Shadow:
     if table.kind is Kind.OWN:
         return Shadow(database, table, zlib.crc32(table.ddl.encode()))
     return Shadow(database, table, contents.database(database).version)
-
-
-def _shipments(contents: Contents, plan: Plan, own: tuple[OwnTable, ...]) -> dict[str, Shipment]:
-    known = {(table.database, table.table.name): table for table in own}
-    return {
-        ship.target: shipment(known[ship.database, ship.table.name], ship, contents.database(inner.database))
-        for inner in explain.scatters(plan)
-        for ship in inner.ships
-    }

@@ -19,7 +19,7 @@ from shard.catalog.naming import META_DATABASE, SCRATCH_DATABASE, literal, quote
 from shard.errors import CATALOGUE_CHANGED, GATHER_LIMIT, SkyError
 from shard.planner import planner
 from shard.planner.chunk_tables import LENIENT
-from shard.planner.fragment import template
+from shard.planner.fragment import lists, template
 from shard.planner.plan import Fragment, Gather, Part, PartialType, Plan, Sql, Strategy
 from shard.wire import frames
 from shard.wire.packets import ColumnDefinition
@@ -95,7 +95,9 @@ class Filler:
         """Return the chunks that a plan must ask, and who holds them."""
         if plan.never:
             return {}
-        placement = await find_chunks(self._pool, request.contents, self._catalogue.workers, plan)
+        placement = await find_chunks(
+            self._pool, request.contents, self._catalogue.workers, plan, request.lists
+        )
         for ship in plan.ships:
             reached = request.shipment(ship).chunks
             if reached is not None:
@@ -308,7 +310,11 @@ class Filler:
 
         states = request.contents.states.get(plan.database, {})
         version = request.contents.version
-        return Work(query.query_id, job, dict(placement), limit, progress, states, version)
+        return Work(
+            query.query_id, job, dict(placement), limit, progress, states, version,
+            keys=request.lists.get(plan.keys, {}) if plan.keys is not None else {},
+            lines=tuple(request.shipment(ship).lines for ship in plan.ships),
+        )  # fmt: skip
 
 
 def _travels(column: ColumnDefinition) -> PartialType:
@@ -326,4 +332,4 @@ def _rounded(columns: Sequence[ColumnDefinition]) -> dict[int, int]:
 
 def _template(sql: Sql, encoding: tuple[str, str]) -> frames.Template:
     segments, parameters = template(sql)
-    return frames.Template(tuple(segment.encode(*encoding) for segment in segments), parameters)
+    return frames.Template(tuple(segment.encode(*encoding) for segment in segments), parameters, lists(sql))

@@ -187,9 +187,13 @@ async def _gathered(blocks: AsyncIterator[RowBlock]) -> AsyncIterator[RowBlock]:
         raise failed
 
 
+def _filled(template: frames.Template, job: frames.Job, chunk: int) -> bytes:
+    return template.fill(chunk, job.states.get(chunk, 0), job.keys[chunk] if template.lists else b"")
+
+
 def _text(template: frames.Template, job: frames.Job, chunk: int) -> bytes:
     """Return a statement without rows, its parameters' values included."""
-    sql = template.fill(chunk, job.states.get(chunk, 0))
+    sql = _filled(template, job, chunk)
     if not template.parameters:
         return sql
     return immediate(sql, [job.parameters[index] for index in template.parameters], job.charset)
@@ -203,7 +207,7 @@ def picked_parameters(job: frames.Job) -> list[frames.Parameter]:
 def main_text(job: frames.Job, chunk: int) -> bytes:
     """Return a job's main statement for a chunk; for text rows, its parameters' values are part of it."""
     if job.binary:
-        return job.main.fill(chunk, job.states.get(chunk, 0))
+        return _filled(job.main, job, chunk)
     return _text(job.main, job, chunk)
 
 

@@ -345,7 +345,9 @@ def _chunk_bytes(job: frames.Job) -> int:
     values = sum(
         len(job.parameters[index].value or b"") for template in templates for index in template.parameters
     )
-    return max(1, texts + 2 * values)  # a value written as text may need twice its bytes
+    lists = sum(len(template.lists) for template in templates)
+    keys = lists * max(map(len, job.keys.values()), default=0)
+    return max(1, texts + keys + 2 * values)  # a value written as text may need twice its bytes
 
 
 async def kill(connection: RawConnection, address: Address) -> None:

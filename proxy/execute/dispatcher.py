@@ -67,6 +67,10 @@ class Work:
         Chunk → its state, of those that are not as they were published.
     version : int
         The catalogue's version that the placement is from.
+    keys : mapping
+        Chunk → its keys of the statement's list, if that is cut.
+    lines : tuple
+        For every shipped table: chunk → its rows as they are loaded; None if all go to every worker.
     """
 
     query_id: int
@@ -76,13 +80,30 @@ class Work:
     on_progress: Callable[[int], None] = field(default=lambda _: None)
     states: Mapping[int, int] = field(default_factory=dict)
     version: int = -1
+    keys: Mapping[int, bytes] = field(default_factory=dict)
+    lines: tuple[Mapping[int, bytes] | None, ...] = ()
 
     def share(self, chunks: Sequence[int]) -> frames.Job:
         """Return the job of some of the chunks."""
         states = (
             {chunk: self.states[chunk] for chunk in chunks if chunk in self.states} if self.states else {}
         )
-        return msgspec.structs.replace(self.job, chunks=list(chunks), states=states)
+        keys = {chunk: self.keys[chunk] for chunk in chunks} if self.keys else {}
+        shipped = self.job.shipped
+        if self.lines:
+            shipped = tuple(
+                table if lines is None else _of_chunks(table, lines, chunks)
+                for table, lines in zip(shipped, self.lines, strict=True)
+            )
+        return msgspec.structs.replace(
+            self.job, chunks=list(chunks), states=states, keys=keys, shipped=shipped
+        )
+
+
+def _of_chunks(table: frames.Shipped, lines: Mapping[int, bytes], chunks: Sequence[int]) -> frames.Shipped:
+    """Return a shipped table with the rows of some chunks."""
+    data = b"".join(lines[chunk] for chunk in chunks if chunk in lines)
+    return msgspec.structs.replace(table, data=data)
 
 
 RETURN_S = 5.0

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from backend.pool import Pool
 from shard.catalog.naming import INDEX_DATABASE, index_table, quote, stage_name
+from shard.wire import rows
+
+if TYPE_CHECKING:
+    from proxy.home.metadata import Contents
+
+_Keys = npt.NDArray[np.integer[Any]]
 
 MOST_KEYS = 50_000
 """Keys whose chunks are remembered: some 15 MB."""
+
+
+_KEYS_A_STATEMENT = 10_000
+_SCAN_RATIO = 8
+"""Rows of the index that are read in the time of one look-up."""
 
 
 async def lookup(
@@ -28,8 +44,7 @@ async def lookup(
     async with pool.lease() as connection:
         for start in range(0, len(keys), 1000):
             part = keys[start : start + 1000]
-            rows = await connection.fetch(question(database, director, part, transactions))
-            found |= chunks_of(rows)
+            found |= chunks_of(await connection.fetch(question(database, director, part, transactions)))
     return found
 
 
@@ -43,9 +58,71 @@ def question(database: str, director: str, keys: Sequence[str], transactions: Se
     )
 
 
-def chunks_of(rows: Iterable[Sequence[bytes | None]]) -> set[int]:
+async def places(pool: Pool, contents: Contents, database: str, director: str, keys: Iterable[int]) -> Places:
+    """Return in which chunks integer keys are; of many, beside how many the index has, all of it is read."""
+    table = contents.database(database).table(director)
+    kinds = {} if table is None else {column.name: column.sql_type for column in table.columns}
+    unsigned = table is not None and "UNSIGNED" in kinds.get(table.key or "", "").upper()
+    low, high, kind = (0, 1 << 64, np.uint64) if unsigned else (-1 << 63, 1 << 63, np.int64)
+    wanted = np.unique(np.array([key for key in keys if low <= key < high], dtype=kind))
+    found = [np.empty((0, 2), kind)]
+    whole = len(wanted) * _SCAN_RATIO > contents.table_rows(database, director)
+    more = contents.indexes.get((database, director), ())
+    async with pool.lease() as connection:
+        for base in (database, *map(stage_name, more)):
+            name = f"{quote(INDEX_DATABASE)}.{quote(index_table(base, director))}"
+            for sql in _questions(f"SELECT directorKey, chunkId FROM {name}", wanted, whole):
+                result = await connection.query(sql.encode())
+                async for block in result.blocks():
+                    pairs = _pairs(block.data, kind)
+                    found.append(pairs[np.isin(pairs[:, 0], wanted)] if whole else pairs)
+    pairs = np.unique(np.concatenate(found), axis=0)
+    return Places(pairs[:, 0], pairs[:, 1], unsigned)
+
+
+def _questions(head: str, keys: _Keys, whole: bool) -> list[str]:
+    if whole:
+        return [head]
+    parts = (keys[at : at + _KEYS_A_STATEMENT] for at in range(0, len(keys), _KEYS_A_STATEMENT))
+    return [f"{head} WHERE directorKey IN ({', '.join(map(str, part.tolist()))})" for part in parts]
+
+
+def _pairs(data: bytes | bytearray, kind: type[np.int64 | np.uint64]) -> _Keys:
+    """Return the whole numbers of text rows, two a row."""
+    words = rows.rows_to_load(data).split()
+    return np.array(words, dtype="S20").astype(kind).reshape(-1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Keys and the chunks that they are in: pairs, each once, in order."""
+
+    keys: _Keys
+    chunks: _Keys
+    unsigned: bool
+
+    def of(self, keys: Sequence[int]) -> tuple[npt.NDArray[np.intp], _Keys]:
+        """Return (place in `keys`, chunk) for every chunk that one of the keys is in."""
+        low, high = (0, 1 << 64) if self.unsigned else (-1 << 63, 1 << 63)
+        usable = np.array([at for at, key in enumerate(keys) if low <= key < high], dtype=np.intp)
+        values = np.array([keys[at] for at in usable], dtype=self.keys.dtype)
+        first = np.searchsorted(self.keys, values, "left")
+        count = np.searchsorted(self.keys, values, "right") - first
+        index = np.repeat(np.arange(len(values)), count)
+        within = np.arange(len(index)) - np.repeat(np.cumsum(count) - count, count)
+        return usable[index], self.chunks[np.repeat(first, count) + within]
+
+    def lists(self) -> dict[int, bytes]:
+        """Return the keys of each chunk, as SQL."""
+        found: dict[int, list[int]] = {}
+        for key, chunk in zip(self.keys.tolist(), self.chunks.tolist(), strict=True):
+            found.setdefault(chunk, []).append(key)
+        return {chunk: ", ".join(map(str, keys)).encode() for chunk, keys in found.items()}
+
+
+def chunks_of(found: Iterable[Sequence[bytes | None]]) -> set[int]:
     """Return the chunks that its rows name."""
-    return {int((row[0] or b"0").decode()) for row in rows}
+    return {int((row[0] or b"0").decode()) for row in found}
 
 
 class KnownKeys:

@@ -6,27 +6,34 @@ transactions are the session's. The home server holds the tables; workers get co
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from backend.pool import Pool
+from proxy.home.director_index import Places, places
 from proxy.home.link import HomeLink
+from proxy.home.metadata import Contents
 from proxy.merge.merge import Target, load_statement
 from shard.catalog.model import Column, Database, Kind, Table
 from shard.catalog.naming import SCRATCH_DATABASE, quote
 from shard.errors import SHIP_TYPE, SkyError
 from shard.geometry.chunker import ChunkGrid
 from shard.planner.nested import SPLIT_COLUMN
-from shard.planner.plan import PartialType, Ship
+from shard.planner.plan import PartialType, Plan, Ship
 from shard.wire import frames, rows
 from shard.wire.packets import ColumnDefinition
 
 _BYTES_A_COLUMN = 2
 _CHARSET = re.compile(r"(?i)\bDEFAULT CHARSET=(\w+)(?: COLLATE=(\w+))?")
 _DROPPED = ("CONSTRAINT ", "FULLTEXT KEY", "SPATIAL KEY", "PERIOD FOR")
+_UNIQUE = re.compile(r"(?m)^  (?:PRIMARY|UNIQUE) KEY")
+_HASHED = re.compile(r"(?m)^  UNIQUE KEY .* USING HASH,?\n")
+"""A unique key on a long text, which no other key can have."""
+_NULL = b"\\N"
 _SHAPE = f"{quote(SCRATCH_DATABASE)}.{quote('own_shape')}"
 
 
@@ -55,10 +62,21 @@ class OwnTable:
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """What is sent to the workers for one `Ship`; `chunks` are those that its rows reach (None: all)."""
+    """What is sent to the workers for one `Ship`.
+
+    Attributes
+    ----------
+    frame : frames.Shipped
+        The table; without its rows, if every chunk has its own.
+    chunks : frozenset of int or None
+        Those that its rows reach; None if all must be asked.
+    lines : mapping or None
+        Chunk → its rows as they are loaded; None if every worker gets all.
+    """
 
     frame: frames.Shipped
     chunks: frozenset[int] | None
+    lines: Mapping[int, bytes] | None
 
 
 async def read(
@@ -82,7 +100,8 @@ async def _table(home: HomeLink, database: str, name: str, ship_limit: int) -> O
     for row in listed.rows:
         column, kind, extra = ((row[index] or b"").decode() for index in (0, 1, 6))
         if "INVISIBLE" not in extra.upper():
-            columns.append(Column(name=column, sql_type=kind))
+            generated = "generated " if "GENERATED" in extra.upper() else ""  # its values are not sent
+            columns.append(Column(name=column, sql_type=generated + kind))
         if "GENERATED" not in extra.upper():
             stored.append((column, kind.lower()))
     table = Table(name=name, kind=Kind.OWN, columns=tuple(columns), ddl=await _ddl(home, database, name))
@@ -141,35 +160,87 @@ def clean_ddl(text: str, name: str) -> str:
     return f"CREATE TABLE {quote(name)} (\n" + ",\n".join(body) + "\n)" + options
 
 
-def shipment(own: OwnTable, ship: Ship, database: Database) -> Shipment:
-    """Return what the workers get of a table.
+async def shipments(
+    pool: Pool, contents: Contents, plans: Iterable[Plan], own: Sequence[OwnTable]
+) -> dict[str, Shipment]:
+    """Return what the workers get of users' own tables for these plans, by target."""
+    known = {(table.database, table.table.name): table for table in own}
+    out: dict[str, Shipment] = {}
+    for plan in plans:
+        for ship in plan.ships:
+            table = known[ship.database, ship.table.name]
+            if table.data is None:
+                raise ValueError("the table is too large to be sent")
+            lines = rows.rows_to_load(table.data)
+            if ship.split is not None:
+                found = await asyncio.to_thread(
+                    _near, table, ship.split, contents.database(plan.database), lines
+                )
+                out[ship.target] = _shipment(table, ship, found)
+            elif ship.key is not None:
+                parts = lines.split(b"\n")[:-1]
+                at, keys = await asyncio.to_thread(_keys, table, ship.key.column, parts)
+                where = await places(pool, contents, plan.database, ship.key.director, keys)
+                found = await asyncio.to_thread(_by_key, parts, at, keys, where)
+                out[ship.target] = _shipment(table, ship, found)
+            else:
+                out[ship.target] = _shipment(table, ship, lines)
+    return out
 
-    Parameters
-    ----------
-    database : Database
-        The catalogue's database, whose chunks split the rows.
-    """
-    if own.data is None:
-        raise ValueError("the table is too large to be sent")
+
+def _shipment(own: OwnTable, ship: Ship, data: bytes | dict[int, bytes]) -> Shipment:
+    """Return what the workers get of a table: all its rows, or those of each chunk."""
     head = f"CREATE TABLE {quote(own.table.name)} (\n"
     body = own.table.ddl[len(head) :]
     target = f"{quote(SCRATCH_DATABASE)}.{quote(ship.target)}"
-    names, data, chunks = own.names, rows.rows_to_load(own.data), None
-    extra = ""
-    if ship.split is not None:
-        extra = f"  {quote(SPLIT_COLUMN)} INT INVISIBLE, KEY ({quote(SPLIT_COLUMN)}),\n"
-        lines, found = _split(own, ship.split, database, data)
-        names, data, chunks = (*names, SPLIT_COLUMN), lines, frozenset(found.tolist())
+    names, extra, every = own.names, "", True
+    if isinstance(data, dict):
+        indexed = (
+            SPLIT_COLUMN if ship.key is None else f"{SPLIT_COLUMN}`, `{ship.key.column.replace('`', '``')}"
+        )
+        extra = f"  {quote(SPLIT_COLUMN)} INT INVISIBLE, KEY (`{indexed}`),\n"
+        body = _UNIQUE.sub("  KEY", _without_hashed(body))  # a row can have several chunks
+        names, every = (*names, SPLIT_COLUMN), ship.key is not None and ship.key.every
     create = f"CREATE OR REPLACE TEMPORARY TABLE {target} (\n{extra}{body} ENGINE=Aria TRANSACTIONAL=0"
     types = (*own.types, PartialType(3, 0))[: len(names)]
     load = load_statement(Target(target, names), types)
-    return Shipment(frames.Shipped(create.encode(), load.encode(), data), chunks)
+    if isinstance(data, dict):
+        chunks = None if every else frozenset(data)
+        return Shipment(frames.Shipped(create.encode(), load.encode(), b""), chunks, data)
+    return Shipment(frames.Shipped(create.encode(), load.encode(), data), None, None)
 
 
-def _split(
-    own: OwnTable, place: tuple[str, str, float], database: Database, data: bytes
-) -> tuple[bytes, npt.NDArray[np.int32]]:
-    """Return the lines to load, each with a chunk that has rows within the radius; and those chunks."""
+def _without_hashed(body: str) -> str:
+    """Return the columns and keys of a table without unique keys on long texts."""
+    return re.sub(r",(\n\))", r"\1", _HASHED.sub("", body))
+
+
+def _keys(own: OwnTable, column: str, lines: Sequence[bytes]) -> tuple[list[int], list[int]]:
+    """Return (places of lines whose key is not NULL, their keys)."""
+    field = [name.lower() for name in own.names].index(column.lower())
+    words = [line.split(b"\t", field + 1)[field] for line in lines]
+    at = [index for index, word in enumerate(words) if word != _NULL]
+    return at, [int(words[index]) for index in at]
+
+
+def _by_key(
+    lines: Sequence[bytes], at: Sequence[int], keys: Sequence[int], where: Places
+) -> dict[int, bytes]:
+    """Return chunk → the lines to load there, from the places that the keys of some lines have."""
+    index, chunk = where.of(keys)
+    return _grouped(lines, [at[i] for i in index.tolist()], chunk.tolist())
+
+
+def _grouped(lines: Sequence[bytes], index: Iterable[int], chunks: Iterable[int]) -> dict[int, bytes]:
+    """Return chunk → its lines, each with the chunk."""
+    found: dict[int, list[bytes]] = {}
+    for at, chunk in zip(index, chunks, strict=True):
+        found.setdefault(chunk, []).append(lines[at])
+    return {chunk: b"".join(b"%s\t%d\n" % (line, chunk) for line in mine) for chunk, mine in found.items()}
+
+
+def _near(own: OwnTable, place: tuple[str, str, float], database: Database, data: bytes) -> dict[int, bytes]:
+    """Return chunk → the lines to load there, of rows that have neighbours in it within the radius."""
     lon_name, lat_name, radius = place
     at = [[name.lower() for name in own.names].index(column.lower()) for column in (lon_name, lat_name)]
     lines = data.split(b"\n")[:-1]
@@ -187,8 +258,7 @@ def _split(
         home, _ = grid.locate(lon, lat)
         near, other = grid.overlap_rows(lon, lat)
         index, chunk = np.concatenate([usable, usable[near]]), np.concatenate([home, other])
-    out = b"".join(b"%s\t%d\n" % (lines[i], c) for i, c in zip(index.tolist(), chunk.tolist(), strict=True))
-    return out, np.unique(chunk)
+    return _grouped(lines, index.tolist(), chunk.tolist())
 
 
 def _position(fields: list[bytes], at: list[int]) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from sqlglot import exp
 
 from shard.planner.write_queries import QUERIES
 from shard.planner.write_values import VALUES
-from shard.planner.writer import BARE, CHUNK_MARK, WRITERS, Writer, construct_name
+from shard.planner.writer import BARE, CHUNK_MARK, KEYS_MARK, WRITERS, Writer, construct_name
 
 WRITERS.update(VALUES | QUERIES)
 
@@ -21,4 +21,4 @@ def emit(node: exp.Expression) -> str:
     return Writer().write(node).text()
 
 
-__all__ = ["BARE", "CHUNK_MARK", "Writer", "construct_name", "emit"]
+__all__ = ["BARE", "CHUNK_MARK", "KEYS_MARK", "Writer", "construct_name", "emit"]

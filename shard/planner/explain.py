@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shard.planner import planner
-from shard.planner.emit import CHUNK_MARK
+from shard.planner.emit import CHUNK_MARK, KEYS_MARK
 from shard.planner.plan import Plan, Strategy
 
 COLUMNS = ("id", "step", "strategy", "chunks", "workers", "rows_estimate", "sql")
 CHUNK_TEXT = "%CHUNK%"
+KEYS_TEXT = "%KEYS%"
+"""Stands for the keys of a list that a chunk can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def describe(plan: Plan, extents: Sequence[Extent]) -> list[Step]:
     def add(step: str, extent: Extent | None, rows: int | None, sql: str) -> None:
         chunks = extent.chunks if extent is not None else None
         workers = extent.workers if extent is not None else None
-        text = sql.replace(CHUNK_MARK, CHUNK_TEXT)
+        text = sql.replace(CHUNK_MARK, CHUNK_TEXT).replace(KEYS_MARK, KEYS_TEXT)
         steps.append(Step(len(steps) + 1, step, strategy, chunks, workers, rows, text))
 
     if plan.strategy is Strategy.COUNTER:
@@ -70,6 +72,8 @@ def describe(plan: Plan, extents: Sequence[Extent]) -> list[Step]:
         fragment = planner.fragment(inner)
         for ship in inner.ships:
             split = " with the chunks that each row reaches" if ship.split is not None else ""
+            if ship.key is not None:
+                split = f" split by director index of {ship.key.director}"
             add(f"send {ship.database}.{ship.table.name} to the workers{split}", extent, None, ship.target)
         suffix = f" of {label}" if label else ""
         for item in fragment.setup:

@@ -6,6 +6,7 @@ directors become two arms (partner in the chunk, partner in the overlap); near-n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +14,8 @@ from sqlglot import exp
 
 from shard.catalog.naming import OWNER_COLUMN
 from shard.planner.chunk_tables import add_condition, chunk_names, sql_of
-from shard.planner.emit import CHUNK_MARK
+from shard.planner.emit import CHUNK_MARK, KEYS_MARK
+from shard.planner.keyed import put_keys, put_places
 from shard.planner.locality import Layout
 from shard.planner.near import with_cells
 from shard.planner.plan import Fragment, PartialType, Sql
@@ -21,6 +23,7 @@ from shard.planner.scope import Scope, TableRef
 from shard.planner.split import Draft
 from shard.planner.templates import use
 
+_HOLE = re.compile(f"[{CHUNK_MARK}{KEYS_MARK}]")
 _FLOAT = 4
 BIT = 16
 """A column of bits; its text is bytes or digits (``MAX(bits)`` without groups), so it travels as a number."""
@@ -56,6 +59,8 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
         elif kind.flags & _ENUM_OR_SET:
             item.set("this", use("value + 0", value=item.this))
     _owner_conditions(select, layout)
+    put_places(select, layout)
+    put_keys(select)
     if layout.partner is not None:
         return _two_arms(select, scope, layout.partner)
     if layout.neighbours is not None:
@@ -104,8 +109,13 @@ def _with_alias(item: exp.Expression, name: str) -> exp.Expression:
 
 
 def template(sql: Sql) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return (text segments between chunk numbers, parameters)."""
-    return tuple(sql.text.split(CHUNK_MARK)), sql.parameters
+    """Return (text segments between chunk numbers and lists of keys, parameters)."""
+    return tuple(_HOLE.split(sql.text)), sql.parameters
+
+
+def lists(sql: Sql) -> tuple[int, ...]:
+    """Return the numbers of the holes between a template's segments that are for a chunk's keys."""
+    return tuple(at for at, mark in enumerate(_HOLE.findall(sql.text)) if mark == KEYS_MARK)
 
 
 def logical(tree: exp.Expression) -> Sql:

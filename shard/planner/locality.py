@@ -58,6 +58,8 @@ class Layout:
         Second director of a match join: read from chunk and overlap, in two arms.
     neighbours : Neighbours or None
         The near-neighbour join, if there is one.
+    placed : tuple of str
+        Aliases of users' own tables of which the chunk reads its own rows alone (`keyed`).
     """
 
     anchor: TableRef
@@ -65,6 +67,7 @@ class Layout:
     owners: tuple[TableRef, ...] = ()
     partner: TableRef | None = None
     neighbours: Neighbours | None = None
+    placed: tuple[str, ...] = ()
 
     def is_elsewhere(self, ref: TableRef) -> bool:
         """Whether a table's rows may come from the overlap of the chunk."""

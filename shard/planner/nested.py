@@ -47,7 +47,7 @@ from shard.planner.templates import use
 PLACE = "place"
 """Key of a table node's meta: (database, table, whether it is a chunk table)."""
 SPLIT_COLUMN = "skyChunk"
-"""Column that a user's own table has on the workers if it is split: a chunk where its row has neighbours."""
+"""Column that a user's own table has on the workers if it is split: a chunk where its row can have partners."""
 SYSTEM_DATABASES = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
 Query = exp.Select | exp.SetOperation | exp.Subquery
 
@@ -112,10 +112,19 @@ def mark(node: exp.Table, context: Context) -> None:
     node.set("hints", None)  # chunk tables have indexes of their own
 
 
-def shipped_name(database: str, table: str, split: bool = False) -> str:
-    """Return the name that a user's own table has on the workers; `split`: with its rows' chunks."""
-    digest = hashlib.sha256(f"{database}\0{table}".encode()).hexdigest()[:12]
-    return f"own_{digest}{'_split' if split else ''}"
+def shipped_name(database: str, table: str, split: bool = False, key: tuple[str, str] | None = None) -> str:
+    """Return the name that a user's own table has on the workers.
+
+    Parameters
+    ----------
+    split : bool
+        With the chunks where its rows have neighbours.
+    key : (str, str) or None
+        With the chunks that the keys in this column are in, by the index of this director.
+    """
+    name = f"{database}\0{table}" if key is None else "\0".join((database, table, *key))
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return f"own_{digest}{'_split' if split else '' if key is None else '_keyed'}"
 
 
 # derived tables ------------------------------------------------------------------------------------

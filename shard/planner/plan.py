@@ -112,6 +112,25 @@ class Fragment:
 
 
 @dataclass(frozen=True, slots=True)
+class KeySplit:
+    """How a user's own table is split by the director index.
+
+    Attributes
+    ----------
+    column : str
+        Its column that is joined with keys of the director, all of them integers.
+    director : str
+        Whose keys they are.
+    every : bool
+        Whether chunks that get no row must be asked, too: their rows stay without a partner.
+    """
+
+    column: str
+    director: str
+    every: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ship:
     """A user's own table that is sent to the workers.
 
@@ -124,12 +143,15 @@ class Ship:
     split : tuple or None
         Longitude and latitude columns and radius (degrees): every row is sent with each chunk that
         has rows within the radius; None: every row once.
+    key : KeySplit or None
+        Every row is sent with each chunk that its key is in; None: not so.
     """
 
     database: str
     table: Table
     target: str
     split: tuple[str, str, float] | None = None
+    key: KeySplit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +211,8 @@ class Plan:
         Rows wanted and rows to pass over, for a scatter without a merge.
     ships : tuple of Ship
         Users' own tables that its fragments read.
+    keys : ByKey or None
+        The list of integer keys of which each chunk is asked its own alone; part of the restriction.
     window : tuple or None
         For SQL_CALC_FOUND_ROWS: rows to pass over and rows to send of the rows that are counted.
     notes : tuple of str
@@ -209,6 +233,7 @@ class Plan:
     never: bool = False
     gather: Gather | None = None
     ships: tuple[Ship, ...] = ()
+    keys: ByKey | None = None
     window: tuple[int, int | None] | None = None
     notes: tuple[str, ...] = ()
     draft: object = field(default=None, repr=False, compare=False)

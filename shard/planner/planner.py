@@ -19,6 +19,7 @@ from shard.planner.branches import find
 from shard.planner.constants import Value, conjuncts, integer
 from shard.planner.context import Context
 from shard.planner.gather import expand_areas
+from shard.planner.keyed import Keyed, keyed_tables, list_of_keys
 from shard.planner.locality import Layout
 from shard.planner.nested import PLACE, arrays_of_joined_rows, bind, shipped_name
 from shard.planner.plan import (
@@ -73,15 +74,18 @@ def plan_select(
     if any(_is_false(item, values) for item in where):
         restriction = InChunks(())
     scope, place = bound.scope, bound.layout
+    keyed = keyed_tables(tree, scope, place, inner)
+    place = replace(place, placed=tuple(use.ref.alias for use in keyed))
+    keys = list_of_keys(inner, scope, place, values)
     if functions.uses_functions(tree):
         filters = frozenset(id(call) for item in inner for call in _tests(item))
         tree = _as_select(functions.rewrite(tree, values, filters))
         scope = read_scope(tree, context.default, context.catalogue)
         place = _same_layout(place, scope)
-    ships = _ships(tree, place, tables)
+    ships = (*_ships(tree, place, tables), *_split_by_key(keyed))
     draft = split(tree, scope, place, values, default_limit, context.explicit)
     _merge_reads_no_own(draft, context)
-    return replace(_plan(native, tables, scope, draft, restriction), ships=ships)
+    return replace(_plan(native, tables, scope, draft, restriction), ships=ships, keys=keys)
 
 
 def _merge_reads_no_own(draft: Draft, context: Context) -> None:
@@ -115,6 +119,17 @@ def _ships(tree: exp.Select, place: Layout, tables: tuple[tuple[str, Table], ...
         if uses:
             out.append(Ship(database, table, target))
     return tuple(out)
+
+
+def _split_by_key(keyed: Sequence[Keyed]) -> tuple[Ship, ...]:
+    """Return the users' own tables that are split by the director index, each once for all its uses."""
+    out: dict[str, Ship] = {}
+    for use in keyed:
+        before = out.get(use.target)
+        every = use.key.every and (before is None or before.key is None or before.key.every)
+        ship = Ship(use.ref.database, use.ref.table, use.target, key=replace(use.key, every=every))
+        out[use.target] = ship
+    return tuple(out.values())
 
 
 def _own_native(tree: exp.Select, context: Context) -> Sql:

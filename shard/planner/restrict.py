@@ -255,7 +255,7 @@ def _comparison(
 
 
 def _key(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction | None:
-    read = partial(_key_director, scope=scope, layout=layout)
+    read = partial(key_director, scope=scope, layout=layout)
     if isinstance(item, exp.EQ):
         for column, value in ((item.this, item.expression), (item.expression, item.this)):
             director = read(column)
@@ -296,7 +296,7 @@ def _whole(item: exp.Expression, scope: Scope) -> bool:
     )
 
 
-def _key_director(node: exp.Expression, scope: Scope, layout: Layout) -> str | None:
+def key_director(node: exp.Expression, scope: Scope, layout: Layout) -> str | None:
     """Return the director whose key this column holds for rows of the anchor's chunk, or None."""
     ref = scope.owner(node)
     if (

@@ -21,7 +21,7 @@ from shard.planner.constants import Value, integer
 from shard.planner.context import Context
 from shard.planner.ctes import inline
 from shard.planner.definable import over_empty
-from shard.planner.emit import CHUNK_MARK, construct_name, emit
+from shard.planner.emit import CHUNK_MARK, KEYS_MARK, construct_name, emit
 from shard.planner.fence import SyntaxProblem, parse
 from shard.planner.headers import keep_headers, select_headers
 from shard.planner.lexer import LexerMode, Token, TokenKind, texts_of, tokenize
@@ -261,8 +261,8 @@ def read(
     SyntaxProblem
         If it cannot be parsed here and names no sharded table.
     """
-    if CHUNK_MARK in text:
-        raise not_supported("the character U+E000")
+    if CHUNK_MARK in text or KEYS_MARK in text:
+        raise not_supported("the characters U+E000 and U+E001")
     tokens: list[Token] = tokenize(text, mode)
     original: Statement | None = None
     try:

@@ -14,6 +14,8 @@ from shard.errors import not_supported
 
 CHUNK_MARK = "\ue000"
 """Stands for the chunk number inside names; user text with this character is refused."""
+KEYS_MARK = "\ue001"
+"""Stands for those keys of a list that a chunk can hold; refused in user text, too."""
 
 _BINARY: dict[type[exp.Expression], str] = {
     exp.And: "AND", exp.Or: "OR", exp.Xor: "XOR", exp.EQ: "=", exp.NEQ: "<>", exp.GT: ">", exp.GTE: ">=",

@@ -18,7 +18,7 @@ from typing import Union
 
 import msgspec
 
-VERSION = 4
+VERSION = 5
 MAX_FRAME = 64 << 20
 """Bytes; a longer frame is a protocol error."""
 BLOCK_BYTES = 256 << 10
@@ -61,20 +61,24 @@ class Template(msgspec.Struct, frozen=True):
     """SQL bytes with holes for the chunk number: ``segments[0] + chunk + segments[1] + …``.
 
     A hole behind an underscore ends a chunk table's name. `parameters` are the statement's ``?`` marks in order, as
-    indices into `Job.parameters`.
+    indices into `Job.parameters`; `lists` are the numbers of holes that are for the chunk's keys instead.
     """
 
     segments: tuple[bytes, ...]
     parameters: tuple[int, ...] = ()
+    lists: tuple[int, ...] = ()
 
-    def fill(self, chunk_id: int, state: int = 0) -> bytes:
+    def fill(self, chunk_id: int, state: int = 0, keys: bytes = b"") -> bytes:
         """Return the SQL for one chunk, in a state that was committed after it was published (0: as it was)."""
         number = str(chunk_id).encode()
-        if not state:
+        if not state and not self.lists:
             return number.join(self.segments)
-        name = number + b"_%d" % state
+        name = number + b"_%d" % state if state else number
         *before, last = self.segments
-        return b"".join(part + (name if part.endswith(b"_") else number) for part in before) + last
+        holes = [name if part.endswith(b"_") else number for part in before]
+        for hole in self.lists:
+            holes[hole] = keys
+        return b"".join(part + hole for part, hole in zip(before, holes, strict=True)) + last
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -110,6 +114,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
         Chunks to run, in the order in which their answers are wanted.
     states : dict
         Chunk → the number behind its tables' names; of chunks that are not as they were published.
+    keys : dict
+        Chunk → those of the statement's list of keys that it can hold, as SQL; of all chunks, if templates have `lists`.
     interactive : bool
         True: the interactive lane; False: the scan lane.
     user : str
@@ -138,6 +144,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
     main: Template
     chunks: list[int]
     states: dict[int, int] = {}
+    keys: dict[int, bytes] = {}
     setup: tuple[Template, ...] = ()
     teardown: tuple[Template, ...] = ()
     interactive: bool = True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Container, Iterable, Iterator
 
+from shard.catalog import ddl
 from shard.catalog.model import Kind, Table
 from shard.catalog.naming import INDEX_DATABASE, chunk_table, index_table, quote, stage_name
 from skyshard.errors import UserError
@@ -69,12 +70,8 @@ async def _one(commits: Commits, database: str, table: Table, sources: Iterable[
     home, at = commits.home, f"{quote(INDEX_DATABASE)}."
     name = at + quote(index_table(database, table.name))
     new, old = (at + quote(index_table(f"skyshard_{word}", table.name)) for word in ("new", "old"))
-    kind = next(column.sql_type for column in table.columns if column.name == table.key)
     await home.run(f"DROP TABLE IF EXISTS {new}, {old}")
-    await home.run(
-        f"CREATE TABLE {new} (directorKey {kind}, chunkId INT NOT NULL, subChunkId INT NOT NULL, "
-        "KEY (directorKey)) ENGINE=Aria TRANSACTIONAL=0 DEFAULT CHARSET=utf8mb4"
-    )
+    await home.run(ddl.director_index(index_table("skyshard_new", table.name), table.columns, table.key))
     await home.run(f"CREATE TABLE IF NOT EXISTS {name} LIKE {new}")
     selected = f"{quote(table.key or '')}, chunkId, subChunkId"
     sent = [0]
