@@ -30,10 +30,11 @@ from shard.wire.packets import ColumnDefinition
 _BYTES_A_COLUMN = 2
 _CHARSET = re.compile(r"(?i)\bDEFAULT CHARSET=(\w+)(?: COLLATE=(\w+))?")
 _DROPPED = ("CONSTRAINT ", "FULLTEXT KEY", "SPATIAL KEY", "PERIOD FOR")
-_UNIQUE = re.compile(r"(?m)^  (?:PRIMARY|UNIQUE) KEY")
-_HASHED = re.compile(r"(?m)^  UNIQUE KEY .* USING HASH,?\n")
-"""A unique key on a long text, which no other key can have."""
+_PRIMARY = re.compile(r"(?m)^  PRIMARY KEY")
+_UNIQUE = re.compile(r"(?m)^  UNIQUE KEY")
 _NULL = b"\\N"
+_HASHED = re.compile(r"  UNIQUE KEY .* USING HASH$")
+"""A unique key on a long text."""
 _SHAPE = f"{quote(SCRATCH_DATABASE)}.{quote('own_shape')}"
 
 
@@ -151,7 +152,7 @@ def clean_ddl(text: str, name: str) -> str:
     """Return SHOW CREATE TABLE's text under a name, without what a temporary table cannot have."""
     lines = text.split("\n")
     body = [line.rstrip(",") for line in lines[1:] if line.startswith("  ")]
-    body = [line for line in body if not line.strip().startswith(_DROPPED)]
+    body = [line for line in body if not line.strip().startswith(_DROPPED) and not _HASHED.match(line)]
     last = next((line for line in lines[1:] if line.startswith(")")), ")")
     charset = _CHARSET.search(last)
     options = ""
@@ -199,7 +200,7 @@ def _shipment(own: OwnTable, ship: Ship, data: bytes | dict[int, bytes]) -> Ship
             SPLIT_COLUMN if ship.key is None else f"{SPLIT_COLUMN}`, `{ship.key.column.replace('`', '``')}"
         )
         extra = f"  {quote(SPLIT_COLUMN)} INT INVISIBLE, KEY (`{indexed}`),\n"
-        body = _UNIQUE.sub("  KEY", _without_hashed(body))  # a row can have several chunks
+        body = _not_unique(body)  # a row can have several chunks
         names, every = (*names, SPLIT_COLUMN), ship.key is not None and ship.key.every
     create = f"CREATE OR REPLACE TEMPORARY TABLE {target} (\n{extra}{body} ENGINE=Aria TRANSACTIONAL=0"
     types = (*own.types, PartialType(3, 0))[: len(names)]
@@ -210,9 +211,9 @@ def _shipment(own: OwnTable, ship: Ship, data: bytes | dict[int, bytes]) -> Ship
     return Shipment(frames.Shipped(create.encode(), load.encode(), data), None, None)
 
 
-def _without_hashed(body: str) -> str:
-    """Return the columns and keys of a table without unique keys on long texts."""
-    return re.sub(r",(\n\))", r"\1", _HASHED.sub("", body))
+def _not_unique(body: str) -> str:
+    """Return the columns and keys of a table with plain keys in place of unique ones."""
+    return _UNIQUE.sub("  KEY", _PRIMARY.sub(f"  KEY {quote('skyPrimary')}", body))
 
 
 def _keys(own: OwnTable, column: str, lines: Sequence[bytes]) -> tuple[list[int], list[int]]:

@@ -54,7 +54,7 @@ def keyed_tables(
     Parameters
     ----------
     inner : sequence of Expression
-        Top-level conjuncts of WHERE and of inner joins' ON.
+        Conditions that every row satisfies: top-level conjuncts of WHERE and of inner joins' ON.
     """
     if layout.neighbours is not None:
         return ()

@@ -74,7 +74,8 @@ def bind(select: exp.Select, context: Context, outer: Scope | None = None) -> Bo
     where = conjuncts(select.args["where"].this if select.args.get("where") is not None else None)
     place = layout(scope, where, context.values)
     inner = [*where, *(part for item in scope.conditions for part in conjuncts(item))]
-    restriction = restrict.restriction(scope, place, inner, context.values)
+    certain = [*where, *(part for item in scope.certain for part in conjuncts(item))]
+    restriction = restrict.restriction(scope, place, certain, context.values)
     for query in own_queries(select):
         _subquery(query, scope, place, inner, context)
     return Bound(scope, place, restriction)

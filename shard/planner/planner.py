@@ -74,9 +74,10 @@ def plan_select(
     if any(_is_false(item, values) for item in where):
         restriction = InChunks(())
     scope, place = bound.scope, bound.layout
-    keyed = keyed_tables(tree, scope, place, inner)
+    certain = [*where, *(part for item in scope.certain for part in conjuncts(item))]
+    keyed = keyed_tables(tree, scope, place, certain)
     place = replace(place, placed=tuple(use.ref.alias for use in keyed))
-    keys = list_of_keys(inner, scope, place, values)
+    keys = list_of_keys(certain, scope, place, values)
     if functions.uses_functions(tree):
         filters = frozenset(id(call) for item in inner for call in _tests(item))
         tree = _as_select(functions.rewrite(tree, values, filters))

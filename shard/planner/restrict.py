@@ -70,7 +70,7 @@ def restriction(
     Parameters
     ----------
     inner : sequence of Expression
-        Top-level conjuncts of WHERE and of inner joins' ON.
+        Conditions that every row satisfies: top-level conjuncts of WHERE and of inner joins' ON.
     """
     parts = [_simplify(_of(item, scope, layout, values)) for item in inner]
     parts += [ref.derived.restriction for ref in scope.refs if ref.derived is not None and not ref.nullable]

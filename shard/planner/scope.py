@@ -71,12 +71,16 @@ class TableRef:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The tables of one SELECT in order of FROM, and the conditions that inner joins add."""
+    """The tables of one SELECT in order of FROM, and the conditions that inner joins add.
+
+    Of these, `certain` are those that every row satisfies: none before a RIGHT JOIN, which keeps rows without them.
+    """
 
     refs: tuple[TableRef, ...]
     database: Database
     conditions: tuple[exp.Expression, ...]
     outer_conditions: tuple[tuple[TableRef, tuple[exp.Expression, ...]], ...]
+    certain: tuple[exp.Expression, ...]
 
     def sharded(self) -> tuple[TableRef, ...]:
         """Return the sharded tables."""
@@ -201,8 +205,8 @@ def read_scope(select: exp.Select, default: str | None, catalogue: Mapping[str, 
         raise not_supported("sharded tables in subqueries only")
     if len(sharded) > 1:
         raise not_supported("a join of sharded tables of two databases")
-    inner, outer = _conditions(joins, refs)
-    return Scope(tuple(refs), databases[next(iter(sharded))], inner, outer)
+    inner, outer, certain = _conditions(joins, refs)
+    return Scope(tuple(refs), databases[next(iter(sharded))], inner, outer, certain)
 
 
 def _reference(
@@ -253,9 +257,14 @@ def _nullable(joins: list[exp.Join]) -> list[bool]:
 
 def _conditions(
     joins: list[exp.Join], refs: list[TableRef]
-) -> tuple[tuple[exp.Expression, ...], tuple[tuple[TableRef, tuple[exp.Expression, ...]], ...]]:
-    """Return (conditions of inner joins, conditions of outer joins by their joined table)."""
+) -> tuple[
+    tuple[exp.Expression, ...],
+    tuple[tuple[TableRef, tuple[exp.Expression, ...]], ...],
+    tuple[exp.Expression, ...],
+]:
+    """Return (conditions of inner joins, those of outer joins by their joined table, those that all rows satisfy)."""
     inner: list[exp.Expression] = []
+    certain: list[exp.Expression] = []
     outer: list[tuple[TableRef, tuple[exp.Expression, ...]]] = []
     for index, join in enumerate(joins, start=1):
         found = [join.args["on"]] if join.args.get("on") is not None else []
@@ -264,9 +273,12 @@ def _conditions(
             found += [_using_equality(name, index, refs) for name in _common(index, refs)]
         if join.args.get("side"):
             outer.append((refs[index], tuple(found)))
+            if str(join.args["side"]).upper() == "RIGHT":
+                certain = []
         else:
             inner += found
-    return tuple(inner), tuple(outer)
+            certain += found
+    return tuple(inner), tuple(outer), tuple(certain)
 
 
 def star_columns(select: exp.Expression, scope: Scope) -> list[exp.Column]:
