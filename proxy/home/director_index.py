@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from backend.connection import RowBlock
 from backend.pool import Pool
 from shard.catalog.naming import INDEX_DATABASE, index_table, quote, stage_name
 from shard.wire import rows
@@ -74,9 +75,9 @@ async def places(pool: Pool, contents: Contents, database: str, director: str, k
             for sql in _questions(f"SELECT directorKey, chunkId FROM {name}", wanted, whole):
                 result = await connection.query(sql.encode())
                 async for block in result.blocks():
-                    pairs = _pairs(block.data, kind)
-                    found.append(pairs[np.isin(pairs[:, 0], wanted)] if whole else pairs)
-    pairs = np.unique(np.concatenate(found), axis=0)
+                    pairs = _pairs(block, kind)
+                    found.append(_chosen(pairs, wanted) if whole else pairs)
+    pairs = _each_once(np.concatenate(found))
     return Places(pairs[:, 0], pairs[:, 1], unsigned)
 
 
@@ -87,10 +88,24 @@ def _questions(head: str, keys: _Keys, whole: bool) -> list[str]:
     return [f"{head} WHERE directorKey IN ({', '.join(map(str, part.tolist()))})" for part in parts]
 
 
-def _pairs(data: bytes | bytearray, kind: type[np.int64 | np.uint64]) -> _Keys:
+def _pairs(block: RowBlock, kind: type[np.int64 | np.uint64]) -> _Keys:
     """Return the whole numbers of text rows, two a row."""
-    words = rows.rows_to_load(data).split()
-    return np.array(words, dtype="S20").astype(kind).reshape(-1, 2)
+    numbers: _Keys = np.fromstring(rows.rows_to_load(block.data), dtype=kind, sep=" ")
+    if len(numbers) != 2 * block.rows:
+        raise ValueError("the director index has something else than whole numbers")
+    return numbers.reshape(-1, 2)
+
+
+def _chosen(pairs: _Keys, wanted: _Keys) -> _Keys:
+    """Return the pairs whose keys are among those wanted, which are in order."""
+    at = np.searchsorted(wanted, pairs[:, 0])
+    return pairs[(at < len(wanted)) & (wanted[np.minimum(at, len(wanted) - 1)] == pairs[:, 0])]
+
+
+def _each_once(pairs: _Keys) -> _Keys:
+    """Return pairs in order, each once."""
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    return pairs[np.append(True, (pairs[1:] != pairs[:-1]).any(axis=1))[: len(pairs)]]
 
 
 @dataclass(frozen=True, slots=True)

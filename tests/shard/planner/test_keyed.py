@@ -39,7 +39,7 @@ def split(plan):
         ("FROM Source s LEFT JOIN mine.t t ON s.objectId = t.k AND t.f > 1", KeySplit("k", "Object", True)),
         (
             "FROM mine.t t JOIN (SELECT objectId FROM Source GROUP BY objectId) q ON q.objectId = t.k",
-            None,  # of a derived table's column, the type is not known
+            KeySplit("k", "Object", False),
         ),
         ("FROM Source s LEFT JOIN mine.t t ON s.objectId = t.k OR t.k = 1", None),
         ("FROM Source s JOIN mine.t t ON s.objectId = t.k OR t.k = 1", None),
