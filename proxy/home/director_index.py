@@ -93,13 +93,15 @@ def _pairs(block: RowBlock, kind: type[np.int64 | np.uint64]) -> _Keys:
     numbers: _Keys = np.fromstring(rows.rows_to_load(block.data), dtype=kind, sep=" ")
     if len(numbers) != 2 * block.rows:
         raise ValueError("the director index has something else than whole numbers")
-    return numbers.reshape(-1, 2)
+    pairs: _Keys = numbers.reshape(-1, 2)
+    return pairs
 
 
 def _chosen(pairs: _Keys, wanted: _Keys) -> _Keys:
     """Return the pairs whose keys are among those wanted, which are in order."""
     at = np.searchsorted(wanted, pairs[:, 0])
-    return pairs[(at < len(wanted)) & (wanted[np.minimum(at, len(wanted) - 1)] == pairs[:, 0])]
+    chosen: _Keys = pairs[wanted[np.minimum(at, len(wanted) - 1)] == pairs[:, 0]]
+    return chosen
 
 
 def _each_once(pairs: _Keys) -> _Keys:
