@@ -107,7 +107,8 @@ def _chosen(pairs: _Keys, wanted: _Keys) -> _Keys:
 def _each_once(pairs: _Keys) -> _Keys:
     """Return pairs in order, each once."""
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    return pairs[np.append(True, (pairs[1:] != pairs[:-1]).any(axis=1))[: len(pairs)]]
+    once: _Keys = pairs[np.append(True, (pairs[1:] != pairs[:-1]).any(axis=1))[: len(pairs)]]
+    return once
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,84 +13,120 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from shard.catalog.model import Kind
+from shard.catalog.model import Kind, Table
 from shard.catalog.naming import SCRATCH_DATABASE
 from shard.planner import restrict
-from shard.planner.branches import find
+from shard.planner.branches import bare, find
 from shard.planner.chunk_tables import add_condition
 from shard.planner.constants import Value, conjuncts, integer
+from shard.planner.context import Bound, Context
 from shard.planner.emit import CHUNK_MARK, KEYS_MARK
 from shard.planner.locality import Layout
 from shard.planner.nested import PLACE, SPLIT_COLUMN, shipped_name
 from shard.planner.plan import ByKey, KeySplit
-from shard.planner.scope import Scope, TableRef, from_items
+from shard.planner.scope import Scope, TableRef, from_items, lookup
 
 KEYS = "keys"
 """Key of the meta of a list of keys that is cut to each chunk's."""
 FEWEST_KEYS = 8
 """A shorter list is sent whole."""
+PLACED = "placed"
+"""Key of the meta of an inner query that reads a split table: its name there."""
 _INTEGER = re.compile(r"(?i)(?:tiny|small|medium|big)?int(?:eger)?\b")
 _LARGEST = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """A use of a user's own table that is split by key."""
+    """A use of a user's own table that is split by key; `alias` is its name in FROM, None of an inner query's."""
 
-    ref: TableRef
+    database: str
+    table: Table
     key: KeySplit
+    alias: str | None
 
     @property
     def target(self) -> str:
         """The table's name on the workers."""
-        return shipped_name(self.ref.database, self.ref.table.name, key=(self.key.column, self.key.director))
+        return shipped_name(self.database, self.table.name, key=(self.key.column, self.key.director))
 
 
 def keyed_tables(
-    select: exp.Select, scope: Scope, layout: Layout, inner: Sequence[exp.Expression]
+    select: exp.Select, bound: Bound, certain: Sequence[exp.Expression], context: Context
 ) -> tuple[Keyed, ...]:
     """Return the uses of users' own tables that are split by key, and note on their nodes what stands for them.
 
     Parameters
     ----------
-    inner : sequence of Expression
+    certain : sequence of Expression
         Conditions that every row satisfies: top-level conjuncts of WHERE and of inner joins' ON.
     """
-    if layout.neighbours is not None:
+    if bound.layout.neighbours is not None:
         return ()
+    return (*_joined(select, bound, certain), *_listed(bound, certain, context))
+
+
+def _joined(select: exp.Select, bound: Bound, certain: Sequence[exp.Expression]) -> Iterator[Keyed]:
+    """Yield the tables of FROM that conditions tie to a director's key."""
+    scope = bound.scope
     joins = {node.alias_or_name: join for node, join in from_items(select)}
     outer = {ref.alias: items for ref, items in scope.outer_conditions}
-    found: list[Keyed] = []
     for ref in scope.refs:
         if ref.table.kind is not Kind.OWN or not isinstance(ref.node, exp.Table):
             continue
         join = joins[ref.alias]
-        conditions = inner
+        conditions = certain
         if ref.nullable:  # its rows are chosen in ON, and all rows of the others stay
             if join is None or join.args.get("on") is None or str(join.args.get("side")).upper() != "LEFT":
                 continue
             conditions = [part for item in outer.get(ref.alias, ()) for part in conjuncts(item)]
-        key = _key_of(ref, conditions, scope, layout)
+        key = _key_of(ref, conditions, bound)
         if key is not None:
-            found.append(Keyed(ref, key))
-            ref.node.meta[PLACE] = (SCRATCH_DATABASE, found[-1].target, False)
-    return tuple(found)
+            found = Keyed(ref.database, ref.table, key, ref.alias)
+            ref.node.meta[PLACE] = (SCRATCH_DATABASE, found.target, False)
+            yield found
 
 
-def _key_of(
-    own: TableRef, conditions: Sequence[exp.Expression], scope: Scope, layout: Layout
-) -> KeySplit | None:
+def _key_of(own: TableRef, conditions: Sequence[exp.Expression], bound: Bound) -> KeySplit | None:
     """Return by which column a table's rows can be split, if conditions make it equal to a director's key."""
     for item in conditions:
         if not isinstance(item, exp.EQ):
             continue
         for mine, theirs in ((item.this, item.expression), (item.expression, item.this)):
-            if scope.owner(mine) is not own or not _is_integer(mine, scope):
+            if bound.scope.owner(mine) is not own or not _is_integer(mine, bound.scope):
                 continue
-            director = integer_director(theirs, scope, layout)
+            director = integer_director(theirs, bound.scope, bound.layout)
             if director is not None:
                 return KeySplit(mine.name, director, own.nullable)
     return None
+
+
+def _listed(bound: Bound, certain: Sequence[exp.Expression], context: Context) -> Iterator[Keyed]:
+    """Yield the tables of ``key IN (SELECT column FROM table …)``: of other keys, no row of the chunk can be."""
+    for item in certain:
+        query = item.args.get("query") if isinstance(item, exp.In) else None
+        director = None if query is None else integer_director(item.this, bound.scope, bound.layout)
+        body = None if query is None else bare(query)
+        if director is None or not isinstance(body, exp.Select) or not _is_plain(body):
+            continue
+        node = body.args["from_"].this
+        found = lookup(node, context.default, context.catalogue) if isinstance(node, exp.Table) else None
+        column = body.expressions[0].unalias()
+        if found is None or found[1].kind is not Kind.OWN or not isinstance(column, exp.Column):
+            continue
+        kinds = {one.name.lower(): one.sql_type for one in found[1].columns}
+        qualified = column.table in ("", node.alias_or_name) and column.args.get("db") is None
+        if qualified and _INTEGER.match(kinds.get(column.name.lower(), "")):
+            keyed = Keyed(found[0].name, found[1], KeySplit(column.name, director, False), None)
+            node.meta[PLACE] = (SCRATCH_DATABASE, keyed.target, False)
+            body.meta[PLACED] = node.alias_or_name
+            yield keyed
+
+
+def _is_plain(body: exp.Select) -> bool:
+    """Whether a query has the rows of one table, with a condition at most: fewer of them are fewer of its rows."""
+    clauses = {key for key, value in body.args.items() if value}
+    return clauses <= {"expressions", "from_", "where", "kind"} and len(body.expressions) == 1
 
 
 def integer_director(node: exp.Expression, scope: Scope, layout: Layout) -> str | None:
@@ -153,11 +189,18 @@ def put_places(select: exp.Select, layout: Layout) -> None:
     """Read of tables that are split by key the chunk's rows alone, in place."""
     joins = {node.alias_or_name: join for node, join in from_items(select)}
     for alias in layout.placed:
-        column = exp.column(SPLIT_COLUMN, table=alias, quoted=True)
-        condition = exp.EQ(this=column, expression=exp.Literal(this=CHUNK_MARK, is_string=False))
+        condition = _of_chunk(alias)
         join = joins[alias]
         if join is not None and join.args.get("side"):
             on = exp.Paren(this=join.args["on"])
             join.set("on", exp.And(this=on, expression=condition))
         else:
             add_condition(select, condition)
+    for query in find(select, exp.Select):
+        if PLACED in query.meta:
+            add_condition(query, _of_chunk(query.meta[PLACED]))
+
+
+def _of_chunk(alias: str) -> exp.Expression:
+    column = exp.column(SPLIT_COLUMN, table=alias, quoted=True)
+    return exp.EQ(this=column, expression=exp.Literal(this=CHUNK_MARK, is_string=False))

@@ -75,8 +75,8 @@ def plan_select(
         restriction = InChunks(())
     scope, place = bound.scope, bound.layout
     certain = [*where, *(part for item in scope.certain for part in conjuncts(item))]
-    keyed = keyed_tables(tree, scope, place, certain)
-    place = replace(place, placed=tuple(use.ref.alias for use in keyed))
+    keyed = keyed_tables(tree, bound, certain, context)
+    place = replace(place, placed=tuple(use.alias for use in keyed if use.alias is not None))
     keys = list_of_keys(certain, scope, place, values)
     if functions.uses_functions(tree):
         filters = frozenset(id(call) for item in inner for call in _tests(item))
@@ -128,7 +128,7 @@ def _split_by_key(keyed: Sequence[Keyed]) -> tuple[Ship, ...]:
     for use in keyed:
         before = out.get(use.target)
         every = use.key.every and (before is None or before.key is None or before.key.every)
-        ship = Ship(use.ref.database, use.ref.table, use.target, key=replace(use.key, every=every))
+        ship = Ship(use.database, use.table, use.target, key=replace(use.key, every=every))
         out[use.target] = ship
     return tuple(out.values())
 

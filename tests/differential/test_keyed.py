@@ -63,6 +63,18 @@ SELECT b.id, a.n FROM mine.u a JOIN keyed.Big b ON a.k = b.id WHERE a.n < 0
 SELECT COUNT(*), SUM(b.g) FROM mine.u a JOIN keyed.Big b ON a.k = b.id WHERE a.k = 777777
 SELECT b.id FROM keyed.Big b WHERE b.id IN (SELECT k FROM mine.u WHERE n > 3)
 SELECT b.id FROM keyed.Big b WHERE b.id NOT IN (SELECT k FROM mine.u WHERE k IS NOT NULL)
+SELECT b.id FROM keyed.Big b WHERE b.id IN (SELECT x.k AS kk FROM mine.u x WHERE x.n > b.g) AND b.g > 0
+SELECT b.g, COUNT(*) FROM keyed.Big b WHERE b.id IN (SELECT k FROM mine.u) GROUP BY b.g
+SELECT p.v, b.g FROM keyed.Big b JOIN keyed.Part p ON p.id = b.id WHERE p.id IN (SELECT s FROM mine.u) AND b.id IN (SELECT k FROM mine.u WHERE t > 20)
+SELECT b.id, a.n FROM keyed.Big b JOIN mine.u a ON a.k = b.id WHERE b.id IN (SELECT k FROM mine.u WHERE n < 20)
+SELECT b.id FROM keyed.Big b WHERE b.id IN (SELECT k FROM mine.u WHERE n < 20) OR b.g = 1
+SELECT b.id FROM keyed.Big b WHERE (b.id IN (SELECT k FROM mine.u WHERE n < 20)) IS NULL
+SELECT b.id FROM keyed.Big b WHERE b.id IN (SELECT w FROM mine.u WHERE n < 20)
+SELECT b.id FROM keyed.Big b WHERE b.id IN (SELECT MAX(k) FROM mine.u)
+SELECT b.id FROM keyed.Big b WHERE b.id IN (SELECT k FROM mine.u WHERE n = (SELECT MAX(n) FROM mine.u WHERE k < 50))
+SELECT b.id FROM keyed.Big b LEFT JOIN keyed.Part p ON p.id = b.id AND p.id IN (SELECT k FROM mine.u) WHERE b.g = 2
+SELECT b.id, p.v FROM keyed.Part p JOIN keyed.Big c ON c.id = p.id AND c.id IN (SELECT k FROM mine.u) RIGHT JOIN keyed.Big b ON b.id = p.id
+SELECT t.k FROM keyed.Twice t WHERE t.k IN (SELECT k FROM mine.z)
 SELECT t.k, t.ra, z.i, z.gen FROM mine.z JOIN keyed.Twice t ON t.k = z.k
 SELECT t.k, COUNT(*) FROM mine.z JOIN keyed.Twice t USING (k) GROUP BY t.k
 SELECT t.k, z.i FROM keyed.Twice t LEFT JOIN mine.z ON z.k = t.k

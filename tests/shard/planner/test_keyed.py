@@ -41,6 +41,19 @@ def split(plan):
             "FROM mine.t t JOIN (SELECT objectId FROM Source GROUP BY objectId) q ON q.objectId = t.k",
             KeySplit("k", "Object", False),
         ),
+        (
+            "FROM Source s WHERE s.objectId IN (SELECT k FROM mine.t WHERE f > 1)",
+            KeySplit("k", "Object", False),
+        ),
+        ("FROM Source s WHERE s.objectId IN (SELECT x.k FROM mine.t x)", KeySplit("k", "Object", False)),
+        ("FROM Source s WHERE s.objectId NOT IN (SELECT k FROM mine.t)", None),
+        ("FROM Source s WHERE s.objectId IN (SELECT k FROM mine.t) OR s.flux > 1", None),
+        ("FROM Source s WHERE s.objectId IN (SELECT MAX(k) FROM mine.t)", None),
+        ("FROM Source s WHERE s.objectId IN (SELECT k FROM mine.t GROUP BY k HAVING COUNT(*) > 1)", None),
+        ("FROM Source s WHERE s.objectId IN (SELECT k FROM mine.t ORDER BY f LIMIT 3)", None),
+        ("FROM Source s WHERE s.objectId IN (SELECT word FROM mine.t)", None),
+        ("FROM Source s WHERE s.objectId IN (SELECT s.sourceId FROM mine.t)", None),
+        ("FROM Source s WHERE s.sourceId IN (SELECT k FROM mine.t)", None),
         ("FROM Source s LEFT JOIN mine.t t ON s.objectId = t.k OR t.k = 1", None),
         ("FROM Source s JOIN mine.t t ON s.objectId = t.k OR t.k = 1", None),
         ("FROM Source s JOIN mine.t t ON s.objectId <=> t.k", None),
@@ -64,6 +77,15 @@ def test_rows_of_the_chunk_are_read_alone():
     assert f"`skyshard_scratch`.`{plan.ships[0].target}` AS `t`" in text
     assert "(`t`.`f` > 1 OR `o`.`f` > 1) AND" in text
     assert "skyChunk" not in plan.native.text
+
+
+def test_inner_queries_read_rows_of_the_chunk():
+    plan = planned(
+        "SELECT COUNT(*) FROM Object o WHERE o.objectId IN (SELECT k FROM mine.t x WHERE x.f > 1 OR x.i)"
+    )
+    text = planner.fragment(plan).main.text
+    assert f"AS `x` WHERE (`x`.`f` > 1 OR `x`.`i`) AND `x`.`skyChunk` = {CHUNK_MARK})" in text
+    assert "skyChunk" not in plan.merge.partial.text
 
 
 def test_rows_without_a_partner_stay():
