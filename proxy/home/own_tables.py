@@ -34,7 +34,7 @@ _PRIMARY = re.compile(r"(?m)^  PRIMARY KEY")
 _UNIQUE = re.compile(r"(?m)^  UNIQUE KEY")
 _NULL = b"\\N"
 _HASHED = re.compile(r"  UNIQUE KEY .* USING HASH$")
-"""A unique key on a long text."""
+_COUNTING = re.compile(r"  (`(?:[^`]|``)+`) .*\bAUTO_INCREMENT\b")
 _SHAPE = f"{quote(SCRATCH_DATABASE)}.{quote('own_shape')}"
 
 
@@ -148,11 +148,17 @@ async def _ddl(home: HomeLink, database: str, name: str) -> str:
     return clean_ddl(text, name)
 
 
+def _is_hashed(line: str, lines: Sequence[str]) -> bool:
+    """Whether a line is a unique key on a long text, which Aria has none of; a column that counts keeps its key."""
+    counting = [found[1] for item in lines if (found := _COUNTING.match(item)) is not None]
+    return _HASHED.match(line) is not None and not any(name in line for name in counting)
+
+
 def clean_ddl(text: str, name: str) -> str:
     """Return SHOW CREATE TABLE's text under a name, without what a temporary table cannot have."""
     lines = text.split("\n")
     body = [line.rstrip(",") for line in lines[1:] if line.startswith("  ")]
-    body = [line for line in body if not line.strip().startswith(_DROPPED) and not _HASHED.match(line)]
+    body = [line for line in body if not line.strip().startswith(_DROPPED) and not _is_hashed(line, lines)]
     last = next((line for line in lines[1:] if line.startswith(")")), ")")
     charset = _CHARSET.search(last)
     options = ""
