@@ -191,6 +191,21 @@ def test_one_query_has_a_third_of_the_budget():
     assert not budget.full()
 
 
+def test_a_worker_gets_the_keys_and_rows_of_its_chunks():
+    tables = tuple(frames.Shipped(b"create", b"load", data) for data in (b"all\n", b""))
+    job = msgspec.structs.replace(JOB, shipped=tables)
+    work = Work(
+        1, job, {}, keys={3: b"30", 4: b"40, 41", 5: b"50"}, lines=(None, {3: b"x\t3\n", 4: b"y\t4\nz\t4\n"})
+    )
+    some, other = work.share([4, 5]), work.share([3])
+    assert some.keys == {4: b"40, 41", 5: b"50"}
+    assert [table.data for table in some.shipped] == [b"all\n", b"y\t4\nz\t4\n"]
+    assert other.keys == {3: b"30"}
+    assert [table.data for table in other.shipped] == [b"all\n", b"x\t3\n"]
+    with pytest.raises(KeyError):  # a chunk without keys must not be asked
+        work.share([6])
+
+
 def test_only_names_of_chunk_tables_are_taken_out_of_messages():
     template = frames.Template(
         (b"SELECT 1 FROM `d`.`Ob-ject_", b"`, `skyshard_scratch`.`NearFullOverlap_", b"` WHERE c = ", b"")

@@ -48,3 +48,9 @@ def test_templates_fill_in_the_chunk():
     # A state stands behind the chunk in tables' names, and nowhere else.
     made = frames.Template((b"`t_", b"` u WHERE chunk = ", b" AND `u_", b"`")).fill(12, 7)
     assert made == b"`t_12_7` u WHERE chunk = 12 AND `u_12_7`"
+
+
+def test_templates_fill_in_the_keys_of_a_chunk():
+    template = frames.Template((b"`t_", b"` WHERE k IN (", b") AND c = ", b" AND k IN (", b")"), lists=(1, 3))
+    assert template.fill(12, keys=b"3, 4") == b"`t_12` WHERE k IN (3, 4) AND c = 12 AND k IN (3, 4)"
+    assert template.fill(12, 7, b"3") == b"`t_12_7` WHERE k IN (3) AND c = 12 AND k IN (3)"
