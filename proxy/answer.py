@@ -17,6 +17,7 @@ from proxy.execute.dispatcher import RowStream
 from proxy.fill import RESULT, Filler
 from proxy.home.definitions import ShadowPool
 from proxy.home.desk import SessionDesk
+from proxy.home.replicated import MOST_AT_HOME, ReplicatedAtHome
 from proxy.merge import merge as merging
 from proxy.request import Request
 from proxy.session.rows import text_row
@@ -80,10 +81,12 @@ class Answerer:
     def __init__(self, filler: Filler, service: Pool) -> None:
         self._filler = filler
         self._shadows = ShadowPool(service)
+        self._replicated = ReplicatedAtHome(service.sibling(MOST_AT_HOME))
 
     async def close(self) -> None:
         """Close the service connections."""
         await self._shadows.close()
+        await self._replicated.close()
 
     async def answer(self, request: Request) -> int:
         """Write the whole answer; return the bytes that workers sent."""
@@ -149,6 +152,7 @@ class Answerer:
             warnings = stream.warnings
             query.notes += stream.notes
         await self._filler.unchanged(request)
+        await self._replicated.check(request)
         if not out.started:
             await out.columns(columns, request.status)
         await sink.end(warnings)
@@ -173,6 +177,7 @@ class Answerer:
                     await out.columns(columns, request.status)
                 await sink.rows(block.data, block.rows, block.more)
         await self._filler.unchanged(request)
+        await self._replicated.check(request)
         if not out.started:
             await out.columns(columns, request.status)
         query.notes += stream.notes
@@ -235,6 +240,7 @@ class Answerer:
         session.leftovers = (RESULT, merging.MERGE_NAME, *parts)
         moved = await self._filler.result(desk, request, names)
         await self._filler.unchanged(request)
+        await self._replicated.check(request)
         text = envelope.around(f"SELECT * FROM {RESULT}").encode(*request.settings.encoding)
         request.query.at_home = True
         await session.home.run(text, session.client, request.around if request.binary else None)
@@ -249,10 +255,11 @@ class Answerer:
         moved, _ = await self._filler.parts(self._filler.desk(request), request, gather)
         await self._filler.unchanged(request)
         text = gather.statement.text.encode(*request.settings.encoding)
-        request.query.at_home = True
-        await session.home.run(
-            text, session.client, request.picked(gather.statement) if request.binary else None
-        )
+        async with self._replicated.kept(request):
+            request.query.at_home = True
+            await session.home.run(
+                text, session.client, request.picked(gather.statement) if request.binary else None
+            )
         return moved
 
     async def _relay(
@@ -272,6 +279,7 @@ class Answerer:
                 await sink.rows(block, event.rows)
             elif isinstance(event, EndEvent):
                 warnings += event.ok.warnings
+        await self._replicated.check(request)
         await sink.end(warnings)
 
     @asynccontextmanager
@@ -306,6 +314,7 @@ class Answerer:
         if result.end is not None and result.end.warnings:
             warnings += result.end.warnings
             query.notes += await merging.notes(connection)
+        await self._replicated.check(request)
         await sink.end(warnings)
 
 

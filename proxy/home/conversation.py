@@ -36,6 +36,7 @@ from shard.wire.replies import (
     RowsEvent,
 )  # fmt: skip
 
+STATUS_IN_TRANS = 0x0001
 STATUS_KEPT = 0x2203
 """Status flags of the session itself: in transaction, autocommit, backslash escapes, read-only transaction."""
 
@@ -383,6 +384,11 @@ class Conversation:
     @on_lost.setter
     def on_lost(self, call: Callable[[], None] | None) -> None:
         self._wire.on_lost = call
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the session has an open transaction."""
+        return bool(self.status & STATUS_IN_TRANS)
 
     @property
     def closed(self) -> bool:

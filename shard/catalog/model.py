@@ -39,6 +39,11 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
 
 
+def whole_name(name: str, state: int) -> str:
+    """Return the name on workers of a replicated table in a state."""
+    return f"{name}${state}" if state else name
+
+
 class MatchSide(msgspec.Struct, frozen=True, kw_only=True):
     """One director of a match table and the match table's columns that lead to it."""
 
@@ -59,6 +64,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     another chunk than its director, so that equality of keys does not mean the same chunk.
     `null_keys`: some row's key to its director is NULL; such rows lie anywhere, and still are one group.
     `wide_pairs`: pairs of this match table whose second partner is outside the first's chunk and overlap.
+    `state`: the commit whose number is behind the name that a replicated table has on workers; 0: none.
+    `changed`: the database's revision in which rows of a replicated table last came or went; it only grows.
     """
 
     name: str
@@ -75,6 +82,13 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     key_spans_chunks: bool = False
     null_keys: bool = False
     wide_pairs: int = 0
+    state: int = 0
+    changed: int = 0
+
+    @property
+    def stored(self) -> str:
+        """The name on workers: a replicated table's is another one for each state, ``Filter$17``."""
+        return whole_name(self.name, self.state)
 
     @property
     def is_sharded(self) -> bool:

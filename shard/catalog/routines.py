@@ -1,15 +1,36 @@
-"""The one stored function: HTM ids of columns, which no expression of fixed size can give.
+"""The stored functions: HTM ids of columns, which no expression of fixed size can give, and what a session sees.
 
-The search of lsst-sphgeom's HtmPixelization: the root triangle by the signs of the vector, then at each level the
+HTM ids: the search of lsst-sphgeom's HtmPixelization: the root triangle by the signs of the vector, then at each level the
 child whose edges have the vector on their inner side. In double precision: a position within some 1e-16 of
 an edge may get the neighbour's id where sphgeom's exact arithmetic decides.
 """
 
 from __future__ import annotations
 
-from shard.catalog.naming import SCRATCH_DATABASE, quote
+from shard.catalog.naming import META_DATABASE, SCRATCH_DATABASE, quote
 
 HTM_ID = f"{quote(SCRATCH_DATABASE)}.{quote('s2_htm_id')}"
+CHANGED_IN = f"{quote(SCRATCH_DATABASE)}.{quote('changed_in')}"
+
+
+def changed_in(database: str, table: str) -> str:
+    """Return the SELECT of the revision in which rows of a replicated table last came or went; names as SQL."""
+    meta = quote(META_DATABASE)
+    return (
+        f"SELECT COALESCE(CAST(JSON_VALUE(t.definition, '$.changed') AS UNSIGNED), 0) FROM {meta}.`tables` t "
+        f"JOIN {meta}.`databases` d ON d.db_id = t.db_id WHERE d.name = {database} AND d.state = 'published' "
+        f"AND t.name = {table}"
+    )
+
+
+def create_changed_in() -> str:
+    """Return the CREATE FUNCTION of the same for a session, in whose open transaction the rows may be earlier ones."""
+    kind = "VARCHAR(64) CHARACTER SET utf8mb4"
+    return (
+        f"CREATE FUNCTION IF NOT EXISTS {CHANGED_IN}(the_database {kind}, the_table {kind}) RETURNS BIGINT "
+        "NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER RETURN "
+        f"({changed_in('the_database', 'the_table')})"
+    )
 
 
 def _midpoint(name: str, a: str, b: str) -> str:

@@ -109,7 +109,7 @@ def mark(node: exp.Table, context: Context) -> None:
             raise not_supported(f"chunk-local work on your own table '{node.name}', which is large")
         node.meta[PLACE] = (SCRATCH_DATABASE, shipped_name(found[0].name, found[1].name), False)
     else:
-        node.meta[PLACE] = (found[0].name, found[1].name, found[1].is_sharded)
+        node.meta[PLACE] = (found[0].name, found[1].stored, found[1].is_sharded)
     node.set("hints", None)  # chunk tables have indexes of their own
 
 

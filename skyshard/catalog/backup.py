@@ -25,7 +25,7 @@ from skyshard.catalog import manifest as manifests
 from skyshard.catalog import published
 from skyshard.catalog.cluster import Cluster, alive
 from skyshard.catalog.files import UNFINISHED, TextWriter, sync_directory, write_whole
-from skyshard.catalog.manifest import FORMAT, MANIFEST, Manifest, Part, SavedPart
+from skyshard.catalog.manifest import FORMAT, MANIFEST, Manifest, Part, SavedPart, plain
 from skyshard.catalog.published import Published
 from skyshard.errors import UserError
 from skyshard.replicas.stream import checksums, read_rows
@@ -169,7 +169,7 @@ class Backup:
             servers=servers,
             partitioning=found.partitioning,
             chunks=description.chunks,
-            tables=found.tables,
+            tables=plain(found.tables),
             parts=tuple(self._done[part.path] for part in description.parts()),
         )
         for name in {part.table for part in made.parts}:

@@ -9,7 +9,7 @@ from the chunks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     def stored(self, found: Published) -> str:
         """Return the table on workers of a published catalogue that has its rows, those of transactions too."""
         if self.chunk is None:
-            return self.table
+            return next(table.stored for table in found.tables if table.name == self.table)
         return found.stored(overlap_table if self.overlap else chunk_table, self.table, self.chunk)
 
     @property
@@ -116,9 +116,14 @@ class Description:
                     yield Part(table=table.name, chunk=chunk, overlap=True, rows=overlap)
 
 
+def plain(tables: Sequence[Table]) -> tuple[Table, ...]:
+    """Return tables as they are where all rows are in one: replicated ones without states."""
+    return tuple(msgspec.structs.replace(table, state=0, changed=0) for table in tables)
+
+
 def description_of(found: Published) -> Description:
     """Return what is published."""
-    content = Content.of(found.name, found.tables, found.rows())
+    content = Content.of(found.name, plain(found.tables), found.rows())
     return Description(found.name, found.partitioning, tuple(sorted(found.holders())), content)
 
 

@@ -17,7 +17,7 @@ from shard.catalog.model import Partitioning, Table
 from shard.catalog.naming import index_table, literal, stage_name
 from skyshard.catalog.cluster import META
 from skyshard.errors import UserError
-from skyshard.ingest.transactions import IS_TRANSACTION, transactions
+from skyshard.ingest.transactions import IS_TRANSACTION, transactions, whole_rows
 from skyshard.replicas.copy import Content, Counted
 
 Namer = Callable[[str, int, int], str]
@@ -143,7 +143,8 @@ async def _read(home: RawConnection, database: str) -> Published:
         )
     }
     sha.update(repr((sorted(sums), states)).encode())
-    content = Content.of(database, tables, rows, sums, states)
+    whole = await whole_rows(home, sums)
+    content = Content.of(database, tables, rows, sums, states, whole)
     return Published(db_id, version, replicas, grid, content, copies, sha.hexdigest(), commits)
 
 

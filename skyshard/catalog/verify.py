@@ -17,7 +17,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
-from shard.catalog.model import Kind, Table, Worker
+from shard.catalog.model import Kind, Table, Worker, whole_name
 from shard.catalog.naming import (
     TEMPLATE_CHUNK,
     chunk_table,
@@ -179,7 +179,9 @@ class _Check:
         must: dict[str, tuple[str, int | None, int]] = {}
         for table in self._found.tables:
             if not table.is_sharded:
-                must[table.name] = table.name, None, table.rows
+                (first, *_) = self._found.content.whole_items(table)
+                must[table.name] = table.name, None, first.rows
+                must[table.stored] = table.name, None, table.rows
                 continue
             must[chunk_table(table.name, TEMPLATE_CHUNK)] = table.name, None, 0
             if table.kind is Kind.DIRECTOR:
@@ -187,7 +189,11 @@ class _Check:
         mine = {chunk: state for (chunk, holder), state in self._found.copies.items() if holder == worker}
         if not mine:  # it has come after the ingest: the first chunk will bring what it needs
             return {}, set(must)
-        may: set[str] = set()
+        may = {  # an undo goes back to these
+            whole_name(name, self._found.commits[number])
+            for number, names in self._found.content.whole.items()
+            for name in names
+        }
         for chunk, state in mine.items():
             may |= set(self._earlier(chunk))
             tables = {name: (self._logical(name, chunk), chunk, rows) for name, rows in self._chunk(chunk)}
@@ -288,7 +294,8 @@ class _Check:
     async def _checksums(self) -> None:
         """Read every table, and compare its copies."""
         sums: dict[str, dict[int, str | None]] = defaultdict(dict)
-        whole = [table.name for table in self._found.tables if not table.is_sharded]
+        whole = [table.stored for table in self._found.tables if not table.is_sharded]
+        self._places |= {table.stored: (table.name, None) for table in self._found.tables if table.state}
         wanted: dict[int, list[list[str]]] = {worker: [whole] for worker in self.there}
         for chunk, workers in self._found.holders().items():
             names = self._whole(chunk)
@@ -311,8 +318,8 @@ class _Check:
         for name, found in sorted(sums.items()):
             self._compare(name, found)
         for table in self._found.tables:
-            if not table.is_sharded and sums.get(table.name):
-                await self._compare_home(table, sums[table.name].values())
+            if not table.is_sharded and sums.get(table.stored):
+                await self._compare_home(table, sums[table.stored].values())
 
     async def _sums(self, worker: int, names: list[str]) -> dict[str, str | None]:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from backend.connection import RawConnection
 from shard.catalog.metadata import MIGRATIONS, VERSION_TABLE
 from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, SCRATCH_DATABASE, literal, quote
-from shard.catalog.routines import HTM_ID, create_htm_id
+from shard.catalog.routines import CHANGED_IN, HTM_ID, create_changed_in, create_htm_id
 from shard.errors import ServerError
 from skyshard.home.guard import mend_traps, provide_lure
 
@@ -38,6 +38,8 @@ async def provision(connection: RawConnection) -> int:
         await connection.run(f"GRANT CREATE TEMPORARY TABLES ON {quote(SCRATCH_DATABASE)}.* TO PUBLIC")
         await connection.run(create_htm_id())
         await connection.run(f"GRANT EXECUTE ON FUNCTION {HTM_ID} TO PUBLIC")
+        await connection.run(create_changed_in())
+        await connection.run(f"GRANT EXECUTE ON FUNCTION {CHANGED_IN} TO PUBLIC")
         await connection.run(f"USE {quote(META_DATABASE)}")
         await connection.run(VERSION_TABLE)
         rows = await connection.fetch("SELECT COALESCE(MAX(version), 0) FROM schema_migrations")

@@ -184,10 +184,12 @@ class Append(Ingest):
             await self._finish()
 
     async def _answering(self) -> set[int]:
-        """Return the workers that answer; rows are added without the others, tables are not."""
+        """Return the workers that answer; rows of chunks are added without the others, tables are not."""
         there = await answering(self._agents, self._workers, PATIENCE)
         away = [number for number in self._workers if number not in there]
-        if away and any(self._to.table(spec.name) is None for spec in self._file.tables):
+        if away and any(
+            self._to.table(spec.name) is None or spec.kind is Kind.REPLICATED for spec in self._file.tables
+        ):
             raise SkyError(WORKER_DOWN, worker=self._agents.name(away[0]))
         for number in away:
             self._bars.say(

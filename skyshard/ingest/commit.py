@@ -8,7 +8,7 @@ next one. See docs/decisions/0007-transactions.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -27,14 +27,17 @@ from skyshard.errors import UserError
 from skyshard.ingest.additions import Additions
 from skyshard.ingest.consolidate import Consolidation
 from skyshard.ingest.ledger import Ledger
+from skyshard.ingest.replicated import ReplicatedRows
 from skyshard.ingest.transactions import (
     GRACE_S,
     META,
+    NOTICE_S,
     Learned,
     Published,
     Transaction,
     published,
     transactions,
+    whole_rows,
 )
 from skyshard.replicas.copy import Content, Copier, CopyFailed
 
@@ -70,6 +73,7 @@ class Commits:
             match one.state:
                 case "committing":
                     await self.commit(one)
+                    await asyncio.sleep(NOTICE_S)  # whoever asks again finds the rows published
                 case "aborting":
                     await self.abort(one)
                 case "undoing":
@@ -111,6 +115,10 @@ class Commits:
             raise UserError(f"transaction {one.number}: table '{missing[0]}' is not loaded")
         if any(facts.table is not None for facts in learned.values()):
             self._need_all("tables are added")
+        replicated = ReplicatedRows(self.home, self.ledger, base)
+        whole = replicated.of(learned)
+        if whole:
+            self._need_all("rows are added to replicated tables")
         visible = [other.number for other in await self.visible()]
         await self.check_keys(base, one, visible)
         holders = await self._holders(base, one)
@@ -124,6 +132,7 @@ class Commits:
         await Additions(self.home, self.ledger, base, one.number).make(tables)
         await self.ledger.new_chunks(wide, new)
         await self.ledger.unions(wide, dict.fromkeys(holders, commit), [*visible, one.number], holders)
+        await replicated.make(one, commit, whole, visible)
         await self._make_visible(base, one, commit, learned, new, list(holders))
         return commit
 
@@ -190,7 +199,10 @@ class Commits:
     ) -> None:
         home = self.home
         ids = await self._table_ids(base)
+        replicated = ReplicatedRows(home, self.ledger, base)
+        whole = replicated.of(learned)
         await home.run("START TRANSACTION")
+        revision = await replicated.revision()
         for name, facts in learned.items():
             before = base.table(name)
             if facts.table is not None:
@@ -198,7 +210,11 @@ class Commits:
             elif before is None:
                 raise UserError(f"there is no table '{self.database}.{name}' any more")
             else:
-                await self._define(base, _with(before, facts))
+                now = _with(before, facts)
+                if name in whole:
+                    await replicated.show(one, before)
+                    now = msgspec.structs.replace(now, state=commit, changed=revision)
+                await self._define(base, now)
                 await home.run(
                     f"UPDATE {META}.ingest_tables SET before_it = 0x{msgspec.json.encode(before).hex()} "
                     f"WHERE ingest_id = {one.number} AND name = {literal(name)}"
@@ -265,7 +281,7 @@ class Commits:
         held = await self.ledger.holders(one.number)
         if one.commit:
             await self._drop_tables(base, one)
-            await self.ledger.drop_states(base, [(chunk, one.commit) for chunk in held])
+            await self._drop_states(base, one, held)
             await self.ledger.drop_states(base, [(chunk, 0) for chunk in held if chunk not in base.holders])
         await self.ledger.drop_rows(one.number)
         await self.ledger.forget(one.number, "aborted")
@@ -304,6 +320,11 @@ class Commits:
         states = await self._states_without(base, one, visible[:-1])
         changed = {chunk: state for chunk, state in states.items() if state}
         await self.ledger.unions(base, changed, left, base.holders)  # a copy made since may not have them
+        before = await self._before(one)
+        earlier = {
+            name: table.state for name, table in before.items() if table is not None and not table.is_sharded
+        }
+        await ReplicatedRows(self.home, self.ledger, base).unions(earlier, left)
         await self._make_invisible(base, one, states)
         await asyncio.sleep(GRACE_S + self.grace_s)
         await self._clear(await self._again(one))
@@ -323,23 +344,33 @@ class Commits:
                     out[chunk] = other.commit
         return out
 
+    async def _before(self, one: Transaction) -> dict[str, Table | None]:
+        """Return a transaction's tables as they were before it; None for those that it has brought."""
+        rows = await self.home.fetch(
+            f"SELECT name, before_it FROM {META}.ingest_tables WHERE ingest_id = {one.number}"
+        )
+        return {
+            (name or b"").decode(): None if table is None else msgspec.json.decode(table, type=Table)
+            for name, table in rows
+        }
+
     async def _make_invisible(self, base: Published, one: Transaction, states: Mapping[int, int]) -> None:
         home = self.home
-        ids = await self._table_ids(base)
+        ids, replicated = await self._table_ids(base), ReplicatedRows(home, self.ledger, base)
         await home.run("START TRANSACTION")
-        for name, before in await home.fetch(
-            f"SELECT name, before_it FROM {META}.ingest_tables WHERE ingest_id = {one.number}"
-        ):
-            if before is None:
-                number = ids[(name or b"").decode()]
-                await home.run(f"DELETE FROM {META}.`tables` WHERE table_id = {number}")
-                await home.run(f"DELETE FROM {META}.chunk_rows WHERE table_id = {number}")
+        revision = await replicated.revision()
+        for name, table in (await self._before(one)).items():
+            if table is None:
+                await home.run(f"DELETE FROM {META}.`tables` WHERE table_id = {ids[name]}")
+                await home.run(f"DELETE FROM {META}.chunk_rows WHERE table_id = {ids[name]}")
                 continue
-            table = msgspec.json.decode(before, type=Table)
+            if not table.is_sharded:
+                await replicated.hide(one, table)
+                table = msgspec.structs.replace(table, changed=revision)  # noqa: PLW2901
             await self._define(base, table)
             await home.run(
                 f"UPDATE {META}.chunk_rows c JOIN {META}.ingest_chunks p ON p.ingest_id = {one.number} "
-                f"AND p.name = {literal((name or b'').decode())} AND p.chunk_id = c.chunk_id "
+                f"AND p.name = {literal(name)} AND p.chunk_id = c.chunk_id "
                 "SET c.row_count = c.row_count - p.row_count, c.overlap_rows = c.overlap_rows - p.overlap_rows "
                 f"WHERE c.table_id = {ids[table.name]}"
             )
@@ -354,13 +385,19 @@ class Commits:
         tables = [facts.table for facts in learned.values() if facts.table is not None]
         await Additions(self.home, self.ledger, base, one.number).drop(tables)
 
+    async def _drop_states(self, base: Published, one: Transaction, chunks: Iterable[int]) -> None:
+        """Drop what a commit has made of tables that were there before it."""
+        await self.ledger.drop_states(base, [(chunk, one.commit) for chunk in chunks])
+        added = (await whole_rows(self.home, [one.number])).get(one.number, {})
+        await ReplicatedRows(self.home, self.ledger, base).drop(added, [one.commit])
+
     async def _clear(self, one: Transaction) -> None:
         """Drop the tables of a transaction that was undone."""
         self._need_all("a transaction is undone")
         base = await published(self.home, self.database)
         held = await self.ledger.holders(one.number)
         await self._drop_tables(base, one)
-        await self.ledger.drop_states(base, [(chunk, one.commit) for chunk in held])
+        await self._drop_states(base, one, held)
         await self.ledger.drop_rows(one.number)
         await self.ledger.forget(one.number, "undone")
 

@@ -6,6 +6,7 @@ from shard.catalog.catalog_file import CatalogFile, Places, TableSpec
 from shard.catalog.model import Kind
 from skyshard.errors import UserError
 from skyshard.ingest.ingest import directors_of
+from skyshard.ingest.replicated import check_can_grow
 from skyshard.ingest.transactions import LONGEST_NAME, Published
 
 
@@ -30,9 +31,7 @@ def check_fits(file: CatalogFile, places: Places, base: Published) -> None:
             _check_new(file, spec, where, base)
             continue
         if not table.is_sharded:
-            raise UserError(
-                f"{where}rows cannot be added to a replicated table; publish the database anew with --replace"
-            )
+            check_can_grow(table)
         for field in ("kind", "key", "longitude", "latitude", "director", "director_key"):
             if getattr(spec, field) != getattr(table, field):
                 raise UserError(
@@ -41,7 +40,11 @@ def check_fits(file: CatalogFile, places: Places, base: Published) -> None:
         if spec.sides() != table.sides:
             raise UserError(f"{where}directors: they differ from the published ones")
     names = [table.name for table in base.sharded]
-    names += [spec.name for spec in file.tables if spec.kind is not Kind.REPLICATED]
+    names += [
+        spec.name
+        for spec in file.tables
+        if spec.kind is not Kind.REPLICATED or base.table(spec.name) is not None
+    ]
     too_long = next((name for name in names if len(name) > LONGEST_NAME), None)
     if too_long is not None:
         raise UserError(

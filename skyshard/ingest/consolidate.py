@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+
+import msgspec
 
 from backend.connection import RawConnection
 from shard.catalog import ddl
-from shard.catalog.model import Kind, Table
+from shard.catalog.model import Kind, Table, whole_name
 from shard.catalog.naming import (
     INDEX_DATABASE,
     TEMPLATE_CHUNK,
@@ -20,7 +23,20 @@ from shard.catalog.naming import (
 )
 from skyshard.home.provision import bump
 from skyshard.ingest.ledger import Ledger
-from skyshard.ingest.transactions import GRACE_S, META, Published, Transaction, published
+from skyshard.ingest.replicated import ReplicatedRows
+from skyshard.ingest.transactions import GRACE_S, META, Published, Transaction, published, whole_rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A table on some workers: its first one, what names it in a state, and the state that it is in."""
+
+    table: Table
+    first: str
+    template: str
+    named: Callable[[int], str]
+    workers: tuple[int, ...]
+    state: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +68,15 @@ class Consolidation:
             state = await self.ledger.last_commit() + 1
             await self._begin_consolidation(visible, state)
         numbers = [one.number for one in visible]
+        whole = sorted({name for rows in (await whole_rows(self.home, numbers)).values() for name in rows})
+        replicated = [table for table in base.tables if table.name in whole]
         chunks = sorted({chunk for part in (await self.ledger.parts(numbers)).values() for chunk in part})
-        if any(base.states.get(chunk, 0) < state for chunk in chunks if chunk in base.states):
+        if any(old < state for old in base.states.values()) or any(0 < t.state < state for t in replicated):
             await self._copy(base, state)
             await self._merge_indexes(base, numbers)
             await self.home.run("START TRANSACTION")
             await self.ledger.set_states(base.db_id, dict.fromkeys(base.states, state))
+            await self._define([table for table in replicated if table.state], base, state)
             await self.ledger.changed(base.db_id)
             await self.home.run("COMMIT")
         await asyncio.sleep(self.grace_s)
@@ -67,14 +86,16 @@ class Consolidation:
         await bump(self.home)
         await self.home.run("COMMIT")
         await asyncio.sleep(GRACE_S)
-        await self._settle(base, chunks, state)
+        await self._settle(base, chunks, whole, state)
         await self.home.run("START TRANSACTION")
         await self.home.run(f"DELETE FROM {META}.chunk_states WHERE db_id = {base.db_id}")
+        await self._define(replicated, base, 0)
         await self.ledger.changed(base.db_id)
         await self.home.run("COMMIT")
         await asyncio.sleep(GRACE_S + self.grace_s)
         commits = [*(one.commit for one in visible), state]
         await self.ledger.drop_states(base, [(chunk, commit) for chunk in chunks for commit in commits])
+        await ReplicatedRows(self.home, self.ledger, base).drop(whole, commits)
         await self._drop_aliases(base, state)
         for one in visible:
             await self.ledger.drop_rows(one.number)
@@ -94,24 +115,53 @@ class Consolidation:
             )
         await self.home.run("COMMIT")
 
+    async def _define(self, tables: Sequence[Table], base: Published, state: int) -> None:
+        """Write the states of replicated tables."""
+        for table in tables:
+            now = msgspec.structs.replace(table, state=state)
+            await self.home.run(
+                f"UPDATE {META}.`tables` SET definition = 0x{msgspec.json.encode(now).hex()} "
+                f"WHERE db_id = {base.db_id} AND name = {literal(table.name)}"
+            )
+
+    async def _pieces(self, base: Published, chunks: Iterable[int], whole: Iterable[str]) -> list[_Piece]:
+        """Return what the tables of chunks, and whole replicated tables, consist of."""
+        out = [
+            _Piece(
+                table,
+                namer(table.name, chunk),
+                namer(table.name, TEMPLATE_CHUNK),
+                partial(namer, table.name, chunk),
+                tuple(base.holders.get(chunk, ())),
+                base.states.get(chunk, 0),
+            )
+            for chunk in chunks
+            for table in base.sharded
+            for namer in namers(table)
+        ]
+        there = await self.ledger.tables(base.name)
+        for table in base.tables:
+            if table.name in whole:
+                held = tuple(worker for worker, names in there.items() if table.name in names)
+                named = partial(whole_name, table.name)
+                out.append(_Piece(table, table.name, table.name, named, held, table.state))
+        return out
+
     async def _copy(self, base: Published, state: int) -> None:
-        """Copy the rows of all changed chunks into plain tables of a new state, on every worker that has them."""
+        """Copy the rows of all that has changed into plain tables of a new state, on every worker that has them."""
         jobs: dict[int, list[str]] = {}
-        for chunk, old in base.states.items():
-            for table in base.sharded:
-                listed = ", ".join(map(quote, _all_columns(table)))
-                for namer in namers(table):
-                    new = f"{quote(base.name)}.{quote(namer(table.name, chunk, state))}"
-                    texts = [
-                        f"DROP TABLE IF EXISTS {new}",
-                        ddl.like(
-                            base.name, namer(table.name, chunk, state), namer(table.name, TEMPLATE_CHUNK)
-                        ),
-                        f"INSERT INTO {new} ({listed}) SELECT {listed} FROM "
-                        f"{quote(base.name)}.{quote(namer(table.name, chunk, old))}",
-                    ]
-                    for worker in base.holders.get(chunk, ()):
-                        jobs.setdefault(worker, []).extend(texts)
+        whole = [table.name for table in base.tables if table.state]
+        for piece in await self._pieces(base, base.states, whole):
+            listed = ", ".join(map(quote, _all_columns(piece.table)))
+            new = piece.named(state)
+            texts = [
+                f"DROP TABLE IF EXISTS {quote(base.name)}.{quote(new)}",
+                ddl.like(base.name, new, piece.template),
+                f"INSERT INTO {quote(base.name)}.{quote(new)} ({listed}) SELECT {listed} FROM "
+                f"{quote(base.name)}.{quote(piece.named(piece.state))}",
+            ]
+            for worker in piece.workers:
+                jobs.setdefault(worker, []).extend(texts)
         await self.ledger.run(jobs, 3)
 
     async def _merge_indexes(self, base: Published, numbers: Sequence[int]) -> None:
@@ -136,33 +186,31 @@ class Consolidation:
             await self.home.run(f"RENAME TABLE {at}{quote(name)} TO {old}, {new} TO {at}{quote(name)}")
             await self.home.run(f"DROP TABLE {old}")
 
-    async def _settle(self, base: Published, chunks: Sequence[int], state: int) -> None:
-        """Let the plain tables be the first ones of their chunks; a union stands under the state's name."""
+    async def _settle(self, base: Published, chunks: Sequence[int], whole: Sequence[str], state: int) -> None:
+        """Let the plain tables be the first ones; a union stands under the state's name."""
         names = await self.ledger.tables(base.name)
         jobs: dict[int, list[str]] = {}
-        for chunk in chunks:
-            for table in base.sharded:
-                for namer in namers(table):
-                    first, plain = namer(table.name, chunk), namer(table.name, chunk, state)
-                    alias = f"{plain}_0"
-                    for worker in base.holders.get(chunk, ()):
-                        if names[worker].get(plain) != "MyISAM":
-                            continue  # an earlier run got this far
-                        at = f"{quote(base.name)}."
-                        jobs.setdefault(worker, []).extend(
-                            [
-                                f"DROP TABLE IF EXISTS {at}{quote(alias)}, {at}{quote(alias + '_0')}",
-                                ddl.union(table.ddl, table.name, base.name, alias, [(base.name, first)]),
-                                f"RENAME TABLE {at}{quote(first)} TO {at}{quote(alias + '_0')}, "
-                                f"{at}{quote(plain)} TO {at}{quote(first)}, {at}{quote(alias)} TO {at}{quote(plain)}",
-                                f"DROP TABLE {at}{quote(alias + '_0')}",
-                            ]
-                        )
+        at = f"{quote(base.name)}."
+        for piece in await self._pieces(base, chunks, whole):
+            table, first, plain = piece.table, piece.first, piece.named(state)
+            alias = f"{plain}_0"
+            for worker in piece.workers:
+                if names[worker].get(plain) != "MyISAM":
+                    continue  # an earlier run got this far
+                jobs.setdefault(worker, []).extend(
+                    [
+                        f"DROP TABLE IF EXISTS {at}{quote(alias)}, {at}{quote(alias + '_0')}",
+                        ddl.union(table.ddl, table.name, base.name, alias, [(base.name, first)]),
+                        f"RENAME TABLE {at}{quote(first)} TO {at}{quote(alias + '_0')}, "
+                        f"{at}{quote(plain)} TO {at}{quote(first)}, {at}{quote(alias)} TO {at}{quote(plain)}",
+                        f"DROP TABLE {at}{quote(alias + '_0')}",
+                    ]
+                )
         await self.ledger.run(jobs, 4)
 
     async def _drop_aliases(self, base: Published, state: int) -> None:
         """Drop what a run that was killed between two renames has left."""
-        ends = (f"_{state}_0", f"_{state}_0_0")
+        ends = tuple(f"{mark}{state}{end}" for mark in "_$" for end in ("_0", "_0_0"))
         found = await self.ledger.tables(base.name)
         await self.ledger.run(
             {

@@ -31,9 +31,11 @@ from skyshard.ingest.ledger import Ledger
 from skyshard.ingest.order import Order, Stamped, fingerprint, order_of, owner, parsed, stamped
 from skyshard.ingest.progress import Bars
 from skyshard.ingest.queue import FileStatus, Queue
+from skyshard.ingest.replicated import ReplicatedRows
 from skyshard.ingest.transactions import (
     GRACE_S,
     META,
+    NOTICE_S,
     Published,
     Transaction,
     find,
@@ -49,8 +51,6 @@ _PAUSES_S = (1, 2, 4, 8, 15)
 _AWAY = frozenset({1040, 1053, 1158, 1159, 1160, 1161, 1205, 1927, 2006, 2013})
 
 
-NOTICE_S = 1.0
-"""Seconds within which proxies notice a commit; they look every half second."""
 LASTING = ("committed", "consolidating", "consolidated")
 """States of transactions whose rows are visible."""
 
@@ -327,6 +327,7 @@ class Steps:
             worker: await commits.ledger.stored(worker, stage_name(one.number))
             for worker in {worker for ids in holders.values() for worker in ids}
         }
+        await ReplicatedRows(cluster.home, commits.ledger, base).check(one)
         for chunk, tables in (await commits.ledger.parts([one.number])).get(one.number, {}).items():
             for name, (main, overlap) in tables.items():
                 wanted = {chunk_table(name, chunk): main}

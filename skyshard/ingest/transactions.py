@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from backend.connection import RawConnection
-from shard.catalog.model import Partitioning, Table
+from shard.catalog.model import Kind, Partitioning, Table
 from shard.catalog.naming import (
     META_DATABASE,
     literal,
@@ -31,6 +31,8 @@ LOCK_S = 5
 """Seconds to wait for a lock: a server takes a moment to see that a killed run is gone."""
 GRACE_S = 2.0
 """Seconds that proxies get to notice a change; they look every half second."""
+NOTICE_S = 1.0
+"""Seconds within which proxies notice a commit; they look every half second."""
 LONGEST_NAME = 64 - len(overlap_table("", 9_999_999, 9_999_999))
 """Characters of the name of a table that can get rows: behind it stand a chunk and a commit."""
 
@@ -154,6 +156,20 @@ async def transactions(home: RawConnection, where: str) -> list[Transaction]:
         )
         for r in rows
     ]  # fmt: skip
+
+
+async def whole_rows(home: RawConnection, numbers: Iterable[int]) -> dict[int, dict[str, int]]:
+    """Return transaction → replicated table → rows that it adds; tables that it brings are not among them."""
+    listed = ", ".join(map(str, numbers)) or "0"
+    out: dict[int, dict[str, int]] = {}
+    for number, name, learned in await home.fetch(
+        f"SELECT ingest_id, name, learned FROM {META}.ingest_tables WHERE ingest_id IN ({listed}) "
+        f"AND kind = '{Kind.REPLICATED.value}' AND state = 'loaded'"
+    ):
+        facts = msgspec.json.decode(learned or b"", type=Learned)
+        if facts.table is None:
+            out.setdefault(int(_text(number)), {})[_text(name)] = facts.rows
+    return out
 
 
 IS_TRANSACTION = "i.state NOT IN ('running','publishing','published','failed','abandoned')"

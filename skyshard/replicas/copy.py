@@ -61,6 +61,8 @@ class Content:
         Transaction → its rows, of those that are visible, the first commit first.
     states : mapping
         Chunk → the number behind the names of its unions.
+    whole : mapping
+        Transaction → replicated table → rows that it has added.
     """
 
     database: str
@@ -69,6 +71,7 @@ class Content:
     routes: Mapping[str, Route]
     added: Mapping[int, Counted] = field(default_factory=dict)
     states: Mapping[int, int] = field(default_factory=dict)
+    whole: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
 
     @staticmethod
     def of(
@@ -77,6 +80,7 @@ class Content:
         rows: Counted,
         added: Mapping[int, Counted] | None = None,
         states: Mapping[int, int] | None = None,
+        whole: Mapping[int, Mapping[str, int]] | None = None,
     ) -> Content:
         """Return the content of a database, of which `rows` counts all that are visible."""
         first = dict(rows)
@@ -85,7 +89,7 @@ class Content:
                 had = first[place]
                 first[place] = had[0] - main, had[1] - overlap
         routes = {table.name: route(table) for table in tables}
-        return Content(database, tuple(tables), first, routes, added or {}, states or {})
+        return Content(database, tuple(tables), first, routes, added or {}, states or {}, whole or {})
 
     @property
     def databases(self) -> list[str]:
@@ -113,6 +117,18 @@ class Content:
                 template = namer(table.name, TEMPLATE_CHUNK)
                 out.append(Item(database, namer(table.name, chunk), count, template, way))
         return out
+
+    def whole_item(self, table: str, database: str, rows: int) -> Item:
+        """Return a table with all or some rows of a replicated one."""
+        return Item(database, table, rows, table, self.routes[table])
+
+    def whole_items(self, table: Table) -> list[Item]:
+        """Return the tables of a replicated one: those of transactions behind the one that was published."""
+        added = {number: rows[table.name] for number, rows in self.whole.items() if table.name in rows}
+        return [
+            self.whole_item(table.name, self.database, table.rows - sum(added.values())),
+            *(self.whole_item(table.name, stage_name(number), rows) for number, rows in added.items()),
+        ]
 
     def unions(self, chunk: int) -> dict[str, tuple[int, str]]:
         """Return the unions that a chunk consists of now: name → (rows, the statement that makes it)."""
@@ -170,25 +186,43 @@ class Copier:
         await self._agents.admin(target, safe)
 
     async def _whole(self, target: int, source: int, table: Table) -> None:
-        """Copy a replicated table unless the target has the same one; it takes its place by a rename."""
-        name = self._content.database
-        item = Item(name, table.name, table.rows, "", self._content.routes[table.name])
+        """Copy a replicated table, and make the union that it is now, if it has got rows since it was published."""
+        items, made = (
+            self._content.whole_items(table),
+            f"{quote(self._content.database)}.{quote(table.stored)}",
+        )
+        for item in items:
+            await self._part(target, source, table, item)
+        if table.state:
+            parts = [(item.database, item.name) for item in items]
+            union = ddl.union(table.ddl, table.name, self._content.database, table.stored, parts)
+            await self._agents.admin(target, [f"DROP TABLE IF EXISTS {made}", union])
+
+    async def _part(self, target: int, source: int, table: Table, item: Item) -> None:
+        """Copy a table of a replicated one unless the target has the same; it takes its place by a rename."""
         (wanted,) = await self._sums(source, [item.place])
         if wanted is None:
             raise CopyFailed(f"table '{table.name}': {self._agents.name(source)} cannot read it")
         if await self._sums(target, [item.place]) == [wanted]:
             return
-        database, new = quote(self._content.database), f"{table.name[:50]}$copy"
-        create = ddl.physical(table.ddl, table.name, self._content.database, new)
-        await self._agents.admin(target, [f"DROP TABLE IF EXISTS {database}.{quote(new)}", create])
-        await self._rows(source, target, item, new)
+        database, new = quote(item.database), f"{table.name[:50]}$copy"
+        create = ddl.physical(table.ddl, table.name, item.database, new)
+        await self._agents.admin(
+            target,
+            [
+                f"CREATE DATABASE IF NOT EXISTS {database} CHARACTER SET utf8mb4",
+                f"DROP TABLE IF EXISTS {database}.{quote(new)}",
+                create,
+            ],
+        )
+        await self._rows(source, target, item, new, item.database)
         if await self._sums(target, [f"{database}.{quote(new)}"]) != [wanted]:
             raise CopyFailed(f"table '{table.name}': the copy has another checksum")
         await self._agents.admin(
             target,
             [
-                f"DROP TABLE IF EXISTS {database}.{quote(table.name)}",
-                f"RENAME TABLE {database}.{quote(new)} TO {database}.{quote(table.name)}",
+                f"DROP TABLE IF EXISTS {item.place}",
+                f"RENAME TABLE {database}.{quote(new)} TO {item.place}",
             ],
         )
 
