@@ -87,6 +87,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # What was planned in an earlier revision finds other rows under the names that it knows.
         "ALTER TABLE `databases` ADD COLUMN oldest BIGINT NOT NULL DEFAULT 0",
     ),
+    (
+        # What workers that were away have still to drop (`skyshard.ingest.debts.Debt` as JSON).
+        "CREATE TABLE worker_debts (debt_id BIGINT AUTO_INCREMENT PRIMARY KEY, worker_id INT NOT NULL,"
+        " db_name VARCHAR(64) NOT NULL, debt LONGTEXT NOT NULL, KEY (db_name, worker_id))"
+        " ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
+    ),
 )
 """Statements of each version, run in the database `skyshard_meta`. `tables.definition` is a
 `catalog.model.Table` as JSON (msgspec)."""

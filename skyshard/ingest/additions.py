@@ -7,7 +7,6 @@ RENAME. All of it may be repeated.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,10 +23,9 @@ from shard.catalog.naming import (
     quote,
     stage_name,
 )
+from skyshard.ingest.debts import stem
 from skyshard.ingest.ledger import Ledger
 from skyshard.ingest.transactions import Published
-
-_NUMBERS = re.compile(r"(?:_\d+)+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,22 +115,20 @@ class Additions:
             await self.home.run(f"DROP TABLE IF EXISTS {name}.{quote(table.name)}")
             index = index_table(self.base.name, table.name)
             await self.home.run(f"DROP TABLE IF EXISTS {quote(INDEX_DATABASE)}.{quote(index)}")
-        stems = {
-            namer(table.name, 0).rpartition("_")[0]
-            for table in tables
-            if table.is_sharded
-            for namer in namers(table)
-        }
+        stems = stems_of(tables)
         whole = {table.name for table in tables if not table.is_sharded}
         jobs: dict[int, list[str]] = {}
         for worker, names in (await self.ledger.tables(self.base.name)).items():
-            gone = sorted(
-                (one for one in names if one in whole or _stem(one) in stems), key=len, reverse=True
-            )
+            gone = sorted((one for one in names if one in whole or stem(one) in stems), key=len, reverse=True)
             jobs[worker] = [f"DROP TABLE IF EXISTS {name}.{quote(one)}" for one in gone]  # unions first
         await self.ledger.run(jobs)
 
 
-def _stem(name: str) -> str:
-    """Return a chunk table's name without chunk and state."""
-    return _NUMBERS.sub("", name)
+def stems_of(tables: Sequence[Table]) -> set[str]:
+    """Return what the names of tables' chunk tables begin with."""
+    return {
+        namer(table.name, 0).rpartition("_")[0]
+        for table in tables
+        if table.is_sharded
+        for namer in namers(table)
+    }

@@ -14,18 +14,20 @@ from dataclasses import dataclass, field
 import msgspec
 
 from backend.connection import RawConnection
-from shard.catalog.model import Kind, Table
+from shard.catalog.model import Kind, Table, whole_name
 from shard.catalog.naming import (
     INDEX_DATABASE,
     index_table,
     literal,
+    namers,
     quote,
     stage_name,
 )
 from shard.errors import WORKER_DOWN, SkyError
 from skyshard.errors import UserError
-from skyshard.ingest.additions import Additions
+from skyshard.ingest.additions import Additions, stems_of
 from skyshard.ingest.consolidate import Consolidation
+from skyshard.ingest.debts import Debt, owe, pay
 from skyshard.ingest.ledger import Ledger
 from skyshard.ingest.replicated import ReplicatedRows
 from skyshard.ingest.transactions import (
@@ -53,8 +55,8 @@ class Commits:
     grace_s : float
         Seconds that queries which began before get to end, when tables that they read are dropped.
     away : mapping
-        Workers that do not answer → their names. Rows are committed without them, if others have all; what drops tables
-        needs every worker.
+        Workers that do not answer → their names. Rows come and go without them, if others have all; tables, and rows of
+        replicated tables, come only with every worker.
     """
 
     home: RawConnection
@@ -65,6 +67,7 @@ class Commits:
 
     async def recover(self) -> list[int]:
         """Finish what earlier runs began to undo, abort, commit or consolidate; return the transactions."""
+        await self.catch_up()
         states = "'committing', 'aborting', 'undoing', 'consolidating'"
         found = await transactions(
             self.home, f"i.db_name = {literal(self.database)} AND i.state IN ({states})"
@@ -83,12 +86,32 @@ class Commits:
         return [one.number for one in found]
 
     def _need_all(self, when: str) -> None:
-        """Refuse what drops or makes tables on every worker, while one is away."""
+        """Refuse what must be done on every worker, while one is away."""
         if self.away:
             name = next(iter(self.away.values()))
             raise UserError(
                 f"{name} does not answer, and every worker must when {when}; start it, and run this again"
             )
+
+    def _there(self, base: Published) -> dict[int, tuple[int, ...]]:
+        """Return chunk → workers that have a good copy and answer."""
+        return {
+            chunk: tuple(worker for worker in ids if worker not in self.away)
+            for chunk, ids in base.holders.items()
+        }
+
+    def _need_one_of_each(self, base: Published, chunks: Iterable[int]) -> None:
+        """Refuse to change chunks of which nobody who answers has a copy."""
+        there = self._there(base)
+        for chunk in chunks:
+            if chunk in there and not there[chunk]:
+                raise SkyError(
+                    WORKER_DOWN, worker=self.away.get(next(iter(base.holders[chunk]), 0), "that has its rows")
+                )
+
+    async def catch_up(self) -> None:
+        """Let workers that were away drop what they had to; comes before anything else that is done to the database."""
+        await pay(self.home, self.ledger.agents, self.database, self.ledger.workers)
 
     async def visible(self) -> list[Transaction]:
         """Return the transactions whose rows are visible and not consolidated, the first commit first."""
@@ -226,16 +249,7 @@ class Commits:
                 "chunk_rows.row_count = chunk_rows.row_count + VALUES(row_count), "
                 "chunk_rows.overlap_rows = chunk_rows.overlap_rows + VALUES(overlap_rows)"
             )
-        await self.ledger.insert(
-            "REPLACE",
-            "chunk_replicas (db_id, chunk_id, worker_id, state)",
-            [
-                f"({base.db_id}, {chunk}, {worker}, 'stale')"
-                for chunk in chunks
-                for worker in base.holders.get(chunk, ())
-                if worker in self.away
-            ],
-        )
+        await self.ledger.out_of_use(base, chunks, self.away)
         held = [f"({base.db_id}, {chunk}, {worker})" for chunk, ids in new.items() for worker in ids]
         await self.ledger.insert("INSERT", "chunk_replicas (db_id, chunk_id, worker_id)", held)
         await self.ledger.insert(
@@ -275,7 +289,6 @@ class Commits:
         """
         if one.state not in ("open", "committing", "aborting"):
             raise UserError(f"transaction {one.number} is {one.state}; only one that is open can be aborted")
-        self._need_all("a transaction is aborted")
         await self.ledger.set_state(one.number, "aborting")
         base = await published(self.home, self.database)
         held = await self.ledger.holders(one.number)
@@ -283,6 +296,7 @@ class Commits:
             await self._drop_tables(base, one)
             await self._drop_states(base, one, held)
             await self.ledger.drop_states(base, [(chunk, 0) for chunk in held if chunk not in base.holders])
+        await self._owe(base, one, held)
         await self.ledger.drop_rows(one.number)
         await self.ledger.forget(one.number, "aborted")
 
@@ -298,7 +312,6 @@ class Commits:
             raise UserError(
                 f"transaction {one.number} is {one.state}; only one that is committed can be undone"
             )
-        self._need_all("a transaction is undone")
         visible = await self.visible()
         if visible[-1].number != one.number:
             raise UserError(
@@ -316,10 +329,13 @@ class Commits:
                 "or commit and undo it"
             )
         base = await published(self.home, self.database)
+        self._need_one_of_each(base, await self.ledger.holders(one.number))
         left = [other.number for other in visible[:-1]]
         states = await self._states_without(base, one, visible[:-1])
         changed = {chunk: state for chunk, state in states.items() if state}
-        await self.ledger.unions(base, changed, left, base.holders)  # a copy made since may not have them
+        await self.ledger.unions(
+            base, changed, left, self._there(base)
+        )  # a copy made since may not have them
         before = await self._before(one)
         earlier = {
             name: table.state for name, table in before.items() if table is not None and not table.is_sharded
@@ -374,6 +390,8 @@ class Commits:
                 "SET c.row_count = c.row_count - p.row_count, c.overlap_rows = c.overlap_rows - p.overlap_rows "
                 f"WHERE c.table_id = {ids[table.name]}"
             )
+        # The tables of a chunk as it was published are in every copy; those of earlier commits may not be.
+        await self.ledger.out_of_use(base, [chunk for chunk, state in states.items() if state], self.away)
         await self.ledger.set_states(base.db_id, states)
         await self.ledger.set_state(one.number, "undoing")
         await self.ledger.changed(base.db_id)
@@ -391,21 +409,51 @@ class Commits:
         added = (await whole_rows(self.home, [one.number])).get(one.number, {})
         await ReplicatedRows(self.home, self.ledger, base).drop(added, [one.commit])
 
+    async def _owe(self, base: Published, one: Transaction, chunks: Iterable[int]) -> None:
+        """Write down what workers that are away have still to drop of a transaction."""
+        learned = await self.ledger.loaded_tables(one.number)
+        brought = [facts.table for facts in learned.values() if facts.table is not None] if one.commit else []
+        new = [chunk for chunk in chunks if chunk not in base.holders]
+        made = [(chunk, one.commit) for chunk in chunks] + [(chunk, 0) for chunk in new]
+        names = [
+            namer(table.name, chunk, state)
+            for chunk, state in (made if one.commit else [])
+            for table in base.sharded
+            for namer in namers(table)
+        ]
+        names += [
+            whole_name(name, one.commit)
+            for name in ReplicatedRows(self.home, self.ledger, base).of(learned)
+            if one.commit
+        ]
+        names += [table.name for table in brought if not table.is_sharded]
+        debt = Debt(
+            db_id=base.db_id,
+            tables=tuple(names),
+            stems=tuple(sorted(stems_of(brought))),
+            stages=(one.number,),
+        )
+        await owe(self.home, self.database, self.away, debt)
+
     async def _clear(self, one: Transaction) -> None:
         """Drop the tables of a transaction that was undone."""
-        self._need_all("a transaction is undone")
         base = await published(self.home, self.database)
         held = await self.ledger.holders(one.number)
         await self._drop_tables(base, one)
         await self._drop_states(base, one, held)
+        await self._owe(base, one, held)
         await self.ledger.drop_rows(one.number)
         await self.ledger.forget(one.number, "undone")
 
     async def consolidate(self) -> list[int]:
         """Make plain tables of everything that is committed, which then cannot be undone; return the transactions."""
-        self._need_all("transactions are consolidated")
-        work = Consolidation(self.home, self.ledger, self.database, self.grace_s)
-        return await work.run(await self.visible())
+        visible = await self.visible()
+        if await whole_rows(self.home, [one.number for one in visible]):
+            self._need_all("rows of replicated tables are consolidated")
+        base = await published(self.home, self.database)
+        self._need_one_of_each(base, base.states)
+        work = Consolidation(self.home, self.ledger, self.database, self.grace_s, self.away)
+        return await work.run(visible)
 
 
 def _with(table: Table, facts: Learned) -> Table:

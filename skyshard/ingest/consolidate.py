@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import msgspec
@@ -22,6 +22,7 @@ from shard.catalog.naming import (
     stage_name,
 )
 from skyshard.home.provision import bump
+from skyshard.ingest.debts import Debt, owe
 from skyshard.ingest.ledger import Ledger
 from skyshard.ingest.replicated import ReplicatedRows
 from skyshard.ingest.transactions import GRACE_S, META, Published, Transaction, published, whole_rows
@@ -47,12 +48,15 @@ class Consolidation:
     ----------
     grace_s : float
         Seconds that queries which began before get to end, when tables that they read are dropped.
+    away : mapping
+        Workers that do not answer → their names. Their copies of what has changed go out of use.
     """
 
     home: RawConnection
     ledger: Ledger
     database: str
     grace_s: float
+    away: Mapping[int, str]
 
     async def run(self, visible: Sequence[Transaction]) -> list[int]:
         """Make plain tables of everything that is committed, which then cannot be undone; return the transactions.
@@ -60,9 +64,14 @@ class Consolidation:
         A chunk's rows are copied into tables of a new state. Once no query reads others, these become its first
         tables, and unions of these alone stand under the new state's name until proxies have forgotten it.
         """
-        base = await published(self.home, self.database)
+        everywhere = await published(self.home, self.database)
         if not visible:
             return []
+        there = {
+            chunk: tuple(worker for worker in ids if worker not in self.away)
+            for chunk, ids in everywhere.holders.items()
+        }
+        base = replace(everywhere, holders=there)
         state = max((one.seen for one in visible if one.state == "consolidating"), default=0)
         if not state:
             state = await self.ledger.last_commit() + 1
@@ -75,6 +84,7 @@ class Consolidation:
             await self._copy(base, state)
             await self._merge_indexes(base, numbers)
             await self.home.run("START TRANSACTION")
+            await self.ledger.out_of_use(everywhere, chunks, self.away)
             await self.ledger.set_states(base.db_id, dict.fromkeys(base.states, state))
             await self._define([table for table in replicated if table.state], base, state)
             await self.ledger.changed(base.db_id)
@@ -88,6 +98,7 @@ class Consolidation:
         await asyncio.sleep(GRACE_S)
         await self._settle(base, chunks, whole, state)
         await self.home.run("START TRANSACTION")
+        await self.ledger.out_of_use(everywhere, chunks, self.away)  # one may have gone since the first time
         await self.home.run(f"DELETE FROM {META}.chunk_states WHERE db_id = {base.db_id}")
         await self._define(replicated, base, 0)
         await self.ledger.changed(base.db_id)
@@ -97,10 +108,24 @@ class Consolidation:
         await self.ledger.drop_states(base, [(chunk, commit) for chunk in chunks for commit in commits])
         await ReplicatedRows(self.home, self.ledger, base).drop(whole, commits)
         await self._drop_aliases(base, state)
+        await self._owe(base, chunks, commits, numbers)
         for one in visible:
             await self.ledger.drop_rows(one.number)
             await self.ledger.forget(one.number, "consolidated")
         return numbers
+
+    async def _owe(
+        self, base: Published, chunks: Iterable[int], states: Sequence[int], numbers: Sequence[int]
+    ) -> None:
+        """Write down what workers that are away have still to drop."""
+        names = [
+            name + end
+            for piece in await self._pieces(base, chunks, ())
+            for name in map(piece.named, states)
+            for end in ("", "_0", "_0_0")
+        ]
+        debt = Debt(db_id=base.db_id, tables=tuple(names), stages=tuple(numbers))
+        await owe(self.home, self.database, self.away, debt)
 
     async def _begin_consolidation(self, visible: Sequence[Transaction], state: int) -> None:
         """Write down the number of the new state, which no commit may get."""

@@ -198,6 +198,20 @@ class Ledger:
         kept = [f"({db_id}, {chunk}, {state})" for chunk, state in states.items() if state]
         await self.insert("REPLACE", "chunk_states", kept)
 
+    async def out_of_use(self, base: Published, chunks: Iterable[int], away: Iterable[int]) -> None:
+        """Take copies of chunks on workers that are away out of use; part of the transaction that makes them wrong."""
+        gone = set(away)
+        await self.insert(
+            "REPLACE",
+            "chunk_replicas (db_id, chunk_id, worker_id, state)",
+            [
+                f"({base.db_id}, {chunk}, {worker}, 'stale')"
+                for chunk in chunks
+                for worker in base.holders.get(chunk, ())
+                if worker in gone
+            ],
+        )
+
     # tables on workers -----------------------------------------------------------------------------
 
     async def everywhere(self, statements: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -25,6 +25,7 @@ from skyshard.ingest.append import Append
 from skyshard.ingest.commit import Commits
 from skyshard.ingest.compatible import check_fits
 from skyshard.ingest.contributions import BATCH_BYTES, lock_loaders
+from skyshard.ingest.debts import Debt, owe
 from skyshard.ingest.first import First, FirstIngest, asked, empty, same_files
 from skyshard.ingest.index import rebuild
 from skyshard.ingest.ledger import Ledger
@@ -382,11 +383,15 @@ class Steps:
             await lock_database(cluster.home, database)
             await lock_loaders(cluster.home, number)
             one = await find(cluster.home, number)
+            commits = await self._commits(cluster, database)
+            await commits.catch_up()
             if first_of(one) is None:
-                await (await self._commits(cluster, database)).abort(one)
+                await commits.abort(one)
                 return
             file, _ = parsed(msgspec.json.decode(one.detail, type=Order))
-            await FirstIngest(cluster, file).abandon(number, "abandoned")
+            await owe(cluster.home, database, commits.away, Debt(db_id=0, stages=(number,)))
+            there = {number: cluster.workers[number] for number in commits.ledger.workers}
+            await FirstIngest(replace(cluster, workers=there), file).abandon(number, "abandoned")
 
     async def undo(self, number: int) -> None:
         """Take a committed transaction back."""

@@ -23,6 +23,7 @@ from skyshard.catalog import published
 from skyshard.catalog.cluster import META, Cluster, alive
 from skyshard.errors import UserError
 from skyshard.home.provision import bump
+from skyshard.ingest.debts import pay
 from skyshard.replicas.copy import Content, Copier, CopyFailed
 
 AT_ONCE = 3
@@ -127,10 +128,12 @@ class Repairer:
         active = [number for number in there if self._cluster.workers[number].state == "active"]
         if not active:
             raise UserError("no active worker answers")
+        await pay(self._cluster.home, self._cluster.agents, database, there)
         work = await self._read(database)
-        await self._examine(work, there)
+        stored = await self._examine(work, there)
         found = plan(work.holders, active, work.replicas, balance)
         work.outcome.chunks, work.outcome.lost = len(work.holders), found.lost
+        await self._whole(work, stored)
         await self._copy_all(work, found)
         await self._bump()
         made = {(copy.chunk, copy.target) for copy in found.copies}
@@ -144,8 +147,8 @@ class Repairer:
         found = await published.read(self._cluster.home, database)
         return _Work(found.db_id, found.replicas, found.content, Outcome(database=database))
 
-    async def _examine(self, work: _Work, there: set[int]) -> None:
-        """Find out who has which chunks; a copy with missing tables or rows is no copy."""
+    async def _examine(self, work: _Work, there: set[int]) -> dict[int, dict[tuple[str, str], int]]:
+        """Find out who has which chunks, and return what is stored; a copy with missing tables or rows is no copy."""
         stored = dict(
             zip(there, await asyncio.gather(*(self._stored(number, work) for number in there)), strict=True)
         )
@@ -173,6 +176,7 @@ class Repairer:
         await self._set(work, spoilt, "stale")
         if spoilt:
             await self._bump()
+        return stored
 
     @staticmethod
     def _is_whole(content: Content, chunk: int, stored: Mapping[tuple[str, str], int]) -> bool:
@@ -192,6 +196,21 @@ class Repairer:
             ],
         )
         return {(base or "", name or ""): int(count or "0") for base, name, count in rows}
+
+    async def _whole(self, work: _Work, stored: Mapping[int, Mapping[tuple[str, str], int]]) -> None:
+        """Make replicated tables where a worker with chunks lacks them, or the state that is now visible."""
+        wanted = {
+            (work.content.database, table.stored): table.rows
+            for table in work.content.tables
+            if not table.is_sharded
+        }
+        whole = [worker for worker, has in stored.items() if wanted.items() <= has.items()]
+        copier = Copier(self._cluster.agents, work.content)
+        for worker in sorted(work.known.intersection(stored).difference(whole)) if whole else ():
+            try:
+                await self._prepared(work, copier, worker, whole[0])
+            except (SkyError, CopyFailed) as error:
+                work.outcome.failed.append(f"{self._cluster.agents.name(worker)}: {error}")
 
     # making copies -------------------------------------------------------------------------------
 
