@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 from backend.connection import RawConnection
 from shard.catalog import types
@@ -25,15 +22,12 @@ from shard.catalog.model import Kind, Table
 from shard.catalog.naming import (
     INDEX_DATABASE,
     index_table,
-    literal,
-    overlap_table,
     quote,
     split_chunk_name,
     stage_name,
 )
 from shard.catalog.placement import Placement
 from shard.errors import WORKER_DOWN, SkyError
-from shard.wire import rows as row_packets
 from skyshard.catalog.cluster import PATIENCE, answering
 from skyshard.cluster.connect import ClusterAddress, mistake
 from skyshard.errors import UserError
@@ -47,58 +41,16 @@ from skyshard.ingest.contributions import (
     batches,
     together,
 )
+from skyshard.ingest.held import Held
 from skyshard.ingest.ingest import Ingest, directors_of
-from skyshard.ingest.keys import Ints, KeyIndex, array_of
+from skyshard.ingest.keys import KeyIndex
 from skyshard.ingest.layout import Field, Layout, layout_of
 from skyshard.ingest.ledger import Ledger
 from skyshard.ingest.progress import Bars
+from skyshard.ingest.published_keys import PublishedKeys
 from skyshard.ingest.queue import Queue, Queued
-from skyshard.ingest.runs import Array
 from skyshard.ingest.staging import Counts
 from skyshard.ingest.transactions import Learned, Published, Transaction, find
-
-
-class Held(Placement):
-    """Where the rows of a transaction go: to all copies of their chunks, new chunks as in any ingest.
-
-    Parameters
-    ----------
-    active : sequence of int
-        Workers that get new chunks.
-    holders : mapping
-        Chunk → workers that have it.
-    there : set of int
-        Workers that answer; copies of others are made by a repair.
-    name : callable
-        Names a worker.
-    """
-
-    def __init__(
-        self,
-        active: Sequence[int],
-        replicas: int,
-        holders: Mapping[int, tuple[int, ...]],
-        there: set[int],
-        name: Callable[[int], str],
-    ) -> None:
-        fit = [worker for worker in active if worker in there]
-        if not fit:
-            raise SkyError(WORKER_DOWN, worker=name(active[0]) if active else "that is active")
-        super().__init__(fit, replicas)
-        self._holders, self._there, self._name = holders, there, name
-        self.workers = sorted({*fit, *(one for ids in holders.values() for one in ids if one in there)})
-        self._active = Placement(fit, replicas)
-
-    def of(self, chunk: int) -> list[int]:
-        """Return the workers that get a chunk's rows."""
-        if chunk not in self._holders:
-            return self._active.of(chunk)
-        held = self._holders[chunk]
-        if not held:
-            raise UserError(f"nobody has chunk {chunk}; run skyshard repair")
-        if not (fit := [worker for worker in held if worker in self._there]):
-            raise SkyError(WORKER_DOWN, worker=self._name(held[0]))
-        return fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,8 +306,10 @@ class Append(Ingest):
                 {chunk: near for chunk, (_, near) in rows.items()},
             )
             self._layouts[name] = _layout(table)
-            keys = await self._keys_of(
-                work.home, work.loader, table, [self._stage], True, directory / f"{name} keys", {}
+            kind = self._layouts[name].kind(table.key or "")
+            known = PublishedKeys(work.home, self._agents, work.loader, self._to, self._stage)
+            keys = await known.of(
+                table, kind, [self._stage], directory / f"{name} keys", {}, self._counts[name].overlap
             )
             learned = msgspec.structs.replace(learned, key_spans_chunks=keys.spans_chunks)
         if learned.table is not None:
@@ -475,90 +429,10 @@ class Append(Ingest):
         near = spec.kind is Kind.MATCH or kind.family is not types.Family.INTEGER
         holders = {} if director in self._new else self._to.holders
         path = directory / f"{director} for {spec.name}"
-        return await self._keys_of(home, loader, table, [*places, self._stage], near, path, holders)
-
-    async def _keys_of(
-        self,
-        home: RawConnection,
-        loader: loading.Loader,
-        table: Table,
-        places: Sequence[str],
-        near: bool,
-        directory: Path,
-        holders: Mapping[int, tuple[int, ...]],
-    ) -> KeyIndex:
-        """Return where a director's keys lie, as home has it.
-
-        Parameters
-        ----------
-        places : sequence of str
-            The databases of its rows.
-        near : bool
-            In whose overlap they lie, too.
-        holders : mapping
-            Published chunk → workers that have its overlap.
-        """
-        index = KeyIndex(directory)
-        kind = self._layouts[table.name].kind(table.key or "")
-        listed = ", ".join(literal(index_table(place, table.name)) for place in places)
-        there = await home.fetch(
-            f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(INDEX_DATABASE)} "
-            f"AND TABLE_NAME IN ({listed})"
+        staged = self._counts[director].overlap if director in self._counts else ()
+        return await PublishedKeys(home, self._agents, loader, self._to, self._stage).of(
+            table, kind, [*places, self._stage], path, holders if near else None, staged
         )
-        for (name,) in there:
-            answer = await home.query(
-                "SELECT directorKey, chunkId, subChunkId FROM "
-                f"{quote(INDEX_DATABASE)}.{quote((name or b'').decode())}".encode()
-            )
-            async for block in answer.blocks():
-                found = list(zip(*row_packets.split(block.data), strict=True))
-                keys, _ = _keys(found[0], kind)
-                index.add(keys, _numbers(found[1]), _numbers(found[2]))
-        if near:
-            await self._overlap_keys(loader, table, kind, index, holders)
-        index.finish()
-        return index
-
-    async def _overlap_keys(
-        self,
-        loader: loading.Loader,
-        table: Table,
-        kind: types.SqlType,
-        index: KeyIndex,
-        holders: Mapping[int, tuple[int, ...]],
-    ) -> None:
-        """Add in whose overlap keys lie, as the workers have it."""
-        wanted: dict[int, list[tuple[int, str]]] = {}
-        for chunk in holders:
-            name = overlap_table(table.name, chunk, self._to.states.get(chunk, 0))
-            wanted.setdefault(loader.holders(chunk)[0], []).append(
-                (chunk, f"{quote(self._to.name)}.{quote(name)}")
-            )
-        for chunk in self._counts[table.name].overlap if table.name in self._counts else ():
-            name = f"{quote(self._stage)}.{quote(overlap_table(table.name, chunk))}"
-            wanted.setdefault(loader.holders(chunk)[0], []).append((chunk, name))
-
-        async def read(worker: int, tables: list[tuple[int, str]]) -> None:
-            for chunk, name in tables:
-                answer = await self._agents.admin(worker, [f"SELECT {quote(table.key or '')} FROM {name}"])
-                if answer:
-                    keys, _ = _keys([(row[0] or "").encode() for row in answer], kind)
-                    index.add_overlap(keys, np.full(len(keys), chunk, dtype=np.int32))
-
-        async with asyncio.TaskGroup() as group:
-            for worker, tables in wanted.items():
-                group.create_task(read(worker, tables))
-
-
-def _numbers(values: Sequence[bytes | None]) -> Ints:
-    return np.array([int(value or b"0") for value in values], dtype=np.int32)
-
-
-def _keys(values: Sequence[bytes | None], kind: types.SqlType) -> tuple[Array, npt.NDArray[np.bool_]]:
-    texts = [(value or b"").decode() for value in values]
-    if kind.family is not types.Family.INTEGER:
-        return array_of(pa.array(texts, pa.string()), kind)
-    return array_of(pa.array([int(text) for text in texts], kind.arrow), kind)
 
 
 def _layout(table: Table) -> Layout:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import msgspec
 
-from backend.connection import RawConnection
 from shard.catalog import ddl
 from shard.catalog.model import Kind, Table, whole_name
 from shard.catalog.naming import (
@@ -22,8 +21,8 @@ from shard.catalog.naming import (
     stage_name,
 )
 from skyshard.home.provision import bump
+from skyshard.ingest.change import Change
 from skyshard.ingest.debts import Debt, owe
-from skyshard.ingest.ledger import Ledger
 from skyshard.ingest.replicated import ReplicatedRows
 from skyshard.ingest.transactions import GRACE_S, META, Published, Transaction, published, whole_rows
 
@@ -41,22 +40,8 @@ class _Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Consolidation:
-    """The consolidation of one database; its lock must be held.
-
-    Attributes
-    ----------
-    grace_s : float
-        Seconds that queries which began before get to end, when tables that they read are dropped.
-    away : mapping
-        Workers that do not answer → their names. Their copies of what has changed go out of use.
-    """
-
-    home: RawConnection
-    ledger: Ledger
-    database: str
-    grace_s: float
-    away: Mapping[int, str]
+class Consolidation(Change):
+    """The consolidation of one database."""
 
     async def run(self, visible: Sequence[Transaction]) -> list[int]:
         """Make plain tables of everything that is committed, which then cannot be undone; return the transactions.
@@ -67,11 +52,7 @@ class Consolidation:
         everywhere = await published(self.home, self.database)
         if not visible:
             return []
-        there = {
-            chunk: tuple(worker for worker in ids if worker not in self.away)
-            for chunk, ids in everywhere.holders.items()
-        }
-        base = replace(everywhere, holders=there)
+        base = replace(everywhere, holders=self.there(everywhere))
         state = max((one.seen for one in visible if one.state == "consolidating"), default=0)
         if not state:
             state = await self.ledger.last_commit() + 1

@@ -6,19 +6,17 @@ queries took in quiet times and while a worker was away; ends with code 1 if an 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import signal
 import statistics
-import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend.connection import ConnectionLost
 from shard.errors import ServerError
-from tests.faults.field import MARK, QUICKLY, SLOW, WORKERS, Field, some_query
+from tests.faults.field import MARK, QUICKLY, SLOW, WORKERS, Field, main_of, some_query
 
 CLIENTS = 4
 SLOW_SHARE = 0.1
@@ -138,24 +136,13 @@ async def nothing_left(there: Field) -> None:
 
 def main() -> int:
     """Run; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=50, help="faults")
-    parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="skyshard-chaos-") as directory:
-        there = Field(Path(directory))
-        try:
 
-            async def run() -> Tally:
-                tally = await Chaos(there, asked.seed).run(asked.count)
-                await nothing_left(there)
-                return tally
+    async def play(there: Field, _: Path, count: int, seed: int) -> Tally:
+        tally = await Chaos(there, seed).run(count)
+        await nothing_left(there)
+        return tally
 
-            tally = asyncio.run(run())
-        finally:
-            there.close()
-    print(report(tally))
-    return int(bool(tally.wrong or tally.failed))
+    return main_of(__doc__, play, lambda tally: (report(tally), not (tally.wrong or tally.failed)))
 
 
 if __name__ == "__main__":

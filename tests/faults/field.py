@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import os
 import random
 import signal
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -22,6 +26,7 @@ from tests.support import handmade, twin
 from tests.support.agents import until
 from tests.support.servers import Inside, LocalCluster, PlainMariaDB
 
+T = TypeVar("T")
 WORKERS = 3
 QUERIES = (
     "SELECT starId, ra, decl, name, code, d, big, txt, HEX(b), dt FROM Star",
@@ -150,3 +155,36 @@ class Field:
         process = self.inside.process(name)
         os.kill(process.pid, number)
         return process
+
+
+def main_of(
+    about: str | None,
+    play: Callable[[Field, Path, int, int], Awaitable[T]],
+    told: Callable[[T], tuple[str, bool]],
+) -> int:
+    """Run faults from the command line; return the exit code.
+
+    Parameters
+    ----------
+    play : callable
+        Takes the field, a directory, how many faults and the seed.
+    told : callable
+        Returns what to print of what happened, and whether all was well.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--count", type=int, default=50, help="faults")
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+
+    async def run(there: Field, directory: Path) -> T:
+        return await play(there, directory, asked.count, asked.seed)
+
+    with tempfile.TemporaryDirectory(prefix="skyshard-faults-") as directory:
+        there = Field(Path(directory))
+        try:
+            found = asyncio.run(run(there, Path(directory)))
+        finally:
+            there.close()
+    text, well = told(found)
+    print(text)
+    return int(not well)

@@ -9,10 +9,8 @@ that is wrong; nobody may wait for ever. Afterwards nothing runs and nothing wai
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,7 +19,7 @@ from pathlib import Path
 from backend.connection import ConnectionLost, RawConnection
 from shard.errors import ServerError
 from tests.faults.chaos import nothing_left
-from tests.faults.field import WORKERS, Field, ask, some_query
+from tests.faults.field import WORKERS, Field, ask, main_of, some_query
 from tests.faults.relay import FREE, Relay, Wires, some_way, wired
 from tests.support.agents import until
 
@@ -181,18 +179,11 @@ async def play(there: Field, directory: Path, count: int, seed: int, longest_s: 
 
 def main() -> int:
     """Run; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=50, help="faults")
-    parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="skyshard-network-") as directory:
-        there = Field(Path(directory))
-        try:
-            tally = asyncio.run(play(there, Path(directory), asked.count, asked.seed, 8.0))
-        finally:
-            there.close()
-    print(report(tally))
-    return int(bool(tally.wrong or tally.failed))
+
+    async def play_long(there: Field, directory: Path, count: int, seed: int) -> Tally:
+        return await play(there, directory, count, seed, 8.0)
+
+    return main_of(__doc__, play_long, lambda tally: (report(tally), not (tally.wrong or tally.failed)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,89 @@
+"""What commits and consolidations work with: one database, whose lock is held, on the workers that answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from backend.connection import RawConnection
+from shard.catalog.model import Table
+from shard.catalog.naming import literal
+from shard.errors import WORKER_DOWN, SkyError
+from skyshard.errors import UserError
+from skyshard.ingest.debts import pay
+from skyshard.ingest.ledger import Ledger
+from skyshard.ingest.transactions import GRACE_S, META, Published, Transaction, transactions
+
+VISIBLE = ("committed", "consolidating")
+"""States of transactions whose rows are visible, and have not all been consolidated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Changes what is visible of one database; its lock must be held.
+
+    Attributes
+    ----------
+    grace_s : float
+        Seconds that queries which began before get to end, when tables that they read are dropped.
+    away : mapping
+        Workers that do not answer → their names. Rows come and go without them, if others have all; tables, and rows of
+        replicated tables, come only with every worker.
+    """
+
+    home: RawConnection
+    ledger: Ledger
+    database: str
+    grace_s: float = GRACE_S
+    away: Mapping[int, str] = field(default_factory=dict)
+
+    def there(self, base: Published) -> dict[int, tuple[int, ...]]:
+        """Return chunk → workers that have a good copy and answer."""
+        return {
+            chunk: tuple(worker for worker in ids if worker not in self.away)
+            for chunk, ids in base.holders.items()
+        }
+
+    def need_all(self, when: str) -> None:
+        """Refuse what must be done on every worker, while one is away."""
+        if self.away:
+            name = next(iter(self.away.values()))
+            raise UserError(
+                f"{name} does not answer, and every worker must when {when}; start it, and run this again"
+            )
+
+    def need_one_of_each(self, base: Published, chunks: Iterable[int]) -> None:
+        """Refuse to change chunks of which nobody who answers has a copy."""
+        there = self.there(base)
+        for chunk in chunks:
+            if chunk in there and not there[chunk]:
+                raise SkyError(
+                    WORKER_DOWN, worker=self.away.get(next(iter(base.holders[chunk]), 0), "that has its rows")
+                )
+
+    async def catch_up(self) -> None:
+        """Let workers that were away drop what they had to; comes before anything else that is done to the database."""
+        await pay(self.home, self.ledger.agents, self.database, self.ledger.workers)
+
+    async def visible(self) -> list[Transaction]:
+        """Return the transactions whose rows are visible and not consolidated, the first commit first."""
+        states = ", ".join(map(literal, VISIBLE))
+        return await transactions(
+            self.home, f"i.db_name = {literal(self.database)} AND i.state IN ({states})"
+        )
+
+    # the metadata of tables ------------------------------------------------------------------------
+
+    async def define(self, base: Published, table: Table) -> None:
+        """Write what a table is now."""
+        await self.home.run(
+            f"UPDATE {META}.`tables` SET definition = 0x{msgspec.json.encode(table).hex()}, row_count = {table.rows} "
+            f"WHERE db_id = {base.db_id} AND name = {literal(table.name)}"
+        )
+
+    async def table_ids(self, base: Published) -> dict[str, int]:
+        """Return the numbers of a database's tables."""
+        rows = await self.home.fetch(f"SELECT name, table_id FROM {META}.`tables` WHERE db_id = {base.db_id}")
+        return {(name or b"").decode(): int(number or b"0") for name, number in rows}
