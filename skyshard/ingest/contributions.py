@@ -10,7 +10,7 @@ of a table are loaded, whoever sees it first puts them together.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -36,6 +36,8 @@ from skyshard.ingest.transactions import LOCK_S, META, Learned
 
 BATCH_BYTES = 1 << 30
 """Bytes of files that one process loads at once, if a table has more: so much work a kill undoes at most."""
+RENAMES = 20
+"""Tables that are moved by one statement."""
 _UNION = "$all"
 
 
@@ -180,7 +182,8 @@ class Contributions:
             for chunk in one.chunks:
                 holding[chunk].append(number)
         there = {number: await self.ledger.tables(contribution_name(self.number, number)) for number in found}
-        moves: dict[int, list[str]] = defaultdict(list)
+        made = await self.ledger.tables(stage)
+        moves: dict[int, list[tuple[str, str]]] = defaultdict(list)
         copies: dict[int, list[str]] = defaultdict(list)
         for chunk, numbers in holding.items():
             for namer in namers(table):
@@ -190,8 +193,11 @@ class Contributions:
                     if len(numbers) > 1:
                         copies[worker] += _copied(table, stage, name, template, places)
                     elif name in there[numbers[0]].get(worker, {}):
-                        moves[worker] += _moved(stage, name, places[0])
-        await self.ledger.run(moves, 2)
+                        moves[worker].append((places[0], name))
+        await self.ledger.run(
+            {worker: _freed(stage, pairs, made.get(worker, {})) for worker, pairs in moves.items()}
+        )
+        await self.ledger.run({worker: _moved(stage, pairs) for worker, pairs in moves.items()}, 1)
         await self.ledger.run(copies, 5)
 
     async def join_indexes(self, director: str, numbers: Sequence[int]) -> None:
@@ -215,10 +221,25 @@ def _templates(table: Table, stage: str) -> list[str]:
     return [text.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ", 1) for text in made]
 
 
-def _moved(stage: str, name: str, place: str) -> list[str]:
-    """Return what puts a table of a batch in its place; run only while it is not there."""
-    made = f"{quote(stage)}.{quote(name)}"
-    return [f"DROP TABLE IF EXISTS {made}", f"RENAME TABLE {quote(place)}.{quote(name)} TO {made}"]
+def _freed(stage: str, pairs: Sequence[tuple[str, str]], made: Container[str]) -> list[str]:
+    """Return what drops tables that an earlier attempt has `made` where others are to be moved.
+
+    Every statement about tables waits for the disk, and so does a DROP of one that does not exist.
+    """
+    gone = [f"{quote(stage)}.{quote(name)}" for _, name in pairs if name in made]
+    return [f"DROP TABLE IF EXISTS {', '.join(gone)}"] if gone else []
+
+
+def _moved(stage: str, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return what puts tables (place, name) of batches in their places."""
+    return [
+        "RENAME TABLE "
+        + ", ".join(
+            f"{quote(place)}.{quote(name)} TO {quote(stage)}.{quote(name)}"
+            for place, name in pairs[start : start + RENAMES]
+        )
+        for start in range(0, len(pairs), RENAMES)
+    ]
 
 
 def _copied(table: Table, stage: str, name: str, template: str, places: Sequence[str]) -> list[str]:

@@ -304,14 +304,13 @@ class Ledger:
 
     async def drop_rows(self, number: int) -> None:
         """Drop everything that a transaction has loaded."""
-        await self._drop_staged(stage_name(number))
+        await self._drop_staged([stage_name(number)])
         await self.drop_contributions(number)
 
     async def drop_contributions(self, number: int, files: Iterable[int] | None = None) -> None:
         """Drop what was loaded of some files of tables: of those whose contributions begin with `files`, or of all."""
         listed = sorted(files) if files is not None else await self._contributions(number)
-        for file in listed:
-            await self._drop_staged(contribution_name(number, file))
+        await self._drop_staged([contribution_name(number, file) for file in listed])
 
     async def _contributions(self, number: int) -> list[int]:
         """Return the contributions whose databases there are anywhere."""
@@ -325,18 +324,24 @@ class Ledger:
         names |= {row[0] or "" for rows in answers for row in rows}
         return sorted(int(name[len(prefix) :]) for name in names)
 
-    async def _drop_staged(self, stage: str) -> None:
-        """Drop a database of loaded rows everywhere, with its director indexes."""
-        prefix = index_table(stage, "")
+    async def _drop_staged(self, stages: Sequence[str]) -> None:
+        """Drop databases of loaded rows everywhere, with their director indexes."""
+        if not stages:
+            return
+        own = " OR ".join(
+            f"LEFT(TABLE_NAME, {len(prefix)}) = {literal(prefix)}"
+            for prefix in (index_table(stage, "") for stage in stages)
+        )
         found = await self._home.fetch(
-            f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(INDEX_DATABASE)} "
-            f"AND LEFT(TABLE_NAME, {len(prefix)}) = {literal(prefix)}"
+            "SELECT TABLE_NAME FROM information_schema.TABLES "
+            f"WHERE TABLE_SCHEMA = {literal(INDEX_DATABASE)} AND ({own})"
         )
         for (name,) in found:
             await self._home.run(f"DROP TABLE IF EXISTS {quote(INDEX_DATABASE)}.{quote(_text(name))}")
-        drop = f"DROP DATABASE IF EXISTS {quote(stage)}"
-        await self._home.run(drop)
-        await self.everywhere([drop])
+        drops = [f"DROP DATABASE IF EXISTS {quote(stage)}" for stage in stages]
+        for drop in drops:
+            await self._home.run(drop)
+        await self.run(dict.fromkeys(self._workers, drops), 1)
 
     async def forget(self, number: int, state: str) -> None:
         """Delete what the metadata know of a transaction's rows; its files stay as a record."""
