@@ -28,6 +28,7 @@ def bring_back(hosts: Hosts, name: str) -> None:
     hosts.until(lambda: "no answer" not in hosts.command("worker", "list"))
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", [Loopback, Namespaces])
 def test_a_worker_is_lost_and_comes_back(kind, tmp_path: Path) -> None:
     try:
