@@ -14,6 +14,8 @@ _FUNCTIONS = frozenset(
     }
 )  # fmt: skip
 _SAME_TYPE = frozenset({"sum", "avg", "min", "max", "abs"})
+_ONE_TYPE = frozenset({"greatest", "least", "coalesce", "ifnull", "nvl"})
+"""Functions that are a DOUBLE if one of their arguments is."""
 _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div)
 
 
@@ -46,4 +48,9 @@ def read_as_double(node: exp.Expression, scope: Scope) -> bool:
         node, parent = parent, parent.parent
     if isinstance(parent, _ARITHMETIC):
         return is_double(parent.expression if parent.this is node else parent.this, scope)
-    return isinstance(parent, exp.Anonymous) and parent.name.lower() in _FUNCTIONS - SPREAD.keys()
+    if not isinstance(parent, exp.Anonymous):
+        return False
+    name = parent.name.lower()
+    if name in _ONE_TYPE:
+        return any(is_double(other, scope) for other in parent.expressions if other is not node)
+    return name in _FUNCTIONS - SPREAD.keys()

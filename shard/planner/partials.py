@@ -79,6 +79,8 @@ class Merger:
         What is grouped by; its SQL text → column.
     additive : bool
         Whether counts of distinct values add up, because no chunk shares them.
+    stored : bool
+        Whether the server may keep groups in a table on the way, with their averages as DECIMALs.
 
     Attributes
     ----------
@@ -98,9 +100,10 @@ class Merger:
         texts: Mapping[str, exp.Expression],
         rollup: bool,
         additive: bool,
+        stored: bool,
     ) -> None:
         self._partials, self._scope, self._groups, self._texts = partials, scope, groups, texts
-        self._rollup, self._additive = rollup, additive
+        self._rollup, self._additive, self._stored = rollup, additive, stored
         self.extra_groups: list[exp.Expression] = []
         self.any_value = False
         self.shifts: set[str] = set()
@@ -128,7 +131,7 @@ class Merger:
             return item
 
         copied = node.copy()
-        if not self._groups:
+        if not self._stored:
             for call in copied.find_all(exp.Anonymous):
                 if call.name.lower() == "avg" and read_as_double(call, self._scope):
                     call.meta[_READ_AS_DOUBLE] = True

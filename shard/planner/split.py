@@ -290,7 +290,11 @@ class _Splitter:
             if any(selected.count(text) > 1 for text in texts) or len(groups) > len(texts):
                 raise not_supported("WITH ROLLUP of a column that is selected or grouped by twice")
         additive = self._distincts_are_additive([*self.items, *(key for key, _ in keys)])
-        merger = Merger(self.partials, self.scope, self.groups, texts, bool(self.rollup), additive)
+        # Groups with distinct values are kept in a table only to be sorted by something else.
+        distinct = self._distinct_calls([*self.items, *(key for key, _ in keys)])
+        sorted_so = all(emit(key) in texts for key, _ in keys)
+        stored = bool(self.groups) and not (distinct and sorted_so)
+        merger = Merger(self.partials, self.scope, self.groups, texts, bool(self.rollup), additive, stored)
         columns = [merger.over(_bare(item)) for item in self.items]
         having = None if self.having is None else merger.over(self._having(self.having))
         order = [(merger.over(key), down) for key, down in keys]
@@ -333,18 +337,21 @@ class _Splitter:
 
         One that is not makes the fragment group finer, and then no count of distinct values adds up.
         """
+        return not self.rollup and all(
+            call.name.lower() == "count"
+            and any(self._is_chunk_key(item) for item in call.expressions[0].expressions)
+            for call in self._distinct_calls(expressions)
+        )
+
+    def _distinct_calls(self, expressions: list[exp.Expression]) -> list[exp.Expression]:
+        """Return the aggregates of distinct values in these expressions and HAVING."""
         if self.having is not None:
             expressions = [*expressions, self.having]
-        calls = [
+        return [
             call for item in expressions for call in own_calls(item)
             if is_aggregate(call) and len(call.expressions) == 1 and isinstance(call.expressions[0], exp.Distinct)
             and call.name.lower() not in ("min", "max")
         ]  # fmt: skip
-        return not self.rollup and all(
-            call.name.lower() == "count"
-            and any(self._is_chunk_key(item) for item in call.expressions[0].expressions)
-            for call in calls
-        )
 
     def _merge_select(
         self, columns: list[exp.Expression], order: list[tuple[exp.Expression, bool]]

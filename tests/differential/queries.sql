@@ -646,3 +646,5 @@ SELECT h, COUNT(*) FROM (SELECT CONCAT('a', HOUR(t)) h FROM lab.Star LIMIT 1000)
 SELECT CONCAT('a', h) h, COUNT(*) FROM (SELECT HOUR(t) h FROM lab.Star LIMIT 1000) a GROUP BY h ORDER BY h
 -- name: distinct rows in the order of an expression, limited
 SELECT DISTINCT code REGEXP '^[at]', decl, d FROM lab.Star ORDER BY 2 DESC, 3, 1 DESC LIMIT 5
+-- name: averages read as doubles beside distinct values
+SELECT LOWER(code) c, COUNT(DISTINCT kind), AVG(d) * 1e0, COALESCE(AVG(g), 1e0), GREATEST(AVG(d), -1e9) FROM lab.Star GROUP BY 1
