@@ -23,7 +23,7 @@ def region(rng: random.Random, source: Source) -> Node:
     roll = rng.random()
     lo, hi = sorted((round(rng.uniform(-95, 95), 3), round(rng.uniform(-95, 95), 3)))
     if roll < 0.3:
-        lo, hi = max(lo, -90), min(hi, 90)
+        lo, hi = (min(max(bound, -90), 90) for bound in (lo, hi))
         west, east = round(rng.uniform(0, 360), 3), round(rng.uniform(0, 360), 3)
         wraps = "OR" if west > east else "AND"
         box = f"(({lon} >= {west} {wraps} {lon} <= {east}) AND {lat} BETWEEN {lo} AND {hi})"
