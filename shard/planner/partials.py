@@ -108,8 +108,11 @@ class Merger:
         self.any_value = False
         self.shifts: set[str] = set()
 
-    def over(self, node: exp.Expression) -> exp.Expression:
-        """Return an expression over the merge table that has the value of `node` over all rows."""
+    def over(self, node: exp.Expression, having: bool = False) -> exp.Expression:
+        """Return an expression over the merge table that has the value of `node` over all rows.
+
+        In HAVING, what is neither grouped by nor selected must be aggregated to be named.
+        """
 
         def step(item: exp.Expression) -> exp.Expression:
             if (
@@ -117,7 +120,7 @@ class Merger:
                 or isinstance(item, exp.Exists)
                 or (isinstance(item, exp.In) and item.args.get("query"))
             ):
-                return self._subquery(item)
+                return self._subquery(item, having)
             column = None
             if not isinstance(item, exp.Identifier) and (item.parent is None or not is_constant(item)):
                 column = self._texts.get(emit(item))  # a constant in an expression may be syntax: IS NULL
@@ -137,16 +140,21 @@ class Merger:
                     call.meta[_READ_AS_DOUBLE] = True
         return copied.transform(step, copy=False)
 
-    def _subquery(self, node: exp.Expression) -> exp.Expression:
+    def _subquery(self, node: exp.Expression, having: bool) -> exp.Expression:
         """Return a condition with a subquery, or a scalar one, computed with the rows of its group."""
+        query = node.args["query"] if isinstance(node, exp.In) else node
+        if not any(self._scope.owner(column) for column in query.find_all(exp.Column)):
+            copied = node.copy()  # over replicated tables alone: the home server has them too
+            if isinstance(node, exp.In):
+                copied.set("this", self.over(node.this, having))
+            return copied
         if has_aggregate(node):
             raise not_supported("aggregates compared with a subquery across chunks")
-        if not any(self._scope.owner(column) for column in node.find_all(exp.Column)):
-            return node.copy()  # over replicated tables alone: the home server has them too
         if not self._groups:
             raise not_supported("a correlated subquery beside aggregates")
         self.any_value = True
-        return self._partials.add(node)
+        column = self._partials.add(node)
+        return call_of("MIN", column) if having else column
 
     def _merged(self, call: exp.Expression) -> exp.Expression:
         """Return the merge of one aggregate call's partials."""

@@ -296,7 +296,7 @@ class _Splitter:
         stored = bool(self.groups) and not (distinct and sorted_so)
         merger = Merger(self.partials, self.scope, self.groups, texts, bool(self.rollup), additive, stored)
         columns = [merger.over(_bare(item)) for item in self.items]
-        having = None if self.having is None else merger.over(self._having(self.having))
+        having = None if self.having is None else merger.over(self._having(self.having), having=True)
         order = [(merger.over(key), down) for key, down in keys]
         if not self.partials.expressions:
             self.partials.add(fill(1))

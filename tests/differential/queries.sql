@@ -648,3 +648,9 @@ SELECT CONCAT('a', h) h, COUNT(*) FROM (SELECT HOUR(t) h FROM lab.Star LIMIT 100
 SELECT DISTINCT code REGEXP '^[at]', decl, d FROM lab.Star ORDER BY 2 DESC, 3, 1 DESC LIMIT 5
 -- name: averages read as doubles beside distinct values
 SELECT LOWER(code) c, COUNT(DISTINCT kind), AVG(d) * 1e0, COALESCE(AVG(g), 1e0), GREATEST(AVG(d), -1e9) FROM lab.Star GROUP BY 1
+-- name: HAVING with an inner query over a replicated table
+SELECT g + 1, COUNT(*) FROM lab.Star s GROUP BY g HAVING g + 0 IN (SELECT n FROM lab.Lut) ORDER BY 1
+-- name: HAVING with a correlated inner query of a column that is not selected
+SELECT g + 1, COUNT(*) FROM lab.Star s GROUP BY g HAVING EXISTS (SELECT 1 FROM lab.Lut WHERE n = s.g) ORDER BY 1
+-- name: an aggregate in an inner query's list
+SELECT kind, MAX(small) IN (SELECT n FROM lab.Lut) FROM lab.Star GROUP BY kind HAVING MAX(small) NOT IN (SELECT n FROM lab.Lut WHERE n > 5)
