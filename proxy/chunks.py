@@ -17,7 +17,7 @@ async def find_chunks(
     contents: Contents,
     workers: Container[int],
     plan: Plan,
-    lists: dict[ByKey, Mapping[int, bytes]] | None = None,
+    lists: dict[tuple[str, ByKey], Mapping[int, bytes]] | None = None,
 ) -> dict[int, tuple[int, ...]]:
     """Return chunk → workers for the chunks that a plan must ask.
 
@@ -28,14 +28,15 @@ async def find_chunks(
     workers : container of int
         The workers that have not been removed.
     lists : dict
-        Is given the plan's list of keys, if it has one: chunk → its keys as SQL.
+        Is given the plan's list of keys in its database, if it has one: chunk → its keys as SQL.
     """
+    known: dict[ByKey, Mapping[int, bytes]] = {}
     if plan.keys is not None and lists is not None:
         found = await places(pool, contents, plan.database, plan.keys.director, map(int, plan.keys.keys))
-        lists[plan.keys] = found.lists()
+        known[plan.keys] = lists[plan.database, plan.keys] = found.lists()
     replicas = contents.replicas.get(plan.database, {})
     grid = ChunkGrid.of(contents.database(plan.database).partitioning)
-    wanted = await _resolve(pool, contents, grid, plan.database, plan.restriction, set(replicas), lists or {})
+    wanted = await _resolve(pool, contents, grid, plan.database, plan.restriction, set(replicas), known)
     holders = {  # thousands of chunks have the same few
         ids: tuple(worker for worker in ids if worker in workers) for ids in set(replicas.values())
     }

@@ -99,7 +99,7 @@ class Filler:
             self._pool, request.contents, self._catalogue.workers, plan, request.lists
         )
         for ship in plan.ships:
-            reached = request.shipment(ship).chunks
+            reached = request.shipment(plan, ship).chunks
             if reached is not None:
                 placement = {chunk: ids for chunk, ids in placement.items() if chunk in reached}
         return placement
@@ -299,7 +299,7 @@ class Filler:
             parameters=request.parameters,
             wanted=wanted,
             row_limit=limit,
-            shipped=tuple(request.shipment(ship).frame for ship in plan.ships),
+            shipped=tuple(request.shipment(plan, ship).frame for ship in plan.ships),
             charset=settings.charset,
             commit_bytes=self._config.chunk_commit_bytes,
         )
@@ -312,8 +312,8 @@ class Filler:
         version = request.contents.version
         return Work(
             query.query_id, job, dict(placement), limit, progress, states, version,
-            keys=request.lists.get(plan.keys, {}) if plan.keys is not None else {},
-            lines=tuple(request.shipment(ship).lines for ship in plan.ships),
+            keys=request.lists.get((plan.database, plan.keys), {}) if plan.keys is not None else {},
+            lines=tuple(request.shipment(plan, ship).lines for ship in plan.ships),
         )  # fmt: skip
 
 

@@ -7,6 +7,9 @@ from proxy.registry import Registry
 from proxy.session.session import Session
 from proxy.shapes import Memory, Shapes
 
+_SPARE = 64
+"""Memories of sessions that have ended, besides as many as there are sessions, until they are forgotten."""
+
 
 class Memories:
     """A memory for each session, until anything of the session goes home that may change its settings."""
@@ -23,7 +26,9 @@ class Memories:
         """Return a session's memory, its settings read anew if they may have changed."""
         memory = self.known(session)
         if memory is None:
-            self._of = {key: value for key, value in self._of.items() if key in self._registry.sessions}
+            sessions = self._registry.sessions
+            if len(self._of) > 2 * len(sessions) + _SPARE:
+                self._of = {key: value for key, value in self._of.items() if key in sessions}
             settings = await home_settings.read(session.home)
             memory = self._of[session.id] = self._shapes.memory(settings)
             session.mode = settings.mode

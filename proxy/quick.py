@@ -362,7 +362,12 @@ def _job(known: Known, key: bytes, query: RunningQuery, chunk: int, state: int) 
     segments = tuple([key.join(pieces) for pieces in known.main])
     main = frames.Template(segments)
     return msgspec.structs.replace(
-        known.job, query_id=query.query_id, main=main, chunks=[chunk], states={chunk: state} if state else {}
+        known.job,
+        query_id=query.query_id,
+        user=query.user,
+        main=main,
+        chunks=[chunk],
+        states={chunk: state} if state else {},
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from proxy.home.definitions import Shadow
 from proxy.home.metadata import Contents
-from proxy.home.own_tables import Shipment
+from proxy.home.own_tables import Shipment, which
 from proxy.home.settings import SessionSettings
 from proxy.registry import RunningQuery
 from proxy.session.session import Session
@@ -58,11 +58,11 @@ class Request:
     variables: Mapping[str, str]
     shadows: tuple[Shadow, ...]
     now: str
-    shipments: Mapping[str, Shipment] = field(default_factory=dict)
+    shipments: Mapping[tuple[object, ...], Shipment] = field(default_factory=dict)
     envelope: Envelope | None = None
     around: tuple[frames.Parameter, ...] = ()
     change: Change | None = None
-    lists: dict[ByKey, Mapping[int, bytes]] = field(default_factory=dict)
+    lists: dict[tuple[str, ByKey], Mapping[int, bytes]] = field(default_factory=dict)
 
     def shapes(self) -> tuple[Shadow, ...]:
         """Return the shadows of tables whose rows are not the service's to read at home: all but replicated."""
@@ -79,9 +79,9 @@ class Request:
         """Whether the rows go where the query's own column names mean nothing."""
         return self.envelope is not None and self.envelope.stores is not Stores.CREATE
 
-    def shipment(self, ship: Ship) -> Shipment:
-        """Return what the workers get of a user's own table."""
-        return self.shipments[ship.target]
+    def shipment(self, plan: Plan, ship: Ship) -> Shipment:
+        """Return what the workers get of a user's own table for one of its plans."""
+        return self.shipments[which(plan, ship)]
 
     def picked(self, sql: Sql) -> list[frames.Parameter]:
         """Return the parameters of `sql`, in its order."""

@@ -104,7 +104,7 @@ class Shapes:
         return Memory(settings, space)
 
     def may_know(self, sql: bytes) -> bool:
-        """Whether a text's length is one of those with a shape, and there are shapes at all."""
+        """Whether there are shapes at all, and a text is short and has a number: it may be of one."""
         return bool(self._known) and len(sql) <= MOST_BYTES and KEY.search(sql) is not None
 
     def find(self, memory: Memory, version: int, sql: bytes) -> tuple[Known, bytes] | None:

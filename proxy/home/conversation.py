@@ -47,9 +47,6 @@ _SMALL_BYTES = 1 << 16
 _HEAD_BYTES = 1 << 21
 """Bytes of column definitions that are held until the first row comes, or a trap's error."""
 
-_CLOSE_LAST = packet(b"\x19" + b"\xff" * 4, 0)
-"""COM_STMT_CLOSE of what was prepared last; a failed PREPARE leaves nothing to close."""
-
 WATCH = "SET STATEMENT max_statement_time=0 FOR DO SLEEP(31536000)"
 """What a session runs at home while a distributed query of its runs for long."""
 
@@ -109,7 +106,7 @@ class Conversation:
     def __init__(self, wire: _Wire, transport: asyncio.Transport) -> None:
         self._wire, self._transport = wire, transport
         wire.transport = transport
-        self._left = b""
+        self._left = self._owed = b""
         self.thread_id = 0
         self.status = 2
         self.deprecate_eof = False
@@ -153,7 +150,8 @@ class Conversation:
         """Send bytes."""
         if self.closed:
             raise SkyError(HOME_DOWN)
-        self._transport.write(data)
+        owed, self._owed = self._owed, b""
+        self._transport.write(owed + data if owed else data)
         try:
             await self._wire.drain()
         except ConnectionLost as error:
@@ -179,21 +177,20 @@ class Conversation:
 
     # the proxy's own questions -------------------------------------------------------------------
 
-    async def _reply(self, payload: bytes, kind: ReplyKind, behind: bytes = b"") -> list[Event]:
-        """Return the reply to a command; `behind` is a packet that has none, and is sent along."""
-        return await to_the_end(self._whole_reply(payload, kind, behind))
+    async def _reply(self, payload: bytes, kind: ReplyKind) -> list[Event]:
+        return await to_the_end(self._whole_reply(payload, kind))
 
-    async def _whole_reply(self, payload: bytes, kind: ReplyKind, behind: bytes = b"") -> list[Event]:
+    async def _whole_reply(self, payload: bytes, kind: ReplyKind) -> list[Event]:
         self.asking = True
         try:
             async with self._turn:
                 await self._end_watch()
-                return await self._ask(payload, kind, behind)
+                return await self._ask(payload, kind)
         finally:
             self.asking = False
 
-    async def _ask(self, payload: bytes, kind: ReplyKind, behind: bytes = b"") -> list[Event]:
-        await self.send(packet(payload, 0) + behind)
+    async def _ask(self, payload: bytes, kind: ReplyKind) -> list[Event]:
+        await self.send(packet(payload, 0))
         scanner = ReplyScanner(kind, self.deprecate_eof)
         out: list[Event] = []
         while not scanner.done:
@@ -315,8 +312,10 @@ class Conversation:
 
     async def _check(self, sql: bytes) -> tuple[bytes, ...]:
         columns: tuple[bytes, ...] = ()
-        for event in await self._reply(b"\x16" + sql, ReplyKind.PREPARE, _CLOSE_LAST):
-            if isinstance(event, ColumnsEvent):
+        for event in await self._reply(b"\x16" + sql, ReplyKind.PREPARE):
+            if isinstance(event, PreparedEvent):  # its end has no reply, and goes with the next command
+                self._owed += packet(b"\x19" + event.statement_id.to_bytes(4, "little"), 0)
+            elif isinstance(event, ColumnsEvent):
                 columns = event.definitions
         return columns
 

@@ -167,31 +167,38 @@ def clean_ddl(text: str, name: str) -> str:
     return f"CREATE TABLE {quote(name)} (\n" + ",\n".join(body) + "\n)" + options
 
 
+def which(plan: Plan, ship: Ship) -> tuple[object, ...]:
+    """Return what tells a plan's shipment from others: each part of a statement has its own rows of the same table."""
+    return plan.database, ship.target, ship.split, ship.key
+
+
 async def shipments(
     pool: Pool, contents: Contents, plans: Iterable[Plan], own: Sequence[OwnTable]
-) -> dict[str, Shipment]:
-    """Return what the workers get of users' own tables for these plans, by target."""
+) -> dict[tuple[object, ...], Shipment]:
+    """Return what the workers get of users' own tables for these plans, by `which`."""
     known = {(table.database, table.table.name): table for table in own}
-    out: dict[str, Shipment] = {}
+    out: dict[tuple[object, ...], Shipment] = {}
     for plan in plans:
         for ship in plan.ships:
             table = known[ship.database, ship.table.name]
             if table.data is None:
                 raise ValueError("the table is too large to be sent")
+            if which(plan, ship) in out:
+                continue
             lines = rows.rows_to_load(table.data)
             if ship.split is not None:
                 found = await asyncio.to_thread(
                     _near, table, ship.split, contents.database(plan.database), lines
                 )
-                out[ship.target] = _shipment(table, ship, found)
+                out[which(plan, ship)] = _shipment(table, ship, found)
             elif ship.key is not None:
                 parts = lines.split(b"\n")[:-1]
                 at, keys = await asyncio.to_thread(_keys, table, ship.key.column, parts)
                 where = await places(pool, contents, plan.database, ship.key.director, keys)
                 found = await asyncio.to_thread(_by_key, parts, at, keys, where)
-                out[ship.target] = _shipment(table, ship, found)
+                out[which(plan, ship)] = _shipment(table, ship, found)
             else:
-                out[ship.target] = _shipment(table, ship, lines)
+                out[which(plan, ship)] = _shipment(table, ship, lines)
     return out
 
 

@@ -191,7 +191,7 @@ def put_places(select: exp.Select, layout: Layout) -> None:
     for alias in layout.placed:
         condition = _of_chunk(alias)
         join = joins[alias]
-        if join is not None and join.args.get("side"):
+        if join is not None and str(join.args.get("side")).upper() == "LEFT":
             on = exp.Paren(this=join.args["on"])
             join.set("on", exp.And(this=on, expression=condition))
         else:

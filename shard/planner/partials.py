@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
+from shard.catalog.naming import SCRATCH_DATABASE
 from shard.errors import not_supported
 from shard.planner.aggregates import MERGED, SPREAD, has_aggregate, is_aggregate
 from shard.planner.branches import is_query
 from shard.planner.constants import is_constant
 from shard.planner.doubles import read_as_double
 from shard.planner.emit import emit
+from shard.planner.nested import PLACE
 from shard.planner.scope import Scope
 from shard.planner.templates import use
 
@@ -143,8 +145,9 @@ class Merger:
     def _subquery(self, node: exp.Expression, having: bool) -> exp.Expression:
         """Return a condition with a subquery, or a scalar one, computed with the rows of its group."""
         query = node.args["query"] if isinstance(node, exp.In) else node
-        if not any(self._scope.owner(column) for column in query.find_all(exp.Column)):
-            copied = node.copy()  # over replicated tables alone: the home server has them too
+        linked = any(self._scope.owner(column) for column in query.find_all(exp.Column))
+        if not linked and all(map(_is_replicated, query.find_all(exp.Table))):
+            copied = node.copy()  # the home server has these tables, too
             if isinstance(node, exp.In):
                 copied.set("this", self.over(node.this, having))
             return copied
@@ -234,6 +237,12 @@ class Merger:
 def call_of(name: str, argument: exp.Expression) -> exp.Expression:
     """Return a call of a function with one argument."""
     return exp.Anonymous(this=name, expressions=[argument.copy()])
+
+
+def _is_replicated(table: exp.Table) -> bool:
+    """Whether an inner query's table is the same at home as on a worker: neither sharded nor a user's own."""
+    database, _, sharded = table.meta.get(PLACE, (SCRATCH_DATABASE, "", True))
+    return not sharded and database != SCRATCH_DATABASE
 
 
 def own_calls(node: exp.Expression) -> list[exp.Expression]:

@@ -85,16 +85,21 @@ def plan_select(
         place = _same_layout(place, scope)
     ships = (*_ships(tree, place, tables), *_split_by_key(keyed))
     draft = split(tree, scope, place, values, default_limit, context.explicit)
-    _merge_reads_no_own(draft, context)
+    _merge_reads_replicated(draft, context)
     return replace(_plan(native, tables, scope, draft, restriction), ships=ships, keys=keys)
 
 
-def _merge_reads_no_own(draft: Draft, context: Context) -> None:
-    """Refuse a merge that reads users' own tables: a service connection may not see them."""
+def _merge_reads_replicated(draft: Draft, context: Context) -> None:
+    """Refuse a merge that reads other tables than replicated ones.
+
+    A service connection may not see users' own, and has no rows of sharded ones.
+    """
     if draft.merge is not None:
         for _, table in catalogue_tables(draft.merge, context.default, context.catalogue):
             if table.kind is Kind.OWN:
                 raise not_supported(f"your own table '{table.name}' in what is done with merged rows")
+            if table.is_sharded:
+                raise not_supported(f"table '{table.name}' in what is done with merged rows")
 
 
 def _ships(tree: exp.Select, place: Layout, tables: tuple[tuple[str, Table], ...]) -> tuple[Ship, ...]:

@@ -21,6 +21,13 @@ tables:
   - {name: Twice, kind: director, key: k, longitude: ra, latitude: decl, files: [twice.csv],
      columns: {k: INT, ra: DOUBLE, decl: DOUBLE}}
 """
+AGAIN = """\
+database: keyed2
+partitioning: {stripes: 10, sub_stripes: 3, overlap_deg: 0.4}
+tables:
+  - {name: Big, kind: director, key: id, longitude: ra, latitude: decl, files: [big2.csv],
+     columns: {id: BIGINT UNSIGNED NOT NULL, ra: DOUBLE, decl: DOUBLE, g: INT}}
+"""
 LARGEST = (1 << 64) - 1
 MINE = """\
 CREATE OR REPLACE DATABASE mine
@@ -104,6 +111,19 @@ SELECT s.starId, r.refId, m.dist FROM lab.Star s JOIN lab.StarRef m ON m.starId 
 SELECT p.id, r.refId, m.dist FROM mine.p p JOIN lab.StarRef m ON m.starId = p.id JOIN lab.Ref r ON r.refId = m.refId JOIN lab.Star s ON s.starId = m.starId
 SELECT p.id, m.dist FROM mine.p p JOIN lab.StarRef m ON m.starId = p.id
 SELECT p.id, x.n FROM (SELECT starId, COUNT(*) n FROM lab.Visit GROUP BY starId) x JOIN mine.p p ON p.id = x.starId
+SELECT b.id, -1 n FROM keyed.Big b LEFT JOIN mine.u u ON u.k = b.id WHERE u.k IS NULL UNION ALL SELECT b.id, u.n FROM keyed.Big b JOIN mine.u u ON u.k = b.id
+SELECT b.id, u.n FROM keyed.Big b JOIN mine.u u ON u.k = b.id UNION ALL SELECT b.id, u.n FROM keyed.Big b LEFT JOIN mine.u u ON u.k = b.id
+SELECT b.id, u.n FROM keyed.Big b JOIN mine.u u ON u.k = b.id UNION ALL SELECT b.id, u.n FROM keyed2.Big b JOIN mine.u u ON u.k = b.id
+SELECT a.id, a.g, b.g FROM keyed.Big a JOIN keyed2.Big b ON a.id = b.id JOIN mine.u u ON u.k = a.id AND u.k = b.id
+SELECT id, g FROM keyed.Big WHERE id IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10) UNION ALL SELECT id, g FROM keyed2.Big WHERE id IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+SELECT a.id, a.ra, b.ra FROM keyed.Big a JOIN keyed2.Big b ON a.id = b.id WHERE a.id IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10) AND b.id IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+SELECT t.k, f.v, z.i FROM lab.Lut f RIGHT JOIN mine.z z ON f.n = z.i JOIN keyed.Twice t ON t.k = z.k
+SELECT b.id, f.v FROM lab.Lut f RIGHT JOIN mine.u USING (n) JOIN keyed.Big b ON b.id = u.k
+SELECT b.id IN (SELECT p.id FROM keyed.Part p WHERE p.id IS NOT NULL) AS has, COUNT(*) FROM keyed.Big b GROUP BY has
+SELECT b.g, COUNT(*) FROM keyed.Big b GROUP BY b.g, b.id IN (SELECT p.id FROM keyed.Part p WHERE p.id IS NOT NULL) ORDER BY b.g, 2
+SELECT b.id IN (SELECT p.id FROM keyed.Part p WHERE p.v > 0 AND p.id IS NOT NULL) AS has, b.g, COUNT(*) FROM keyed.Big b GROUP BY b.g, b.id HAVING b.id IN (SELECT p.id FROM keyed.Part p WHERE p.id IS NOT NULL)
+SELECT b.g, MAX(b.id IN (SELECT p.id FROM keyed.Part p WHERE p.id IS NOT NULL)) FROM keyed.Big b GROUP BY b.g
+SELECT b.g, COUNT(*) FROM keyed.Big b GROUP BY b.g HAVING MAX(b.id) IN (SELECT u.k FROM mine.u u)
 SELECT k, COUNT(*) FROM (SELECT u.k, b.g FROM mine.u u JOIN keyed.Big b ON b.id = u.k) q GROUP BY k
 """.strip().split("\n")  # fmt: skip
 
@@ -116,21 +136,26 @@ def write(directory):
     part = [
         f"{n},{keys[n * 7 % len(keys)] if n % 5 else ''},{n * 3 % 11 - 5}.5" for n in range(1, 300) if n % 5
     ]
+    big2 = [f"{key},{(key * 53 + 100) % 360}.25,{(key * 29) % 170 - 85}.75,{key % 7}" for key in keys]
     twice = [f"{n % 50},{n * 41 % 360}.5,{n * 17 % 170 - 85}.5" for n in range(100)]
     for name, head, lines in (
         ("big", "id,ra,decl,g", big),
         ("part", "partId,id,v", part),
         ("twice", "k,ra,decl", twice),
+        ("big2", "id,ra,decl,g", big2),
     ):
         (directory / f"{name}.csv").write_text("\n".join([head, *lines]) + "\n")
     (directory / "catalog.yaml").write_text(CATALOG)
+    (directory / "again.yaml").write_text(AGAIN)
     return directory / "catalog.yaml"
 
 
 @pytest.fixture(scope="module")
 def keyed(cluster, plain, tmp_path_factory):
-    cluster.ingest(write(tmp_path_factory.mktemp("keyed") / "files"))
-    asyncio.run(twin.copy_database(cluster.directory, "keyed", plain.address))
+    catalog = write(tmp_path_factory.mktemp("keyed") / "files")
+    for file, database in ((catalog, "keyed"), (catalog.with_name("again.yaml"), "keyed2")):
+        cluster.ingest(file)
+        asyncio.run(twin.copy_database(cluster.directory, database, plain.address))
 
     async def make():
         for address in (cluster.address, plain.address):
@@ -203,3 +228,13 @@ async def test_cross_match_with_a_keyed_table(pair):
     got = Counter(map(tuple, await pair[0].fetch(near)))
     assert sum(got.values()) >= 400
     assert {(row[0], row[0]) for row in got} <= set(got)
+
+
+async def test_cross_matches_of_two_radii(pair):
+    """Each part of a statement has the rows that its own radius needs."""
+    near = "SELECT p.id, s.starId FROM mine.p p JOIN lab.Star s ON scisql_angSep(s.ra, s.decl, p.pra, p.pdec) < {}"
+    wide, narrow = near.format(0.4), near.format(0.001)
+    apart = [await pair[0].fetch(sql) for sql in (wide, narrow)]
+    for first, second in ((wide, narrow), (narrow, wide)):
+        together = await pair[0].fetch(f"{first} UNION ALL {second}")
+        assert Counter(map(tuple, together)) == Counter(tuple(row) for rows in apart for row in rows)
