@@ -61,10 +61,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A result that is not taken apart: raw column definitions, row packets, and how many rows they are."""
+    """A result that is not taken apart: raw column definitions, row packets (None: too many), and how many rows."""
 
     columns: tuple[bytes, ...]
-    data: bytes
+    data: bytes | None
     rows: int
 
 
@@ -211,18 +211,21 @@ class Conversation:
                 found += rows.split(event.block)
         return Table(columns, found)
 
-    async def block(self, sql: bytes) -> Block:
-        """Run a statement of the proxy's own and return its rows as they came."""
+    async def block(self, sql: bytes, most: int) -> Block:
+        """Run a statement of the proxy's own and return its rows as they came, if they are `most` bytes at most."""
         columns: tuple[bytes, ...] = ()
         pieces: list[bytes] = []
-        count = 0
-        for event in await self._reply(b"\x03" + sql, ReplyKind.QUERY):
+        size = count = 0
+        async for event in self.stream(sql, None):
             if isinstance(event, ColumnsEvent):
                 columns = event.definitions
             elif isinstance(event, RowsEvent):
-                pieces.append(bytes(event.block))
-                count += event.rows
-        return Block(columns, b"".join(pieces), count)
+                size, count = size + len(event.block), count + event.rows
+                if size <= most:
+                    pieces.append(bytes(event.block))
+                else:  # the rest is read, and forgotten
+                    pieces.clear()
+        return Block(columns, b"".join(pieces) if size <= most else None, count)
 
     async def stream(self, sql: bytes, parameters: Sequence[Parameter] | None) -> AsyncIterator[Event]:
         """Run a statement of the proxy's own and yield the events of its reply.

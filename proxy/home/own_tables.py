@@ -20,7 +20,7 @@ from proxy.home.metadata import Contents
 from proxy.merge.merge import Target, load_statement
 from shard.catalog.model import Column, Database, Kind, Table
 from shard.catalog.naming import SCRATCH_DATABASE, quote
-from shard.errors import SHIP_TYPE, SkyError
+from shard.errors import SHIP_TYPE, STATEMENT_TOO_LONG, SkyError
 from shard.geometry.chunker import ChunkGrid
 from shard.planner.nested import SPLIT_COLUMN
 from shard.planner.plan import PartialType, Plan, Ship
@@ -36,6 +36,10 @@ _NULL = b"\\N"
 _HASHED = re.compile(r"  UNIQUE KEY .* USING HASH$")
 _COUNTING = re.compile(r"  (`(?:[^`]|``)+`) .*\bAUTO_INCREMENT\b")
 _SHAPE = f"{quote(SCRATCH_DATABASE)}.{quote('own_shape')}"
+
+MOST_SPLIT_BYTES = 256 << 20
+"""Bytes of a user's own table with its rows repeated for every chunk that they go to."""
+_CHUNK_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +113,10 @@ async def _table(home: HomeLink, database: str, name: str, ship_limit: int) -> O
     items = ", ".join(_travelling(column, kind, full) for column, kind in stored)
     most = ship_limit // (_BYTES_A_COLUMN * len(stored)) + 1
     found = await home.block(
-        f"SET STATEMENT character_set_results=utf8mb4 FOR SELECT {items} FROM {full} LIMIT {most}".encode()
+        f"SET STATEMENT character_set_results=utf8mb4 FOR SELECT {items} FROM {full} LIMIT {most}".encode(),
+        ship_limit,
     )
-    kept = found.data if len(found.data) <= ship_limit and found.rows < most else None
+    kept = found.data if found.rows < most else None
     types = [ColumnDefinition.decode(item) for item in found.columns]
     flags = [0x100 if kind.startswith(("enum", "set", "bit")) else 0 for _, kind in stored]
     return OwnTable(
@@ -248,8 +253,12 @@ def _by_key(
 def _grouped(lines: Sequence[bytes], index: Iterable[int], chunks: Iterable[int]) -> dict[int, bytes]:
     """Return chunk → its lines, each with the chunk."""
     found: dict[int, list[bytes]] = {}
+    size = 0
     for at, chunk in zip(index, chunks, strict=True):
         found.setdefault(chunk, []).append(lines[at])
+        size += len(lines[at]) + _CHUNK_BYTES
+        if size > MOST_SPLIT_BYTES:
+            raise SkyError(STATEMENT_TOO_LONG, limit=MOST_SPLIT_BYTES)
     return {chunk: b"".join(b"%s\t%d\n" % (line, chunk) for line in mine) for chunk, mine in found.items()}
 
 
