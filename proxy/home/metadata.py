@@ -220,7 +220,7 @@ async def _indexes(connection: RawConnection) -> dict[tuple[str, str], tuple[int
     found: dict[tuple[str, str], tuple[int, ...]] = {}
     for number, database, table in await connection.fetch(
         f"SELECT i.ingest_id, i.db_name, t.name FROM {_META}.ingests i JOIN {_META}.ingest_tables t USING (ingest_id) "
-        "WHERE i.state = 'committed' AND t.kind = 'director' ORDER BY i.commit_no"
+        "WHERE (i.state = 'committed' OR i.state = 'consolidating' AND NOT i.merged) AND t.kind = 'director' ORDER BY i.commit_no"
     ):
         place = _text(database), _text(table)
         found[place] = (*found.get(place, ()), int(_text(number)))

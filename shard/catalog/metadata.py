@@ -93,6 +93,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " db_name VARCHAR(64) NOT NULL, debt LONGTEXT NOT NULL, KEY (db_name, worker_id))"
         " ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
     ),
+    (
+        # Whether the keys of a transaction that is being consolidated are in the database's own director indexes.
+        "ALTER TABLE ingests ADD COLUMN merged TINYINT NOT NULL DEFAULT 0",
+        "UPDATE ingests i SET merged = 1 WHERE i.state = 'consolidating' AND NOT EXISTS (SELECT 1 FROM chunk_states s"
+        " JOIN `databases` d ON d.db_id = s.db_id WHERE d.name = i.db_name AND s.state_no < i.seen)",
+    ),
 )
 """Statements of each version, run in the database `skyshard_meta`. `tables.definition` is a
 `catalog.model.Table` as JSON (msgspec)."""

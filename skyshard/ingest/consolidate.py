@@ -63,11 +63,12 @@ class Consolidation(Change):
         chunks = sorted({chunk for part in (await self.ledger.parts(numbers)).values() for chunk in part})
         if any(old < state for old in base.states.values()) or any(0 < t.state < state for t in replicated):
             await self._copy(base, state)
-            await self._merge_indexes(base, numbers)
+            await self._merge_indexes(base, numbers, state)
             await self.home.run("START TRANSACTION")
             await self.ledger.out_of_use(everywhere, chunks, self.away)
             await self.ledger.set_states(base.db_id, dict.fromkeys(base.states, state))
             await self._define([table for table in replicated if table.state], base, state)
+            await self._mark_merged(numbers)
             await self.ledger.changed(base.db_id)
             await self.home.run("COMMIT")
         await asyncio.sleep(self.grace_s)
@@ -82,6 +83,7 @@ class Consolidation(Change):
         await self.ledger.out_of_use(everywhere, chunks, self.away)  # one may have gone since the first time
         await self.home.run(f"DELETE FROM {META}.chunk_states WHERE db_id = {base.db_id}")
         await self._define(replicated, base, 0)
+        await self._mark_merged(numbers)  # one that has no rows gets here at once
         await self.ledger.changed(base.db_id)
         await self.home.run("COMMIT")
         await asyncio.sleep(GRACE_S + self.grace_s)
@@ -120,6 +122,11 @@ class Consolidation(Change):
                 f"UPDATE {META}.ingests SET state = 'consolidating', seen = {state} WHERE ingest_id = {one.number}"
             )
         await self.home.run("COMMIT")
+
+    async def _mark_merged(self, numbers: Sequence[int]) -> None:
+        """Say that look-ups need the director indexes of transactions no more; part of what shows the new state."""
+        listed = ", ".join(map(str, numbers))
+        await self.home.run(f"UPDATE {META}.ingests SET merged = 1 WHERE ingest_id IN ({listed})")
 
     async def _define(self, tables: Sequence[Table], base: Published, state: int) -> None:
         """Write the states of replicated tables."""
@@ -170,13 +177,18 @@ class Consolidation(Change):
                 jobs.setdefault(worker, []).extend(texts)
         await self.ledger.run(jobs, 3)
 
-    async def _merge_indexes(self, base: Published, numbers: Sequence[int]) -> None:
-        """Put the keys of transactions into the director indexes; each is exchanged by one RENAME."""
+    async def _merge_indexes(self, base: Published, numbers: Sequence[int], state: int) -> None:
+        """Put the keys of transactions into the director indexes; each is exchanged by one RENAME.
+
+        A merged index says for which state in its comment, so that a run after one that was killed does not put the
+        same keys there again. Until the metadata say that they are merged, look-ups ask for the transactions' own, too.
+        """
+        mark = f"consolidated {state}"
         for table in base.tables:
             name = index_table(base.name, table.name)
             more = [index_table(stage_name(number), table.name) for number in numbers]
             more = [other for other in more if await self.ledger.has_index(other)]
-            if table.kind is not Kind.DIRECTOR or not more:
+            if table.kind is not Kind.DIRECTOR or not more or await self._comment(name) == mark:
                 continue
             at = f"{quote(INDEX_DATABASE)}."
             new, old = (
@@ -185,12 +197,21 @@ class Consolidation(Change):
             )
             await self.home.run(f"DROP TABLE IF EXISTS {new}, {old}")
             await self.home.run(f"CREATE TABLE {new} LIKE {at}{quote(name)}")
+            await self.home.run(f"ALTER TABLE {new} COMMENT = {literal(mark)}")
             parts = " UNION ALL ".join(
                 f"SELECT directorKey, chunkId, subChunkId FROM {at}{quote(other)}" for other in (name, *more)
             )
             await self.home.run(f"INSERT INTO {new} {parts}")
             await self.home.run(f"RENAME TABLE {at}{quote(name)} TO {old}, {new} TO {at}{quote(name)}")
             await self.home.run(f"DROP TABLE {old}")
+
+    async def _comment(self, index: str) -> str:
+        """Return the comment of a director index."""
+        found = await self.home.fetch(
+            "SELECT TABLE_COMMENT FROM information_schema.TABLES "
+            f"WHERE TABLE_SCHEMA = {literal(INDEX_DATABASE)} AND TABLE_NAME = {literal(index)}"
+        )
+        return (found[0][0] or b"").decode() if found else ""
 
     async def _settle(self, base: Published, chunks: Sequence[int], whole: Sequence[str], state: int) -> None:
         """Let the plain tables be the first ones; a union stands under the state's name."""
