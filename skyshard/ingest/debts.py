@@ -18,6 +18,10 @@ from backend.connection import RawConnection
 from shard.catalog.naming import literal, quote, stage_name
 from skyshard.ingest.transactions import META
 
+_OVER = (
+    "aborting", "aborted", "undoing", "undone", "consolidating", "consolidated", "abandoned", "failed", "dropped"
+)  # fmt: skip
+"""States of ingests whose own databases nobody reads any more; one that was to be aborted may have been published."""
 _NUMBERS = re.compile(r"(?:_\d+)+$")
 
 
@@ -31,7 +35,7 @@ class Debt(msgspec.Struct, frozen=True, kw_only=True):
     tables, stems : tuple of str
         Tables of the database, and tables with these names and numbers behind them.
     stages : tuple of int
-        Ingests whose own databases go.
+        Ingests whose own databases go, if they have been taken back or are consolidated by the time that it is paid.
     """
 
     db_id: int
@@ -69,9 +73,19 @@ async def pay(home: RawConnection, agents: AgentPool, database: str, workers: It
     db_id = int(found[0][0] or b"0") if found else 0
     for number, worker, text in rows:
         debt = msgspec.json.decode(text or b"", type=Debt)
+        debt = msgspec.structs.replace(debt, stages=await _over(home, debt.stages))
         await _pay(agents, int(worker or b"0"), database, debt, debt.db_id == db_id)
         await home.run(f"DELETE FROM {META}.worker_debts WHERE debt_id = {int(number or b'0')}")
     return len(rows)
+
+
+async def _over(home: RawConnection, numbers: Iterable[int]) -> tuple[int, ...]:
+    """Return those of some ingests whose databases can go."""
+    listed, states = ", ".join(map(str, numbers)) or "0", ", ".join(map(literal, _OVER))
+    found = await home.fetch(
+        f"SELECT ingest_id FROM {META}.ingests WHERE ingest_id IN ({listed}) AND state IN ({states})"
+    )
+    return tuple(int(row[0] or b"0") for row in found)
 
 
 async def _pay(agents: AgentPool, worker: int, database: str, debt: Debt, is_same: bool) -> None:

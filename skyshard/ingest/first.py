@@ -66,6 +66,18 @@ async def same_files(home: RawConnection, number: int, stamped: Stamped) -> bool
     return now == sorted((item.name, item.stamp.size, item.stamp.checksum) for item in then)
 
 
+def check_not_begun(one: Transaction) -> None:
+    """Refuse to abort an ingest whose tables are being swapped in, or are.
+
+    Raises
+    ------
+    UserError
+        Naming its state.
+    """
+    if one.state not in ("open", "running"):
+        raise UserError(f"transaction {one.number} is {one.state}; only one that is open can be aborted")
+
+
 class FirstIngest:
     """A first ingest on a cluster; the database's lock must be held.
 
@@ -191,8 +203,7 @@ class FirstIngest:
     async def abandon(self, number: int, state: str) -> None:
         """Remove everything of an ingest that is not published."""
         one: Transaction = await find(self._cluster.home, number)
-        if one.state not in ("open", "running"):
-            raise UserError(f"transaction {number} is {one.state}; only one that is open can be aborted")
+        check_not_begun(one)
         await self._stage.abandon(number, state)
 
 

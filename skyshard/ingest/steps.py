@@ -26,7 +26,7 @@ from skyshard.ingest.commit import Commits
 from skyshard.ingest.compatible import check_fits
 from skyshard.ingest.contributions import BATCH_BYTES, lock_loaders
 from skyshard.ingest.debts import Debt, owe
-from skyshard.ingest.first import First, FirstIngest, asked, empty, same_files
+from skyshard.ingest.first import First, FirstIngest, asked, check_not_begun, empty, same_files
 from skyshard.ingest.index import rebuild
 from skyshard.ingest.ledger import Ledger
 from skyshard.ingest.order import Order, Stamped, fingerprint, order_of, owner, parsed, stamped
@@ -389,6 +389,7 @@ class Steps:
                 await commits.abort(one)
                 return
             file, _ = parsed(msgspec.json.decode(one.detail, type=Order))
+            check_not_begun(one)  # before it is written down that rows are to go
             await owe(cluster.home, database, commits.away, Debt(db_id=0, stages=(number,)))
             there = {number: cluster.workers[number] for number in commits.ledger.workers}
             await FirstIngest(replace(cluster, workers=there), file).abandon(number, "abandoned")

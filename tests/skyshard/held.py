@@ -51,7 +51,7 @@ def home_of(lab: Lab) -> Address:
     return health.server_address(lab.directory, states.require(lab.directory))
 
 
-def worker_of(lab: Lab) -> Address:
+def worker_of(lab: Lab, number: int = 1) -> Address:
     state = states.require(lab.directory)
-    path = next(path for name, path in sorted(state.sockets.items()) if name != "home")
+    path = [path for name, path in sorted(state.sockets.items()) if name != "home"][number - 1]
     return Address("skyshard", (lab.directory / "secrets" / "service").read_text().strip(), socket=path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from skyshard.ingest import steps
-from tests.skyshard.conftest import Lab
+from tests.skyshard.conftest import Lab, ask
 from tests.skyshard.held import Held, home_of, worker_of
 from tests.support.sky import Sky, signature, written
 
@@ -284,3 +285,78 @@ def test_a_worker_that_is_away_has_the_only_copy(
     assert (done.exit_code, "worker2 (id 2) cannot be reached" in done.output) == (1, True), done.output
     lab.publish(tmp_path / "more" / "catalog.yaml", "--append")
     assert {sql: lab.ask(sql, name)[0] for sql in signature(*PARTS[:2])} == signature(*PARTS[:2])
+
+
+def test_what_was_not_taken_back_is_not_dropped(lab: Lab, name: str, tmp_path: Path) -> None:
+    """An abort that comes too late, while a worker is away, lets it keep its rows when it is back."""
+    catalog = written(tmp_path / "first", name, PARTS[0], ALL)
+    number = str(step(lab, "register", str(catalog), "--replicas", "2")["id"])
+    step(lab, "load", number)
+    second, stage = worker_of(lab, 2), f"skyshard_stage_{number}"
+    (table, *_) = ask(second, f"SHOW TABLES FROM {stage} LIKE 'Star\\_%'")[0]
+    with closing(Held(second, f"LOCK TABLES {stage}.{table} READ")) as held:
+        lab.killed(held, "ingest", "publish", number, text="RENAME TABLE")
+        with away(lab):
+            late = lab.command("ingest", "--abort", number)
+    assert (late.exit_code, f"transaction {number} is publishing" in late.output) == (1, True), late.output
+    owed = "SELECT worker_id FROM skyshard_meta.worker_debts"
+    assert lab.home(owed) == []
+    step(lab, "publish", number)
+    more = json.loads(lab.publish(written(tmp_path / "more", name, PARTS[1], ALL[:4]), "--append", "--json"))[
+        "id"
+    ]
+    debt = json.dumps({"db_id": 0, "stages": [more, int(number)]})
+    lab.home(
+        f"INSERT INTO skyshard_meta.worker_debts (worker_id, db_name, debt) VALUES (2, '{name}', '{debt}')"
+    )
+    assert lab.command("ingest", "index", name).exit_code == 0
+    assert lab.home(owed) == []
+    verified = lab.command("catalog", "verify", name)
+    assert verified.exit_code == 0, verified.output
+    assert only_of(lab, name, 2) == signature(*PARTS[:2])
+
+
+def test_what_is_only_busy_or_away_is_not_aborted(
+    lab: Lab, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--append` keeps what it loaded unless something is wrong with the files, and one that came second has succeeded."""
+    lab.publish(written(tmp_path / "first", name, PARTS[0], ALL), "--replicas", "2")
+    more = written(tmp_path / "more", name, PARTS[1], ALL)
+    checked, published = steps.Steps.check, steps.Steps.publish
+    port = "UPDATE skyshard_meta.workers SET port = port {} 10000 WHERE worker_id = 2"
+
+    async def goes_away(self: steps.Steps, number: int) -> None:
+        await checked(self, number)
+        await asyncio.to_thread(lab.home, port.format("+"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps.Steps, "check", goes_away)
+        done = lab.ingest(more, "--append")
+    lab.home(port.format("-"))
+    (one,) = (one for one in json.loads(status(lab, name)) if one["state"] == "open")
+    number = str(one["id"])
+    assert (done.exit_code, f"skyshard ingest --abort {number}" in done.output) == (1, True), done.output
+    assert "worker2 (id 2) does not answer" in done.output
+    with closing(Held(home_of(lab), f"DO GET_LOCK('skyshard load {number}/1', 5)")):
+        done = lab.ingest(more, "--append")
+    assert (done.exit_code, f"another process loads transaction {number}" in done.output) == (1, True)
+    assert f"transaction {number} is open" in done.output
+    before = attempts(lab, name)
+    assert set(before.values()) == {1}
+
+    async def another_is_faster(self: steps.Steps, number: int) -> None:
+        await checked(self, number)
+        await published(self, number)
+        await checked(self, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps.Steps, "check", another_is_faster)
+        found = json.loads(lab.publish(more, "--append", "--json"))
+    assert (found["id"], found["state"]) == (int(number), "committed")
+    assert attempts(lab, name) == before  # nothing was loaded again
+    assert {sql: lab.ask(sql, name)[0] for sql in signature(*PARTS[:2])} == signature(*PARTS[:2])
+    assert lab.ask("SELECT COUNT(*) FROM Band", name) == [("4",)]
+
+
+def status(lab: Lab, name: str) -> str:
+    return lab.command("ingest", "status", name, "--json").stdout
