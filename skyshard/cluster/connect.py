@@ -16,7 +16,7 @@ from shard.errors import SkyError
 from skyshard.cluster import health, layout
 from skyshard.cluster import state as states
 from skyshard.cluster.certificate import CALLER
-from skyshard.errors import UserError
+from skyshard.errors import NotNow, UserError
 
 _EXPECTED = "expected mysql://user:password@host:port/ or mysql://user@localhost/?socket=PATH"
 
@@ -154,7 +154,7 @@ def plain_errors() -> Iterator[None]:
 def mistake(error: Exception) -> Exception:
     """Return the first error of a group that says what is wrong; others are bugs and stay as they are."""
     if isinstance(error, ConnectionLost):
-        return UserError("the home server cannot be reached")
+        return NotNow("the home server cannot be reached")
     if isinstance(error, ExceptionGroup):
         found = (mistake(inner) for inner in error.exceptions)
         return next((one for one in found if isinstance(one, (UserError, SkyError))), error)

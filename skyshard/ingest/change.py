@@ -11,7 +11,7 @@ from backend.connection import RawConnection
 from shard.catalog.model import Table
 from shard.catalog.naming import literal
 from shard.errors import WORKER_DOWN, SkyError
-from skyshard.errors import UserError
+from skyshard.errors import NotNow
 from skyshard.ingest.debts import pay
 from skyshard.ingest.ledger import Ledger
 from skyshard.ingest.transactions import GRACE_S, META, Published, Transaction, transactions
@@ -50,7 +50,7 @@ class Change:
         """Refuse what must be done on every worker, while one is away."""
         if self.away:
             name = next(iter(self.away.values()))
-            raise UserError(
+            raise NotNow(
                 f"{name} does not answer, and every worker must when {when}; start it, and run this again"
             )
 

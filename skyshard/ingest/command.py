@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,7 @@ import msgspec
 from shard.catalog.catalog_file import CatalogFile, CatalogFileError, Places, parse
 from shard.errors import SkyError
 from skyshard.cluster.options import cluster_options
-from skyshard.errors import UserError
+from skyshard.errors import NotNow, UserError
 
 if TYPE_CHECKING:
     from skyshard.cluster.connect import ClusterAddress
@@ -152,14 +153,26 @@ async def _append(steps: Steps, catalog: Path, batch_bytes: int) -> Any:
     from skyshard.ingest.steps import LASTING
 
     number = await steps.register(catalog, append=True, batch_bytes=batch_bytes)
-    if (await steps.status(number=number))[0].state not in LASTING:
-        try:
-            await steps.load(number)
-            await steps.check(number)
-            await steps.publish(number)
-        except UserError:
-            await steps.abort(number)
-            raise
+    one = (await steps.status(number=number))[0]
+    if one.state in LASTING:
+        return one
+    try:
+        await steps.load(number)
+        await steps.check(number)
+        await steps.publish(number)
+    except UserError as error:
+        one = (await steps.status(number=number))[0]
+        if one.state in LASTING:  # another process that works on it was faster
+            return one
+        if isinstance(error, NotNow):
+            raise NotNow(
+                f"{error}; transaction {number} is {one.state}, with all that is loaded: run this again, or remove it "
+                f"(skyshard ingest --abort {number})"
+            ) from error
+        if one.state == "open":
+            with suppress(NotNow):  # others are at it, who will find the same mistake
+                await steps.abort(number)
+        raise
     return (await steps.status(number=number))[0]
 
 

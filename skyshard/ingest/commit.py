@@ -22,7 +22,7 @@ from shard.catalog.naming import (
     stage_name,
 )
 from shard.errors import WORKER_DOWN, SkyError
-from skyshard.errors import UserError
+from skyshard.errors import NotNow, UserError
 from skyshard.ingest.additions import Additions
 from skyshard.ingest.consolidate import Consolidation
 from skyshard.ingest.replicated import ReplicatedRows
@@ -151,7 +151,7 @@ class Commits(TakingBack):
                 try:
                     await copier.tables(chunk, items, sources[0], target)
                 except CopyFailed as error:
-                    raise UserError(f"transaction {one.number}: chunk {chunk}: {error}") from error
+                    raise NotNow(f"transaction {one.number}: chunk {chunk}: {error}") from error
                 await self.ledger.insert("REPLACE", "ingest_replicas", [f"({one.number}, {chunk}, {target})"])
         return out
 

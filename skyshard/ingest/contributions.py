@@ -28,7 +28,7 @@ from shard.catalog.naming import (
     quote,
     stage_name,
 )
-from skyshard.errors import UserError
+from skyshard.errors import NotNow
 from skyshard.ingest.ledger import Ledger
 from skyshard.ingest.loading import Loader
 from skyshard.ingest.queue import Queued
@@ -117,7 +117,7 @@ async def lock_loaders(home: RawConnection, number: int) -> None:
 
     Raises
     ------
-    UserError
+    NotNow
         If one does.
     """
     rows = await home.fetch(
@@ -125,7 +125,7 @@ async def lock_loaders(home: RawConnection, number: int) -> None:
         f"WHERE ingest_id = {number}"
     )
     if any(row[0] != b"1" for row in rows):
-        raise UserError(f"another process loads transaction {number}")
+        raise NotNow(f"another process loads transaction {number}")
 
 
 @dataclass(frozen=True, slots=True)

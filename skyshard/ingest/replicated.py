@@ -3,7 +3,8 @@
 On workers a replicated table has another name in every state, as chunks have: ``Filter$17`` is the union of ``Filter`` and
 the rows of all committed transactions, and which one a query reads is in the catalogue that it was planned with. At home
 statements name the table itself, so its rows change in the very transaction that changes the metadata (InnoDB); a query
-that reads it there, and was planned before that, is refused (`proxy.fill.Filler.same_at_home`).
+that reads it there, and was planned before that, is refused
+(`proxy.home.replicated.ReplicatedAtHome.check`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from backend.connection import RawConnection
 from shard.catalog import ddl
 from shard.catalog.model import Kind, Table, whole_name
 from shard.catalog.naming import quote, stage_name
-from skyshard.errors import UserError
+from skyshard.errors import NotNow, UserError
 from skyshard.ingest.ledger import Ledger
 from skyshard.ingest.transactions import Learned, Published, Transaction, whole_rows
 from skyshard.replicas.copy import Content, Copier, CopyFailed
@@ -90,7 +91,9 @@ class ReplicatedRows:
         for name, count in rows.items():
             sources = [worker for worker, names in loaded.items() if name in names]
             if not sources:
-                raise UserError(f"transaction {one.number}: no worker has its rows of table '{name}'")
+                raise NotNow(
+                    f"transaction {one.number}: no worker that answers has its rows of table '{name}'"
+                )
             for worker, names in there.items():
                 if name not in names or name in loaded[worker]:
                     continue
@@ -98,7 +101,7 @@ class ReplicatedRows:
                     await copier.tables(0, [content.whole_item(name, stage, count)], sources[0], worker)
                     await copier.finish(worker)
                 except CopyFailed as error:
-                    raise UserError(f"transaction {one.number}: {error}") from error
+                    raise NotNow(f"transaction {one.number}: {error}") from error
 
     async def unions(self, states: Mapping[str, int], visible: Sequence[int]) -> None:
         """Make tables in new states, of their first rows and those of transactions; state 0 is the first table."""

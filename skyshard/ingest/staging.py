@@ -24,7 +24,7 @@ from backend.connection import RawConnection
 from shard.catalog.model import Kind, Partitioning, Table
 from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, index_table, literal, quote, stage_name
 from shard.catalog.traps import INGEST_LOCK
-from skyshard.errors import UserError
+from skyshard.errors import NotNow, UserError
 from skyshard.home.guard import TooWide, trap_statements
 from skyshard.home.moves import move
 from skyshard.home.provision import bump
@@ -76,14 +76,14 @@ class Staging:
 
         Raises
         ------
-        UserError
+        NotNow
             If another one runs.
         """
         got = await self._home.fetch(
             f"SELECT GET_LOCK({literal(INGEST_LOCK.format(database=self._database)[:64])}, {LOCK_S})"
         )
         if got[0][0] != b"1":
-            raise UserError(f"another ingest of database '{self._database}' is running")
+            raise NotNow(f"another ingest of database '{self._database}' is running")
 
     async def recover(self, keep: int | None = None) -> bool:
         """Finish or clear away what earlier runs left, but for `keep`; return whether one was finished."""

@@ -24,7 +24,7 @@ from shard.catalog.naming import (
     quote,
 )
 from shard.catalog.traps import INGEST_LOCK
-from skyshard.errors import UserError
+from skyshard.errors import NotNow, UserError
 
 META = quote(META_DATABASE)
 LOCK_S = 5
@@ -194,11 +194,11 @@ async def lock(home: RawConnection, name: str, busy: str, wait_s: int = LOCK_S) 
 
     Raises
     ------
-    UserError
+    NotNow
         With the text `busy`, if somebody else has it.
     """
     if (await home.fetch(f"SELECT GET_LOCK({literal(name[:64])}, {wait_s})"))[0][0] != b"1":
-        raise UserError(busy)
+        raise NotNow(busy)
 
 
 async def lock_database(home: RawConnection, database: str) -> None:
