@@ -109,7 +109,8 @@ async def _table(home: HomeLink, database: str, name: str, ship_limit: int) -> O
             columns.append(Column(name=column, sql_type=generated + kind))
         if "GENERATED" not in extra.upper():
             stored.append((column, kind.lower()))
-    table = Table(name=name, kind=Kind.OWN, columns=tuple(columns), ddl=await _ddl(home, database, name))
+    ddl, is_view = await _ddl(home, database, name)
+    table = Table(name=name, kind=Kind.OWN, columns=tuple(columns), ddl=ddl, is_view=is_view)
     items = ", ".join(_travelling(column, kind, full) for column, kind in stored)
     most = ship_limit // (_BYTES_A_COLUMN * len(stored)) + 1
     found = await home.block(
@@ -139,18 +140,19 @@ def _travelling(column: str, kind: str, table: str) -> str:
     return quote(column)
 
 
-async def _ddl(home: HomeLink, database: str, name: str) -> str:
-    """Return a CREATE TABLE with the columns and keys of a table, fit for a temporary one."""
+async def _ddl(home: HomeLink, database: str, name: str) -> tuple[str, bool]:
+    """Return a CREATE TABLE with the columns and keys of a table, fit for a temporary one, and whether it is a view."""
     found = await home.table(f"SHOW CREATE TABLE {quote(database)}.{quote(name)}".encode())
     text = (found.rows[0][1] or b"").decode()
-    if len(found.columns) > 2:  # a view: the columns that a SELECT of it has
+    is_view = len(found.columns) > 2
+    if is_view:  # a view: the columns that a SELECT of it has
         await home.table(
             f"CREATE OR REPLACE TEMPORARY TABLE {_SHAPE} AS SELECT * FROM {quote(database)}.{quote(name)} LIMIT 0".encode()
         )
         found = await home.table(f"SHOW CREATE TABLE {_SHAPE}".encode())
         text = (found.rows[0][1] or b"").decode()
         await home.table(f"DROP TEMPORARY TABLE {_SHAPE}".encode())
-    return clean_ddl(text, name)
+    return clean_ddl(text, name), is_view
 
 
 def _is_hashed(line: str, lines: Sequence[str]) -> bool:

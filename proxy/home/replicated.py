@@ -21,7 +21,9 @@ from shard.errors import CATALOGUE_CHANGED, SkyError
 from shard.planner.plan import Plan
 
 MOST_AT_HOME = 16
-"""Connections at once that look, or keep commits waiting while a statement changes rows."""
+"""Connections at once that look, and as many that keep commits waiting while a statement changes rows."""
+_Place = tuple[str, str]
+"""A database and a table of it."""
 
 
 class ReplicatedAtHome:
@@ -35,60 +37,43 @@ class ReplicatedAtHome:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        # These are held as long as a client's statement runs, and wait for its locks: whoever only looks must not wait.
+        self._keeping = pool.sibling(MOST_AT_HOME)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._pool.close()
-
-    @staticmethod
-    def _wanted(request: Request) -> dict[tuple[str, str], int]:
-        """Return the replicated tables that a query may read at home → when their rows last changed, as it was planned.
-
-        What lies behind a user's own table, if it is a view, is not known here: any replicated table may.
-        """
-        texts = _texts_at_home(request.plan)
-        out = {
-            (shadow.database, shadow.table.name): shadow.table.changed
-            for shadow in request.shadows
-            if shadow.table.kind is Kind.REPLICATED
-            and any(quote(shadow.table.name)[1:-1] in text for text in texts)
-        }
-        if any(shadow.table.kind is Kind.OWN for shadow in request.shadows):
-            out |= {
-                (database.name, table.name): table.changed
-                for database in request.contents.databases.values()
-                for table in database.tables
-                if table.kind is Kind.REPLICATED
-            }
-        return out
+        await self._keeping.close()
 
     async def check(self, request: Request) -> None:
         """Fail a query that has read replicated tables at home, unless these are what it was planned with.
 
-        On workers every state of such a table has a name of its own; at home there is only the present one. In an
-        open transaction the session may see an earlier one.
+        On workers every state of such a table has a name of its own; at home there is only the present one. A session's
+        open transaction may see an earlier one, which is what its own connection has read; all else has read the present.
         """
-        wanted = self._wanted(request)
-        if not wanted:
-            return
+        named, behind = _named(request), _behind_views(request)
         if request.session.home.in_transaction:
-            for (database, table), planned in wanted.items():
-                asked = f"SELECT {CHANGED_IN}({literal(database)}, {literal(table)})"
+            seen = {**named, **behind} if _is_in_session(request) else behind
+            if seen:
+                asked = "SELECT " + ", ".join(f"{CHANGED_IN}({literal(d)}, {literal(t)})" for d, t in seen)
                 found = await request.session.home.table(asked.encode(*request.settings.encoding))
-                _same(database, planned, found.rows)
-            return
-        async with self._pool.lease() as connection:
-            await _compare(connection, wanted)
+                _same(seen, found.rows)
+            wanted = {} if _is_in_session(request) else named
+        else:
+            wanted = {**named, **behind}
+        if wanted:
+            async with self._pool.lease() as connection:
+                await _compare(connection, wanted)
 
     @asynccontextmanager
     async def kept(self, request: Request) -> AsyncIterator[None]:
         """Keep the replicated tables that a statement reads at home as they are, where rows cannot be taken back."""
-        wanted = self._wanted(request)
+        wanted = {**_named(request), **_behind_views(request)}
         if not wanted:
             yield
             return
         await self.check(request)
-        async with self._pool.lease() as connection:
+        async with self._keeping.lease() as connection:
             await connection.run("START TRANSACTION")
             try:
                 names = ", ".join(literal(name) for name in sorted({database for database, _ in wanted}))
@@ -111,13 +96,45 @@ def _texts_at_home(plan: Plan) -> list[str]:
     return out
 
 
-async def _compare(connection: RawConnection, wanted: Mapping[tuple[str, str], int]) -> None:
+def _named(request: Request) -> dict[_Place, int]:
+    """Return the replicated tables that a plan's statements at home read → when their rows last changed, as it was planned."""
+    texts = _texts_at_home(request.plan)
+    return {
+        (shadow.database, shadow.table.name): shadow.table.changed
+        for shadow in request.shadows
+        if shadow.table.kind is Kind.REPLICATED
+        and any(quote(shadow.table.name)[1:-1] in text for text in texts)
+    }
+
+
+def _behind_views(request: Request) -> dict[_Place, int]:
+    """Return those that users' own views may read, whose text is not known here: all there are.
+
+    Own tables are read by the session's own connection alone, also those that are sent to the workers.
+    """
+    if not any(shadow.table.is_view for shadow in request.shadows):
+        return {}
+    return {
+        (database.name, table.name): table.changed
+        for database in request.contents.databases.values()
+        for table in database.tables
+        if table.kind is Kind.REPLICATED
+    }
+
+
+def _is_in_session(request: Request) -> bool:
+    """Whether a query's statements at home run on the session's own connection."""
+    gather = request.plan.gather
+    return request.envelope is not None or request.change is not None or (gather is not None and gather.own)
+
+
+async def _compare(connection: RawConnection, wanted: Mapping[_Place, int]) -> None:
     """Fail if rows of replicated tables have come or gone since a query was planned."""
-    for (database, table), planned in wanted.items():
-        found = await connection.fetch(changed_in(literal(database), literal(table)))
-        _same(database, planned, found)
+    asked = ", ".join(f"({changed_in(literal(database), literal(table))})" for database, table in wanted)
+    _same(wanted, await connection.fetch(f"SELECT {asked}"))
 
 
-def _same(database: str, planned: int, found: Sequence[Sequence[bytes | None]]) -> None:
-    if not found or found[0][0] is None or int(found[0][0]) != planned:
-        raise SkyError(CATALOGUE_CHANGED, database=database)
+def _same(wanted: Mapping[_Place, int], found: Sequence[Sequence[bytes | None]]) -> None:
+    for ((database, _), planned), now in zip(wanted.items(), found[0], strict=True):
+        if now is None or int(now) != planned:
+            raise SkyError(CATALOGUE_CHANGED, database=database)

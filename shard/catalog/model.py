@@ -66,6 +66,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     `wide_pairs`: pairs of this match table whose second partner is outside the first's chunk and overlap.
     `state`: the commit whose number is behind the name that a replicated table has on workers; 0: none.
     `changed`: the database's revision in which rows of a replicated table last came or went; it only grows.
+    `is_view`: a user's own table is a view, which may read others.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     wide_pairs: int = 0
     state: int = 0
     changed: int = 0
+    is_view: bool = False
 
     @property
     def stored(self) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from backend.connection import RawConnection
+from proxy.home.replicated import MOST_AT_HOME
 from shard.errors import ServerError
 from tests.skyshard.conftest import Lab, Rows, Writer, ask
 from tests.skyshard.held import Held, home_of, worker_of
@@ -234,8 +235,10 @@ async def _older_snapshot(lab: Lab, write: Writer, base: str) -> None:
         f"SELECT COUNT(*) FROM {base}_own.mine m JOIN Band b ON b.band = m.band "
         "LEFT JOIN Star s ON LEFT(s.note, 1) = b.band"
     )
+    viewed = f"SELECT COUNT(*) FROM {base}_own.seen m LEFT JOIN Star s ON LEFT(s.note, 1) = m.band"
     connection = await RawConnection.open(lab.cluster.address, base)
     try:
+        await connection.run(f"CREATE VIEW {base}_own.seen AS SELECT band FROM {base}.Band")
         await connection.run(f"CREATE TABLE {base}_own.mine (band CHAR(1)) ENGINE=InnoDB")
         await connection.run(f"INSERT INTO {base}_own.mine VALUES ('u'), ('z')")
         await connection.run("START TRANSACTION")
@@ -243,9 +246,16 @@ async def _older_snapshot(lab: Lab, write: Writer, base: str) -> None:
         assert await connection.fetch("SELECT COUNT(*) FROM Band") == [[b"2"]]
         await asyncio.to_thread(lab.publish, more(write, base, "z", Sky(60, 5)), "--append")
         assert await connection.fetch("SELECT COUNT(*) FROM Band") == [[b"2"]]
-        with pytest.raises(ServerError) as refused:
-            await connection.fetch(joined)
-        assert refused.value.errno == CHANGED
+        for sql in (joined, viewed):
+            with pytest.raises(ServerError) as refused:
+                await connection.fetch(sql)
+            assert refused.value.errno == CHANGED
+        # What other connections have put together is what is there now, wholly.
+        new = {sql: await asyncio.to_thread(lab.ask, sql, base) for sql in (QUERIES[6], QUERIES[5], AT_HOME)}
+        assert new[AT_HOME] == [("3065",)]
+        for sql, rows in new.items():
+            mine = await connection.fetch(sql)
+            assert bag(rows) == bag([tuple((value or b"").decode() for value in row) for row in mine]), sql
         await connection.run("COMMIT")
         assert await connection.fetch("SELECT COUNT(*) FROM Band") == [[b"3"]]
         after = await connection.fetch(joined)
@@ -278,3 +288,53 @@ def test_a_worker_that_lost_everything_gets_the_rows(lab: Lab, write: Writer, pl
     compare(lab, plain, name)
     lab.drop(name)
     assert lab.traces(name) == []
+
+
+def test_others_do_not_matter_and_nobody_who_looks_waits(lab: Lab, write: Writer, base: str) -> None:
+    """Own tables have nothing to do with replicated ones of other databases; a change that waits stops no query."""
+    lab.ask(f"CREATE DATABASE {base}_own")
+    other = "rep_elsewhere"
+    lab.publish(write(other, TABLES, Sky(0, 5).files()))
+    try:
+        lab.ask(f"CREATE TABLE {base}_own.mine (band CHAR(1)) ENGINE=InnoDB")
+        lab.ask(f"INSERT INTO {base}_own.mine VALUES ('u'), ('g')")
+        lab.ask(f"CREATE VIEW {base}_own.seen AS SELECT band FROM {base}.Band")
+        joined = f"SELECT COUNT(*) > 0 FROM {base}_own.{{}} m LEFT JOIN Star s ON LEFT(s.note, 1) = m.band"
+        assert lab.ask(joined.format("seen"), base) == [("1",)]
+        # As it is in the moment after a commit, of which this proxy has not heard.
+        lab.home(
+            "UPDATE skyshard_meta.`tables` SET definition = JSON_SET(definition, '$.changed', 99) WHERE name = 'Band' "
+            f"AND db_id = (SELECT db_id FROM skyshard_meta.`databases` WHERE name = '{other}')"
+        )
+        assert lab.ask(joined.format("mine"), base) == [("1",)]
+        with pytest.raises(ServerError) as refused:
+            lab.ask(joined.format("seen"), base)
+        assert refused.value.errno == CHANGED
+        asyncio.run(_many_wait(lab, base))
+    finally:
+        lab.ask(f"DROP DATABASE {base}_own")
+        lab.drop(other)
+
+
+async def _many_wait(lab: Lab, base: str) -> None:
+    changed = (
+        f"UPDATE {base}_own.mine m JOIN Band b ON b.band = m.band JOIN Star s ON LEFT(s.note, 1) = b.band "
+        "SET m.band = UPPER(m.band)"
+    )
+    holder = await RawConnection.open(home_of(lab))
+    clients = [await RawConnection.open(lab.cluster.address, base) for _ in range(MOST_AT_HOME)]
+    try:
+        await holder.run("START TRANSACTION")
+        await holder.fetch(f"SELECT * FROM {base}_own.mine FOR UPDATE")
+        changes = [asyncio.create_task(client.run(changed)) for client in clients]
+        waiting = f"SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%UPPER%' AND INFO LIKE '%{base}_own%'"
+        while (await holder.fetch(waiting))[0][0] != str(MOST_AT_HOME + 1).encode():  # and this one
+            assert not any(change.done() for change in changes)
+            await asyncio.sleep(0.1)
+        assert await asyncio.wait_for(asyncio.to_thread(lab.ask, AT_HOME, base), 20) == [("2060",)]
+        await holder.run("ROLLBACK")
+        await asyncio.gather(*changes)
+    finally:
+        await holder.close()
+        for client in clients:
+            await client.close()
