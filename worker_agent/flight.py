@@ -19,8 +19,8 @@ from worker_agent.quick import QUICK_BYTES, Frame, may_be_quick
 from worker_agent.runner import Floor, kill
 from worker_agent.warm import Lent
 
-AFTER_S = 0.02
-"""Seconds after which the peer's task takes over."""
+AFTER_S = 0.1
+"""Seconds after which the peer's task takes over: more than look-ups take beside a hundred others."""
 
 
 class Flight:

@@ -11,7 +11,9 @@ from proxy.registry import Registry, RunningQuery
 from proxy.session.client import ClientStream
 from shard.errors import TIMEOUT, SkyError
 
-_WATCH_AFTER_S = 0.1
+_WATCH_AFTER_S = 0.5
+"""Seconds after which a query is seen at home: three statements there, which many short queries at once cannot afford."""
+_ASK_AGAIN_S = 0.1
 _REPORT_S = 1.0
 _SHOW_S = 0.2
 """Seconds after which other processes see anew how far a query is."""
@@ -66,6 +68,6 @@ class Attention:
         """
         await asyncio.sleep(_WATCH_AFTER_S)
         while self._home.asking:
-            await asyncio.sleep(_WATCH_AFTER_S)
+            await asyncio.sleep(_ASK_AGAIN_S)
         if await self._home.killed(self._pool) or await self._home.watch(sql, self._pool):
             query.cancel()

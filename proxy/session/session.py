@@ -62,8 +62,8 @@ _KILL = re.compile(
     rb"\s*(?>/\*.*?\*/\s*)*+KILL\s+(?:/\*!\d*\s*)?(?:HARD\s+|SOFT\s+)?(?P<what>QUERY\s+|CONNECTION\s+)?(?:\*/\s*)?(?P<id>\d+)\s*\Z",
     re.IGNORECASE | re.DOTALL,
 )
-_ATTEND_AFTER_S = 0.01
-"""Seconds a query may run before anyone looks whether it is still wanted."""
+_ATTEND_AFTER_S = 0.1
+"""Seconds a query may run before anyone looks whether it is still wanted: that costs more than a look-up."""
 _CHANGE_S = 30.0
 
 
@@ -394,9 +394,10 @@ class Session:
             query.cancel(query.reason)
         attention = Attention(self.client, self.home, self._door.pool, self._registry)
         attending: list[asyncio.Task[None]] = []
+        seconds = max(0.001, limits.statement_s - _ATTEND_AFTER_S) if limits.statement_s else 0.0
         timer = asyncio.get_running_loop().call_later(
             _ATTEND_AFTER_S,
-            lambda: attending.append(asyncio.ensure_future(attention.attend(query, sql, limits.statement_s))),
+            lambda: attending.append(asyncio.ensure_future(attention.attend(query, sql, seconds))),
         )
         try:
             await work
