@@ -134,7 +134,7 @@ class Commits(TakingBack):
 
         A copy whose worker is away is none any more: it will be made anew by a repair.
         """
-        loaded = await self.ledger.holders(one.number)
+        loaded = await self.ledger.whole_holders(one.number)
         parts = (await self.ledger.parts([one.number])).get(one.number, {})
         content = Content.of(base.name, base.tables, {})
         copier = Copier(self.ledger.agents, content)

@@ -22,6 +22,7 @@ from shard.catalog.naming import (
     quote,
     stage_name,
 )
+from skyshard.errors import UserError
 from skyshard.home.provision import bump
 from skyshard.ingest.loading import LOADS_PER_WORKER, STATEMENTS
 from skyshard.ingest.transactions import META, Learned, Published
@@ -124,6 +125,8 @@ class Ledger:
     ) -> None:
         """Note that all rows of a table have been loaded; workers that are away have no whole copy of any chunk then.
 
+        Nor has one that was away when another table was loaded, even if it has got these rows: a commit copies them all.
+
         Parameters
         ----------
         rows : mapping
@@ -133,12 +136,18 @@ class Ledger:
         """
         home = self._home
         await home.run("START TRANSACTION")
+        whole = await self._whole(number, table)
         await self.insert(
             "REPLACE",
             "ingest_chunks",
             [f"({number}, {literal(table)}, {c}, {m}, {o})" for c, (m, o) in rows.items()],
         )
-        held = [f"({number}, {chunk}, {worker})" for chunk, ids in holders.items() for worker in ids]
+        held = [
+            f"({number}, {chunk}, {worker})"
+            for chunk, ids in holders.items()
+            for worker in ids
+            if chunk not in whole or worker in whole[chunk]
+        ]
         await self.insert("REPLACE", "ingest_replicas", held)
         there = ", ".join(map(str, self._workers))
         await home.run(
@@ -153,6 +162,18 @@ class Ledger:
             f"WHERE ingest_id = {number} AND name = {literal(table)}"
         )
         await home.run("COMMIT")
+
+    async def _whole(self, number: int, table: str) -> dict[int, set[int]]:
+        """Return chunk → workers that have the rows of all other tables, of chunks that these have rows in."""
+        out: dict[int, set[int]] = {}
+        for chunk, worker in await self._home.fetch(
+            f"SELECT DISTINCT c.chunk_id, r.worker_id FROM {META}.ingest_chunks c LEFT JOIN {META}.ingest_replicas r "
+            f"USING (ingest_id, chunk_id) WHERE c.ingest_id = {number} AND c.name <> {literal(table)}"
+        ):
+            ids = out.setdefault(int(_text(chunk)), set())
+            if worker is not None:
+                ids.add(int(_text(worker)))
+        return out
 
     async def insert(self, verb: str, into: str, rows: list[str]) -> None:
         """Write rows into a table of the metadata."""
@@ -178,6 +199,23 @@ class Ledger:
             f"SELECT chunk_id, worker_id FROM {META}.ingest_replicas WHERE ingest_id = {number} ORDER BY 1, 2"
         ):
             out[int(_text(chunk))] = (*out.get(int(_text(chunk)), ()), int(_text(worker)))
+        return out
+
+    async def whole_holders(self, number: int) -> dict[int, tuple[int, ...]]:
+        """Return chunk → workers that have a transaction's rows, of all chunks that get any.
+
+        Raises
+        ------
+        UserError
+            If nobody has all rows of a chunk: its workers were away in turn.
+        """
+        out = await self.holders(number)
+        lost = set((await self.parts([number])).get(number, {})) - set(out)
+        if lost:
+            raise UserError(
+                f"transaction {number}: no worker has all its rows of chunk {min(lost)}, since workers were away in turn; "
+                f"abort it (skyshard ingest --abort {number}) and begin anew"
+            )
         return out
 
     async def has_index(self, name: str) -> bool:

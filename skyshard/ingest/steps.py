@@ -319,7 +319,7 @@ class Steps:
 
     @staticmethod
     async def _check_counts(cluster: Cluster, commits: Commits, base: Published, one: Transaction) -> None:
-        loaded = await commits.ledger.holders(one.number)
+        loaded = await commits.ledger.whole_holders(one.number)
         holders = {
             chunk: set(ids) & set(base.holders.get(chunk, ids)) & set(commits.ledger.workers)
             for chunk, ids in loaded.items()

@@ -360,3 +360,24 @@ def test_what_is_only_busy_or_away_is_not_aborted(
 
 def status(lab: Lab, name: str) -> str:
     return lab.command("ingest", "status", name, "--json").stdout
+
+
+def test_a_worker_that_was_away_while_one_table_was_loaded(lab: Lab, name: str, tmp_path: Path) -> None:
+    """It has the rows of the next table, and not all of the transaction: a commit gives it both."""
+    lab.publish(written(tmp_path / "first", name, PARTS[0], ALL), "--replicas", "2")
+    number = str(step(lab, "register", str(written(tmp_path / "more", name, PARTS[1], ALL[:4])))["id"])
+    visits = tmp_path / "more" / "visit.csv"
+    kept = visits.read_text()
+    visits.write_text(kept.replace("id", "no", 1))
+    with away(lab):
+        assert "the file has changed since it was queued" in lab.command("ingest", "load", number).output
+    visits.write_text(kept)
+    step(lab, "load", number)
+    held = f"SELECT DISTINCT worker_id FROM skyshard_meta.ingest_replicas WHERE ingest_id = {number}"
+    stars = f"SELECT DISTINCT chunk_id FROM skyshard_meta.ingest_chunks WHERE ingest_id = {number} AND name = 'Star'"
+    assert lab.home(f"{held} AND chunk_id IN ({stars})") == [("1",)]
+    step(lab, "check", number)
+    step(lab, "publish", number)
+    verified = lab.command("catalog", "verify", name)
+    assert verified.exit_code == 0, verified.output
+    assert only_of(lab, name, 2) == signature(*PARTS[:2])
