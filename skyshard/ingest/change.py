@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import msgspec
@@ -10,12 +11,16 @@ import msgspec
 from backend.connection import RawConnection
 from shard.catalog.model import Table
 from shard.catalog.naming import literal
-from shard.errors import WORKER_DOWN, SkyError
+from shard.errors import WORKER_DOWN, ServerError, SkyError
 from skyshard.errors import NotNow
 from skyshard.ingest.debts import pay
 from skyshard.ingest.ledger import Ledger
 from skyshard.ingest.transactions import GRACE_S, META, Published, Transaction, transactions
 
+CLIENT_S = 4
+"""Seconds to wait for rows at home that a client's transaction has locked."""
+TRIES = 3
+_LOCKED = 1205
 VISIBLE = ("committed", "consolidating")
 """States of transactions whose rows are visible, and have not all been consolidated."""
 
@@ -66,6 +71,45 @@ class Change:
     async def catch_up(self) -> None:
         """Let workers that were away drop what they had to; comes before anything else that is done to the database."""
         await pay(self.home, self.ledger.agents, self.database, self.ledger.workers)
+
+    @asynccontextmanager
+    async def _in_one(self) -> AsyncIterator[None]:
+        """Run a block as one transaction at home."""
+        await self.home.run("START TRANSACTION")
+        await self.home.run(f"SET SESSION innodb_lock_wait_timeout = {CLIENT_S}")
+        try:
+            yield
+            await self.home.run("COMMIT")
+        finally:
+            if not self.home.busy and not self.home.closed:
+                await self.home.run("ROLLBACK")  # of what failed
+                await self.home.run("SET SESSION innodb_lock_wait_timeout = DEFAULT")
+
+    async def at_once(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do what makes rows visible, or invisible, in one transaction at home.
+
+        Rows of replicated tables at home can be locked by clients' open transactions. Each try waits a little for these,
+        and lets go of everything in between, since other clients wait for what it has changed already.
+
+        Raises
+        ------
+        NotNow
+            If they are still locked after some tries; nothing has changed then.
+        """
+        for left in reversed(range(TRIES)):
+            try:
+                async with self._in_one():
+                    await work()
+            except ServerError as error:
+                if error.errno != _LOCKED:
+                    raise
+                if not left:
+                    raise NotNow(
+                        f"database '{self.database}': an open transaction of a client holds rows of a replicated table at "
+                        "home; nothing has changed; run this again when it has ended"
+                    ) from error
+            else:
+                return
 
     async def visible(self) -> list[Transaction]:
         """Return the transactions whose rows are visible and not consolidated, the first commit first."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -100,7 +101,7 @@ class Commits(TakingBack):
         await self.ledger.new_chunks(wide, new)
         await self.ledger.unions(wide, dict.fromkeys(holders, commit), [*visible, one.number], holders)
         await replicated.make(one, commit, whole, visible)
-        await self._make_visible(base, one, commit, learned, new, list(holders))
+        await self.at_once(partial(self._make_visible, base, one, commit, learned, new, list(holders)))
         return commit
 
     async def check_keys(self, base: Published, one: Transaction, visible: Sequence[int]) -> None:
@@ -164,11 +165,11 @@ class Commits(TakingBack):
         new: Mapping[int, Sequence[int]],
         chunks: Sequence[int],
     ) -> None:
+        """Write everything that makes rows visible; all of it is one transaction."""
         home = self.home
         ids = await self.table_ids(base)
         replicated = ReplicatedRows(home, self.ledger, base)
         whole = replicated.of(learned)
-        await home.run("START TRANSACTION")
         revision = await replicated.revision()
         for name, facts in learned.items():
             before = base.table(name)
@@ -202,7 +203,6 @@ class Commits(TakingBack):
         await home.run(f"UPDATE {META}.ingests SET committed_at = NOW() WHERE ingest_id = {one.number}")
         await self.ledger.set_state(one.number, "committed", finished=True)
         await self.ledger.changed(base.db_id)
-        await home.run("COMMIT")
 
     async def _insert_table(self, base: Published, table: Table) -> int:
         await self.home.run(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -96,7 +97,7 @@ class TakingBack(Change):
             name: table.state for name, table in before.items() if table is not None and not table.is_sharded
         }
         await ReplicatedRows(self.home, self.ledger, base).unions(earlier, left)
-        await self._make_invisible(base, one, states)
+        await self.at_once(partial(self._make_invisible, base, one, states))
         await asyncio.sleep(GRACE_S + self.grace_s)
         await self.clear(await self._again(one))
 
@@ -126,9 +127,9 @@ class TakingBack(Change):
         }
 
     async def _make_invisible(self, base: Published, one: Transaction, states: Mapping[int, int]) -> None:
+        """Write everything that makes rows invisible; all of it is one transaction."""
         home = self.home
         ids, replicated = await self.table_ids(base), ReplicatedRows(home, self.ledger, base)
-        await home.run("START TRANSACTION")
         revision = await replicated.revision()
         for name, table in (await self._before(one)).items():
             if table is None:
@@ -150,7 +151,6 @@ class TakingBack(Change):
         await self.ledger.set_states(base.db_id, states)
         await self.ledger.set_state(one.number, "undoing")
         await self.ledger.changed(base.db_id)
-        await home.run("COMMIT")
 
     async def _drop_tables(self, base: Published, one: Transaction) -> None:
         """Drop the tables that came with a transaction."""

@@ -338,3 +338,22 @@ async def _many_wait(lab: Lab, base: str) -> None:
         await holder.close()
         for client in clients:
             await client.close()
+
+
+def test_a_client_that_locks_rows_at_home(lab: Lab, write: Writer, base: str) -> None:
+    """Commits and undos of a replicated table say who is in the way, and change nothing until it is gone."""
+    catalog = more(write, base, "z", Sky(60, 5))
+    number = number_of(lab.command("ingest", "register", str(catalog), "--json").output)
+    for begun, count in (((str(catalog), "--append"), "2"), (("--undo", number, "--grace", "0"), "3")):
+        held = Held(lab.cluster.address, "START TRANSACTION", f"SELECT * FROM {base}.Band LOCK IN SHARE MODE")
+        try:
+            told = lab.command("ingest", *begun)
+            assert told.exit_code == 1
+            assert "an open transaction of a client holds rows of a replicated table" in told.output
+            assert lab.ask("SELECT COUNT(*) FROM Band", base) == [(count,)]
+        finally:
+            held.close()
+        done = lab.command("ingest", *begun)
+        assert done.exit_code == 0, done.output
+    assert lab.ask("SELECT COUNT(*) FROM Band", base) == [("2",)]
+    assert lab.command("catalog", "verify", base).exit_code == 0
