@@ -149,9 +149,9 @@ class Aggregates(Tails):
             items.append(text(item, f" AS {alias}") if inner or rng.random() < 0.6 else item)
             named.append((alias, kind))
         group = text(" GROUP BY ", listed(", ", by)) if by else text()
-        # in totals MariaDB does not know REPLACE(x, …) again as what is grouped, and shows another row's;
+        # in totals MariaDB does not know REPLACE and NULLIF again as what is grouped, and shows another row's;
         # over an outer join that its WHERE makes an inner one, GROUP_CONCAT is NULL there
-        lasting = not any("REPLACE(" in key.render() for key, _ in keys)
+        lasting = not any(name in key.render() for key, _ in keys for name in ("REPLACE(", "NULLIF("))
         if any(side in source.node.render() for side in ("LEFT JOIN", "RIGHT JOIN")):
             lasting = lasting and not any("GROUP_CONCAT(" in item.render() for item in items)
         rollup = bool(by) and rng.random() < 0.08 and lasting
