@@ -7,6 +7,8 @@ be long is begun again in the ordinary way (`runner.JobRun`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 from backend.connection import RawConnection, Result, RowBlock, Small
 from shard.wire import frames
@@ -38,11 +40,28 @@ async def quick(floor: Floor, job: frames.Job, begun: RawConnection | None = Non
         As from `JobRun.run`.
     """
     if begun is None and not floor.scheduler.begin_one():
-        return None  # no slot is free: the job waits in the ordinary way
+        async with _turn(floor, job):
+            return await _run(floor, job, job.chunks[0], None)
     try:
         return await _run(floor, job, job.chunks[0], begun)
     finally:
         floor.end_one()
+
+
+@contextlib.asynccontextmanager
+async def _turn(floor: Floor, job: frames.Job) -> AsyncIterator[None]:
+    """Wait among the interactive jobs for a slot."""
+    number, turn = floor.number(), asyncio.Event()
+    floor.enter(number, job, job.chunks, lambda _: turn.set())
+    try:
+        await turn.wait()
+        yield
+    finally:
+        if turn.is_set():
+            floor.batch_done(number)
+        else:
+            floor.leave(number)
+        floor.forget(number)
 
 
 async def _run(floor: Floor, job: frames.Job, chunk: int, begun: RawConnection | None) -> Frame | None:

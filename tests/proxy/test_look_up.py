@@ -1,5 +1,6 @@
 """Look-ups of a known shape: what is remembered must be forgotten when it no longer holds."""
 
+import asyncio
 import contextlib
 import threading
 import time
@@ -8,6 +9,7 @@ import pymysql
 import pytest
 import yaml
 
+from backend.connection import RawConnection
 from proxy.shapes import ALLOWED_S
 from tests.proxy.test_session import ask
 from tests.support.servers import Inside
@@ -113,6 +115,27 @@ def test_the_short_way_is_taken(client, keys, short):
     for key in keys:
         assert ask(client, f"{BY_KEY}{key}")[0][0] == key
     assert short() >= len(keys) - 2  # the first is learnt, and the catalogue may have been read too long ago
+
+
+def test_many_at_once_take_it_too(cluster, client, keys, short):
+    """More look-ups than a worker has slots wait for their turn; none is planned anew for that."""
+    for key in keys:
+        ask(client, f"{BY_KEY}{key}")
+    clients, each = 48, 20
+
+    async def one(number):
+        connection = await RawConnection.open(cluster.address)
+        for turn in range(each):
+            key = keys[(number + turn) % len(keys)]
+            assert (await connection.fetch(f"{BY_KEY}{key}"))[0][0] == str(key).encode()
+        await connection.close()
+
+    async def all_of_them():
+        await asyncio.gather(*map(one, range(clients)))
+
+    short()
+    asyncio.run(all_of_them())
+    assert short() >= 0.9 * clients * each
 
 
 def test_a_revoked_privilege_is_missed_within_its_time(cluster, client, account, keys):

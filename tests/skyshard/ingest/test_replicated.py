@@ -301,15 +301,20 @@ def test_others_do_not_matter_and_nobody_who_looks_waits(lab: Lab, write: Writer
         lab.ask(f"CREATE VIEW {base}_own.seen AS SELECT band FROM {base}.Band")
         joined = f"SELECT COUNT(*) > 0 FROM {base}_own.{{}} m LEFT JOIN Star s ON LEFT(s.note, 1) = m.band"
         assert lab.ask(joined.format("seen"), base) == [("1",)]
-        # As it is in the moment after a commit, of which this proxy has not heard.
-        lab.home(
-            "UPDATE skyshard_meta.`tables` SET definition = JSON_SET(definition, '$.changed', 99) WHERE name = 'Band' "
-            f"AND db_id = (SELECT db_id FROM skyshard_meta.`databases` WHERE name = '{other}')"
-        )
-        assert lab.ask(joined.format("mine"), base) == [("1",)]
-        with pytest.raises(ServerError) as refused:
-            lab.ask(joined.format("seen"), base)
-        assert refused.value.errno == CHANGED
+        refused: list[int] = []
+        for changed in range(99, 109):  # the proxy may just be reading what was published
+            # As it is in the moment after a commit, of which this proxy has not heard.
+            lab.home(
+                f"UPDATE skyshard_meta.`tables` SET definition = JSON_SET(definition, '$.changed', {changed}) "
+                f"WHERE name = 'Band' AND db_id = (SELECT db_id FROM skyshard_meta.`databases` WHERE name = '{other}')"
+            )
+            assert lab.ask(joined.format("mine"), base) == [("1",)]
+            try:
+                lab.ask(joined.format("seen"), base)
+            except ServerError as error:
+                refused.append(error.errno)
+                break
+        assert refused == [CHANGED]
         asyncio.run(_many_wait(lab, base))
     finally:
         lab.ask(f"DROP DATABASE {base}_own")
