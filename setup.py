@@ -1,7 +1,7 @@
-"""Builds the compiled row-packet module when a compiler is there.
+"""Builds the compiled row-packet modules when a compiler is there.
 
-The package works without it: `shard.wire._rows_py` is the pure-Python twin, and
-`shard.wire.rows` picks whichever imports. `optional=True` makes a missing compiler
+The package works without them: `shard.wire._rows_py` and `_sorting_py` are the pure-Python twins, and
+`shard.wire.rows` and `sorting` pick whichever imports. `optional=True` makes a missing compiler
 a slower installation and not a failed one.
 """
 
@@ -10,7 +10,10 @@ from setuptools import Extension, setup
 
 setup(
     ext_modules=cythonize(
-        [Extension("shard.wire._rows", ["shard/wire/_rows.pyx"], optional=True)],
+        [
+            Extension(f"shard.wire.{name}", [f"shard/wire/{name}.pyx"], optional=True)
+            for name in ("_rows", "_sorting")
+        ],
         compiler_directives={"language_level": "3"},
     )
 )

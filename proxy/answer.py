@@ -14,17 +14,19 @@ from contextlib import asynccontextmanager
 from backend.connection import RawConnection
 from backend.pool import Pool
 from proxy.execute.dispatcher import RowStream
+from proxy.execute.sorted_stream import SortedStream
 from proxy.fill import RESULT, Filler
-from proxy.home.definitions import ShadowPool
+from proxy.home.definitions import ShadowPool, under_their_names
 from proxy.home.desk import SessionDesk
 from proxy.home.replicated import MOST_AT_HOME, ReplicatedAtHome
 from proxy.merge import merge as merging
 from proxy.request import Request
 from proxy.session.rows import text_row
-from shard.errors import INTERNAL, SkyError
-from shard.planner import planner
+from shard.errors import INTERNAL, SPOOL_FULL, SkyError
+from shard.planner import digits, planner
 from shard.planner.envelope import Envelope
-from shard.planner.plan import Fragment, Sql, Strategy
+from shard.planner.headers import aliases
+from shard.planner.plan import Fragment, Gather, Ordered, Sql, Strategy
 from shard.wire import rows
 from shard.wire.frames import Note
 from shard.wire.packets import ColumnDefinition, PacketError, same_encoding
@@ -43,7 +45,8 @@ class Sink:
 
     def __init__(self, request: Request) -> None:
         self._out, self._query, self._status = request.session.out, request.query, request.status
-        self._window, self._notes = request.plan.window, request.plan.notes
+        self._window = request.plan.window
+        self._notes = (*request.plan.notes, *request.query.remarks)
         self._seen = 0
         self._within = False
 
@@ -100,6 +103,7 @@ class Answerer:
         if request.envelope is not None:
             return await self._store(request, request.envelope, columns)
         if plan.gather is not None:
+            columns = under_their_names(columns, aliases(plan.gather.draft))
             return await (self._own if plan.gather.own else self._gather)(request, columns)
         placement = await self._filler.placement(request, plan)
         request.query.chunks_total = len(placement)
@@ -111,6 +115,10 @@ class Answerer:
             and (size := await self._one_chunk(request, columns, placement, whole)) is not None
         ):
             return size
+        if plan.ordered is not None:
+            size = await self._streams(request, columns, placement, plan.ordered)
+            if size is not None:
+                return size
         return await self._merge(request, columns, placement)
 
     # strategies ----------------------------------------------------------------------------------
@@ -156,6 +164,54 @@ class Answerer:
         if not out.started:
             await out.columns(columns, request.status)
         await sink.end(warnings)
+        return stream.bytes
+
+    async def _streams(
+        self,
+        request: Request,
+        columns: tuple[bytes, ...],
+        placement: Mapping[int, tuple[int, ...]],
+        ordered: Ordered,
+    ) -> int | None:
+        """Answer by sorted streams; None, and nothing sent, if that cannot be or a worker has no room for them."""
+        try:
+            return await self._sorted(request, columns, placement, ordered)
+        except SkyError as error:
+            if error.code is not SPOOL_FULL or request.session.out.started:
+                raise
+            request.query.remarks.append(f"sorted at home: {error.message}")
+            return None
+
+    async def _sorted(
+        self,
+        request: Request,
+        columns: tuple[bytes, ...],
+        placement: Mapping[int, tuple[int, ...]],
+        ordered: Ordered,
+    ) -> int | None:
+        """Forward rows as the workers' sorted streams are merged; None, and nothing sent, if their types differ."""
+        out, sink, skip = request.session.out, Sink(request), ordered.skip
+        kinds = tuple(ColumnDefinition.decode(payload).type for payload in columns)
+        work = self._filler.work(request, request.plan, placement, (), True, kinds, ordered=ordered)
+        async with self._filler.dispatcher.run(work, SortedStream) as stream:
+            async for block in stream:
+                if not out.started:
+                    if not _fits(columns, stream, request.binary):
+                        return None
+                    await out.columns(columns, request.status)
+                data, count = block.data, block.rows
+                if skip:
+                    dropped = min(skip, count)
+                    data, count = b"" if block.more else data[rows.take(data, dropped) :], count - dropped
+                    skip -= dropped
+                if data:
+                    await sink.rows(data, count, block.more)
+        await self._filler.unchanged(request)
+        await self._replicated.check(request)
+        if not out.started:
+            await out.columns(columns, request.status)
+        request.query.notes += stream.notes
+        await sink.end(stream.warnings)
         return stream.bytes
 
     async def _one_chunk(
@@ -205,11 +261,13 @@ class Answerer:
         if gather is None:
             raise TypeError("no gather in this plan")
         async with self._lease(request) as desk:
-            moved, warnings = await self._filler.parts(desk, request, gather)
+            precise = _precise(request, gather, columns)
+            moved, warnings = await self._filler.parts(desk, request, gather, precise is not None)
             await self._filler.unchanged(request)
+            statement = precise or gather.statement
             # A hash join loses NULL <=> NULL.
-            desk.connection.defer(_JOINS_BEFORE if "<=>" in gather.statement.text else _JOINS_AT_HOME)
-            await self._send(desk.connection, request, gather.statement, columns, warnings)
+            desk.connection.defer(_JOINS_BEFORE if "<=>" in statement.text else _JOINS_AT_HOME)
+            await self._send(desk.connection, request, statement, columns, warnings)
             desk.connection.defer(_JOINS_BEFORE)
             for part in gather.parts:
                 drop = f"DROP TEMPORARY TABLE IF EXISTS {part.target}"
@@ -226,9 +284,10 @@ class Answerer:
             raise TypeError("no gather in this plan")
         desk = self._filler.desk(request)
         request.session.leftovers = tuple(part.target for part in gather.parts)
-        moved, warnings = await self._filler.parts(desk, request, gather)
+        precise = _precise(request, gather, columns)
+        moved, warnings = await self._filler.parts(desk, request, gather, precise is not None)
         await self._filler.unchanged(request)
-        await self._relay(desk, request, gather.statement, columns, warnings)
+        await self._relay(desk, request, precise or gather.statement, columns, warnings)
         return moved
 
     async def _store(self, request: Request, envelope: Envelope, columns: tuple[bytes, ...]) -> int:
@@ -316,6 +375,11 @@ class Answerer:
             query.notes += await merging.notes(connection)
         await self._replicated.check(request)
         await sink.end(warnings)
+
+
+def _precise(request: Request, gather: Gather, columns: tuple[bytes, ...]) -> Sql | None:
+    """Return a gather's statement over values with all digits, None if they must be rounded."""
+    return digits.gathered(gather, _decimals(columns), request.binary)
 
 
 def _decimals(columns: tuple[bytes, ...]) -> list[int]:

@@ -20,7 +20,7 @@ from shard.errors import CATALOGUE_CHANGED, GATHER_LIMIT, SkyError
 from shard.planner import planner
 from shard.planner.chunk_tables import LENIENT
 from shard.planner.fragment import lists, template
-from shard.planner.plan import Fragment, Gather, Part, PartialType, Plan, Sql, Strategy
+from shard.planner.plan import Fragment, Gather, Ordered, Part, PartialType, Plan, SortKey, Sql, Strategy
 from shard.wire import frames
 from shard.wire.packets import ColumnDefinition
 
@@ -121,14 +121,19 @@ class Filler:
         types = planner.shipped(part.plan, [_travels(kind) for kind in kinds])
         return Types(types, schema, _rounded(kinds))
 
-    async def parts(self, desk: merging.Desk, request: Request, gather: Gather) -> tuple[int, int]:
-        """Fill the tables of a gather; return (bytes moved, warnings of the workers)."""
+    async def parts(
+        self, desk: merging.Desk, request: Request, gather: Gather, digits: bool = False
+    ) -> tuple[int, int]:
+        """Fill the tables of a gather; return (bytes moved, warnings of the workers).
+
+        Their deviations keep all `digits`, or have those that MariaDB writes.
+        """
         prepared = [await self._part_types(request, part) for part in gather.parts]
         placements = [await self.placement(request, part.plan) for part in gather.parts]
         request.query.chunks_total = sum(map(len, placements))
         moved = warnings = 0
         for part, types, placement in zip(gather.parts, prepared, placements, strict=True):
-            moved, warned = await self._part(desk, request, gather, part, types, placement, moved)
+            moved, warned = await self._part(desk, request, gather, part, types, placement, moved, digits)
             warnings += warned
         return moved, warnings
 
@@ -141,12 +146,18 @@ class Filler:
         types: Types,
         placement: Mapping[int, tuple[int, ...]],
         moved: int,
+        digits: bool,
     ) -> tuple[int, int]:
         """Make and fill one gathered table; return (bytes moved in all, warnings of the workers)."""
         limit, total = request.session.gather_limit, moved
         if part.schema is not None:
             shape = [ColumnDefinition.decode(item) for item in await self.columns(request, part.schema)]
-            wide = {part.columns[index]: scale for index, scale in _rounded(shape).items()}
+            wide = {
+                part.columns[index]: planner.NOT_FIXED
+                if digits and part.columns[index] in part.spread
+                else scale
+                for index, scale in _rounded(shape).items()
+            }
             await desk.make(merging.part_table(part, part.schema, gather.statement, wide))
         else:  # the shadow of a logical table is filled
             await desk.run(Sql(f"DELETE FROM {part.target}"))
@@ -261,6 +272,7 @@ class Filler:
         forwarded: bool | None = None,
         wanted: tuple[int, ...] = (),
         fragment: Fragment | None = None,
+        ordered: Ordered | None = None,
     ) -> Work:
         """Return the job for the workers; rows that are not forwarded to the client are text.
 
@@ -268,9 +280,13 @@ class Filler:
         ----------
         fragment : Fragment or None
             What each chunk is asked, and forwarded; None: what the plan says.
+        ordered : Ordered or None
+            Rows come sorted and are forwarded: how that is done; None: as they come, or partials.
         wanted : tuple of int
             Type bytes that forwarded binary rows must have.
         """
+        if ordered is not None:
+            fragment = planner.ordered(ordered)
         if forwarded is None:
             forwarded = plan.merge is None or fragment is not None
         if fragment is None:
@@ -284,7 +300,7 @@ class Filler:
             values["character_set_results"] = "'utf8mb4'"
         if fragment.setup:
             values[frames.ENGINE_SETTING] = frames.IN_MEMORY
-        limit = None if plan.limit is None or plan.merge is not None else plan.limit + plan.skip
+        limit = _row_limit(plan, ordered)
         job = frames.Job(
             query_id=query.query_id,
             database=plan.database,
@@ -302,6 +318,8 @@ class Filler:
             shipped=tuple(request.shipment(plan, ship).frame for ship in plan.ships),
             charset=settings.charset,
             commit_bytes=self._config.chunk_commit_bytes,
+            order=tuple(map(_sort_key, ordered.keys)) if ordered is not None else (),
+            hidden=0 if ordered is None else ordered.hidden,
         )
         before = query.chunks_done
 
@@ -328,6 +346,18 @@ def _rounded(columns: Sequence[ColumnDefinition]) -> dict[int, int]:
         for index, column in enumerate(columns)
         if column.type == _DOUBLE and column.decimals < planner.NOT_FIXED
     }
+
+
+def _row_limit(plan: Plan, ordered: Ordered | None) -> int | None:
+    """Return how many forwarded rows are wanted of every worker."""
+    wanted = plan if ordered is None else ordered
+    if wanted.limit is None or (ordered is None and plan.merge is not None):
+        return None
+    return wanted.limit + wanted.skip
+
+
+def _sort_key(key: SortKey) -> frames.SortKey:
+    return frames.SortKey(key.column, key.kind, key.descending)
 
 
 def _template(sql: Sql, encoding: tuple[str, str]) -> frames.Template:

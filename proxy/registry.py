@@ -32,6 +32,7 @@ class RunningQuery:
     warnings: int = 0
     at_home: bool = False
     notes: list[Note] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     reason: SkyError | None = None
     cancels: int = 0
 

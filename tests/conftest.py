@@ -29,7 +29,7 @@ BUDGET_S = {
     "differential": 60,
     "fuzz": 125,
     "faults": 210,
-    "skyshard": 560,
+    "skyshard": 700,
     "": 10,
 }
 _spent: dict[str, float] = defaultdict(float)

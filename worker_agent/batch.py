@@ -82,7 +82,8 @@ class Batch:
             If a statement is refused; `chunk` says whose it is. The connection must then be ended.
         """
         if len(self._chunks) > 1:
-            async for block in _gathered(self._together(connection)):
+            blocks = self._together(connection)
+            async for block in blocks if self._job.order else _gathered(blocks):  # each chunk's are apart
                 yield block
             for chunk in self._warned:  # the statements that followed have cleared what it had to say
                 self.chunk = chunk
@@ -110,7 +111,7 @@ class Batch:
             if not await replies.soon():
                 yield _PAUSE
             asked = self._asked(await replies.next(len(picked)))
-            async for block in asked.result.blocks(pieces=asked.recoder is None):
+            async for block in asked.result.blocks(pieces=self._pieces(asked)):
                 yield asked.recoded(block)
             for _ in job.teardown:
                 await (await replies.next()).drain()
@@ -132,12 +133,16 @@ class Batch:
             self.answers = True
             result = await replies.next()
         asked = self._asked(result)
-        async for block in result.blocks(pieces=asked.recoder is None):
+        async for block in result.blocks(pieces=self._pieces(asked)):
             yield asked.recoded(block)
         warnings, notes = await notes_of(connection, result, self._most_notes - len(self.notes))
         self.warnings += 0 if again else warnings
         self.notes += notes
         await connection.run_all(self._teardown(chunk))
+
+    def _pieces(self, asked: Asked) -> bool:
+        """Whether long rows may come in pieces: those that are changed here may not."""
+        return asked.recoder is None and not self._job.order
 
     def _setup(self, chunk: int) -> list[bytes]:
         return [_text(template, self._job, chunk) for template in self._job.setup]
@@ -216,9 +221,10 @@ def typed(result: Result, job: frames.Job) -> Asked:
     types = tuple(_column_type(payload) for payload in result.columns)
     recoder = None
     if job.binary and job.wanted:
-        recoder = Recoder([(column.type, column.unsigned) for column in types], job.wanted)
+        wanted = (*(column.type for column in types[: job.hidden]), *job.wanted)
+        recoder = Recoder([(column.type, column.unsigned) for column in types], wanted)
         types = tuple(
-            msgspec.structs.replace(column, type=kind) for column, kind in zip(types, job.wanted, strict=True)
+            msgspec.structs.replace(column, type=kind) for column, kind in zip(types, wanted, strict=True)
         )
     return Asked(result, types, recoder if recoder is not None and recoder.needed else None)
 

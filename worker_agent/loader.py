@@ -10,12 +10,15 @@ server, the text therefore goes through a file there and is loaded without LOCAL
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from backend.address import Address
 from backend.connection import ConnectionLost, RawConnection
 from backend.pool import Pool
+from backend.tasks import to_the_end
 from shard.catalog.naming import quote
 from shard.errors import ServerError
 from shard.wire import frames
@@ -109,18 +112,26 @@ async def _complain(
     )
 
 
-async def admin(pool: Pool, request: frames.Admin) -> frames.AdminDone | frames.Failed:
-    """Run statements in order; return the rows of the last."""
+async def admin(pool: Pool, address: Address, request: frames.Admin) -> frames.AdminDone | frames.Failed:
+    """Run statements in order; return the rows of the last. If it is cancelled, the one that runs is ended."""
     try:
         async with pool.lease() as connection:
-            await connection.run(FIXED_MODE)
-            if request.database:
-                await connection.run(f"USE {quote(request.database)}")
-            rows: list[list[bytes | None]] = []
-            for statement in request.statements:
-                rows = await connection.fetch(statement)
-            return frames.AdminDone(
-                tuple(tuple(None if v is None else v.decode("utf-8", "replace") for v in row) for row in rows)
-            )
+            try:
+                return frames.AdminDone(await _run_all(connection, request))
+            except asyncio.CancelledError:
+                if connection.busy:
+                    with contextlib.suppress(ConnectionLost, OSError):  # a timeout, too
+                        await to_the_end(connection.kill(address))
+                raise
     except (ServerError, ConnectionLost) as error:
         return _failed(error)
+
+
+async def _run_all(connection: RawConnection, request: frames.Admin) -> tuple[tuple[str | None, ...], ...]:
+    await connection.run(FIXED_MODE)
+    if request.database:
+        await connection.run(f"USE {quote(request.database)}")
+    rows: list[list[bytes | None]] = []
+    for statement in request.statements:
+        rows = await connection.fetch(statement)
+    return tuple(tuple(None if v is None else v.decode("utf-8", "replace") for v in row) for row in rows)

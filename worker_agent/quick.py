@@ -23,7 +23,7 @@ Frame = tuple[frames.Whole, bytes | bytearray]
 
 def may_be_quick(job: frames.Job) -> bool:
     """Whether a job's answer may be had in the short way."""
-    return len(job.chunks) == 1 and job.interactive and not job.setup and not job.teardown
+    return len(job.chunks) == 1 and job.interactive and not (job.setup or job.teardown or job.order)
 
 
 async def quick(floor: Floor, job: frames.Job, begun: RawConnection | None = None) -> Frame | None:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from backend.address import Address
-from backend.connection import ConnectionLost, RawConnection
+from backend.connection import ConnectionLost, RawConnection, RowBlock
 from backend.pool import Pool
 from backend.tasks import to_the_end
 from shard.errors import ServerError
@@ -276,7 +276,10 @@ class JobRun:
             warnings += batch.warnings
             notes += batch.notes
             self._noted += len(batch.notes)
-        self._tell(batch)
+        try:
+            self._tell(batch)
+        except PacketError as error:
+            raise refusal(error, batch.chunk) from error
         took = (time.monotonic() - started) / len(chunks)
         if took > SLOW_S:
             self._floor.scheduler.slow(self._number)
@@ -289,9 +292,7 @@ class JobRun:
         try:
             async for block in batch.run(connection):
                 self._tell(batch)
-                await spool.put(block)
-                self._note_spooled(len(block.data))
-                self._note_found(block.rows)
+                await self._keep(batch, spool, block)
         except BaseException:
             await kill(connection, self._floor.pool.address)
             raise
@@ -299,6 +300,12 @@ class JobRun:
             self._idle.append(connection)
         else:  # it has other settings than the job has now
             await self._floor.warm.give(connection, job)
+
+    async def _keep(self, batch: Batch, spool: Spool, block: RowBlock) -> None:
+        """Hold rows of the chunk that a batch is at until they can be sent."""
+        await spool.put(block)
+        self._note_spooled(len(block.data))
+        self._note_found(block.rows)
 
     async def _use_disk(self, job: frames.Job) -> None:
         """Let further chunks have their temporary tables on disk."""

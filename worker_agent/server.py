@@ -31,6 +31,7 @@ from worker_agent.metrics import AgentMetrics
 from worker_agent.quick import Frame, may_be_quick, quick
 from worker_agent.runner import Floor, JobFailed, JobRun
 from worker_agent.scheduler import Scheduler
+from worker_agent.sorted_job import SortedJob
 from worker_agent.spool import SpoolSpace
 
 log = logging.getLogger("skyshard.agent")
@@ -306,9 +307,7 @@ class AgentServer:
         elif isinstance(header, frames.LoadBegin):
             await self._load(peer, header)
         elif isinstance(header, frames.Admin):
-            async with _alive(peer):
-                answer = await loader.admin(self.pool, header)
-            await peer.send(answer)
+            await self._admin(peer, header)
         elif isinstance(header, frames.Ping):
             await peer.send(
                 frames.Pong(await self.mariadb_ok(), self.scheduler.running, self.scheduler.queued)
@@ -340,7 +339,7 @@ class AgentServer:
             await self._provide()
         if may_be_quick(job) and await self._quick_job(peer, job):
             return
-        jobrun = JobRun(self._floor, job, peer.send)
+        jobrun = (SortedJob if job.order else JobRun)(self._floor, job, peer.send)
         run = asyncio.ensure_future(jobrun.run())
         tasks: list[asyncio.Task[Any]] = [run]
         started, outcome = time.monotonic(), "lost"
@@ -368,7 +367,7 @@ class AgentServer:
                 await asyncio.gather(*tasks, return_exceptions=True)
             self._note(job, outcome, jobrun.chunks_done, jobrun.bytes_sent, time.monotonic() - started)
 
-    async def _attend(self, run: asyncio.Task[None], watch: asyncio.Task[frames.Header]) -> None:
+    async def _attend(self, run: asyncio.Task[Any], watch: asyncio.Task[frames.Header]) -> None:
         """Wait until a job has ended, or is not wanted any more."""
         await asyncio.wait({run, watch}, return_when=asyncio.FIRST_COMPLETED)
         if not run.done() and not isinstance(watch.result(), frames.Cancel):
@@ -409,6 +408,18 @@ class AgentServer:
             "query=%s chunks=%s/%s bytes=%s ms=%.1f outcome=%s",
             job.query_id, chunks, len(job.chunks), size, seconds * 1e3, outcome,
         )  # fmt: skip
+
+    async def _admin(self, peer: Peer, request: frames.Admin) -> None:
+        """Run statements for a command; once it is gone no more of them, since it may be running them again by then."""
+        run = asyncio.ensure_future(loader.admin(self.pool, self.config.mariadb.address(), request))
+        watch = asyncio.ensure_future(peer.peek())
+        try:
+            async with _alive(peer):
+                await self._attend(run, watch)
+            answer = await run
+        finally:
+            await ended([run, watch])
+        await peer.send(answer)
 
     async def _load(self, peer: Peer, begin: frames.LoadBegin) -> None:
         sent = [0]

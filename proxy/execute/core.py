@@ -241,8 +241,8 @@ class DispatchCore:
             )
         again = sorted(state.outstanding)
         state.outstanding, state.held = set(), {}
-        if not again:
-            return [Discard(job)] if self._left else [Discard(job), Finish()]
+        if not again:  # all of its rows have been given, and stay: only its farewell is lost
+            return [] if self._left else [Finish()]
         stuck = [chunk for chunk in again if not self._usable(chunk)]
         if not all(map(self._may_return, stuck)):
             return [Fail("down", state.worker)]
@@ -280,14 +280,24 @@ class DispatchCore:
         if worker in self._suspects:
             return []
         self._suspects.add(worker)
+        return self._give_up({worker})
+
+    def returned(self, worker: int) -> list[Instruction]:
+        """A worker answers again: what waits at others that do not can go there."""
+        if worker not in self._suspects:
+            return []
+        self._suspects.discard(worker)
+        return self._give_up(self._suspects)
+
+    def _give_up(self, workers: Set[int]) -> list[Instruction]:
         return [
             Abort(number)
             for number, job in self._jobs.items()
-            if job.worker == worker and not job.over and not job.streaming and self._replaceable(job)
+            if job.worker in workers and not job.over and not job.streaming and self._replaceable(job)
         ]
 
     def _replaceable(self, job: _Job) -> bool:
-        return all(
+        return bool(job.outstanding) and all(
             any(self._doubt(other, chunk) == 0 for other in self._usable(chunk)) for chunk in job.outstanding
         )
 

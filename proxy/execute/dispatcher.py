@@ -116,14 +116,14 @@ class _Lacking(Exception):  # noqa: N818 - it is what happened
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class Said:
     """How many warnings came with the rows that follow in the queue, and the first of them."""
 
     warnings: int
     notes: tuple[frames.Note, ...]
 
 
-class _End:
+class End:
     """Ends the queue of released blocks."""
 
 
@@ -137,7 +137,7 @@ class RowStream:
         self._copies = copies
         bad = copies.bad(work.job.database, work.version, work.placement)
         self._core = DispatchCore(work.placement, work.job.commit_bytes, health.suspects(), bad)
-        self._queue: asyncio.Queue[RowBlock | _Said | _End | BaseException] = asyncio.Queue()
+        self._queue: asyncio.Queue[RowBlock | Said | End | BaseException] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[int, dict[int, list[RowBlock]]] = {}
         self._scopes: dict[int, asyncio.Timeout] = {}  # of jobs that run; expiring one gives its job up
@@ -160,11 +160,14 @@ class RowStream:
     def begin(self) -> None:
         """Start the jobs."""
         self._budget.watch(self._moved)
-        self._health.watch(self._suspected)
+        self._health.watch(self._suspected, self._returned)
         self._obey(self._core.start())
 
     def _suspected(self, worker: int) -> None:
         self._obey(self._core.suspected(worker))
+
+    def _returned(self, worker: int) -> None:
+        self._obey(self._core.returned(worker))
 
     def _obey(self, instructions: list[Instruction]) -> None:
         for item in instructions:
@@ -182,7 +185,7 @@ class RowStream:
                 if (scope := self._scopes.get(item.job)) is not None:
                     scope.reschedule(0)
             elif isinstance(item, Finish):
-                self._queue.put_nowait(_End())
+                self._queue.put_nowait(End())
             elif isinstance(item, Fail):
                 self._queue.put_nowait(self._error(item))
 
@@ -293,8 +296,8 @@ class RowStream:
     async def _read(self, start: StartJob, link: AgentLink) -> bool:
         """Read a job's frames to its end; return whether the connection can be used again."""
         while True:
-            while self._full() and (not self._hungry or self._within not in (None, start.job)):
-                self._moved.clear()  # a query whose client waits for rows may always read
+            while self._must_wait(start.job):
+                self._moved.clear()
                 await self._moved.wait()
             header, body = await link.receive(self._agents.silence_s)
             if start.job in self._open and isinstance(header, (frames.BatchEnd, frames.JobEnd)):
@@ -304,7 +307,7 @@ class RowStream:
             elif isinstance(header, frames.BatchEnd):
                 self._end_batch(start.job, header)
             elif isinstance(header, frames.Columns):
-                self._columns(header)
+                self._columns(start.job, header)
             elif isinstance(header, frames.JobEnd):
                 self._note(header.warnings, header.notes)
                 if header.limited:
@@ -337,7 +340,7 @@ class RowStream:
 
     def _whole(self, job: int, header: frames.Whole, body: bytes | bytearray) -> None:
         """Take a job's answer in one frame apart."""
-        self._columns(frames.Columns(header.columns))
+        self._columns(job, frames.Columns(header.columns))
         if header.rows:
             self._rows(job, frames.Rows(0, header.rows), body)
         self._end_batch(
@@ -350,34 +353,46 @@ class RowStream:
             raise SkyError(INTERNAL, query_id=self._work.query_id)
         self._note(header.warnings, header.notes)
         self._obey(self._core.batch_end(job, header.batch, header.chunks))
-        self._work.on_progress(self._core.done)
+        self._work.on_progress(self._progress())
+
+    def _progress(self) -> int:
+        """Return how many chunks have been run."""
+        return self._core.done
 
     def _note(self, warnings: int, notes: tuple[frames.Note, ...]) -> None:
         """Queue warnings before their rows: of a query that stops early, those of rows that it took count."""
         if warnings:
-            self._queue.put_nowait(_Said(warnings, notes))
+            self._queue.put_nowait(Said(warnings, notes))
+
+    def _must_wait(self, job: int) -> bool:
+        """Whether a job's rows must stay where they are; a query whose client waits for rows may always read."""
+        return self._full() and (not self._hungry or self._within not in (None, job))
 
     def _full(self) -> bool:
         return self._budget.full(self._counted)
 
     def _rows(self, job: int, header: frames.Rows, body: bytes | bytearray) -> None:
-        size = len(body)
+        self._count(job, header, len(body))
+        held = self._held.setdefault(job, {})
+        held.setdefault(header.batch, []).append(RowBlock(body, header.rows, header.more))
+        crowded = self._full() and self._hungry
+        answer = self._core.rows(job, header.batch, len(body), must_stream=crowded)
+        if isinstance(answer, Forward):
+            self._obey([answer])
+
+    def _count(self, job: int, header: frames.Rows, size: int) -> None:
+        """Count rows that have come, and check that no row is cut."""
         self._budget.add(size)
         self._counted += size
         self.bytes += size
-        held = self._held.setdefault(job, {})
         self._came[job, header.batch] = self._came.get((job, header.batch), 0) + header.rows
         if self._open.pop(job, header.batch) != header.batch:
             raise SkyError(INTERNAL, query_id=self._work.query_id)
         if header.more:
             self._open[job] = header.batch
-        held.setdefault(header.batch, []).append(RowBlock(body, header.rows, header.more))
-        crowded = self._full() and self._hungry
-        answer = self._core.rows(job, header.batch, size, must_stream=crowded)
-        if isinstance(answer, Forward):
-            self._obey([answer])
 
-    def _columns(self, header: frames.Columns) -> None:
+    def _columns(self, job: int, header: frames.Columns) -> None:
+        del job
         if self.columns is None:
             self.columns = header.columns
         elif len(self.columns) != len(header.columns) or not all(
@@ -420,13 +435,12 @@ class RowStream:
                 self._hungry = True
                 self._moved.set()
             item = await self._queue.get()
-            if isinstance(item, _End):
+            if isinstance(item, End):
                 return
             if isinstance(item, BaseException):
                 raise item
-            if isinstance(item, _Said):
-                self.warnings = min(65535, self.warnings + item.warnings)
-                self.notes += [frames.Note(n.level, n.code, self._scrubbed(n.message)) for n in item.notes]
+            if isinstance(item, Said):
+                self._said(item.warnings, item.notes)
                 continue
             if left is not None and item.rows >= left:
                 yield RowBlock(item.data[: rows.take(item.data, left)], left)
@@ -437,6 +451,11 @@ class RowStream:
             yield item
             del item
             self._release(size)  # now that the client has it
+
+    def _said(self, warnings: int, notes: tuple[frames.Note, ...]) -> None:
+        """Add warnings that count: rows that they are of have been taken."""
+        self.warnings = min(65535, self.warnings + warnings)
+        self.notes += [frames.Note(n.level, n.code, self._scrubbed(n.message)) for n in notes]
 
     async def close(self) -> None:
         """Cancel what still runs: closing a connection cancels its job at the agent."""
@@ -489,9 +508,9 @@ class Dispatcher:
         self._trimmer = Trimmer()
 
     @asynccontextmanager
-    async def run(self, work: Work) -> AsyncIterator[RowStream]:
-        """Yield the stream of released rows; leaving the block cancels what still runs."""
-        stream = RowStream(work, self.agents, self.budget, self.health, self.copies)
+    async def run(self, work: Work, kind: type[RowStream] = RowStream) -> AsyncIterator[RowStream]:
+        """Yield the stream of released rows, of some kind; leaving the block cancels what still runs."""
+        stream = kind(work, self.agents, self.budget, self.health, self.copies)
         stream.begin()
         try:
             yield stream

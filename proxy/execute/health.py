@@ -41,7 +41,7 @@ class Health:
         self._down: set[int] = set()
         self._doubted: set[int] = set()
         self._asking: dict[int, asyncio.Task[None]] = {}
-        self._watchers: set[Watcher] = set()
+        self._watchers: dict[Watcher, Watcher | None] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -69,13 +69,13 @@ class Health:
             self._doubted.add(worker)
             self._ask(worker)
 
-    def watch(self, watcher: Watcher) -> None:
-        """Call `watcher` with every worker that is found to be down, until `unwatch`."""
-        self._watchers.add(watcher)
+    def watch(self, watcher: Watcher, returned: Watcher | None = None) -> None:
+        """Call `watcher` with every worker that is found to be down, and `returned` with those that answer again."""
+        self._watchers[watcher] = returned
 
     def unwatch(self, watcher: Watcher) -> None:
         """Forget a watcher."""
-        self._watchers.discard(watcher)
+        self._watchers.pop(watcher, None)
 
     async def _beat(self) -> None:
         while True:
@@ -95,16 +95,22 @@ class Health:
     async def _examine(self, worker: int) -> None:
         for _ in range(MISSES):
             if await self._answers(worker):
-                if worker in self._down:
-                    log.warning("worker %s answers again", self._agents.name(worker))
-                self._down.discard(worker)
-                self._doubted.discard(worker)
+                self._is_back(worker)
                 return
         if worker not in self._down:
             log.warning("worker %s does not answer", self._agents.name(worker))
             self._down.add(worker)
             for watcher in list(self._watchers):
                 watcher(worker)
+
+    def _is_back(self, worker: int) -> None:
+        self._doubted.discard(worker)
+        if worker in self._down:
+            log.warning("worker %s answers again", self._agents.name(worker))
+            self._down.discard(worker)
+            for returned in list(self._watchers.values()):
+                if returned is not None:
+                    returned(worker)
 
     async def _answers(self, worker: int) -> bool:
         try:

@@ -23,7 +23,7 @@ from backend.wire import ConnectionLost, Wire
 from shard.errors import HOME_DOWN, ServerError, SkyError
 from shard.wire import rows
 from shard.wire.frames import Parameter
-from shard.wire.packets import Ok, packet
+from shard.wire.packets import Err, Ok, packet
 from shard.wire.replies import (
     ColumnsEvent,
     ErrEvent,
@@ -106,7 +106,8 @@ class Conversation:
     def __init__(self, wire: _Wire, transport: asyncio.Transport) -> None:
         self._wire, self._transport = wire, transport
         wire.transport = transport
-        self._left = self._owed = b""
+        self._left = self._owed = self._passing = b""
+        self._promises = self._awaited = 0
         self.thread_id = 0
         self.status = 2
         self.deprecate_eof = False
@@ -151,6 +152,7 @@ class Conversation:
         if self.closed:
             raise SkyError(HOME_DOWN)
         owed, self._owed = self._owed, b""
+        self._awaited, self._promises = self._awaited + self._promises, 0
         self._transport.write(owed + data if owed else data)
         try:
             await self._wire.drain()
@@ -160,15 +162,41 @@ class Conversation:
     async def receive(self) -> bytes:
         """Return the bytes that came."""
         try:
-            return await self._wire.take()
+            data = await self._wire.take()
+            return await self._past_promises(data) if self._awaited else data
         except ConnectionLost as error:
             raise SkyError(HOME_DOWN) from error
 
+    def promise(self, payload: bytes, status: int) -> None:
+        """Keep a command that is surely answered with OK, and these status flags, to be sent before the next."""
+        self._owed += packet(payload, 0)
+        self._promises += 1
+        self.note(status)
+
+    async def _past_promises(self, data: bytes) -> bytes:
+        """Return what follows the OKs that have been promised."""
+        self._passing += data
+        while self._awaited:
+            found = self._passing
+            while len(found) < 4 or len(found) < 4 + int.from_bytes(found[:3], "little"):
+                found = self._passing = found + await self._wire.take()
+            end = 4 + int.from_bytes(found[:3], "little")
+            self._passing = found[end:]
+            self._awaited -= 1
+            if found[4] != 0:  # what was sent behind it ran in another session than the client thinks
+                self.abort()
+                refused = Err.decode(found[4:end])
+                raise ServerError(refused.errno, refused.sqlstate, refused.message)
+        data, self._passing = self._passing, b""
+        return data or await self._wire.take()
+
     def unasked(self) -> bytes:
         """Return what the home server sent without being asked: its goodbye."""
-        data = self._left + b"".join(self._wire.pieces)
-        self._left = b""
+        data = self._left + self._passing + b"".join(self._wire.pieces)
+        self._left = self._passing = b""
         self._wire.pieces.clear()
+        for _ in range(self._awaited):  # those have been answered
+            data = data[4 + int.from_bytes(data[:3], "little") :]
         return data
 
     def note(self, status: int) -> None:

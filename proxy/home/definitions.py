@@ -19,6 +19,7 @@ from shard.catalog.model import Table
 from shard.catalog.naming import META_DATABASE, quote
 from shard.planner.plan import Sql
 from shard.wire.frames import Parameter
+from shard.wire.packets import ColumnDefinition
 
 WIDEST_INNODB = 1000
 """Columns; InnoDB stops at 1,017. Wider tables get an Aria shadow of two rows (not a constant table)."""
@@ -210,3 +211,20 @@ class Definitions:
         while len(self._cache) > self._size:
             self._cache.popitem(last=False)
         return columns
+
+
+def under_their_names(columns: tuple[bytes, ...], aliases: Sequence[str | None]) -> tuple[bytes, ...]:
+    """Return definitions under their aliases: over empty tables the server may give an item another one's.
+
+    It does so with an expression of a derived table that is grouped and selected twice.
+    """
+    found = [ColumnDefinition.decode(column) for column in columns]
+    if len(aliases) != len(found) or len({column.name for column in found}) == len(found):
+        return columns
+    wanted = [
+        column.name if alias is None else alias.encode() for column, alias in zip(found, aliases, strict=True)
+    ]
+    return tuple(
+        data if name == column.name or column.name not in wanted else column.renamed(name).encode()
+        for data, column, name in zip(columns, found, wanted, strict=True)
+    )

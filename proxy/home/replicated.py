@@ -8,7 +8,7 @@ statement of one server.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from backend.connection import RawConnection
@@ -16,7 +16,7 @@ from backend.pool import Pool
 from proxy.request import Request
 from shard.catalog.model import Kind
 from shard.catalog.naming import META_DATABASE, literal, quote
-from shard.catalog.routines import CHANGED_IN, changed_in
+from shard.catalog.routines import CHANGED_OF, changed_in
 from shard.errors import CATALOGUE_CHANGED, SkyError
 from shard.planner.plan import Plan
 
@@ -55,7 +55,9 @@ class ReplicatedAtHome:
         if request.session.home.in_transaction:
             seen = {**named, **behind} if _is_in_session(request) else behind
             if seen:
-                asked = "SELECT " + ", ".join(f"{CHANGED_IN}({literal(d)}, {literal(t)})" for d, t in seen)
+                async with self._pool.lease() as connection:
+                    numbers = await _numbers(connection, seen)
+                asked = "SELECT " + ", ".join(f"{CHANGED_OF}({number})" for number in numbers)
                 found = await request.session.home.table(asked.encode(*request.settings.encoding))
                 _same(seen, found.rows)
             wanted = {} if _is_in_session(request) else named
@@ -126,6 +128,20 @@ def _is_in_session(request: Request) -> bool:
     """Whether a query's statements at home run on the session's own connection."""
     gather = request.plan.gather
     return request.envelope is not None or request.change is not None or (gather is not None and gather.own)
+
+
+async def _numbers(connection: RawConnection, places: Iterable[_Place]) -> list[int]:
+    """Return the numbers of tables in the metadata; 0 for one that is no more published."""
+    meta, wanted = quote(META_DATABASE), list(places)
+    listed = ", ".join(f"({literal(database)}, {literal(table)})" for database, table in wanted)
+    found = {
+        ((database or b"").decode(), (table or b"").decode()): int(number or b"0")
+        for database, table, number in await connection.fetch(
+            f"SELECT d.name, t.name, t.table_id FROM {meta}.`tables` t JOIN {meta}.`databases` d ON d.db_id = t.db_id "
+            f"WHERE d.state = 'published' AND (d.name, t.name) IN ({listed})"
+        )
+    }
+    return [found.get(place, 0) for place in wanted]
 
 
 async def _compare(connection: RawConnection, wanted: Mapping[_Place, int]) -> None:

@@ -24,6 +24,7 @@ _CODECS = {
     "utf8mb4": ("utf-8", "surrogateescape"), "utf8mb3": ("utf-8", "surrogateescape"),
     "utf8": ("utf-8", "surrogateescape"),
 }  # fmt: skip
+_WIDE = frozenset({"ucs2", "utf16", "utf16le", "utf32"})
 _BYTEWISE = frozenset(
     [
         "latin1",
@@ -89,16 +90,19 @@ class SessionSettings:
 async def read(home: HomeLink, prefix: bytes = b"") -> SessionSettings:
     """Ask the session's home connection, perhaps under a ``SET STATEMENT … FOR``."""
     names = (*_NAMES, *_RARE)
-    columns = ", ".join(f"@@SESSION.{name}" for name in names)
+    # As bytes: what comes as text comes in character_set_results, which may be any.
+    columns = ", ".join(f"CONVERT(@@SESSION.{name} USING binary)" for name in names)
     texts = await _row(
         home,
-        f"SELECT DATABASE(), @@SESSION.sql_select_limit, @@SESSION.max_statement_time, {columns}, {_CLOCK} LIMIT 1",
+        f"SELECT CONVERT(DATABASE() USING binary), @@SESSION.sql_select_limit, @@SESSION.max_statement_time, {columns}, {_CLOCK} LIMIT 1",
         prefix,
     )
     values: dict[str, str] = {}
     for name, text in zip(names, texts[3:-2], strict=True):
         if _RARE.get(name) != text:
             values[name] = "NULL" if text is None else text if name in _NUMERIC else literal(text)
+    if texts[6] in _WIDE:  # what the proxy reads of the home server's answers would come in it, too
+        raise not_supported(f"character_set_results = {texts[6]}", "use utf8mb4")
     charset = texts[5] or "utf8mb4"
     fixed = None
     if texts[-1] != "0":  # it is the same in the next statement only if it was set

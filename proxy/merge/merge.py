@@ -15,7 +15,7 @@ from backend.connection import RawConnection, RowBlock
 from proxy.home.definitions import set_statement
 from shard.catalog.naming import SCRATCH_DATABASE, quote
 from shard.planner.chunk_tables import LENIENT
-from shard.planner.fragment import BIT
+from shard.planner.fragment import BIT, NOT_FIXED
 from shard.planner.partials import MERGE_TABLE
 from shard.planner.plan import Merge, Part, PartialType, Sql
 from shard.wire import rows
@@ -106,10 +106,14 @@ def part_table(part: Part, schema: Sql, statement: Sql, rounded: Mapping[str, in
     Parameters
     ----------
     rounded : mapping
-        Columns that are DOUBLE with a fixed number of decimals, which are kept, with room for all values.
+        Columns that MariaDB would make DOUBLE with a fixed number of decimals: those that they are given, with
+        room for all values, or 31, with all digits.
     """
     declared = [f"{quote(name)} INT INVISIBLE" for name in part.hidden]
-    declared += [f"{quote(name)} DOUBLE(53,{scale})" for name, scale in rounded.items()]
+    declared += [
+        f"{quote(name)} DOUBLE" + ("" if scale >= NOT_FIXED else f"(53,{scale})")
+        for name, scale in rounded.items()
+    ]
     declared += [f"KEY ({quote(name)})" for name in part.keys[:16]]
     head = f" ({', '.join(declared)})" if declared else ""
     return Making(part.target, head, Sql(f"{schema.text} LIMIT 0", schema.parameters), _engine(statement))

@@ -248,6 +248,17 @@ class ClientStream:
         self.bytes_sent += len(data)
         self.wire.post(data)
 
+    def post_ok(self, asked: bytes, status: int) -> None:
+        """Answer a packet that waits (`ClientWire.whole`) with OK, as by `command` and `ok`."""
+        self.wire.skip(len(asked))
+        self.seq = (asked[3] + 1) & 255
+        self.more = False
+        self.begin_reply()
+        data = self._framed(Ok(status=status).encode())
+        self.started = True
+        self.bytes_sent += len(data)
+        self.wire.post(data)
+
     async def ok(self, status: int = 2, info: bytes = b"") -> None:
         """Send OK, perhaps with a text."""
         told = lenenc_bytes(info) if info else b""

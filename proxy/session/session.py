@@ -21,6 +21,7 @@ from proxy.session.handshake import MULTI_STATEMENTS, Response
 from proxy.session.limits import SessionLimits, Usage
 from proxy.session.login import Doorkeeper, Login
 from proxy.session.prepared import PreparedText
+from proxy.session.promises import MOST, promised
 from proxy.session.statements import OF_STATEMENT, OWN, PreparedStatements
 from shard.errors import (
     INTERNAL,
@@ -90,6 +91,7 @@ class Session:
         self._idle = False
         self._flight: Flight | None = None
         self._asked_now = b""
+        self._promises = MOST
         self._counted: str | None = None
         self.user = ""
         self.settings_dirty = True
@@ -146,6 +148,13 @@ class Session:
         asked = self.client.wire.whole()
         if asked is None or asked[4] != COM_QUERY or self.home.closed or not self.client.wire.ready:
             return False
+        status = promised(asked[5:], self.home.status, self.client.capabilities) if self._promises else None
+        if status is not None:
+            self._promises -= 1
+            self.home.promise(asked[4:], status)
+            self.settings_dirty, self.diagnostics = True, None
+            self.client.post_ok(asked, status)
+            return True
         if self.usage.of(self.user).result_bytes:
             return False
         flight = self._engine.take_off(self, asked[5:], self._landed)
@@ -203,6 +212,7 @@ class Session:
 
     async def _command(self, payload: bytes) -> None:
         self.client.more = False
+        self._promises = 0
         asks = payload[0] in (COM_QUERY, COM_PREPARE, COM_EXECUTE)
         try:
             await self._serve(payload[0], payload)

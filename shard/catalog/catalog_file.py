@@ -313,6 +313,7 @@ def _is_name(name: str, longest: int) -> bool:
     return 0 < len(name) <= longest and not any(char in name for char in "\0/\\.`") and name.isprintable()
 
 
+_STATE_NAME = re.compile(r"\$(?:\d+|copy|before)$", re.IGNORECASE)
 _Fault = tuple[tuple[str | int, ...], str]
 
 
@@ -338,6 +339,11 @@ def _name_faults(found: CatalogFile, table: TableSpec) -> Iterator[_Fault]:
         yield ("name",), "the name is used twice"
     if split_chunk_name(table.name) is not None:
         yield ("name",), "the name has the form of a chunk table's; it must not end in _ and a number"
+    if table.kind is Kind.REPLICATED and _STATE_NAME.search(table.name):
+        yield (
+            ("name",),
+            "the name has the form of a later state's; it must not end in $ and a number, or in $copy",
+        )
     if table.name.lower().endswith("fulloverlap"):
         yield ("name",), "the name has the form of an overlap table's; it must not end in FullOverlap"
 

@@ -50,6 +50,14 @@ def index_table(database: str, director: str) -> str:
     return f"{database}__{director}"
 
 
+def index_aside(db_id: int, director: str, word: str) -> str:
+    """Return the name of a director index while it is made anew (`word` is ``new``), or that it had before (``old``).
+
+    Other databases have directors of the same names, and may be worked on at the same time.
+    """
+    return f"skyshard_{word}_{db_id}__{director}"
+
+
 def stage_name(number: int) -> str:
     """Return the database that holds the rows of ingest `number`, at home and on workers."""
     return f"skyshard_stage_{number}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from shard.catalog.naming import META_DATABASE, SCRATCH_DATABASE, quote
 
 HTM_ID = f"{quote(SCRATCH_DATABASE)}.{quote('s2_htm_id')}"
-CHANGED_IN = f"{quote(SCRATCH_DATABASE)}.{quote('changed_in')}"
+CHANGED_OF = f"{quote(SCRATCH_DATABASE)}.{quote('changed_of')}"
 
 
 def changed_in(database: str, table: str) -> str:
@@ -23,13 +23,20 @@ def changed_in(database: str, table: str) -> str:
     )
 
 
-def create_changed_in() -> str:
-    """Return the CREATE FUNCTION of the same for a session, in whose open transaction the rows may be earlier ones."""
-    kind = "VARCHAR(64) CHARACTER SET utf8mb4"
+def create_changed_of() -> tuple[str, ...]:
+    """Return what makes the same a function for a session, in whose open transaction the rows may be earlier ones.
+
+    Every account may call it, so it takes the number of a table, of which nobody learns which names are published.
+    """
+    meta = quote(META_DATABASE)
     return (
-        f"CREATE FUNCTION IF NOT EXISTS {CHANGED_IN}(the_database {kind}, the_table {kind}) RETURNS BIGINT "
+        f"DROP FUNCTION IF EXISTS {quote(SCRATCH_DATABASE)}.{quote('changed_in')}",  # an earlier one took names
+        f"CREATE FUNCTION IF NOT EXISTS {CHANGED_OF}(the_table INT) RETURNS BIGINT "
         "NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER RETURN "
-        f"({changed_in('the_database', 'the_table')})"
+        f"(SELECT COALESCE(CAST(JSON_VALUE(t.definition, '$.changed') AS UNSIGNED), 0) FROM {meta}.`tables` t "
+        f"JOIN {meta}.`databases` d ON d.db_id = t.db_id WHERE d.state = 'published' AND t.kind = 'replicated' "
+        "AND t.table_id = the_table)",
+        f"GRANT EXECUTE ON FUNCTION {CHANGED_OF} TO PUBLIC",
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from shard.planner import planner
 from shard.planner.emit import CHUNK_MARK, KEYS_MARK
+from shard.planner.ordered import order_text
 from shard.planner.plan import Plan, Strategy
 
 COLUMNS = ("id", "step", "strategy", "chunks", "workers", "rows_estimate", "sql")
@@ -69,7 +70,8 @@ def describe(plan: Plan, extents: Sequence[Extent]) -> list[Step]:
         return steps
     labels = [part.label for part in plan.gather.parts] if plan.gather is not None else [""]
     for label, inner, extent in zip(labels, scatters(plan), extents, strict=True):
-        fragment = planner.fragment(inner)
+        ordered = inner.ordered
+        fragment = planner.fragment(inner) if ordered is None else planner.ordered(ordered)
         for ship in inner.ships:
             split = " with the chunks that each row reaches" if ship.split is not None else ""
             if ship.key is not None:
@@ -79,7 +81,9 @@ def describe(plan: Plan, extents: Sequence[Extent]) -> list[Step]:
         for item in fragment.setup:
             add("prepare" + suffix, extent, None, item.text)
         add("fragment" + suffix, extent, extent.rows, fragment.main.text)
-        if inner.merge is not None:
+        if ordered is not None:
+            add("merge of sorted streams", None, None, order_text(ordered.keys, ordered.limit, ordered.skip))
+        elif inner.merge is not None:
             add("merge" + suffix, None, None, inner.merge.statement.text)
     if plan.gather is not None:
         add(

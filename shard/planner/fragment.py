@@ -28,6 +28,8 @@ _FLOAT = 4
 BIT = 16
 """A column of bits; its text is bytes or digits (``MAX(bits)`` without groups), so it travels as a number."""
 _ENUM_OR_SET = 0x100 | 0x800
+NOT_FIXED = 31
+"""The decimals of a DOUBLE that is written with all of its digits."""
 _DISTRIBUTION_SCALE = 10
 """Decimals of CUME_DIST and PERCENT_RANK."""
 

@@ -16,7 +16,7 @@ from shard.catalog.naming import OWNER_COLUMN, SCRATCH_DATABASE, quote
 from shard.errors import NOT_SUPPORTED, SkyError, not_supported
 from shard.planner import fragment as writing
 from shard.planner import functions
-from shard.planner.aggregates import has_aggregate
+from shard.planner.aggregates import SPREAD, has_aggregate, is_aggregate
 from shard.planner.branches import bare, is_query, is_star, own_queries
 from shard.planner.collected import expanded, keep_name, owned_columns, rename, unused, upper_queries
 from shard.planner.context import Context
@@ -67,7 +67,7 @@ def gather(tree: exp.Expression, context: Context, plan_tree: PlanTree) -> Gathe
     own = any(
         table.kind is Kind.OWN for _, table in catalogue_tables(native, context.default, context.catalogue)
     )
-    return Gather(tuple(gatherer.parts), writing.logical(native), own)
+    return Gather(tuple(gatherer.parts), writing.logical(native), own, native)
 
 
 def in_place(
@@ -194,7 +194,9 @@ class _Gatherer:
                 for item, name in zip(own.expressions, columns, strict=True)
             ],
         )
-        part = self._add(plan, _types(schema, columns, self.context), columns, (), (), "a subquery")
+        part = self._add(
+            plan, _types(schema, columns, self.context), columns, (), (), "a subquery", _spread(own, columns)
+        )
         items = [
             stand_in(item, column, select) for item, column in zip(own.expressions, columns, strict=True)
         ]
@@ -273,26 +275,28 @@ class _Gatherer:
         source.set("from_", exp.From(this=reference))
         for item in own_filters(node, select, alias, self.context):
             _add_where(source, item)
-        plan = self._rows_of_lists(source, listed(node, select, alias, self.context))
         everything = (*columns, *hidden)
-        keys = tuple(name for name in everything if name.lower() in compared(select, alias))
         schema = _types(source, everything, self.context)
+        plan = self._rows_of_lists(source, listed(node, select, alias, self.context))
+        keys = tuple(name for name in everything if name.lower() in compared(select, alias))
         part = self._add(plan, schema, everything, tuple(hidden), keys, table.name)
         replacement = _table_of(part, alias)
         replacement.set("joins", node.args.get("joins"))
         node.replace(replacement)
 
     def _rows_of_lists(self, source: exp.Select, lists: list[exp.Expression]) -> Plan:
-        """Plan the rows of a table, if it can be only those that users' own tables list."""
+        """Plan the rows of a table, if it can be only those that users' own tables list; `source` is used up."""
+        if not lists:
+            return self.plan_tree(source)
         narrow = source.copy()
         for item in lists:
             _add_where(narrow, item)
         try:
             return self.plan_tree(narrow)
         except SkyError as error:
-            if error.code is not NOT_SUPPORTED or not lists:
+            if error.code is not NOT_SUPPORTED:
                 raise
-            return self.plan_tree(source.copy())
+            return self.plan_tree(source)
 
     def _add(
         self,
@@ -302,16 +306,27 @@ class _Gatherer:
         hidden: tuple[str, ...],
         keys: tuple[str, ...],
         label: str,
+        spread: tuple[str, ...] = (),
     ) -> Part:
         text = plan.native.text
         known = self._known.get(text)
         if known is not None and known.columns == columns and not plan.native.parameters:
             return known
         target = f"{quote(SCRATCH_DATABASE)}.{quote(f'gather_{len(self.parts)}')}"
-        part = Part(target, plan, schema, columns, hidden, keys, label)
+        part = Part(target, plan, schema, columns, hidden, keys, label, spread)
         self.parts.append(part)
         self._known[text] = part
         return part
+
+
+def _spread(select: exp.Select, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the columns that are deviations or variances."""
+    items = [item.this if isinstance(item, exp.Alias) else item for item in select.expressions]
+    return tuple(
+        name
+        for item, name in zip(items, columns, strict=True)
+        if is_aggregate(item) and item.name.lower() in SPREAD
+    )
 
 
 # trees ---------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import re
 
 from sqlglot import exp
 
+from shard.planner.branches import is_star
 from shard.planner.lexer import Token, TokenKind
 
 _INTRODUCED = re.compile(r"_\w+\s*['\"]")
@@ -58,3 +59,10 @@ def keep_headers(tree: exp.Select, headers: list[str | None]) -> None:
         else:
             items.append(item)
     tree.set("expressions", items)
+
+
+def aliases(tree: object) -> tuple[str | None, ...]:
+    """Return the aliases of a SELECT's items, None where there is none; nothing if it has stars or is none."""
+    if not isinstance(tree, exp.Select) or any(map(is_star, tree.expressions)):
+        return ()
+    return tuple(item.alias if isinstance(item, exp.Alias) else None for item in tree.expressions)

@@ -18,7 +18,7 @@ from shard.catalog.naming import OWNER_COLUMN, SCRATCH_DATABASE
 from shard.errors import SYSTEM_TABLE, SkyError, not_supported
 from shard.planner import restrict
 from shard.planner.aggregates import has_aggregate, is_aggregate
-from shard.planner.branches import bare, is_query, is_star, own_queries
+from shard.planner.branches import bare, find, is_query, is_star, own_queries
 from shard.planner.constants import conjuncts
 from shard.planner.context import Bound, Context
 from shard.planner.locality import Layout, chunk_links, layout
@@ -78,7 +78,23 @@ def bind(select: exp.Select, context: Context, outer: Scope | None = None) -> Bo
     restriction = restrict.restriction(scope, place, certain, context.values)
     for query in own_queries(select):
         _subquery(query, scope, place, inner, context)
+    _one_database(select, scope)
     return Bound(scope, place, restriction)
+
+
+def _one_database(select: exp.Select, scope: Scope) -> None:
+    """Refuse marked tables of other databases than that of the chunks.
+
+    A worker that has a chunk has its database's replicated tables as they are now; those of another database it need not
+    have, or has as they were (`skyshard/ingest/change.py: members`), and the chunks of that one lie elsewhere.
+    """
+    for node in find(select, exp.Table):
+        place = node.meta.get(PLACE)
+        if place is not None and place[0] not in (scope.database.name, SCRATCH_DATABASE):
+            raise not_supported(
+                f"chunk-local work on table '{place[0]}.{node.name}' beside chunks of database '{scope.database.name}'",
+                "copy the table into that database",
+            )
 
 
 def arrays_of_joined_rows(select: exp.Select) -> None:

@@ -21,6 +21,7 @@ class Strategy(StrEnum):
     ROUTED = "routed"
     SCATTER = "scatter"
     SCATTER_MERGE = "scatter+merge"
+    SCATTER_SORT = "scatter+sort"
     GATHER = "gather"
     COUNTER = "counter"
 
@@ -103,6 +104,38 @@ class Merge:
 
 
 @dataclass(frozen=True, slots=True)
+class SortKey:
+    """One column that rows are sorted by: its place in the row, how it is compared (integer, number, date, datetime)."""
+
+    column: int
+    kind: str
+    descending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """Rows that come sorted from every chunk, and need no more than to be merged.
+
+    Attributes
+    ----------
+    keys : tuple of SortKey
+        What they are sorted by.
+    hidden : int
+        Columns at the front of a row that are only sorted by.
+    limit, skip : int or None, int
+        Rows wanted and rows to pass over.
+    draft : object
+        The planner's own tree of the fragment; `planner.fragment` writes it.
+    """
+
+    keys: tuple[SortKey, ...]
+    hidden: int
+    limit: int | None
+    skip: int
+    draft: object = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Fragment:
     """What a worker runs for one chunk."""
 
@@ -175,6 +208,8 @@ class Part:
         Those that the statement compares: they are indexed.
     label : str
         What it is, for EXPLAIN and errors: a table's name.
+    spread : tuple of str
+        Columns that are a standard deviation or a variance, and nothing else.
     """
 
     target: str
@@ -184,6 +219,7 @@ class Part:
     hidden: tuple[str, ...]
     keys: tuple[str, ...]
     label: str
+    spread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +230,8 @@ class Gather:
     statement: Sql
     own: bool = False
     """Whether the statement reads users' own tables: it runs on the session's own connection."""
+    draft: object = field(default=None, compare=False, repr=False)
+    """The planner's own tree of the statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +253,8 @@ class Plan:
         The list of integer keys of which each chunk is asked its own alone; part of the restriction.
     window : tuple or None
         For SQL_CALC_FOUND_ROWS: rows to pass over and rows to send of the rows that are counted.
+    ordered : Ordered or None
+        How the answer of a scatter with a merge is had without that: its rows are only sorted.
     notes : tuple of str
         Note-level warnings about the choice of strategy.
     draft : object
@@ -235,5 +275,6 @@ class Plan:
     ships: tuple[Ship, ...] = ()
     keys: ByKey | None = None
     window: tuple[int, int | None] | None = None
+    ordered: Ordered | None = None
     notes: tuple[str, ...] = ()
     draft: object = field(default=None, repr=False, compare=False)

@@ -29,6 +29,7 @@ from shard.planner.plan import (
     Fragment,
     InChunks,
     Merge,
+    Ordered,
     PartialType,
     Plan,
     Restriction,
@@ -39,7 +40,7 @@ from shard.planner.plan import (
 from shard.planner.scope import Scope, catalogue_tables, read_scope
 from shard.planner.split import Draft, split
 
-NOT_FIXED = 31
+NOT_FIXED = writing.NOT_FIXED
 """Decimals of a floating-point column without a fixed number of them."""
 
 
@@ -49,8 +50,11 @@ def plan_select(
     default_limit: int | None,
     native: Sql | None = None,
     tables: tuple[tuple[str, Table], ...] | None = None,
+    streams: bool = False,
 ) -> Plan:
     """Return the plan of a SELECT whose work is chunk-local; the tree is changed.
+
+    Its rows may come as merged streams if they go to the client (`streams`).
 
     The passes: names, inner queries, layout and restriction (`bind`) → native functions → split → plan.
 
@@ -84,9 +88,14 @@ def plan_select(
         scope = read_scope(tree, context.default, context.catalogue)
         place = _same_layout(place, scope)
     ships = (*_ships(tree, place, tables), *_split_by_key(keyed))
-    draft = split(tree, scope, place, values, default_limit, context.explicit)
+    draft = split(
+        tree, scope, place, values, default_limit, context.explicit, streams and not _routes(restriction)
+    )
     _merge_reads_replicated(draft, context)
-    return replace(_plan(native, tables, scope, draft, restriction), ships=ships, keys=keys)
+    plan = replace(_plan(native, tables, scope, draft, restriction), ships=ships, keys=keys)
+    if draft.ordered is not None:
+        plan = replace(plan, ordered=draft.ordered, strategy=Strategy.SCATTER_SORT)
+    return plan
 
 
 def _merge_reads_replicated(draft: Draft, context: Context) -> None:
@@ -178,11 +187,12 @@ def _plan(
 
 
 def _partial(fragment: exp.Select) -> Sql:
-    select = fragment.copy()
-    select.set("limit", None)
-    select.set("offset", None)
-    select.set("order", None)
-    return writing.logical(select)
+    """Return the fragment without its order and limit, which are put back: a copy of the tree costs more."""
+    held = {key: fragment.args.pop(key, None) for key in ("limit", "offset", "order")}
+    try:
+        return writing.logical(fragment)
+    finally:
+        fragment.args.update({key: node for key, node in held.items() if node is not None})
 
 
 def fragment(plan: Plan, types: Sequence[PartialType] = ()) -> Fragment:
@@ -190,6 +200,13 @@ def fragment(plan: Plan, types: Sequence[PartialType] = ()) -> Fragment:
     if not isinstance(plan.draft, Draft):
         raise TypeError("the plan has no draft")
     return writing.write(plan.draft, types)
+
+
+def ordered(plan: Ordered) -> Fragment:
+    """Return the SQL that workers run for each chunk whose rows come sorted."""
+    if not isinstance(plan.draft, Draft):
+        raise TypeError("the plan has no draft")
+    return writing.write(plan.draft)
 
 
 def whole(plan: Plan) -> Fragment | None:
@@ -281,4 +298,4 @@ def _is_small(restriction: Restriction) -> bool:
     return isinstance(region, Circle) and region.radius <= 1.0
 
 
-__all__ = ["fragment", "merged", "plan_select", "shipped", "whole"]
+__all__ = ["fragment", "merged", "ordered", "plan_select", "shipped", "whole"]

@@ -19,11 +19,12 @@ from shard.planner.constants import Value, integer, is_constant
 from shard.planner.context import Bound
 from shard.planner.emit import emit
 from shard.planner.locality import Layout, group_links
+from shard.planner.ordered import EVERY, FEW, ordered
 from shard.planner.outputs import check_windows
 from shard.planner.partials import MERGE_TABLE, Merger, Partials, own_calls
-from shard.planner.plan import Everywhere
+from shard.planner.plan import Everywhere, Ordered
 from shard.planner.scope import Scope, column_of, star_columns
-from shard.planner.stand_ins import ALL_ROWS
+from shard.planner.stand_ins import ALL_ROWS, varies
 from shard.planner.templates import fill, use, wrap
 
 
@@ -32,6 +33,7 @@ class Draft:
     """The fragment as a tree, the merge as a tree, and what the proxy does itself.
 
     `whole` is the statement as it is, for a chunk that has all its rows; None if it cannot be asked so.
+    `ordered` is another way than the merge, if that only sorts.
     """
 
     fragment: exp.Select
@@ -42,6 +44,7 @@ class Draft:
     layout: Layout | None = None
     scope: Scope | None = None
     whole: exp.Select | None = None
+    ordered: Ordered | None = None
 
 
 def split(
@@ -51,6 +54,7 @@ def split(
     values: Sequence[Value],
     default_limit: int | None,
     explicit: bool = False,
+    streams: bool = False,
 ) -> Draft:
     """Return the draft of a SELECT whose work is chunk-local.
 
@@ -62,9 +66,12 @@ def split(
         The session's sql_select_limit, for a statement without LIMIT.
     explicit : bool
         The rows fill a table: no ``*`` may stay.
+    streams : bool
+        They may come as merged streams: they go to the client.
     """
     splitter = _Splitter(select, scope, layout, values, default_limit)
     splitter.explicit = explicit or layout.neighbours is not None
+    splitter.streams = streams and layout.neighbours is None and layout.partner is None
     return splitter.draft()
 
 
@@ -90,7 +97,7 @@ class _Splitter:
         self.distinct = select.args.get("distinct") is not None
         self.groups = [self._group_item(item) for item in group.expressions] if group is not None else []
         self.partials = Partials()
-        self.explicit = False
+        self.explicit = self.streams = False
 
     def _limits(self, default_limit: int | None) -> tuple[int | None, int]:
         limit, offset = self.select.args.get("limit"), self.select.args.get("offset")
@@ -199,8 +206,10 @@ class _Splitter:
             draft = self._plain()
         draft.fragment.set("locks", None)
         draft.layout, draft.scope = self.layout, self.scope
+        if draft.merge is not None and self.streams and not (aggregated or windows or self.distinct):
+            draft.ordered = self._ordered()
         if draft.merge is not None and self._asks_one_chunk():
-            draft.whole = self.select.copy()
+            draft.whole = self.select  # the fragment of a merge is a copy
             draft.whole.set("locks", None)
         return draft
 
@@ -272,6 +281,28 @@ class _Splitter:
         if self.distinct and not self._local_distinct():
             merge.set("distinct", exp.Distinct())
         return Draft(fragment, merge, len(self.partials.expressions))
+
+    def _ordered(self) -> Ordered | None:
+        """Return how rows come sorted from every chunk; None if few are wanted, or they cannot be compared here."""
+        reach, limit = self._reach(), self.limit
+        if reach is not None and reach <= FEW:
+            return None
+        if varies(self.select):  # a chunk that is run again would have other rows
+            return None
+        if reach is not None and reach > EVERY:  # OFFSET cannot be written without a LIMIT
+            reach = limit = None
+        keys = [(self._order_item(item.this), bool(item.args.get("desc"))) for item in self.order]
+        found = ordered(self.items, keys, self.scope)
+        if found is None:
+            return None
+        items, order, sort_keys = found
+        fragment = self.select.copy()
+        fragment.set("expressions", items)
+        fragment.set("order", exp.Order(expressions=order))
+        fragment.set("locks", None)
+        _set_limit(fragment, reach)
+        draft = Draft(fragment, layout=self.layout, scope=self.scope)
+        return Ordered(sort_keys, len(items) - len(self.items), limit, self.skip, draft)
 
     def _aggregate(self) -> Draft:
         """Groups may span chunks: partial aggregates, merged per group."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from shard.planner.aggregates import has_aggregate
-from shard.planner.branches import bare, is_star, own_nodes
+from shard.planner.branches import bare, find, is_star, own_nodes
 from shard.planner.outputs import output_name
 from shard.planner.scope import from_items
 from shard.planner.templates import fill
@@ -19,6 +19,11 @@ ALL_ROWS = 2**64 - 1
 _NULL_OF_NULLS = frozenset({"coalesce", "ifnull", "greatest", "least"})
 _EACH_ROW = frozenset({"rand", "uuid", "sys_guid", "random_bytes"})
 """Functions that have another value for every row."""
+
+
+def varies(node: exp.Expression) -> bool:
+    """Whether a tree has other values each time it is evaluated."""
+    return any(call.name.lower() in _EACH_ROW for call in find(node, exp.Anonymous))
 
 
 def without_alias(item: exp.Expression) -> exp.Expression:
@@ -41,6 +46,9 @@ def stand_in(item: exp.Expression, column: str, select: exp.Expression) -> exp.E
     """Return what stands for an item of a gathered query: itself if it needs no row, else its column."""
     if _always_null(item):
         return exp.Null()
+    if _is_null_text(item):  # a table has no such column: CHAR(0) would make others fixed, too
+        nothing = exp.Is(this=column_named(column), expression=exp.Null())
+        return exp.Anonymous(this="IF", expressions=[nothing, exp.Null(), exp.Null()])
     if _is_constant(item) and not _rolls_up(select):  # which makes a constant that it groups by NULL
         return without_alias(item)
     truth = merges(select) and isinstance(select.parent, exp.Subquery) and is_boolean(item, select)
@@ -77,6 +85,24 @@ def _always_null(item: exp.Expression) -> bool:
             return _always_null(item.expressions[0])
         return item.name.lower() in _NULL_OF_NULLS and all(map(_always_null, item.expressions))
     return isinstance(item, exp.Null)
+
+
+def _is_null_text(item: exp.Expression) -> bool:
+    """Whether an item is NULL by its form but for an ``IF(x, NULL, NULL)`` in it, which makes it a text."""
+    if isinstance(item, (exp.Paren, exp.Alias)):
+        return _is_null_text(item.this)
+    if _always_null(item):
+        return True
+    if isinstance(item, exp.Case):
+        values = [branch.args["true"] for branch in item.args["ifs"]]
+        return all(_is_null_text(value) for value in (*values, item.args.get("default") or exp.Null()))
+    if not isinstance(item, exp.Anonymous) or not item.expressions:
+        return False
+    name = item.name.lower()
+    if name == "nullif":
+        return _is_null_text(item.expressions[0])
+    values = item.expressions[1:] if name == "if" else item.expressions
+    return name in _NULL_OF_NULLS | {"if"} and all(map(_is_null_text, values))
 
 
 def is_boolean(item: exp.Expression, select: exp.Expression) -> bool:

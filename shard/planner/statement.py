@@ -186,7 +186,7 @@ class Statement:
             return counted
         if isinstance(tree, exp.Select):
             try:
-                return plan_select(tree, context, default_limit, native, tables)
+                return plan_select(tree, context, default_limit, native, tables, streams=not context.explicit)
             except SkyError as error:
                 if error.code is not NOT_SUPPORTED:
                     raise

@@ -18,7 +18,7 @@ from typing import Union
 
 import msgspec
 
-VERSION = 5
+VERSION = 6
 MAX_FRAME = 64 << 20
 """Bytes; a longer frame is a protocol error."""
 BLOCK_BYTES = 256 << 10
@@ -97,6 +97,14 @@ class Shipped(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class SortKey(msgspec.Struct, frozen=True, array_like=True):
+    """A column of the fragment's rows that they are sorted by: integer, number, date or datetime."""
+
+    column: int
+    kind: str
+    descending: bool
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
     """One query's work on one worker.
 
@@ -137,6 +145,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
         Temporary tables, made on every connection that runs the job.
     charset : str
         Character set that the SQL bytes are written in.
+    order : tuple of SortKey
+        What every chunk's rows are sorted by. All rows of the job then come sorted, as one batch.
+    hidden : int
+        Columns at the front of a sorted job's rows that are cut off.
     """
 
     query_id: int
@@ -158,6 +170,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
     shipped: tuple[Shipped, ...] = ()
     charset: str = "utf8mb4"
     commit_bytes: int = 16 << 20
+    order: tuple[SortKey, ...] = ()
+    hidden: int = 0
 
 
 class ColumnType(msgspec.Struct, frozen=True, array_like=True):
@@ -169,10 +183,25 @@ class ColumnType(msgspec.Struct, frozen=True, array_like=True):
     charset: int
 
 
+class Note(msgspec.Struct, frozen=True, array_like=True):
+    """One row of SHOW WARNINGS."""
+
+    level: str
+    code: int
+    message: str
+
+
 class Columns(msgspec.Struct, frozen=True, tag="columns"):
-    """Column types of the fragment's answer; sent once a job before the first rows."""
+    """Column types of the fragment's answer; sent once a job before the first rows.
+
+    Of a sorted job, `key` is how many bytes of key are in front of every row of `Rows`, before its first packet: rows
+    compare as these bytes do. `warnings` and `notes` are those of all its chunks.
+    """
 
     columns: tuple[ColumnType, ...]
+    key: int = 0
+    warnings: int = 0
+    notes: tuple[Note, ...] = ()
 
 
 class Rows(msgspec.Struct, frozen=True, tag="rows"):
@@ -187,14 +216,6 @@ class Rows(msgspec.Struct, frozen=True, tag="rows"):
     batch: int
     rows: int
     more: bool = False
-
-
-class Note(msgspec.Struct, frozen=True, array_like=True):
-    """One row of SHOW WARNINGS."""
-
-    level: str
-    code: int
-    message: str
 
 
 class BatchEnd(msgspec.Struct, frozen=True, tag="batch_end"):

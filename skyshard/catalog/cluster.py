@@ -53,6 +53,12 @@ async def opened(address: ClusterAddress) -> AsyncIterator[Cluster]:
         await home.close()
 
 
+async def parted(cluster: Cluster) -> tuple[list[int], dict[int, str]]:
+    """Return the workers that answer, and those that do not after some patience → their names."""
+    there = await answering(cluster.agents, cluster.workers, PATIENCE)
+    return sorted(there), {one: cluster.agents.name(one) for one in cluster.workers if one not in there}
+
+
 async def alive(cluster: Cluster) -> set[int]:
     """Return the workers whose agent and MariaDB answer now."""
     return await answering(cluster.agents, cluster.workers)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from skyshard.catalog.cluster import alive, opened
+from skyshard.catalog.cluster import alive, opened, parted
 from skyshard.catalog.faults import Report
 from skyshard.catalog.report import DatabaseReport, reports, size_text
 from skyshard.cluster.connect import ClusterAddress, plain_errors
@@ -93,11 +93,15 @@ def show(address: ClusterAddress, database: str, as_json: bool) -> None:
 def drop(address: ClusterAddress, database: str, as_json: bool) -> None:
     """Drop DATABASE everywhere; if this is interrupted, run it again."""
     with plain_errors():
-        left = asyncio.run(_drop(address, database))
+        left, away = asyncio.run(_drop(address, database))
     if as_json:
-        click.echo(msgspec.json.encode({"dropped": database, "left": left}).decode())
+        click.echo(msgspec.json.encode({"dropped": database, "left": left, "away": away}).decode())
         return
     click.echo(f"Database '{database}' is dropped.")
+    if away:
+        click.echo(
+            f"  note: {', '.join(away)} does not answer; 'skyshard repair' drops its tables when it is back"
+        )
     if left:
         click.echo(f"  note: a database of this name stays, with users' own {', '.join(left)}")
 
@@ -267,15 +271,17 @@ async def _reports(address: ClusterAddress, database: str | None) -> list[Databa
         return await reports(cluster, database)
 
 
-async def _drop(address: ClusterAddress, database: str) -> list[str]:
+async def _drop(address: ClusterAddress, database: str) -> tuple[list[str], list[str]]:
     from skyshard.catalog.drop import Drop
     from skyshard.ingest.staging import Staging
 
     async with opened(address) as cluster:
-        stage = Staging(cluster.home, cluster.agents, list(cluster.workers), database)
+        there, away = await parted(cluster)
+        stage = Staging(cluster.home, cluster.agents, there, database, away)
         await stage.lock()
         await stage.recover()
-        return await Drop(cluster.home, cluster.agents, cluster.workers.values(), database).run()
+        drop = Drop(cluster.home, cluster.agents, cluster.workers.values(), database)
+        return await drop.run(), drop.away
 
 
 def _lacks(one: DatabaseReport) -> str:

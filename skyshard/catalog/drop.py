@@ -6,7 +6,7 @@ A list of steps that can be repeated from any point, so that a run that was kill
 1. the database is 'dropping' in the metadata, and proxies forget it: running queries end well, or with 1412;
 2. at home traps, replicated tables and director indexes are put aside by one RENAME, and with them the database
    unless something of users' own is in it;
-3. on every worker its chunk tables are dropped;
+3. on every worker that answers its chunk tables are dropped, and it is written down for the others to do so later;
 4. what was put aside is dropped, and the metadata.
 """
 
@@ -22,11 +22,13 @@ from backend.connection import RawConnection
 from shard.catalog.model import Kind, Table, Worker
 from shard.catalog.naming import INDEX_DATABASE, index_table, literal, quote
 from shard.errors import SkyError
-from skyshard.catalog.cluster import META
+from skyshard.catalog.cluster import META, PATIENCE, answering
 from skyshard.errors import UserError
 from skyshard.home.moves import move
 from skyshard.home.provision import bump
-from skyshard.ingest.ledger import drop_forgotten, forget_transactions
+from skyshard.ingest.contributions import lock_loaders
+from skyshard.ingest.debts import Debt, drop_forgotten, owe
+from skyshard.ingest.ledger import forget_transactions
 
 GRACE_S = 2.0
 """Seconds that proxies get to notice that a database is gone; they look every half second."""
@@ -51,7 +53,9 @@ class Drop:
         self, home: RawConnection, agents: AgentPool, workers: Iterable[Worker], database: str
     ) -> None:
         self._home, self._agents, self._database = home, agents, database
-        self._workers = list(workers)
+        self._workers = {worker.worker_id: worker for worker in workers}
+        self.away: list[str] = []
+        """Names of workers that do not answer, whose tables go when they are back."""
 
     async def finish(self) -> None:
         """Finish a removal that was begun and did not come to its end; do nothing else."""
@@ -76,6 +80,10 @@ class Drop:
         if not found:
             raise UserError(f"there is no catalogue '{self._database}'")
         number = int(found[0][0] or b"0")
+        await self._lock_loaders()
+        there = await answering(self._agents, self._workers, PATIENCE)
+        away = [worker for worker in self._workers if worker not in there]
+        self.away = [self._agents.name(worker) for worker in away]
         if found[0][1] != b"dropping":
             await self._home.run("START TRANSACTION")
             await self._home.run(f"UPDATE {META}.`databases` SET state = 'dropping' WHERE db_id = {number}")
@@ -87,14 +95,20 @@ class Drop:
         left = await self._names(self._database) + await self._programs()
         if not left:
             await self._home.run(f"DROP DATABASE IF EXISTS {quote(self._database)}")
-        await self._workers_tables()
+        await self._workers_tables(there)
         await forget_transactions(self._home, self._database)
-        await drop_forgotten(
-            self._home, self._agents, [worker.worker_id for worker in self._workers], self._database
-        )
+        await drop_forgotten(self._home, self._agents, sorted(there), self._database, away)
         await self._home.run(f"DROP DATABASE IF EXISTS {quote(aside)}")
-        await self._forget(number)
+        await self._forget(number, away)
         return left
+
+    async def _lock_loaders(self) -> None:
+        """Keep rows from coming to open transactions, which go with the database."""
+        rows = await self._home.fetch(
+            f"SELECT ingest_id FROM {META}.ingests WHERE db_name = {literal(self._database)} AND state = 'open'"
+        )
+        for (number,) in rows:
+            await lock_loaders(self._home, int(number or b"0"))
 
     async def _put_aside(self, number: int, aside: str) -> None:
         rows = await self._home.fetch(
@@ -131,17 +145,16 @@ class Drop:
         )
         return [(row[0] or b"").decode() for row in rows]
 
-    async def _workers_tables(self) -> None:
-        """Drop the chunk tables everywhere; a worker that does not answer keeps none of the others from it."""
-        drop = f"DROP DATABASE IF EXISTS {quote(self._database)}"
+    async def _workers_tables(self, there: Iterable[int]) -> None:
+        """Drop the chunk tables of workers; one that fails keeps none of the others from it."""
+        drop, numbers = f"DROP DATABASE IF EXISTS {quote(self._database)}", sorted(there)
         answers = await asyncio.gather(
-            *(self._agents.admin(worker.worker_id, [drop]) for worker in self._workers),
-            return_exceptions=True,
+            *(self._agents.admin(number, [drop]) for number in numbers), return_exceptions=True
         )
         silent = []
-        for worker, answer in zip(self._workers, answers, strict=True):
+        for number, answer in zip(numbers, answers, strict=True):
             if isinstance(answer, SkyError):
-                silent.append(f"{worker.name} ({answer})")
+                silent.append(f"{self._workers[number].name} ({answer})")
             elif isinstance(answer, BaseException):
                 raise answer
         if silent:
@@ -150,8 +163,9 @@ class Drop:
                 "run the same command again when that has been mended"
             )
 
-    async def _forget(self, number: int) -> None:
+    async def _forget(self, number: int, away: Iterable[int]) -> None:
         await self._home.run("START TRANSACTION")
+        await owe(self._home, self._database, away, Debt(db_id=number, databases=(self._database,)))
         await self._home.run(
             f"DELETE FROM {META}.chunk_rows WHERE table_id IN "
             f"(SELECT table_id FROM {META}.`tables` WHERE db_id = {number})"

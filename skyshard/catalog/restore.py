@@ -34,7 +34,7 @@ from shard.catalog.placement import Placement
 from shard.errors import ServerError, SkyError
 from shard.wire.frames import LoadBegin
 from skyshard.catalog.backup import servers_of
-from skyshard.catalog.cluster import META, Cluster, alive, opened
+from skyshard.catalog.cluster import META, Cluster, opened, parted
 from skyshard.catalog.drop import Drop
 from skyshard.catalog.manifest import Description, Part
 from skyshard.catalog.sources import Source
@@ -101,14 +101,9 @@ class Restore:
         directors = [table.name for table in self._what.tables if table.kind is Kind.DIRECTOR]
         if not can_be_catalogue(self._name, directors):
             raise UserError(f"'{self._name}' cannot be the name of this catalogue")
-        there = await alive(self._cluster)
-        away = [number for number in self._cluster.workers if number not in there]
-        if away and self._replace:
-            raise UserError(
-                f"{self._cluster.agents.name(away[0])} does not answer, and every worker must when a catalogue is replaced"
-            )
-        placement, wanted = await self._placement(there)
-        self._stage = staging.Staging(self._cluster.home, self._cluster.agents, sorted(there), self._name)
+        there, away = await parted(self._cluster)
+        placement, wanted = await self._placement(set(there))
+        self._stage = staging.Staging(self._cluster.home, self._cluster.agents, there, self._name, away)
         await self._stage.lock()
         finished = await self._stage.recover()
         await Drop(
@@ -116,8 +111,8 @@ class Restore:
         ).finish()
         if finished and await self._is_this():
             return
+        await self._stage.check_closed()
         if self._replace:
-            await self._stage.check_closed()
             await self._stage.check_free(True, [table.name for table in self._what.tables])
         else:
             await self._refuse_taken()
@@ -176,7 +171,8 @@ class Restore:
             return
         home.abort()  # what failed, or Ctrl-C, came amid a statement
         async with opened(self._address) as fresh:
-            again = staging.Staging(fresh.home, fresh.agents, list(fresh.workers), self._name)
+            there, away = await parted(fresh)
+            again = staging.Staging(fresh.home, fresh.agents, there, self._name, away)
             await again.lock()
             await again.abandon(number, "failed")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from backend.connection import RawConnection
 from shard.catalog.metadata import MIGRATIONS, VERSION_TABLE
 from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, SCRATCH_DATABASE, literal, quote
-from shard.catalog.routines import CHANGED_IN, HTM_ID, create_changed_in, create_htm_id
+from shard.catalog.routines import HTM_ID, create_changed_of, create_htm_id
 from shard.errors import ServerError
 from skyshard.home.guard import mend_traps, provide_lure
 
@@ -38,8 +38,8 @@ async def provision(connection: RawConnection) -> int:
         await connection.run(f"GRANT CREATE TEMPORARY TABLES ON {quote(SCRATCH_DATABASE)}.* TO PUBLIC")
         await connection.run(create_htm_id())
         await connection.run(f"GRANT EXECUTE ON FUNCTION {HTM_ID} TO PUBLIC")
-        await connection.run(create_changed_in())
-        await connection.run(f"GRANT EXECUTE ON FUNCTION {CHANGED_IN} TO PUBLIC")
+        for statement in create_changed_of():
+            await connection.run(statement)
         await connection.run(f"USE {quote(META_DATABASE)}")
         await connection.run(VERSION_TABLE)
         rows = await connection.fetch("SELECT COALESCE(MAX(version), 0) FROM schema_migrations")
@@ -78,8 +78,17 @@ async def register_workers(connection: RawConnection, workers: list[tuple[int, s
 
 
 async def add_worker(connection: RawConnection, name: str, host: str, port: int, http: int) -> int:
-    """Write one worker, new, moved or back again, and tell the proxies; return its id."""
-    workers = f"{quote(META_DATABASE)}.workers"
+    """Write one worker, new, moved or back again, and tell the proxies; return its id.
+
+    Whatever the metadata say of copies on one that had been removed, nobody has kept them right since.
+    """
+    meta = quote(META_DATABASE)
+    workers = f"{meta}.workers"
+    await connection.run("START TRANSACTION")
+    await connection.run(
+        f"UPDATE {meta}.chunk_replicas SET state = 'stale' WHERE worker_id IN "
+        f"(SELECT worker_id FROM {workers} WHERE name = {literal(name)} AND state = 'removed')"
+    )
     await connection.run(
         f"INSERT INTO {workers} (name, host, port, http_port) VALUES "
         f"({literal(name)}, {literal(host)}, {port}, {http}) "
@@ -87,6 +96,7 @@ async def add_worker(connection: RawConnection, name: str, host: str, port: int,
         "state = IF(state = 'removed', 'active', state)"
     )
     await bump(connection)
+    await connection.run("COMMIT")
     found = await connection.fetch(f"SELECT worker_id FROM {workers} WHERE name = {literal(name)}")
     return int(found[0][0] or b"0")
 

@@ -23,9 +23,11 @@ from shard.catalog.naming import (
     quote,
     stage_name,
 )
+from skyshard.errors import NotNow
 from skyshard.ingest.debts import stem
 from skyshard.ingest.ledger import Ledger
 from skyshard.ingest.transactions import Published
+from skyshard.replicas.copy import Content, Copier, CopyFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +76,47 @@ class Additions:
         return out
 
     async def _replicated(self, tables: Sequence[Table]) -> None:
+        """Let every worker have the replicated tables; one that was away when they were loaded gets a copy."""
         stage = stage_name(self.number)
-        jobs: dict[int, list[str]] = {}
-        for worker, names in (await self.ledger.tables(stage)).items():
-            jobs[worker] = [
-                f"RENAME TABLE {quote(stage)}.{quote(table.name)} TO {quote(self.base.name)}.{quote(table.name)}"
-                for table in tables
-                if table.name in names
-            ]
-        await self.ledger.run(jobs)
+        moves: dict[int, list[str]] = defaultdict(list)
+        for table in tables:
+            places = await self._mended(table, stage)
+            for worker in places[stage]:
+                at = f"{quote(self.base.name)}.{quote(table.name)}"
+                moves[worker] += [
+                    f"DROP TABLE IF EXISTS {at}",
+                    f"RENAME TABLE {quote(stage)}.{quote(table.name)} TO {at}",
+                ]
+        await self.ledger.run(moves)
+
+    async def _mended(self, table: Table, stage: str) -> dict[str, list[int]]:
+        """Let every worker have all rows of a table, staged or, after a run that was cut short, in its place already."""
+        places: dict[str, list[int]] = {stage: [], self.base.name: []}
+        lacking = []
+        for worker in self.ledger.workers:
+            for database, good in places.items():
+                if (await self.ledger.stored(worker, database)).get(table.name) == table.rows:
+                    good.append(worker)
+                    break
+            else:
+                lacking.append(worker)
+        place = next((one for one, good in places.items() if good), None)
+        if lacking and place is None:
+            raise NotNow(
+                f"transaction {self.number}: no worker that answers has all rows of table '{table.name}'; start the others, "
+                f"or abort it (skyshard ingest --abort {self.number}) and begin anew"
+            )
+        at = place or stage
+        content = Content.of(self.base.name, [table], {})
+        copier = Copier(self.ledger.agents, content)
+        for worker in lacking:
+            item = content.whole_item(table.name, at, table.rows)
+            try:
+                await copier.whole(worker, places[at][0], table, item)
+            except CopyFailed as error:
+                raise NotNow(f"transaction {self.number}: {error}") from error
+            places[at].append(worker)
+        return places
 
     async def _at_home(self, tables: Sequence[Table]) -> None:
         stage, at = stage_name(self.number), f"{quote(INDEX_DATABASE)}."

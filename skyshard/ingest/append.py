@@ -27,7 +27,6 @@ from shard.catalog.naming import (
     stage_name,
 )
 from shard.catalog.placement import Placement
-from shard.errors import WORKER_DOWN, SkyError
 from skyshard.catalog.cluster import PATIENCE, answering
 from skyshard.cluster.connect import ClusterAddress, mistake
 from skyshard.errors import UserError
@@ -136,14 +135,9 @@ class Append(Ingest):
             await self._finish()
 
     async def _answering(self) -> set[int]:
-        """Return the workers that answer; rows of chunks are added without the others, tables are not."""
+        """Return the workers that answer; what the others miss is given to them by a repair."""
         there = await answering(self._agents, self._workers, PATIENCE)
-        away = [number for number in self._workers if number not in there]
-        if away and any(
-            self._to.table(spec.name) is None or spec.kind is Kind.REPLICATED for spec in self._file.tables
-        ):
-            raise SkyError(WORKER_DOWN, worker=self._agents.name(away[0]))
-        for number in away:
+        for number in (number for number in self._workers if number not in there):
             self._bars.say(
                 f"  note: {self._agents.name(number)} does not answer; 'skyshard repair' will make its copies"
             )
@@ -218,7 +212,6 @@ class Append(Ingest):
         await work.queue.begin(batch.files)
         # Nobody can take the transaction away as long as there is a claim on it.
         await work.ledger.prepare(number)
-        await work.ledger.look(number)
         if batch.is_all:
             await self._clean(work.home, work.ledger, spec)
             loader, stage = work.loader, self._stage

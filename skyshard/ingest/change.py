@@ -11,7 +11,7 @@ import msgspec
 from backend.connection import RawConnection
 from shard.catalog.model import Table
 from shard.catalog.naming import literal
-from shard.errors import WORKER_DOWN, ServerError, SkyError
+from shard.errors import ServerError
 from skyshard.errors import NotNow
 from skyshard.ingest.debts import pay
 from skyshard.ingest.ledger import Ledger
@@ -34,8 +34,7 @@ class Change:
     grace_s : float
         Seconds that queries which began before get to end, when tables that they read are dropped.
     away : mapping
-        Workers that do not answer → their names. Rows come and go without them, if others have all; tables, and rows of
-        replicated tables, come only with every worker.
+        Workers that do not answer → their names. Rows and tables come and go without them, if others have all chunks.
     """
 
     home: RawConnection
@@ -46,26 +45,48 @@ class Change:
 
     def there(self, base: Published) -> dict[int, tuple[int, ...]]:
         """Return chunk → workers that have a good copy and answer."""
+        there = set(self.ledger.workers)
         return {
-            chunk: tuple(worker for worker in ids if worker not in self.away)
-            for chunk, ids in base.holders.items()
+            chunk: tuple(worker for worker in ids if worker in there) for chunk, ids in base.holders.items()
         }
 
-    def need_all(self, when: str) -> None:
-        """Refuse what must be done on every worker, while one is away."""
-        if self.away:
-            name = next(iter(self.away.values()))
-            raise NotNow(
-                f"{name} does not answer, and every worker must when {when}; start it, and run this again"
-            )
+    def members(self, base: Published) -> set[int]:
+        """Return the workers that have a good copy of a chunk and answer: queries read tables of no others.
 
-    def need_one_of_each(self, base: Published, chunks: Iterable[int]) -> None:
-        """Refuse to change chunks of which nobody who answers has a copy."""
+        Of a database without chunks all have what they need for their first one.
+        """
+        found = {worker for ids in self.there(base).values() for worker in ids}
+        return found if base.holders else set(self.ledger.workers)
+
+    def concerned(
+        self, base: Published, chunks: Iterable[int], everywhere: bool, way_out: str = ""
+    ) -> list[int]:
+        """Return the chunks whose copies on workers that are away will be wrong.
+
+        A worker that misses a table, or rows of a replicated one, is of no use for any chunk (`everywhere`).
+
+        Raises
+        ------
+        NotNow
+            If nobody who answers has a copy of one.
+        """
+        found = sorted({*chunks, *base.holders}) if everywhere and self.away else list(chunks)
+        self.need_one_of_each(base, found, way_out)
+        return found
+
+    def need_one_of_each(self, base: Published, chunks: Iterable[int], way_out: str = "") -> None:
+        """Refuse to change chunks of which nobody who answers has a copy; `way_out`: what else can be done then."""
         there = self.there(base)
         for chunk in chunks:
             if chunk in there and not there[chunk]:
-                raise SkyError(
-                    WORKER_DOWN, worker=self.away.get(next(iter(base.holders[chunk]), 0), "that has its rows")
+                held = next((worker for worker in base.holders[chunk] if worker in self.away), None)
+                if held is None:
+                    raise NotNow(
+                        f"nobody has a good copy of chunk {chunk}; run 'skyshard repair {base.name}'"
+                    )
+                raise NotNow(
+                    f"{self.away[held]} does not answer, and nobody else has chunk {chunk} of database '{base.name}'; start "
+                    f"it, and run this again{way_out}"
                 )
 
     async def catch_up(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import msgspec
@@ -22,7 +22,6 @@ from shard.catalog.naming import (
     quote,
     stage_name,
 )
-from shard.errors import WORKER_DOWN, SkyError
 from skyshard.errors import NotNow, UserError
 from skyshard.ingest.additions import Additions
 from skyshard.ingest.consolidate import Consolidation
@@ -81,28 +80,58 @@ class Commits(TakingBack):
             raise UserError(f"table '{self.database}.{taken[0]}' has been published by another transaction")
         if missing := sorted(set(one.tables) - set(learned)):
             raise UserError(f"transaction {one.number}: table '{missing[0]}' is not loaded")
-        if any(facts.table is not None for facts in learned.values()):
-            self.need_all("tables are added")
-        replicated = ReplicatedRows(self.home, self.ledger, base)
-        whole = replicated.of(learned)
-        if whole:
-            self.need_all("rows are added to replicated tables")
+        tables = [facts.table for facts in learned.values() if facts.table is not None]
+        whole = ReplicatedRows(self.home, self.ledger, base).of(learned)
         visible = [other.number for other in await self.visible()]
         await self.check_keys(base, one, visible)
-        holders = await self._holders(base, one)
+        holders, copies = await self._holders(base, one)
+        way_out = f", or abort transaction {one.number} (skyshard ingest --abort {one.number})"
+        gone = self.concerned(base, holders, bool(tables or whole), way_out)
+        new = {chunk: ids for chunk, ids in holders.items() if chunk not in base.holders}
+        joined = {worker for ids in new.values() for worker in ids}
+        lacking = sorted(joined.difference(self.members(base)) if base.holders else joined)
+        source = await self._source(base, way_out) if lacking else 0
         commit = one.commit or await self.ledger.last_commit() + 1
         await self.home.run(
             f"UPDATE {META}.ingests SET state = 'committing', commit_no = {commit} WHERE ingest_id = {one.number}"
         )
-        new = {chunk: ids for chunk, ids in holders.items() if chunk not in base.holders}
-        tables = [facts.table for facts in learned.values() if facts.table is not None]
         wide = base.with_tables(tables)
-        await Additions(self.home, self.ledger, base, one.number).make(tables)
+        await self._let_in(base, lacking, source, visible)
+        members = self.ledger.only(self.members(base) | joined)
+        there = replace(base, holders=self.there(base))
+        await Additions(self.home, members, there, one.number).make(tables)
+        await self._copy(wide, one, copies)
         await self.ledger.new_chunks(wide, new)
         await self.ledger.unions(wide, dict.fromkeys(holders, commit), [*visible, one.number], holders)
-        await replicated.make(one, commit, whole, visible)
-        await self.at_once(partial(self._make_visible, base, one, commit, learned, new, list(holders)))
+        await ReplicatedRows(self.home, members, base).make(one, commit, whole, visible)
+        await self.at_once(partial(self._make_visible, base, one, commit, learned, new, list(holders), gone))
         return commit
+
+    async def _let_in(
+        self, base: Published, workers: Sequence[int], source: int, visible: Sequence[int]
+    ) -> None:
+        """Give workers that get chunks, and have none yet, the tables that every worker with chunks has.
+
+        Whatever they have of the database besides is of no use, as that of a worker which had been removed.
+        """
+        content = Content.of(base.name, base.tables, {}, whole=await whole_rows(self.home, visible))
+        copier = Copier(self.ledger.agents, content)
+        for worker in workers:
+            try:
+                await copier.prepare(worker, source, fresh=worker != source)
+            except CopyFailed as error:
+                raise NotNow(f"database '{base.name}': {self.ledger.agents.name(worker)}: {error}") from error
+
+    async def _source(self, base: Published, way_out: str) -> int:
+        """Return a worker that has all rows of all replicated tables."""
+        wanted = {table.stored: table.rows for table in base.tables if not table.is_sharded}
+        for worker in sorted(self.members(base)):
+            if wanted.items() <= (await self.ledger.stored(worker, base.name)).items():
+                return worker
+        raise NotNow(
+            f"no worker that answers has all replicated tables of database '{base.name}'; start the others, and run this again"
+            f"{way_out}"
+        )
 
     async def check_keys(self, base: Published, one: Transaction, visible: Sequence[int]) -> None:
         """Refuse keys of directors that are there already.
@@ -130,31 +159,48 @@ class Commits(TakingBack):
                         "the published table already; nothing was published"
                     )
 
-    async def _holders(self, base: Published, one: Transaction) -> dict[int, tuple[int, ...]]:
-        """Return the workers of the chunks that get rows; copies that were made since they were loaded get them, too.
+    async def _holders(
+        self, base: Published, one: Transaction
+    ) -> tuple[dict[int, tuple[int, ...]], list[tuple[int, int, int]]]:
+        """Return the workers of the chunks that get rows, and (chunk, from, to) of rows that have to be copied for that.
 
-        A copy whose worker is away is none any more: it will be made anew by a repair.
+        Copies that were made since the rows were loaded get them, too. A copy whose worker is away is none any more: it
+        will be made anew by a repair.
         """
-        loaded = await self.ledger.whole_holders(one.number)
-        parts = (await self.ledger.parts([one.number])).get(one.number, {})
-        content = Content.of(base.name, base.tables, {})
-        copier = Copier(self.ledger.agents, content)
-        out = {}
+        loaded, there = await self.ledger.whole_holders(one.number), set(self.ledger.workers)
+        out: dict[int, tuple[int, ...]] = {}
+        copies = []
         for chunk, ids in loaded.items():
             wanted = base.holders.get(chunk, ids)
-            sources = [worker for worker in ids if worker not in self.away]
-            out[chunk] = tuple(worker for worker in wanted if worker not in self.away)
+            sources = [worker for worker in ids if worker in there]
+            out[chunk] = tuple(worker for worker in wanted if worker in there)
+            if not wanted:
+                raise NotNow(f"nobody has a good copy of chunk {chunk}; run 'skyshard repair {base.name}'")
             if not sources or not out[chunk]:
-                raise SkyError(WORKER_DOWN, worker=self.away.get((*ids, *wanted)[0], "that has its rows"))
+                lost = ids if not sources else wanted
+                name = next((self.away[worker] for worker in lost if worker in self.away), "its worker")
+                raise NotNow(
+                    f"{name} does not answer, and nobody else has the rows of chunk {chunk}; start it, and run this again, "
+                    f"or abort transaction {one.number} (skyshard ingest --abort {one.number})"
+                )
+            copies += [(chunk, sources[0], target) for target in sorted(set(out[chunk]).difference(ids))]
+        return out, copies
+
+    async def _copy(self, wide: Published, one: Transaction, copies: Sequence[tuple[int, int, int]]) -> None:
+        """Copy a transaction's rows of chunks to workers that have none."""
+        parts = (await self.ledger.parts([one.number])).get(one.number, {})
+        content = Content.of(wide.name, wide.tables, {})
+        copier = Copier(self.ledger.agents, content)
+        for chunk, source, target in copies:
             counted = {(name, chunk): counts for name, counts in parts.get(chunk, {}).items()}
-            for target in set(out[chunk]) - set(ids):
-                items = content.added_items(chunk, one.number, counted)
-                try:
-                    await copier.tables(chunk, items, sources[0], target)
-                except CopyFailed as error:
-                    raise NotNow(f"transaction {one.number}: chunk {chunk}: {error}") from error
-                await self.ledger.insert("REPLACE", "ingest_replicas", [f"({one.number}, {chunk}, {target})"])
-        return out
+            items = content.added_items(chunk, one.number, counted)
+            try:
+                await copier.tables(chunk, items, source, target)
+            except CopyFailed as error:
+                raise NotNow(f"transaction {one.number}: chunk {chunk}: {error}") from error
+            await self.ledger.insert("REPLACE", "ingest_replicas", [f"({one.number}, {chunk}, {target})"])
+        for target in sorted({target for _, _, target in copies}):
+            await copier.finish(target)
 
     async def _make_visible(
         self,
@@ -164,6 +210,7 @@ class Commits(TakingBack):
         learned: Mapping[str, Learned],
         new: Mapping[int, Sequence[int]],
         chunks: Sequence[int],
+        gone: Sequence[int],
     ) -> None:
         """Write everything that makes rows visible; all of it is one transaction."""
         home = self.home
@@ -194,7 +241,7 @@ class Commits(TakingBack):
                 "chunk_rows.row_count = chunk_rows.row_count + VALUES(row_count), "
                 "chunk_rows.overlap_rows = chunk_rows.overlap_rows + VALUES(overlap_rows)"
             )
-        await self.ledger.out_of_use(base, chunks, self.away)
+        await self.ledger.out_of_use(base, gone, self.away)
         held = [f"({base.db_id}, {chunk}, {worker})" for chunk, ids in new.items() for worker in ids]
         await self.ledger.insert("INSERT", "chunk_replicas (db_id, chunk_id, worker_id)", held)
         await self.ledger.insert(
@@ -214,8 +261,6 @@ class Commits(TakingBack):
     async def consolidate(self) -> list[int]:
         """Make plain tables of everything that is committed, which then cannot be undone; return the transactions."""
         visible = await self.visible()
-        if await whole_rows(self.home, [one.number for one in visible]):
-            self.need_all("rows of replicated tables are consolidated")
         base = await published(self.home, self.database)
         self.need_one_of_each(base, base.states)
         work = Consolidation(self.home, self.ledger, self.database, self.grace_s, self.away)

@@ -14,12 +14,14 @@ from shard.catalog.model import Kind, Table, whole_name
 from shard.catalog.naming import (
     INDEX_DATABASE,
     TEMPLATE_CHUNK,
+    index_aside,
     index_table,
     literal,
     namers,
     quote,
     stage_name,
 )
+from skyshard.errors import NotNow
 from skyshard.home.provision import bump
 from skyshard.ingest.change import Change
 from skyshard.ingest.debts import Debt, owe
@@ -61,11 +63,14 @@ class Consolidation(Change):
         whole = sorted({name for rows in (await whole_rows(self.home, numbers)).values() for name in rows})
         replicated = [table for table in base.tables if table.name in whole]
         chunks = sorted({chunk for part in (await self.ledger.parts(numbers)).values() for chunk in part})
+        # The first tables of replicated ones get rows: where they do not, no chunk is of use.
+        gone = self.concerned(everywhere, chunks, bool(whole))
         if any(old < state for old in base.states.values()) or any(0 < t.state < state for t in replicated):
             await self._copy(base, state)
+            await self._count(base, state)
             await self._merge_indexes(base, numbers, state)
             await self.home.run("START TRANSACTION")
-            await self.ledger.out_of_use(everywhere, chunks, self.away)
+            await self.ledger.out_of_use(everywhere, gone, self.away)
             await self.ledger.set_states(base.db_id, dict.fromkeys(base.states, state))
             await self._define([table for table in replicated if table.state], base, state)
             await self._mark_merged(numbers)
@@ -80,7 +85,7 @@ class Consolidation(Change):
         await asyncio.sleep(GRACE_S)
         await self._settle(base, chunks, whole, state)
         await self.home.run("START TRANSACTION")
-        await self.ledger.out_of_use(everywhere, chunks, self.away)  # one may have gone since the first time
+        await self.ledger.out_of_use(everywhere, gone, self.away)  # one may have gone since the first time
         await self.home.run(f"DELETE FROM {META}.chunk_states WHERE db_id = {base.db_id}")
         await self._define(replicated, base, 0)
         await self._mark_merged(numbers)  # one that has no rows gets here at once
@@ -91,19 +96,24 @@ class Consolidation(Change):
         await self.ledger.drop_states(base, [(chunk, commit) for chunk in chunks for commit in commits])
         await ReplicatedRows(self.home, self.ledger, base).drop(whole, commits)
         await self._drop_aliases(base, state)
-        await self._owe(base, chunks, commits, numbers)
+        await self._owe(base, chunks, whole, commits, numbers)
         for one in visible:
             await self.ledger.drop_rows(one.number)
             await self.ledger.forget(one.number, "consolidated")
         return numbers
 
     async def _owe(
-        self, base: Published, chunks: Iterable[int], states: Sequence[int], numbers: Sequence[int]
+        self,
+        base: Published,
+        chunks: Iterable[int],
+        whole: Iterable[str],
+        states: Sequence[int],
+        numbers: Sequence[int],
     ) -> None:
         """Write down what workers that are away have still to drop."""
         names = [
             name + end
-            for piece in await self._pieces(base, chunks, ())
+            for piece in await self._pieces(base, chunks, whole)
             for name in map(piece.named, states)
             for end in ("", "_0", "_0_0")
         ]
@@ -152,10 +162,14 @@ class Consolidation(Change):
             for table in base.sharded
             for namer in namers(table)
         ]
-        there = await self.ledger.tables(base.name)
+        there, members = await self.ledger.tables(base.name), self.members(base)
         for table in base.tables:
             if table.name in whole:
-                held = tuple(worker for worker, names in there.items() if table.name in names)
+                held = tuple(
+                    worker
+                    for worker in sorted(members)
+                    if base.holders or whole_name(table.name, table.state) in there[worker]
+                )
                 named = partial(whole_name, table.name)
                 out.append(_Piece(table, table.name, table.name, named, held, table.state))
         return out
@@ -177,6 +191,33 @@ class Consolidation(Change):
                 jobs.setdefault(worker, []).extend(texts)
         await self.ledger.run(jobs, 3)
 
+    async def _count(self, base: Published, state: int) -> None:
+        """Compare the rows that were copied with those that the catalogue counts.
+
+        Raises
+        ------
+        NotNow
+            Naming a worker that has others.
+        """
+        wanted: dict[str, int] = {table.name: table.rows for table in base.tables if not table.is_sharded}
+        kinds = {table.name: namers(table) for table in base.sharded}
+        for name, chunk, *counts in await self.home.fetch(
+            f"SELECT t.name, c.chunk_id, c.row_count, c.overlap_rows FROM {META}.chunk_rows c "
+            f"JOIN {META}.`tables` t USING (table_id) WHERE t.db_id = {base.db_id}"
+        ):
+            for namer, count in zip(kinds[(name or b"").decode()], counts, strict=False):
+                wanted[namer((name or b"").decode(), int(chunk or b"0"))] = int(count or b"0")
+        stored = {worker: await self.ledger.stored(worker, base.name) for worker in self.ledger.workers}
+        whole = [table.name for table in base.tables if table.state]
+        for piece in await self._pieces(base, base.states, whole):
+            for worker in piece.workers:
+                found, rows = stored[worker].get(piece.named(state)), wanted.get(piece.first, 0)
+                if found != rows:
+                    raise NotNow(
+                        f"{self.ledger.agents.name(worker)} has {found} of {rows} rows of {piece.first} of database "
+                        f"'{base.name}'; run this again, or, if that does not help, while this worker is stopped"
+                    )
+
     async def _merge_indexes(self, base: Published, numbers: Sequence[int], state: int) -> None:
         """Put the keys of transactions into the director indexes; each is exchanged by one RENAME.
 
@@ -192,8 +233,8 @@ class Consolidation(Change):
                 continue
             at = f"{quote(INDEX_DATABASE)}."
             new, old = (
-                f"{at}{quote(index_table('skyshard_new', table.name))}",
-                f"{at}{quote(index_table('skyshard_old', table.name))}",
+                f"{at}{quote(index_aside(base.db_id, table.name, 'new'))}",
+                f"{at}{quote(index_aside(base.db_id, table.name, 'old'))}",
             )
             await self.home.run(f"DROP TABLE IF EXISTS {new}, {old}")
             await self.home.run(f"CREATE TABLE {new} LIKE {at}{quote(name)}")

@@ -113,16 +113,17 @@ class Claims:
 
 
 async def lock_loaders(home: RawConnection, number: int) -> None:
-    """Keep all processes from loading a transaction.
+    """Keep all processes from loading a transaction, its tables without files among them.
 
     Raises
     ------
     NotNow
         If one does.
     """
-    rows = await home.fetch(
-        f"SELECT GET_LOCK(CONCAT('skyshard load {number}/', file_no), {LOCK_S}) FROM {META}.ingest_files "
-        f"WHERE ingest_id = {number}"
+    rows = await home.fetch(  # the batch of a table without files has a number below 0
+        f"SELECT GET_LOCK(CONCAT('skyshard load {number}/', batch), {LOCK_S}) FROM "
+        f"(SELECT file_no AS batch FROM {META}.ingest_files WHERE ingest_id = {number} UNION ALL "
+        f"SELECT -ROW_NUMBER() OVER (ORDER BY name) FROM {META}.ingest_tables WHERE ingest_id = {number}) AS batches"
     )
     if any(row[0] != b"1" for row in rows):
         raise NotNow(f"another process loads transaction {number}")

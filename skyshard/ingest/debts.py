@@ -1,27 +1,32 @@
 """What workers that were away have still to drop, so that others need not wait for them.
 
 An abort, undo or consolidation goes on without a worker that does not answer: its copies of the chunks that change are
-out of use from the same moment, and what it would have dropped is written down at home. Nobody may use names of a
-database on a worker before its debts are paid, so whoever changes or repairs the database pays them first, under the
-database's lock.
+out of use from the same moment, and what it would have dropped is written down at home. So it is when a database is
+dropped or replaced, an ingest is given up, or a worker is removed that does not answer, and comes back one day. Nobody may
+use names of a database on a worker before its debts are paid, so whoever changes or repairs the database pays them first,
+under the database's lock.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from backend.agent_link import AgentPool
 from backend.connection import RawConnection
 from shard.catalog.naming import literal, quote, stage_name
-from skyshard.ingest.transactions import META
+from shard.errors import SkyError
+from skyshard.errors import NotNow
+from skyshard.ingest.ledger import Ledger
+from skyshard.ingest.transactions import META, lock_database, unlock_database
 
 _OVER = (
-    "aborting", "aborted", "undoing", "undone", "consolidating", "consolidated", "abandoned", "failed", "dropped"
+    "aborting", "aborted", "undoing", "undone", "consolidating", "consolidated", "abandoned", "failed", "dropped",
+    "published",
 )  # fmt: skip
-"""States of ingests whose own databases nobody reads any more; one that was to be aborted may have been published."""
+"""States of ingests whose own databases nobody reads any more; what was to be aborted may have been committed."""
 _NUMBERS = re.compile(r"(?:_\d+)+$")
 
 
@@ -36,12 +41,15 @@ class Debt(msgspec.Struct, frozen=True, kw_only=True):
         Tables of the database, and tables with these names and numbers behind them.
     stages : tuple of int
         Ingests whose own databases go, if they have been taken back or are consolidated by the time that it is paid.
+    databases : tuple of str
+        Databases that go whatever has come into their place: the worker has no part in that.
     """
 
     db_id: int
     tables: tuple[str, ...] = ()
     stems: tuple[str, ...] = ()
     stages: tuple[int, ...] = ()
+    databases: tuple[str, ...] = ()
 
 
 def stem(name: str) -> str:
@@ -79,6 +87,65 @@ async def pay(home: RawConnection, agents: AgentPool, database: str, workers: It
     return len(rows)
 
 
+async def payers(
+    home: RawConnection, agents: AgentPool, database: str, workers: Iterable[int], say: Callable[[str], None]
+) -> set[int]:
+    """Let workers that are back drop what they had to; return those that owe nothing any more.
+
+    One that cannot (a directory that is not empty, a server that goes meanwhile) is told of, and is no reason to do nothing
+    on the others; it is to be taken for one that is away.
+    """
+    good = set()
+    for worker in sorted(workers):
+        try:
+            await pay(home, agents, database, [worker])
+        except SkyError as error:
+            say(f"database '{database}': {agents.name(worker)} cannot drop what it has to: {error}")
+        else:
+            good.add(worker)
+    return good
+
+
+async def settle(
+    home: RawConnection, agents: AgentPool, workers: Iterable[int], say: Callable[[str], None]
+) -> None:
+    """Let workers that are back pay for all databases, published or not, that nobody works on; `say` what cannot be paid.
+
+    Those of others are paid by whoever works there, or next time.
+    """
+    listed = ", ".join(map(str, sorted(workers))) or "0"
+    names = await home.fetch(
+        f"SELECT DISTINCT db_name FROM {META}.worker_debts WHERE worker_id IN ({listed}) ORDER BY 1"
+    )
+    for (value,) in names:
+        name = (value or b"").decode()
+        try:
+            await lock_database(home, name, 0)
+        except NotNow:
+            continue
+        try:
+            await payers(home, agents, name, workers, say)
+        finally:
+            if not home.busy and not home.closed:
+                await unlock_database(home, name)
+
+
+async def drop_forgotten(
+    home: RawConnection, agents: AgentPool, workers: Sequence[int], database: str, away: Iterable[int] = ()
+) -> None:
+    """Drop the rows of transactions that went with their database; workers that are away do so later."""
+    rows = await home.fetch(
+        f"SELECT ingest_id FROM {META}.ingests i WHERE db_name = {literal(database)} AND state = 'dropped' "
+        f"AND EXISTS (SELECT 1 FROM {META}.ingest_tables t WHERE t.ingest_id = i.ingest_id)"
+    )
+    ledger = Ledger(home, agents, workers)
+    for (value,) in rows:
+        number = int(value or b"0")
+        await owe(home, database, away, Debt(db_id=0, stages=(number,)))
+        await ledger.drop_rows(number)
+        await ledger.forget(number, "dropped")
+
+
 async def _over(home: RawConnection, numbers: Iterable[int]) -> tuple[int, ...]:
     """Return those of some ingests whose databases can go."""
     listed, states = ", ".join(map(str, numbers)) or "0", ", ".join(map(literal, _OVER))
@@ -107,5 +174,6 @@ async def _pay(agents: AgentPool, worker: int, database: str, debt: Debt, is_sam
                 for name in names
                 if name == stage or name.startswith(f"{stage}_")
             ]
+    drops += [f"DROP DATABASE IF EXISTS {quote(name)}" for name in debt.databases]
     if drops:
         await agents.admin(worker, drops)

@@ -6,18 +6,25 @@ but nothing is published beside them: their tables are swapped in whole (see sta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from backend.connection import RawConnection
 from shard.catalog.catalog_file import CatalogFile, Places
 from shard.catalog.model import Kind, Table
-from shard.catalog.naming import chunk_table, literal, overlap_table, stage_name
-from shard.catalog.placement import Placement
+from shard.catalog.naming import (
+    TEMPLATE_CHUNK,
+    chunk_table,
+    literal,
+    namers,
+    overlap_table,
+    stage_name,
+)
 from skyshard.catalog.cluster import Cluster
 from skyshard.errors import UserError
 from skyshard.ingest import files, sources
+from skyshard.ingest.held import Held
 from skyshard.ingest.ledger import Ledger
 from skyshard.ingest.loading import Loader
 from skyshard.ingest.queue import Queue
@@ -87,12 +94,15 @@ class FirstIngest:
         The cluster.
     file : CatalogFile
         What is to be published.
+    there : iterable of int
+        Workers that answer.
     """
 
-    def __init__(self, cluster: Cluster, file: CatalogFile) -> None:
-        self._cluster, self._file = cluster, file
-        workers = list(cluster.workers)
-        self._stage = Staging(cluster.home, cluster.agents, workers, file.database)
+    def __init__(self, cluster: Cluster, file: CatalogFile, there: Iterable[int]) -> None:
+        self._cluster, self._file, self._there = cluster, file, set(there)
+        workers = [number for number in cluster.workers if number in self._there]
+        away = {one: cluster.agents.name(one) for one in cluster.workers if one not in self._there}
+        self._stage = Staging(cluster.home, cluster.agents, workers, file.database, away)
         self._ledger = Ledger(cluster.home, cluster.agents, workers)
 
     @property
@@ -129,11 +139,13 @@ class FirstIngest:
     ) -> int:
         """Register an ingest and its files."""
         tables = [(spec.name, spec.kind) for spec in self._file.tables]
-        name = self._file.database
+        name, home = self._file.database, self._cluster.home
+        await home.run("START TRANSACTION")
         number = await self._ledger.open(name, owner, detail, fingerprint, tables, state)
         await self._stage.register(number, self._file.grid(), first.replicas)
         for spec, listed in zip(self._file.tables, stamped, strict=True):
-            await Queue(self._cluster.home, number).add(spec.name, listed)
+            await Queue(home, number).add(spec.name, listed)
+        await home.run("COMMIT")
         return number
 
     async def check(self, number: int, first: First, places: Places) -> list[Table]:
@@ -144,6 +156,12 @@ class FirstIngest:
         UserError
             Naming the first difference.
         """
+        return (await self._checked(number, first, places))[0]
+
+    async def _checked(
+        self, number: int, first: First, places: Places
+    ) -> tuple[list[Table], dict[int, list[int]]]:
+        """Do that; return the tables, and chunk → workers that have it."""
         learned = await self._ledger.loaded_tables(number)
         tables = []
         for spec in self._file.tables:
@@ -152,27 +170,53 @@ class FirstIngest:
                 raise UserError(f"{places.name}: ingest {number}: table '{spec.name}' is not loaded")
             tables.append(facts.table)
         parts = (await self._ledger.parts([number])).get(number, {})
-        placement = Placement(first.workers, first.replicas)
+        placement = await self._placement(number, first, tables)
+        held = {chunk: placement.of(chunk) for chunk in parts}
         loader = Loader(self._cluster.agents, placement, stage_name(number))
         for table in tables:
             if table.is_sharded:  # every chunk has every table, so that a missing one always means a fault
                 await loader.chunk_tables(
                     table, {chunk for chunk, has in parts.items() if table.name not in has}
                 )
-        for worker in first.workers:
+        for worker in placement.workers:
             stored = await loader.stored(worker)
             for table in tables:
                 if not table.is_sharded:
                     self._compare(worker, table, table.name, stored, table.rows)
                     continue
                 for chunk, has in parts.items():
-                    if worker not in placement.of(chunk):
+                    if worker not in held[chunk]:
                         continue
                     main, overlap = has.get(table.name, (0, 0))
                     self._compare(worker, table, chunk_table(table.name, chunk), stored, main)
                     if table.kind is Kind.DIRECTOR:
                         self._compare(worker, table, overlap_table(table.name, chunk), stored, overlap)
-        return tables
+        return tables, held
+
+    async def _placement(self, number: int, first: First, tables: Sequence[Table]) -> Held:
+        """Return who has the chunks, of workers that answer, and that no table was loaded without."""
+        agents, stage = self._cluster.agents, stage_name(number)
+        wanted = {table.name for table in tables if not table.is_sharded}
+        wanted |= {
+            namer(table.name, TEMPLATE_CHUNK)
+            for table in tables
+            if table.is_sharded
+            for namer in namers(table)
+        }
+        names = await self._ledger.tables(stage)
+        whole = {
+            worker for worker in self._there.intersection(first.workers) if wanted <= names[worker].keys()
+        }
+        holders = {
+            chunk: tuple(worker for worker in ids if worker in whole or worker not in self._there)
+            for chunk, ids in (await self._ledger.whole_holders(number)).items()
+        }
+        if lost := [chunk for chunk, ids in holders.items() if not ids]:
+            raise UserError(
+                f"ingest {number}: no worker has all tables of chunk {lost[0]}, since workers were away in turn; abort it "
+                f"(skyshard ingest --abort {number}) and begin anew"
+            )
+        return Held(first.workers, first.replicas, holders, whole, agents.name)
 
     def _compare(self, worker: int, table: Table, name: str, stored: dict[str, int], rows: int) -> None:
         if stored.get(name) != rows:
@@ -185,7 +229,7 @@ class FirstIngest:
         """Check it once more, and put it in the place of what is published; return the tables."""
         await self._stage.check_closed(number)
         await self._stage.check_free(first.replace, [spec.name for spec in self._file.tables])
-        tables = await self.check(number, first, places)
+        tables, held = await self._checked(number, first, places)
         parts = (await self._ledger.parts([number])).get(number, {})
         counts = {
             table.name: Counts(
@@ -195,8 +239,7 @@ class FirstIngest:
             for table in tables
             if table.is_sharded
         }
-        placement = Placement(first.workers, first.replicas)
-        await self._stage.write(number, tables, counts, {chunk: placement.of(chunk) for chunk in parts})
+        await self._stage.write(number, tables, counts, held)
         await self._stage.publish(number)
         return tables
 

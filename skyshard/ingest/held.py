@@ -15,7 +15,8 @@ class Held(Placement):
     Parameters
     ----------
     active : sequence of int
-        Workers that get new chunks.
+        Workers that get new chunks. A chunk belongs to the same ones whoever of them is away, so that what is loaded of it
+        at several times is together; only if all of these are away, others get it.
     holders : mapping
         Chunk → workers that have it.
     there : set of int
@@ -36,6 +37,7 @@ class Held(Placement):
         if not fit:
             raise SkyError(WORKER_DOWN, worker=name(active[0]) if active else "that is active")
         super().__init__(fit, replicas)
+        self._all = Placement(active, replicas)
         self._holders, self._there, self._name = holders, there, name
         self.workers = sorted({*fit, *(one for ids in holders.values() for one in ids if one in there)})
         self._active = Placement(fit, replicas)
@@ -43,7 +45,8 @@ class Held(Placement):
     def of(self, chunk: int) -> list[int]:
         """Return the workers that get a chunk's rows."""
         if chunk not in self._holders:
-            return self._active.of(chunk)
+            own = [worker for worker in self._all.of(chunk) if worker in self._there]
+            return own or self._active.of(chunk)
         held = self._holders[chunk]
         if not held:
             raise UserError(f"nobody has chunk {chunk}; run skyshard repair")

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Container, Iterable, Iterator
 
 from shard.catalog import ddl
 from shard.catalog.model import Kind, Table
-from shard.catalog.naming import INDEX_DATABASE, chunk_table, index_table, quote, stage_name
+from shard.catalog.naming import INDEX_DATABASE, chunk_table, index_aside, index_table, quote, stage_name
 from skyshard.errors import UserError
 from skyshard.ingest.commit import Commits
 from skyshard.ingest.transactions import Published, published
@@ -40,12 +40,12 @@ async def rebuild(commits: Commits) -> dict[str, int]:
         }
         first = table.rows - sum(sum(rows.values()) for rows in added.values())
         chunks = _sources(base, table, base.holders, base.name, commits.away)
-        out[table.name] = await _one(commits, base.name, table, chunks, first)
+        out[table.name] = await _one(commits, base, base.name, table, chunks, first)
         for number, rows in added.items():
             if rows:
                 stage = stage_name(number)
                 chunks = _sources(base, table, rows, stage, commits.away)
-                out[table.name] += await _one(commits, stage, table, chunks, sum(rows.values()))
+                out[table.name] += await _one(commits, base, stage, table, chunks, sum(rows.values()))
     await commits.home.run("START TRANSACTION")
     await commits.ledger.changed(base.db_id)
     await commits.home.run("COMMIT")
@@ -65,13 +65,16 @@ def _sources(
         yield ids[0], database, chunk_table(table.name, chunk)
 
 
-async def _one(commits: Commits, database: str, table: Table, sources: Iterable[_Source], rows: int) -> int:
+async def _one(
+    commits: Commits, to: Published, database: str, table: Table, sources: Iterable[_Source], rows: int
+) -> int:
     """Make one table of an index."""
     home, at = commits.home, f"{quote(INDEX_DATABASE)}."
     name = at + quote(index_table(database, table.name))
-    new, old = (at + quote(index_table(f"skyshard_{word}", table.name)) for word in ("new", "old"))
+    made = index_aside(to.db_id, table.name, "new")
+    new, old = at + quote(made), at + quote(index_aside(to.db_id, table.name, "old"))
     await home.run(f"DROP TABLE IF EXISTS {new}, {old}")
-    await home.run(ddl.director_index(index_table("skyshard_new", table.name), table.columns, table.key))
+    await home.run(ddl.director_index(made, table.columns, table.key))
     await home.run(f"CREATE TABLE IF NOT EXISTS {name} LIKE {new}")
     selected = f"{quote(table.key or '')}, chunkId, subChunkId"
     sent = [0]

@@ -53,6 +53,10 @@ class Ledger:
         """The workers that it works on."""
         return tuple(self._workers)
 
+    def only(self, workers: Iterable[int]) -> Ledger:
+        """Return the same, for some of the workers."""
+        return Ledger(self._home, self.agents, sorted(set(workers).intersection(self._workers)))
+
     # opening -------------------------------------------------------------------------------------
 
     async def open(
@@ -64,7 +68,9 @@ class Ledger:
         tables: Iterable[tuple[str, Kind]],
         state: str = "open",
     ) -> int:
-        """Open a transaction; return its number. The database's lock must be held.
+        """Open a transaction; return its number. The database's lock must be held, and a transaction of the home server open.
+
+        Its files are queued in that one, too: what is cut short is not there, and nobody publishes a part of the files.
 
         Parameters
         ----------
@@ -72,7 +78,6 @@ class Ledger:
             'open', or 'running' if its command does everything else as well.
         """
         home = self._home
-        await home.run("START TRANSACTION")
         await home.run(
             f"INSERT INTO {META}.ingests (db_name, state, owner, detail, fingerprint) VALUES ({literal(database)}, "
             f"'{state}', {literal(owner[:255])}, {literal(detail)}, {literal(fingerprint)})"
@@ -83,7 +88,6 @@ class Ledger:
                 f"INSERT INTO {META}.ingest_tables (ingest_id, name, kind) VALUES "
                 f"({number}, {literal(name)}, '{kind.value}')"
             )
-        await home.run("COMMIT")
         return number
 
     async def prepare(self, number: int) -> None:
@@ -200,6 +204,13 @@ class Ledger:
         ):
             out[int(_text(chunk))] = (*out.get(int(_text(chunk)), ()), int(_text(worker)))
         return out
+
+    async def leave_out(self, number: int, chunk: int, worker: int) -> None:
+        """Note that a worker has not a transaction's rows of a chunk."""
+        await self._home.run(
+            f"DELETE FROM {META}.ingest_replicas WHERE ingest_id = {number} AND chunk_id = {chunk} "
+            f"AND worker_id = {worker}"
+        )
 
     async def whole_holders(self, number: int) -> dict[int, tuple[int, ...]]:
         """Return chunk → workers that have a transaction's rows, of all chunks that get any.
@@ -415,17 +426,3 @@ async def forget_transactions(home: RawConnection, database: str) -> None:
         f"UPDATE {META}.ingests SET state = 'dropped', finished_at = NOW() WHERE db_name = {literal(database)} "
         "AND state IN ('open', 'committing', 'committed', 'aborting', 'undoing', 'consolidating')"
     )
-
-
-async def drop_forgotten(
-    home: RawConnection, agents: AgentPool, workers: Sequence[int], database: str
-) -> None:
-    """Drop the rows of transactions that went with their database."""
-    rows = await home.fetch(
-        f"SELECT ingest_id FROM {META}.ingests i WHERE db_name = {literal(database)} AND state = 'dropped' "
-        f"AND EXISTS (SELECT 1 FROM {META}.ingest_tables t WHERE t.ingest_id = i.ingest_id)"
-    )
-    ledger = Ledger(home, agents, workers)
-    for (number,) in rows:
-        await ledger.drop_rows(int(_text(number)))
-        await ledger.forget(int(_text(number)), "dropped")

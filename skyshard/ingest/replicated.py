@@ -73,33 +73,42 @@ class ReplicatedRows:
         stage = stage_name(one.number)
         for name, rows in (await whole_rows(self.home, [one.number])).get(one.number, {}).items():
             found = await self.home.fetch(f"SELECT COUNT(*) FROM {quote(stage)}.{quote(name)}")
-            stored = {"the home server": int(found[0][0] or b"0")}
-            for worker, names in (await self.ledger.tables(stage)).items():
-                if name in names:
-                    counts = await self.ledger.stored(worker, stage)
-                    stored[self.ledger.agents.name(worker)] = counts.get(name, 0)
-            for place, count in stored.items():
-                if count != rows:
-                    raise UserError(f"table '{name}': {place} has {count} of {rows} rows")
+            home = int(found[0][0] or b"0")
+            if home != rows:
+                raise UserError(f"table '{name}': the home server has {home} of {rows} rows")
+            if self.ledger.workers and not await self._good(stage, name, rows):
+                raise NotNow(
+                    f"transaction {one.number}: no worker that answers has all {rows} rows of table '{name}'; start the "
+                    f"others, or abort it (skyshard ingest --abort {one.number}) and begin anew"
+                )
+
+    async def _good(self, stage: str, name: str, rows: int) -> list[int]:
+        """Return the workers that have all of a transaction's rows."""
+        return [
+            worker
+            for worker in self.ledger.workers
+            if (await self.ledger.stored(worker, stage)).get(name) == rows
+        ]
 
     async def _everywhere(self, one: Transaction, rows: Mapping[str, int]) -> None:
-        """Give the rows to workers that have the tables, but were not there when they were loaded."""
+        """Give the rows to workers that were away while they were loaded, wholly or for a time."""
         stage, base = stage_name(one.number), self.base
-        there, loaded = await self.ledger.tables(base.name), await self.ledger.tables(stage)
         content = Content.of(base.name, base.tables, {})
         copier = Copier(self.ledger.agents, content)
         for name, count in rows.items():
-            sources = [worker for worker, names in loaded.items() if name in names]
+            table, sources = base.table(name), await self._good(stage, name, count)
+            if table is None or not self.ledger.workers:
+                continue
             if not sources:
                 raise NotNow(
-                    f"transaction {one.number}: no worker that answers has its rows of table '{name}'"
+                    f"transaction {one.number}: no worker that answers has its rows of table '{name}'; start the others, "
+                    f"or abort it (skyshard ingest --abort {one.number}) and begin anew"
                 )
-            for worker, names in there.items():
-                if name not in names or name in loaded[worker]:
+            for worker in self.ledger.workers:
+                if worker in sources:
                     continue
                 try:
-                    await copier.tables(0, [content.whole_item(name, stage, count)], sources[0], worker)
-                    await copier.finish(worker)
+                    await copier.whole(worker, sources[0], table, content.whole_item(name, stage, count))
                 except CopyFailed as error:
                     raise NotNow(f"transaction {one.number}: {error}") from error
 

@@ -29,7 +29,8 @@ from skyshard.home.guard import TooWide, trap_statements
 from skyshard.home.moves import move
 from skyshard.home.provision import bump
 from skyshard.ingest.contributions import lock_loaders
-from skyshard.ingest.ledger import Ledger, drop_forgotten, forget_transactions
+from skyshard.ingest.debts import Debt, drop_forgotten, owe, pay
+from skyshard.ingest.ledger import Ledger, forget_transactions
 from skyshard.ingest.transactions import GRACE_S, LOCK_S
 
 RENAMES = 200
@@ -63,13 +64,23 @@ class Staging:
     agents : AgentPool
         The workers' agents.
     workers : sequence of int
-        The active workers.
+        The workers that answer.
     database : str
         The catalogue's name.
+    away : mapping
+        Workers that do not answer → their names. They have no part in what is published, and drop what they have later.
     """
 
-    def __init__(self, home: RawConnection, agents: AgentPool, workers: Sequence[int], database: str) -> None:
+    def __init__(
+        self,
+        home: RawConnection,
+        agents: AgentPool,
+        workers: Sequence[int],
+        database: str,
+        away: Mapping[int, str] | None = None,
+    ) -> None:
         self._home, self._agents, self._workers, self._database = home, agents, workers, database
+        self._away = dict(away or {})
 
     async def lock(self) -> None:
         """Keep other ingests of this catalogue out, as long as the connection lives.
@@ -86,8 +97,12 @@ class Staging:
             raise NotNow(f"another ingest of database '{self._database}' is running")
 
     async def recover(self, keep: int | None = None) -> bool:
-        """Finish or clear away what earlier runs left, but for `keep`; return whether one was finished."""
+        """Finish or clear away what earlier runs left, but for `keep`; return whether one was finished.
+
+        Workers that were away then, and are back, drop what they have still to first.
+        """
         finished = False
+        await pay(self._home, self._agents, self._database, self._workers)
         rows = await self._home.fetch(
             f"SELECT ingest_id, state FROM {_META}.ingests WHERE db_name = {literal(self._database)} "
             "AND finished_at IS NULL AND state IN ('running', 'publishing', 'published') ORDER BY ingest_id"
@@ -180,6 +195,7 @@ class Staging:
     async def abandon(self, number: int, state: str) -> None:
         """Remove everything of an ingest that was not published; `state` is 'failed' or 'abandoned'."""
         await lock_loaders(self._home, number)
+        await owe(self._home, self._database, self._away, Debt(db_id=0, stages=(number,)))
         await self._forget(stage_name(number))
         ledger = Ledger(self._home, self._agents, self._workers)
         await ledger.drop_rows(number)
@@ -248,8 +264,18 @@ class Staging:
         return int(found[0][0] or b"0")
 
     async def publish(self, number: int) -> None:
-        """Put a loaded catalogue in the place of what is published; may be repeated after a failure."""
+        """Put a loaded catalogue in the place of what is published; may be repeated after a failure.
+
+        Raises
+        ------
+        NotNow
+            If workers are away of which others have not all chunks.
+        """
         home, name = self._home, literal(self._database)
+        await self._need_one_of_each(number)
+        # One that was away when this began, and is here now, must not drop one day what it gets. From here on nobody who is
+        # here owes anything: whoever finishes this may let all pay before.
+        await pay(self._home, self._agents, self._database, self._workers)
         tables = await self._tables(stage_name(number))
         await home.run("START TRANSACTION")
         await home.run(f"UPDATE {_META}.ingests SET state = 'publishing' WHERE ingest_id = {number}")
@@ -270,9 +296,36 @@ class Staging:
             f"published_at = NOW() WHERE name = {literal(stage_name(number))}"
         )
         await home.run(f"UPDATE {_META}.ingests SET state = 'published' WHERE ingest_id = {number}")
+        await self._leave_out(number)
         await bump(home)
         await home.run("COMMIT")
         await self._tidy(number)
+
+    async def _need_one_of_each(self, number: int) -> None:
+        """Refuse to publish chunks of which nobody who answers has a copy."""
+        listed = ", ".join(map(str, self._workers)) or "0"
+        found = await self._home.fetch(
+            f"SELECT chunk_id, MIN(worker_id) FROM {_META}.chunk_replicas r JOIN {_META}.`databases` d USING (db_id) "
+            f"WHERE d.name = {literal(stage_name(number))} AND r.state = 'ok' GROUP BY chunk_id "
+            f"HAVING SUM(worker_id IN ({listed})) = 0 ORDER BY 1 LIMIT 1"
+        )
+        for chunk, worker in found:
+            name = self._away.get(int(worker or b"0"), "a worker that is removed")
+            raise NotNow(
+                f"{name} does not answer, and has the only copy of chunk {int(chunk or b'0')} of ingest {number}; "
+                "start it, and run this again"
+            )
+
+    async def _leave_out(self, number: int) -> None:
+        """Let workers that are away have no part in what is published; belongs to the transaction that publishes it."""
+        if not self._away:
+            return
+        gone = ", ".join(map(str, self._away))
+        await self._home.run(
+            f"DELETE FROM {_META}.chunk_replicas WHERE worker_id IN ({gone}) AND db_id = "
+            f"(SELECT db_id FROM {_META}.`databases` WHERE name = {literal(self._database)})"
+        )
+        await owe(self._home, self._database, self._away, Debt(db_id=0, databases=(self._database,)))
 
     async def _tables(self, name: str) -> list[Table]:
         rows = await self._home.fetch(
@@ -342,7 +395,9 @@ class Staging:
 
     async def _tidy(self, number: int) -> None:
         drops = [_drop(stage_name(number)), _drop(old_name(number))]
-        await drop_forgotten(self._home, self._agents, self._workers, self._database)
+        debt = Debt(db_id=0, stages=(number,), databases=(old_name(number),))
+        await owe(self._home, self._database, self._away, debt)
+        await drop_forgotten(self._home, self._agents, self._workers, self._database, self._away)
         await self._everywhere(drops)
         for statement in drops:
             await self._home.run(statement)

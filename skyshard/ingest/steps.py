@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,7 @@ from shard.catalog.catalog_file import CatalogFile
 from shard.catalog.model import Kind
 from shard.catalog.naming import chunk_table, literal, overlap_table, stage_name
 from shard.errors import WORKER_DOWN, WORKER_LOST, ServerError, SkyError
-from skyshard.catalog.cluster import PATIENCE, Cluster, answering, opened
+from skyshard.catalog.cluster import Cluster, opened, parted
 from skyshard.catalog.drop import Drop
 from skyshard.cluster.connect import ClusterAddress
 from skyshard.errors import UserError
@@ -25,7 +25,6 @@ from skyshard.ingest.append import Append
 from skyshard.ingest.commit import Commits
 from skyshard.ingest.compatible import check_fits
 from skyshard.ingest.contributions import BATCH_BYTES, lock_loaders
-from skyshard.ingest.debts import Debt, owe
 from skyshard.ingest.first import First, FirstIngest, asked, check_not_begun, empty, same_files
 from skyshard.ingest.index import rebuild
 from skyshard.ingest.ledger import Ledger
@@ -49,6 +48,8 @@ from skyshard.ingest.transactions import (
 
 _PAUSES_S = (1, 2, 4, 8, 15)
 """Pauses before a load is tried again when a server or an agent went away."""
+LOAD_LOCK_S = 60
+"""Seconds that a load waits for whoever changes the database; it takes the lock for a moment only."""
 _AWAY = frozenset({1040, 1053, 1158, 1159, 1160, 1161, 1205, 1927, 2006, 2013})
 
 
@@ -95,9 +96,8 @@ class Steps:
             await unlock_database(cluster.home, database)
 
     async def _commits(self, cluster: Cluster, database: str) -> Commits:
-        there = await answering(cluster.agents, cluster.workers, PATIENCE)
-        away = {number: cluster.agents.name(number) for number in cluster.workers if number not in there}
-        ledger = Ledger(cluster.home, cluster.agents, sorted(there))
+        there, away = await parted(cluster)
+        ledger = Ledger(cluster.home, cluster.agents, there)
         return Commits(cluster.home, ledger, database, self.grace_s, away)
 
     async def register(
@@ -129,7 +129,7 @@ class Steps:
                 order, _ = await self.first_order(cluster, order, replace, replicas)
             file, places = parsed(order)
             now = await asyncio.to_thread(stamped, file, places, order)
-            first = FirstIngest(cluster, file)
+            first = FirstIngest(cluster, file, commits.ledger.workers)
             await first.staging.recover()
             await Drop(cluster.home, cluster.agents, cluster.workers.values(), name).finish()
             if order.first is not None:
@@ -140,9 +140,11 @@ class Steps:
             base = await published(cluster.home, name)
             check_fits(file, places, base)
             await self._check_free(cluster, base, file)
+            await cluster.home.run("START TRANSACTION")
             number = await self._open(cluster, commits, file, order)
             for spec, listed in zip(file.tables, now, strict=True):
                 await Queue(cluster.home, number).add(spec.name, listed)
+            await cluster.home.run("COMMIT")
         return number
 
     @staticmethod
@@ -275,8 +277,7 @@ class Steps:
         if order.first is not None:
             base = empty(one.database, file, order.first)
         else:
-            base = await published(cluster.home, one.database)
-            visible = [other.number for other in await (await self._commits(cluster, one.database)).visible()]
+            base, visible = await self._built_on(cluster, one)
         await Append(
             file,
             places,
@@ -290,6 +291,23 @@ class Steps:
             jobs=self.jobs,
             bars=self.bars,
         ).load()
+
+    @staticmethod
+    async def _built_on(cluster: Cluster, one: Transaction) -> tuple[Published, list[int]]:
+        """Return the database and the visible transactions as a load finds them, and note that it may build on these.
+
+        An undo has the same lock: it comes first, and is seen here, or it comes later, and sees what is noted.
+        """
+        await lock_database(cluster.home, one.database, LOAD_LOCK_S)
+        try:
+            commits = Commits(cluster.home, Ledger(cluster.home, cluster.agents, ()), one.database)
+            visible = [other.number for other in await commits.visible()]
+            base = await published(cluster.home, one.database)
+            await commits.ledger.look(one.number)
+        finally:
+            if not cluster.home.busy and not cluster.home.closed:
+                await unlock_database(cluster.home, one.database)
+        return base, visible
 
     async def check(self, number: int) -> None:
         """Compare what the workers have with what was loaded, and the files with what they were.
@@ -306,7 +324,7 @@ class Steps:
                 file, places = parsed(order)
                 for item in await Queue(cluster.home, number).files():
                     await asyncio.to_thread(item.check)
-                await FirstIngest(cluster, file).check(number, order.first, places)
+                await FirstIngest(cluster, file, commits.ledger.workers).check(number, order.first, places)
                 return
             base = await published(cluster.home, one.database)
             loaded = await commits.ledger.loaded_tables(number)
@@ -317,8 +335,13 @@ class Steps:
             await self._check_counts(cluster, commits, base, one)
             await commits.check_keys(base, one, [other.number for other in await commits.visible()])
 
-    @staticmethod
-    async def _check_counts(cluster: Cluster, commits: Commits, base: Published, one: Transaction) -> None:
+    async def _check_counts(
+        self, cluster: Cluster, commits: Commits, base: Published, one: Transaction
+    ) -> None:
+        """Compare the tables of chunks with what was loaded; a copy that is wrong beside a right one is none any more.
+
+        A commit copies the rows to it anew from another worker (of a new chunk a repair does).
+        """
         loaded = await commits.ledger.whole_holders(one.number)
         holders = {
             chunk: set(ids) & set(base.holders.get(chunk, ids)) & set(commits.ledger.workers)
@@ -330,18 +353,23 @@ class Steps:
         }
         await ReplicatedRows(cluster.home, commits.ledger, base).check(one)
         for chunk, tables in (await commits.ledger.parts([one.number])).get(one.number, {}).items():
+            wanted: dict[str, int] = {}
             for name, (main, overlap) in tables.items():
-                wanted = {chunk_table(name, chunk): main}
+                wanted[chunk_table(name, chunk)] = main
                 table = base.table(name)
                 if table is not None and table.kind is Kind.DIRECTOR:
                     wanted[overlap_table(name, chunk)] = overlap
-                for worker in holders[chunk]:
-                    for made, rows in wanted.items():
-                        if stored[worker].get(made) != rows:
-                            raise UserError(
-                                f"table '{name}': worker {cluster.workers[worker].name} has "
-                                f"{stored[worker].get(made, 'no')} of {rows} rows of {made}"
-                            )
+            faults = {
+                worker: f"worker {cluster.workers[worker].name} has {stored[worker].get(made, 'no')} of {rows} rows of {made}"
+                for worker in holders[chunk]
+                for made, rows in wanted.items()
+                if stored[worker].get(made) != rows
+            }
+            if faults and len(faults) == len(holders[chunk]):
+                raise UserError(f"transaction {one.number}: {next(iter(faults.values()))}")
+            for worker, text in faults.items():
+                self.bars.say(f"  note: {text}; this copy is left out")
+                await commits.ledger.leave_out(one.number, chunk, worker)
 
     async def publish(self, number: int) -> None:
         """Make a transaction's rows visible; one that is visible stays so."""
@@ -352,7 +380,7 @@ class Steps:
             commits = await self._commits(cluster, database)
             one = await find(cluster.home, number)
             if one.state in ("open", "publishing", "published") and (first := first_of(one)) is not None:
-                return await self._publish_first(cluster, one, first)
+                return await self._publish_first(cluster, commits.ledger.workers, one, first)
             await commits.recover()
             one = await find(cluster.home, number)
             if one.state == "committed":
@@ -360,20 +388,29 @@ class Steps:
             if one.state != "open":
                 raise UserError(f"transaction {number} is {one.state}")
             await lock_loaders(cluster.home, number)
+            base = await published(cluster.home, database)
+            await self._check_counts(cluster, commits, base, one)  # whatever has come about since `check`
             await commits.commit(one)
         await asyncio.sleep(NOTICE_S)  # then every proxy answers with these rows
         return None
 
     @staticmethod
-    async def _publish_first(cluster: Cluster, one: Transaction, first: First) -> None:
+    async def _publish_first(cluster: Cluster, there: Sequence[int], one: Transaction, first: First) -> None:
         """Publish a first ingest; one that was cut short is finished."""
         file, places = parsed(msgspec.json.decode(one.detail, type=Order))
-        ingest = FirstIngest(cluster, file)
-        if one.state == "open":
+        ingest = FirstIngest(cluster, file, there)
+        await ingest.staging.recover(
+            one.number
+        )  # what another ingest, or a drop, of that name has begun comes first
+        await Drop(cluster.home, cluster.agents, cluster.workers.values(), one.database).finish()
+        state = (
+            await find(cluster.home, one.number)
+        ).state  # it may have gone with what was replaced or dropped
+        if state == "open":
             await lock_loaders(cluster.home, one.number)
             await ingest.publish(one.number, first, places)
-        else:
-            await ingest.staging.recover()
+        elif state != "published":
+            raise UserError(f"transaction {one.number} is {state}")
 
     async def abort(self, number: int) -> None:
         """Remove everything of a transaction that is not committed."""
@@ -390,9 +427,7 @@ class Steps:
                 return
             file, _ = parsed(msgspec.json.decode(one.detail, type=Order))
             check_not_begun(one)  # before it is written down that rows are to go
-            await owe(cluster.home, database, commits.away, Debt(db_id=0, stages=(number,)))
-            there = {number: cluster.workers[number] for number in commits.ledger.workers}
-            await FirstIngest(replace(cluster, workers=there), file).abandon(number, "abandoned")
+            await FirstIngest(cluster, file, commits.ledger.workers).abandon(number, "abandoned")
 
     async def undo(self, number: int) -> None:
         """Take a committed transaction back."""

@@ -201,10 +201,10 @@ async def lock(home: RawConnection, name: str, busy: str, wait_s: int = LOCK_S) 
         raise NotNow(busy)
 
 
-async def lock_database(home: RawConnection, database: str) -> None:
+async def lock_database(home: RawConnection, database: str, wait_s: int = LOCK_S) -> None:
     """Keep others from changing a database's tables."""
     name = INGEST_LOCK.format(database=database)
-    await lock(home, name, f"another ingest, drop or repair of database '{database}' is running")
+    await lock(home, name, f"another ingest, drop or repair of database '{database}' is running", wait_s)
 
 
 async def unlock_database(home: RawConnection, database: str) -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from backend.connection import ConnectionLost
 from shard.errors import SkyError
-from skyshard.catalog.cluster import Cluster, opened
+from skyshard.catalog.cluster import Cluster, opened, parted
 from skyshard.catalog.drop import Drop
 from skyshard.errors import UserError
 from skyshard.ingest.first import FirstIngest
@@ -55,7 +55,8 @@ class Whole:
             order, what = await self._steps.first_order(cluster, order, self._replace, self._replicas)
             file, places = parsed(order)
             now = await asyncio.to_thread(stamped, file, places, order)
-            first = FirstIngest(cluster, file)
+            there, _ = await parted(cluster)
+            first = FirstIngest(cluster, file, there)
             await first.staging.lock()
             mark = fingerprint(order)
             begun = await first.begun(mark, what, now, "running")
@@ -78,7 +79,8 @@ class Whole:
                 detail = msgspec.json.encode(msgspec.structs.replace(order, first=what)).decode()
                 begun = await first.open(owner(), detail, mark, what, now, "running")
             await self._load(cluster, first, begun)
-            tables = await first.publish(begun, what, places)
+            now_there = FirstIngest(cluster, file, (await parted(cluster))[0])  # loading may have taken long
+            tables = await now_there.publish(begun, what, places)
         return file.database, {table.name: table.rows for table in tables}
 
     async def _load(self, cluster: Cluster, first: FirstIngest, number: int) -> None:
@@ -100,7 +102,7 @@ class Whole:
         cluster.home.abort()
         async with opened(self._steps.address) as fresh:
             file, _ = parsed(await asyncio.to_thread(order_of, self._catalog))
-            again = FirstIngest(fresh, file)
+            again = FirstIngest(fresh, file, (await parted(fresh))[0])
             await again.staging.lock()
             await again.abandon(number, "failed")
 

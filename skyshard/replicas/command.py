@@ -17,9 +17,10 @@ from backend.connection import ConnectionLost
 from shard.catalog.naming import literal
 from shard.errors import SkyError
 from skyshard.catalog.cluster import META, Cluster, alive, opened
-from skyshard.cluster.connect import ClusterAddress, plain_errors
+from skyshard.cluster.connect import ClusterAddress, mistake, plain_errors
 from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
+from skyshard.ingest.debts import settle
 from skyshard.replicas.repair import Outcome, Repairer, databases
 
 WATCH_S = 2.0
@@ -48,7 +49,8 @@ def repair_command(
 ) -> None:
     """Copy the chunks of DATABASE (or of all) that have too few copies, while queries run.
 
-    Copies on workers that do not answer do not count. If this is interrupted, run it again.
+    Copies on workers that do not answer do not count. Workers that were away drop what they have still to. If this is
+    interrupted, run it again.
     """
     if auto_repair_after is not None:
         asyncio.run(_watch(address, database, auto_repair_after, rebalance))
@@ -70,6 +72,10 @@ def _quiet(text: str) -> None:
     """Say nothing."""
 
 
+def _problem(text: str) -> None:
+    click.echo(f"skyshard repair: {text}", err=True)
+
+
 def _progress(text: str) -> None:
     if sys.stderr.isatty():
         click.echo(f"\r{text}", err=True, nl=False)
@@ -88,6 +94,7 @@ async def _repair(
 ) -> list[Outcome]:
     async with opened(address) as cluster:
         repairer = Repairer(cluster, say)
+        await settle(cluster.home, cluster.agents, await alive(cluster), _problem)
         names = [database] if database is not None else await databases(cluster)
         return [await repairer.run(name, rebalance) for name in names]
 
@@ -105,6 +112,7 @@ async def _watch(address: ClusterAddress, database: str | None, patience_s: floa
                 if time.monotonic() - examined >= EXAMINE_S:
                     examined = time.monotonic()
                     await _examine(cluster, database)
+                await settle(cluster.home, cluster.agents, await alive(cluster), _problem)
                 missing = await _missing(cluster, database)
                 since = (since or time.monotonic()) if missing else None
                 await watch.say(cluster.home, patience_s, missing)
@@ -114,8 +122,11 @@ async def _watch(address: ClusterAddress, database: str | None, patience_s: floa
                     for problem in outcome.failed:
                         click.echo(f"  {problem}", err=True)
                 since = None
-        except (UserError, SkyError, ConnectionLost) as error:
-            click.echo(f"skyshard repair: {error}", err=True)
+        except (UserError, SkyError, ConnectionLost, ExceptionGroup) as error:
+            found = mistake(error)
+            if isinstance(found, ExceptionGroup):
+                raise
+            click.echo(f"skyshard repair: {found}", err=True)
         try:
             await asyncio.wait_for(stop.wait(), WATCH_S)
         except TimeoutError:
@@ -127,7 +138,7 @@ async def _watch(address: ClusterAddress, database: str | None, patience_s: floa
 
 async def _examine(cluster: Cluster, database: str | None) -> None:
     """Take copies that have lost tables or rows out of use."""
-    repairer = Repairer(cluster)
+    repairer = Repairer(cluster, click.echo)
     for name in [database] if database is not None else await databases(cluster):
         damaged = await repairer.examine(name)
         if damaged:

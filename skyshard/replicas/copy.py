@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from backend.agent_link import AgentPool
 from shard.catalog import ddl
 from shard.catalog.model import Table
-from shard.catalog.naming import TEMPLATE_CHUNK, namers, quote, stage_name
+from shard.catalog.naming import TEMPLATE_CHUNK, literal, namers, quote, stage_name
 from shard.errors import ServerError
 from shard.wire import frames
 from skyshard.replicas.columns import Route, route
@@ -177,7 +177,7 @@ class Copier:
             if table.is_sharded:
                 await self._templates(target, table)
             else:
-                await self._whole(target, source, table)
+                await self._replicated(target, source, table)
 
     async def _templates(self, target: int, table: Table) -> None:
         names = [namer(table.name, TEMPLATE_CHUNK) for namer in namers(table)]
@@ -185,21 +185,27 @@ class Copier:
         safe = [text.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ", 1) for text in made]
         await self._agents.admin(target, safe)
 
-    async def _whole(self, target: int, source: int, table: Table) -> None:
+    async def _replicated(self, target: int, source: int, table: Table) -> None:
         """Copy a replicated table, and make the union that it is now, if it has got rows since it was published."""
         items, made = (
             self._content.whole_items(table),
             f"{quote(self._content.database)}.{quote(table.stored)}",
         )
         for item in items:
-            await self._part(target, source, table, item)
+            await self.whole(target, source, table, item)
         if table.state:
             parts = [(item.database, item.name) for item in items]
             union = ddl.union(table.ddl, table.name, self._content.database, table.stored, parts)
             await self._agents.admin(target, [f"DROP TABLE IF EXISTS {made}", union])
 
-    async def _part(self, target: int, source: int, table: Table, item: Item) -> None:
-        """Copy a table of a replicated one unless the target has the same; it takes its place by a rename."""
+    async def whole(self, target: int, source: int, table: Table, item: Item) -> None:
+        """Copy a table of a replicated one unless the target has the same; it takes its place by a rename.
+
+        Raises
+        ------
+        CopyFailed
+            If rows are missing or other than they were.
+        """
         (wanted,) = await self._sums(source, [item.place])
         if wanted is None:
             raise CopyFailed(f"table '{table.name}': {self._agents.name(source)} cannot read it")
@@ -218,13 +224,7 @@ class Copier:
         await self._rows(source, target, item, new, item.database)
         if await self._sums(target, [f"{database}.{quote(new)}"]) != [wanted]:
             raise CopyFailed(f"table '{table.name}': the copy has another checksum")
-        await self._agents.admin(
-            target,
-            [
-                f"DROP TABLE IF EXISTS {item.place}",
-                f"RENAME TABLE {database}.{quote(new)} TO {item.place}",
-            ],
-        )
+        await self._put(target, item.database, [(f"{database}.{quote(new)}", item)])
 
     async def chunk(self, chunk: int, source: int, target: int) -> int:
         """Copy a chunk; return its rows.
@@ -269,11 +269,48 @@ class Copier:
         for item, one, other in zip(items, theirs, ours, strict=True):
             if one is None or one != other:
                 raise CopyFailed(f"table '{item.name}': the copy has another checksum")
-        moves = ", ".join(
-            f"{aside}.{quote(name)} TO {item.place}" for name, item in zip(names, items, strict=True)
+        await self._put(
+            target,
+            self._aside,
+            [(f"{aside}.{quote(name)}", item) for name, item in zip(names, items, strict=True)],
         )
-        old = ", ".join(item.place for item in items)
-        await self._agents.admin(target, [f"DROP TABLE IF EXISTS {old}", f"RENAME TABLE {moves}"])
+
+    async def _put(self, target: int, aside: str, made: Sequence[tuple[str, Item]]) -> None:
+        """Let tables take the places of those there by one RENAME: a query finds the old or the new ones, never none.
+
+        The old ones go by way of the database `aside`. They may be damaged so that they cannot be moved; they are of no use to a query, and are dropped before.
+        """
+        here = await self._here(target, [item for _, item in made])
+        gone, moves = [], []
+        for new, item in made:
+            if (item.database, item.name) in here:
+                digest = zlib.crc32(f"{item.database}.{item.name}".encode())
+                gone.append(f"{quote(aside)}.{quote(f'skyshard_old_{digest:08x}$copy')}")
+                moves.append(f"{item.place} TO {gone[-1]}")
+            moves.append(f"{new} TO {item.place}")
+        drop = [f"DROP TABLE IF EXISTS {', '.join(gone)}"] if gone else []
+        try:
+            await self._agents.admin(target, [*drop, f"RENAME TABLE {', '.join(moves)}"])
+        except ServerError:
+            if not gone:
+                raise
+            old = ", ".join(item.place for _, item in made)
+            news = ", ".join(f"{new} TO {item.place}" for new, item in made)
+            await self._agents.admin(target, [f"DROP TABLE IF EXISTS {old}", f"RENAME TABLE {news}"])
+        if drop:
+            await self._agents.admin(target, drop)
+
+    async def _here(self, target: int, items: Sequence[Item]) -> set[tuple[str, str]]:
+        """Return those of some tables that the target has."""
+        listed = ", ".join(f"({literal(item.database)}, {literal(item.name)})" for item in items)
+        rows = await self._agents.admin(
+            target,
+            [
+                "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES "
+                f"WHERE (TABLE_SCHEMA, TABLE_NAME) IN ({listed})"
+            ],
+        )
+        return {(base or "", name or "") for base, name in rows}
 
     async def finish(self, target: int) -> None:
         """Take away where copies were made."""

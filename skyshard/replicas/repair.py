@@ -23,7 +23,7 @@ from skyshard.catalog import published
 from skyshard.catalog.cluster import META, Cluster, alive
 from skyshard.errors import UserError
 from skyshard.home.provision import bump
-from skyshard.ingest.debts import pay
+from skyshard.ingest.debts import payers
 from skyshard.replicas.copy import Content, Copier, CopyFailed
 
 AT_ONCE = 3
@@ -97,7 +97,7 @@ class Repairer:
             return await self._run(database, balance)
 
     async def examine(self, database: str) -> int:
-        """Take copies with missing tables or rows out of use; return how many there are.
+        """Take copies with missing tables or rows out of use, and mend replicated tables; return how many copies there are.
 
         Raises
         ------
@@ -105,9 +105,12 @@ class Repairer:
             As from `run`.
         """
         async with self._alone(database):
-            there = await alive(self._cluster)
+            there = await self._payers(database, await alive(self._cluster), self._say)
             work = await self._read(database)
-            await self._examine(work, there)
+            stored = await self._examine(work, there)
+            await self._whole(work, stored)
+            for problem in work.outcome.failed:
+                self._say(f"{database}: {problem}")
             return work.outcome.damaged
 
     @contextlib.asynccontextmanager
@@ -124,11 +127,11 @@ class Repairer:
                 await home.run(f"DO RELEASE_LOCK({lock})")
 
     async def _run(self, database: str, balance: bool) -> Outcome:
-        there = await alive(self._cluster)
+        problems: list[str] = []
+        there = await self._payers(database, await alive(self._cluster), problems.append)
         active = [number for number in there if self._cluster.workers[number].state == "active"]
         if not active:
-            raise UserError("no active worker answers")
-        await pay(self._cluster.home, self._cluster.agents, database, there)
+            raise UserError(problems[0] if problems else "no active worker answers")
         work = await self._read(database)
         stored = await self._examine(work, there)
         found = plan(work.holders, active, work.replicas, balance)
@@ -141,7 +144,12 @@ class Repairer:
         if (found.surplus or unused) and not work.outcome.failed:
             await self._remove(work, [*found.surplus, *unused])
             work.outcome.removed = len(found.surplus)
+        work.outcome.failed += problems
         return work.outcome
+
+    async def _payers(self, database: str, there: Iterable[int], say: Callable[[str], None]) -> set[int]:
+        """Let workers drop what they have still to; return those of which nothing old can be taken for what is wanted."""
+        return await payers(self._cluster.home, self._cluster.agents, database, there, say)
 
     async def _read(self, database: str) -> _Work:
         found = await published.read(self._cluster.home, database)
@@ -161,7 +169,8 @@ class Repairer:
             held = work.holders.setdefault(chunk, set())
             if state == b"ok":
                 work.known.add(worker)
-            if state == b"stale" and worker in there:
+            # One that is being loaded is so by a repair that was killed: this one is alone.
+            if state != b"ok" and worker in there:
                 work.stale.add((chunk, worker))
             if state != b"ok" or worker not in there:
                 continue
@@ -204,9 +213,18 @@ class Repairer:
             for table in work.content.tables
             if not table.is_sharded
         }
-        whole = [worker for worker, has in stored.items() if wanted.items() <= has.items()]
+        # Others, without a copy in use, may have as many rows of a table as it was before it was replaced.
+        members = sorted(work.known.intersection(stored))
+        whole = [worker for worker in members if wanted.items() <= stored[worker].items()]
+        lacking = sorted(set(members).difference(whole))
+        if lacking and not whole:
+            name = self._cluster.agents.name(lacking[0])
+            work.outcome.failed.append(
+                f"{name}: it lacks replicated tables, and no worker that answers has all of them"
+            )
+            return
         copier = Copier(self._cluster.agents, work.content)
-        for worker in sorted(work.known.intersection(stored).difference(whole)) if whole else ():
+        for worker in lacking:
             try:
                 await self._prepared(work, copier, worker, whole[0])
             except (SkyError, CopyFailed) as error:

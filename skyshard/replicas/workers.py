@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 import click
 import msgspec
 
 from shard.catalog.model import Worker
-from shard.catalog.naming import literal, quote, stage_name
+from shard.catalog.naming import literal, stage_name
 from shard.errors import SkyError
 from skyshard.catalog.cluster import META, Cluster, alive, opened, read_workers
 from skyshard.cluster.connect import ClusterAddress, plain_errors
 from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
 from skyshard.home.provision import bump
-from skyshard.ingest.transactions import transactions
+from skyshard.ingest.debts import Debt, owe, pay, settle
+from skyshard.ingest.transactions import lock_database, transactions, unlock_database
 from skyshard.replicas.repair import GRACE_S, Repairer, databases
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
@@ -136,11 +139,36 @@ async def _only_here(cluster: Cluster, worker: Worker) -> dict[str, int]:
 
 
 async def _no_ingest(cluster: Cluster) -> None:
-    rows = await cluster.home.fetch(f"SELECT db_name FROM {META}.ingests WHERE finished_at IS NULL LIMIT 1")
-    if rows:
+    rows = await cluster.home.fetch(
+        f"SELECT ingest_id, db_name, state, fingerprint <> '' FROM {META}.ingests WHERE finished_at IS NULL "
+        "ORDER BY ingest_id LIMIT 1"
+    )
+    for number, name, state, has_number in rows:
+        one, database = int(number or b"0"), (name or b"").decode()
+        ways = "wait for it, or run its command again"
+        if has_number == b"1" and state in (b"open", b"running", b"committing", b"aborting"):
+            ways += f", or abort it (skyshard ingest --abort {one})"
         raise UserError(
-            f"an ingest of database '{(rows[0][0] or b'').decode()}' has not been finished; wait for it, or run it again"
+            f"ingest {one} of database '{database}' has not been finished, it is {(state or b'').decode()}; {ways}; then run "
+            "this again"
         )
+
+
+@contextlib.asynccontextmanager
+async def _alone(cluster: Cluster) -> AsyncIterator[None]:
+    """Keep ingests, drops and repairs of all databases away while copies of a worker are given up."""
+    rows = await cluster.home.fetch(f"SELECT name FROM {META}.`databases` ORDER BY name")
+    names = [(row[0] or b"").decode() for row in rows]
+    taken: list[str] = []
+    try:
+        for name in names:
+            await lock_database(cluster.home, name)
+            taken.append(name)
+        yield
+    finally:
+        if not cluster.home.busy and not cluster.home.closed:
+            for name in taken:
+                await unlock_database(cluster.home, name)
 
 
 async def _set_state(cluster: Cluster, worker: Worker, state: str) -> None:
@@ -185,56 +213,112 @@ async def _drain(address: ClusterAddress, name: str) -> None:
                 raise UserError(
                     f"worker '{name}' is not empty yet: database '{database}': {what}; run it again"
                 )
-        await _no_ingest(cluster)
-        await _give_up(cluster, worker, worker.worker_id in there)
+        async with _alone(cluster):
+            await _no_ingest(cluster)
+            await _give_up(cluster, worker, worker.worker_id in await alive(cluster))
 
 
-async def _give_up(cluster: Cluster, worker: Worker, answers: bool) -> None:
-    """Take all copies of a worker out of use, and drop them."""
-    here = f"r.worker_id = {worker.worker_id}"
+async def _give_up(cluster: Cluster, worker: Worker, answers: bool, removed: bool = False) -> None:
+    """Take all copies of a worker out of use, and drop them.
+
+    What it has still to drop is written down in the same transaction (that which removes it, if it is `removed`), so that
+    whatever ends this leaves no copy that is used once more, one day, as it is now.
+    """
+    here, home = f"r.worker_id = {worker.worker_id}", cluster.home
     replicas = f"{META}.chunk_replicas"
-    await cluster.home.run(f"USE {META}")  # DELETE with an alias wants a default database
-    await cluster.home.run("START TRANSACTION")
-    await cluster.home.run(f"DELETE r FROM {replicas} r WHERE {here} AND r.state <> 'ok'")
-    await cluster.home.run(
+    await home.run(f"USE {META}")  # DELETE with an alias wants a default database
+    await home.run("START TRANSACTION")
+    if removed:
+        await home.run(f"UPDATE {META}.workers SET state = 'removed' WHERE worker_id = {worker.worker_id}")
+    await home.run(f"DELETE r FROM {replicas} r WHERE {here} AND r.state <> 'ok'")
+    await home.run(
         f"DELETE r FROM {replicas} r JOIN {META}.`databases` d USING (db_id) WHERE {here} AND d.state = 'dropping'"
     )
-    await cluster.home.run(  # never the last copy: without it queries would not know of the chunk
+    await home.run(  # never the last copy: without it queries would not know of the chunk
         f"DELETE r FROM {replicas} r JOIN {replicas} o ON o.db_id = r.db_id AND o.chunk_id = r.chunk_id "
         f"AND o.worker_id <> r.worker_id AND o.state = 'ok' JOIN {META}.workers w ON w.worker_id = o.worker_id "
         f"AND w.state <> 'removed' WHERE {here}"
     )
-    await bump(cluster.home)
-    await cluster.home.run("COMMIT")
     if left := await _chunks(cluster, worker, ""):
+        await home.run("ROLLBACK")
         raise UserError(
             f"worker '{worker.name}' has the only copies of chunks ({', '.join(left)}); run it again"
         )
-    if answers:
-        await asyncio.sleep(GRACE_S)
-        added = await transactions(cluster.home, "i.state = 'committed'")
-        names = [*await databases(cluster), *(stage_name(one.number) for one in added)]
-        drops = [f"DROP DATABASE IF EXISTS {quote(name)}" for name in names]
-        await cluster.agents.admin(worker.worker_id, drops)
+    parts = await _here(cluster)
+    for database, names in parts.items():
+        await owe(home, database, [worker.worker_id], Debt(db_id=0, databases=tuple(names)))
+    await bump(home)
+    await home.run("COMMIT")
+    if not answers:
+        return
+    await asyncio.sleep(GRACE_S)
+    await _paid(cluster, worker, parts)
+
+
+async def _paid(cluster: Cluster, worker: Worker, databases: Iterable[str]) -> None:
+    """Let a worker that answers drop all that it has still to; of some databases it must."""
+    for database in databases:
+        await pay(cluster.home, cluster.agents, database, [worker.worker_id])
+    await settle(cluster.home, cluster.agents, [worker.worker_id], lambda text: click.echo(text, err=True))
+
+
+async def _here(cluster: Cluster) -> dict[str, list[str]]:
+    """Return published database → databases on workers that have parts of it."""
+    out = {name: [name] for name in await databases(cluster)}
+    for one in await transactions(cluster.home, "i.state = 'committed'"):
+        out.setdefault(one.database, []).append(stage_name(one.number))
+    return out
 
 
 async def _remove(address: ClusterAddress, name: str) -> int:
     async with opened(address) as cluster:
+        if (gone := await _removed(cluster, name)) is not None:
+            return await _finish(cluster, gone)
         worker = _find(cluster, name)
         if not any(one.state == "active" and one.name != name for one in cluster.workers.values()):
             raise UserError(f"worker '{name}' is the last active one")
-        await _no_ingest(cluster)
-        if alone := await _only_here(cluster, worker):
-            database, chunks = next(iter(alone.items()))
-            raise UserError(
-                f"worker '{name}' has the only copy of {chunks} chunks of database '{database}'; "
-                f"first run 'skyshard worker drain {name}'"
-            )
-        held = sum((await _chunks(cluster, worker, "")).values())
-        answers = worker.worker_id in await alive(cluster)
-        await _set_state(cluster, worker, "removed")
-        try:
-            await _give_up(cluster, worker, answers)
-        except SkyError as error:
-            raise UserError(f"worker '{name}' is removed, but tables are left on it: {error}") from error
+        async with _alone(cluster):
+            await _no_ingest(cluster)
+            if alone := await _only_here(cluster, worker):
+                database, chunks = next(iter(alone.items()))
+                raise UserError(
+                    f"worker '{name}' has the only copy of {chunks} chunks of database '{database}'; first run 'skyshard worker "
+                    f"drain {name}', or, if it is lost for good, restore or drop that database"
+                )
+            held = sum((await _chunks(cluster, worker, "")).values())
+            answers = worker.worker_id in await alive(cluster)
+            with _left_on(name):
+                await _give_up(cluster, worker, answers, removed=True)
         return held
+
+
+@contextlib.contextmanager
+def _left_on(name: str) -> Iterator[None]:
+    """Say what it means that a worker did not drop its tables."""
+    try:
+        yield
+    except SkyError as error:
+        raise UserError(
+            f"worker '{name}' is removed, but tables are left on it: {error}; run this again to drop them"
+        ) from error
+
+
+async def _removed(cluster: Cluster, name: str) -> Worker | None:
+    """Return a worker that has been removed; None if there is none of that name."""
+    found = await cluster.home.fetch(
+        f"SELECT worker_id, host, port FROM {META}.workers WHERE name = {literal(name)} AND state = 'removed'"
+    )
+    for number, host, port in found:
+        at, state = (host or b"").decode(), "removed"
+        return Worker(worker_id=int(number or b"0"), name=name, host=at, port=int(port or b"0"), state=state)
+    return None
+
+
+async def _finish(cluster: Cluster, worker: Worker) -> int:
+    """Let a worker that has been removed drop what is left on it, if it answers; it is removed in any case."""
+    cluster.workers[worker.worker_id] = worker
+    if worker.worker_id in await alive(cluster):
+        async with _alone(cluster):
+            with _left_on(worker.name):
+                await _paid(cluster, worker, await _here(cluster))
+    return 0

@@ -654,3 +654,69 @@ SELECT g + 1, COUNT(*) FROM lab.Star s GROUP BY g HAVING g + 0 IN (SELECT n FROM
 SELECT g + 1, COUNT(*) FROM lab.Star s GROUP BY g HAVING EXISTS (SELECT 1 FROM lab.Lut WHERE n = s.g) ORDER BY 1
 -- name: an aggregate in an inner query's list
 SELECT kind, MAX(small) IN (SELECT n FROM lab.Lut) FROM lab.Star GROUP BY kind HAVING MAX(small) NOT IN (SELECT n FROM lab.Lut WHERE n > 5)
+-- name: digits of gathered deviations [approx]
+SELECT c2 * 1000, c2, c1 FROM (SELECT g AS c1, STD(small) AS c2 FROM lab.Star GROUP BY 1) t1
+-- name: digits of gathered deviations, in aggregates [approx]
+SELECT SUM(c2), MAX(c2), AVG(c2) FROM (SELECT g AS c1, STD(small) AS c2 FROM lab.Star GROUP BY 1) t1
+-- name: digits of gathered deviations, as text [ordered]
+SELECT CONCAT(c2), c1 FROM (SELECT g AS c1, STD(small) AS c2 FROM lab.Star GROUP BY 1) t1 ORDER BY 1
+-- name: digits of a gathered deviation beside rows [approx]
+SELECT s.starId, s.small / t.c2 FROM lab.Star s, (SELECT STD(small) AS c2 FROM lab.Star) t
+-- name: digits of deviations in a UNION with a DOUBLE [approx]
+SELECT STD(small) FROM lab.Star UNION SELECT 3.123456e0
+-- name: digits of deviations in a UNION of their like [approx]
+SELECT STD(small) FROM lab.Star UNION SELECT 3
+-- name: NULL as a text in a set operation
+SELECT t2.n, t1.d FROM lab.Star t1 LEFT JOIN lab.Visit t2 ON t1.starId = t2.starId EXCEPT SELECT IF(t3.mag <=> 17.5e0, NULL, NULL), 0.5 AS c5 FROM lab.Ref t3
+-- name: NULL of NULL as a text in a set operation
+SELECT IFNULL(IF(n > 1, NULL, NULL), NULL), n FROM lab.Visit UNION SELECT n, 2 FROM lab.Visit
+-- name: streams of FLOAT with NULLs [ordered] [streams]
+SELECT starId, f FROM lab.Star ORDER BY f, starId
+-- name: streams of FLOAT, greatest first [ordered] [streams]
+SELECT f, starId FROM lab.Star ORDER BY f DESC, starId DESC
+-- name: streams of DECIMAL [ordered] [streams]
+SELECT starId, d FROM lab.Star ORDER BY d DESC, starId DESC
+-- name: streams of huge numbers [ordered] [streams]
+SELECT big, starId, small FROM lab.Star ORDER BY big DESC, small, starId
+-- name: streams of dates and times [ordered] [streams]
+SELECT starId, day, dt FROM lab.Star ORDER BY day DESC, dt, starId
+-- name: streams by what is not selected [ordered] [streams]
+SELECT name, kind FROM lab.Star ORDER BY small, dt DESC, starId DESC
+-- name: streams of all columns [ordered] [streams]
+SELECT *, 7 FROM lab.Star ORDER BY decl DESC, ra, starId
+-- name: streams by aliases that are columns [ordered] [streams]
+SELECT ra AS decl, decl AS ra, starId FROM lab.Star ORDER BY ra, decl, starId
+-- name: streams by position [ordered] [streams]
+SELECT starId, d + 1, d FROM lab.Star ORDER BY 3, 1 DESC
+-- name: streams of an outer join [ordered] [streams]
+SELECT s.starId, v.visitId, v.flux FROM lab.Star s LEFT JOIN lab.Visit v USING (starId) ORDER BY v.flux DESC, v.visitId, s.starId
+-- name: streams with a limit [ordered] [streams]
+SELECT starId, f FROM lab.Star ORDER BY f, starId LIMIT 1500 OFFSET 50
+-- name: streams that end within a chunk [ordered] [streams]
+SELECT objectId, vmag FROM hip.Object ORDER BY vmag, objectId LIMIT 2000, 500
+-- name: streams of everything [ordered] [streams]
+SELECT objectId, ra, decl, vmag FROM hip.Object ORDER BY vmag DESC, objectId
+-- name: streams with an offset alone [ordered] [streams]
+SELECT starId, decl FROM lab.Star ORDER BY decl, starId LIMIT 390, 18446744073709551615
+-- name: streams of nothing [ordered] [streams]
+SELECT starId, d FROM lab.Star WHERE d > 5000 ORDER BY d
+-- name: streams of wide rows [ordered] [streams]
+SELECT starId, REPEAT(txt, 9000) FROM lab.Star ORDER BY dt DESC, starId
+-- name: streams with a subquery [ordered] [streams]
+SELECT starId, (SELECT COUNT(*) FROM lab.Visit v WHERE v.starId = s.starId) FROM lab.Star s WHERE small IN (SELECT n FROM lab.Lut) ORDER BY s.decl, s.starId
+-- name: digits of gathered deviations that are computed and stored [approx]
+SELECT c * 1000 FROM (SELECT g, STD(small) * 2 AS c FROM lab.Star GROUP BY g) t
+-- name: digits of gathered deviations beside a text
+SELECT IFNULL(c2, 'none') FROM (SELECT g, STD(small) AS c2 FROM lab.Star GROUP BY g) t
+-- name: digits of gathered deviations in a CASE
+SELECT CASE WHEN g > 1 THEN c2 ELSE 'x' END FROM (SELECT g, STD(small) AS c2 FROM lab.Star GROUP BY g) t
+-- name: digits of gathered averages that are rounded [approx]
+SELECT c * 1e6 FROM (SELECT g, ROUND(AVG(d), 2) / 7 AS c FROM lab.Star GROUP BY g) t
+-- name: digits of gathered deviations that are grouped
+SELECT COUNT(*) FROM (SELECT g, STD(small) AS c2 FROM lab.Star GROUP BY g) t GROUP BY c2 * 2
+-- name: digits of gathered deviations through two queries [approx]
+SELECT d * 2, d FROM (SELECT c2 AS d FROM (SELECT g, STD(small) AS c2 FROM lab.Star GROUP BY g) t LIMIT 100) u
+-- name: digits of gathered deviations whose columns are named anew
+SELECT CONCAT(b) FROM (SELECT a + 0 AS a, b FROM (SELECT g AS a, STD(small) AS b FROM lab.Star GROUP BY g) t LIMIT 100) u
+-- name: digits of a scalar inner query's deviation [approx]
+SELECT (SELECT STD(small) FROM lab.Star) * 2 AS x, COUNT(*) FROM lab.Visit

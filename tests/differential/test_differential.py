@@ -27,6 +27,7 @@ class Case:
     approx: bool
     errnos: tuple[int, ...]
     database: str | None
+    streams: bool
 
 
 def cases():
@@ -38,6 +39,7 @@ def cases():
         yield Case(
             head.split(" [")[0], sql.strip(), (plain or sql).strip(), "[ordered]" in head, "[approx]" in head,
             tuple(map(int, errno[1].split(","))) if errno else (), "lab" if "[in lab]" in head else None,
+            "[streams]" in head,
         )  # fmt: skip
 
 
@@ -132,6 +134,12 @@ def packets(data):
         end = at + 4 + int.from_bytes(data[at : at + 3], "little")
         yield data[at:end]
         at = end
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.streams], ids=lambda case: case.name)
+async def test_sorted_streams_are_merged(case, cluster):
+    _, found = await ask(cluster.address, "EXPLAIN " + case.sql, case.database)
+    assert {row[2] for row in rows.split(found)} == {b"scatter+sort"}
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.errnos], ids=lambda case: case.name)

@@ -53,6 +53,7 @@ class Rounds:
     def __init__(self, field: Field, directory: Path, seed: int) -> None:
         self._field, self._directory, self._rng = field, directory, random.Random(seed)
         self.skies = [Sky(0, 40)]
+        self._bands = 1  # times that the bands u and g are there
         self._took = 6.0  # seconds of a command that nobody kills
         self.killed: Counter[str] = Counter()
         self.landed = 0  # kills that came before the command had ended
@@ -98,15 +99,32 @@ class Rounds:
     async def round(self, number: int) -> None:
         """Add rows, kill something meanwhile, and finish."""
         sky = Sky(1000 + number * STARS, STARS)
-        catalog = written(self._directory / f"round{number}", DATABASE, sky, ("Star", "Ref", "Visit", "Pair"))
+        has_bands = number % 2 == 1
+        catalog = written(self._directory / f"round{number}", DATABASE, sky, ALL if has_bands else ALL[:4])
         before, after = signature(*self.skies), signature(*self.skies, sky)
         await self._survive(number, catalog, ("--append",), before, after)
         self.skies.append(sky)
+        self._bands += has_bands
+        await self._joined(number)
         if number % CONSOLIDATE == CONSOLIDATE - 1:
             skyshard(
                 "ingest", "--consolidate", DATABASE, "--grace", "0", "--dir", self._field.cluster.directory
             )
             assert await self.state() == after, (number, "consolidated")
+            await self._joined(number)
+
+    async def _joined(self, number: int) -> None:
+        """Join with the replicated table, on the workers, and look at it at home."""
+        lit = sum(str(row[4])[0] in "ug" for sky in self.skies for row in sky.star)
+        wanted = [[str(lit * self._bands).encode()]], [[str(2 * self._bands).encode()]]
+        async with self._field.client() as client:
+            found = (
+                await client.fetch(
+                    f"SELECT COUNT(*) FROM {DATABASE}.Star s JOIN {DATABASE}.Band b ON b.band = LEFT(s.note, 1)"
+                ),
+                await client.fetch(f"SELECT COUNT(*) FROM {DATABASE}.Band"),
+            )
+        assert found == wanted, number
 
     async def first(self, number: int) -> None:
         """Publish a new catalogue, kill something meanwhile, finish, and drop it."""
@@ -159,7 +177,8 @@ class Rounds:
         self._field.signal(name, signal.SIGKILL)
 
     async def nothing_left(self) -> None:
-        """Look for what a transaction may leave behind."""
+        """Look for what a transaction may leave behind, when workers that were away have dropped what they had still to."""
+        skyshard("repair", "--dir", self._field.cluster.directory)
         skyshard("ingest", "--consolidate", DATABASE, "--grace", "0", "--dir", self._field.cluster.directory)
         connection = await RawConnection.open(self._field.inside.server("home"))
         try:

@@ -94,6 +94,22 @@ async def test_a_spool_that_cannot_grow(field):
         await configured(field, {number: {"spool_memory_bytes": None} for number in NUMBERS})
 
 
+async def test_rows_that_no_worker_can_hold_are_sorted_at_home(field):
+    """All of a worker's rows are more than one job may hold, and less than the spool: they pass, but do not stay."""
+    sql = "SELECT visitId, REPEAT('x', 2000) FROM Visit ORDER BY visitId"
+    small = {"spool_memory_bytes": 0, "spool_disk_bytes": 700_000}
+    await configured(field, dict.fromkeys(NUMBERS, small))
+    try:
+        async with field.client() as client, field.twin() as twin:
+            assert await client.fetch(sql) == await twin.fetch(sql)
+            ((level, code, said),) = await client.fetch("SHOW WARNINGS")
+        assert (level, code) == (b"Note", b"1105")
+        assert b"sorted at home: worker worker" in said
+        await spools_are_empty(field)
+    finally:
+        await configured(field, {number: dict.fromkeys(small) for number in NUMBERS})
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount")
 async def test_a_full_disk(field, tmp_path):
     """The disk of one agent's spool is full; it is emptied by each query that ends."""

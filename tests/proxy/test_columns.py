@@ -64,3 +64,14 @@ def test_prepare_tells_the_columns():
     events = scanner.feed(b"".join(packet(part, number + 1) for number, part in enumerate(parts)))
     assert events[-1] == ColumnsEvent(tuple(columns))
     assert scanner.done
+
+
+def test_an_item_under_two_names_has_both(client):
+    """Over empty tables, from which definitions come, MariaDB gives both of them one name."""
+    sql = (
+        "SELECT t.a AS one, t.a AS two, COALESCE(SUM(DISTINCT t.a), 0) FROM (SELECT w.m - NULL AS a FROM (SELECT MAX(s.d) OVER () AS m "
+        "FROM lab.Star s JOIN lab.StarRef r ON s.starId = r.starId) w WHERE NOT EXISTS (SELECT 1 FROM lab.Ref)) t GROUP BY t.a"
+    )
+    with client.cursor() as cursor:
+        cursor.execute(sql)
+        assert [column[0] for column in cursor.description[:2]] == ["one", "two"]

@@ -205,6 +205,15 @@ def test_limits_and_settings_apply_once(client):
     assert ask(client, "SELECT COUNT(*) FROM Object") == ((118216,),)
 
 
+def test_results_in_wide_characters_are_refused(client):
+    ask(client, "SET character_set_results = utf16")
+    try:
+        assert errno(client, "SELECT objectId FROM Object LIMIT 1") == 1235
+    finally:
+        ask(client, "SET character_set_results = utf8mb4")
+    assert len(ask(client, "SELECT objectId FROM Object LIMIT 1")) == 1
+
+
 def test_explain(client):
     steps = ask(client, "EXPLAIN SELECT band, COUNT(*) FROM Detection WHERE objectId = 5 GROUP BY band")
     assert [step[1:5] for step in steps] == [

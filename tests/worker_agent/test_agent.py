@@ -296,6 +296,22 @@ async def test_a_load_dir_that_cannot_be_written_is_an_error_of_the_load(chunks,
         assert await agent.pool.admin(7, ["SELECT 1"]) == (("1",),)
 
 
+async def test_statements_of_a_command_that_is_gone_are_not_run(chunks):
+    """Whoever runs the command again must not meet them."""
+    async with LocalAgent(chunks) as agent, asking(chunks) as other:
+        await other.run("CREATE OR REPLACE TABLE ag.held (n INT) ENGINE=MyISAM")
+        await other.run("DROP TABLE IF EXISTS ag.later")
+        await other.run("LOCK TABLES ag.held WRITE")
+        link = await agent.link()
+        await link.send(frames.Admin(("INSERT INTO ag.held VALUES (1)", "CREATE TABLE ag.later (n INT)")))
+        await until_running(chunks, "INSERT INTO ag.held", 1)
+        link.abort()
+        await until_running(chunks, "INSERT INTO ag.held", 0)
+        await other.run("UNLOCK TABLES")
+        assert await agent.pool.admin(7, ["SELECT COUNT(*) FROM ag.held"]) == (("0",),)
+        assert await agent.pool.admin(7, ["SHOW TABLES FROM ag LIKE 'later'"]) == ()
+
+
 async def test_a_load_that_breaks_off_loads_nothing(chunks):
     async with LocalAgent(chunks) as agent:
         await agent.pool.admin(7, ["CREATE OR REPLACE TABLE ag.half (n INT) ENGINE=InnoDB"])

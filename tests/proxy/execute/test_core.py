@@ -308,3 +308,23 @@ def test_one_good_worker_for_each_chunk_is_enough(placement, data):
         else:
             jobs += core.job_lost(job.job, data.draw(st.sampled_from(Loss)))
     raise AssertionError("it did not end")
+
+
+def test_a_job_that_is_lost_behind_its_last_batch_keeps_its_rows():
+    core = DispatchCore({1: (7, 8), 2: (9,)}, 100)
+    assert core.start() == [StartJob(1, 7, (1,)), StartJob(2, 9, (2,))]
+    core.batch_end(1, 0, (1,))
+    assert core.suspected(7) == []
+    assert core.job_lost(1, Loss.LOST) == []
+    core.batch_end(2, 0, (2,))
+    assert core.job_lost(2, Loss.DOWN) == [Finish()]
+
+
+def test_jobs_of_a_suspect_are_given_up_once_another_is_back():
+    core = DispatchCore({1: (7, 8), 2: (7, 8)}, 100)
+    assert core.start() == [StartJob(1, 7, (1,)), StartJob(2, 8, (2,))]
+    assert core.suspected(7) == [Abort(1)]
+    assert core.suspected(8) == []
+    assert core.returned(9) == []
+    assert core.returned(7) == [Abort(2)]
+    assert core.job_lost(2, Loss.LOST) == [Discard(2), StartJob(3, 7, (2,))]

@@ -296,10 +296,7 @@ def test_a_worker_that_is_away(lab: Lab, write: Writer, tmp_path: Path) -> None:
     assert two.exit_code == 0, two.output
     assert restored.exit_code == 0, restored.output  # on the workers that answer
     assert seen[:4] == expected(20)[:4]
-    assert (instead.exit_code, "every worker must when a catalogue is replaced" in instead.output) == (
-        1,
-        True,
-    )
+    assert instead.exit_code == 0, instead.output
     assert lab.command("repair", "away_new").exit_code == 0
     verified(lab, "away_new")
     assert json.loads(lab.command("catalog", "show", "away_new", "--json").output)["incomplete"] == 0

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+
+import pytest
 
 from backend.connection import RawConnection
 from shard.catalog.metadata import MIGRATIONS
+from shard.catalog.routines import CHANGED_OF
+from shard.errors import ServerError
 from skyshard.home.provision import provision
 
 
@@ -69,3 +74,44 @@ async def test_an_older_cluster_learns_how_many_copies_it_has(home: RawConnectio
             )
     assert await provision(home) == len(MIGRATIONS)
     assert await home.fetch(f"SELECT replicas FROM {meta}.`databases` ORDER BY db_id") == [[b"3"], [b"1"]]
+
+
+async def test_nobody_learns_which_names_are_published(home: RawConnection, home_server) -> None:  # type: ignore[no-untyped-def]
+    await home.run(
+        "CREATE FUNCTION IF NOT EXISTS skyshard_scratch.changed_in(a TEXT, b TEXT) RETURNS INT NO SQL RETURN 1"
+    )
+    await home.run("GRANT EXECUTE ON FUNCTION skyshard_scratch.changed_in TO PUBLIC")
+    await provision(home)
+    await home.run(
+        "INSERT INTO skyshard_meta.`databases` (name, stripes, sub_stripes, overlap_deg, state) "
+        "VALUES ('hidden_sky', 18, 10, 0.5, 'published')"
+    )
+    await home.run(
+        "INSERT INTO skyshard_meta.`tables` (db_id, name, kind, definition) "
+        "VALUES (LAST_INSERT_ID(), 'Band', 'replicated', '{\"changed\": 7}')"
+    )
+    (number,) = (await home.fetch("SELECT MAX(table_id) FROM skyshard_meta.`tables`"))[0]
+    await home.run("CREATE USER astronomer@localhost")
+    other = await RawConnection.open(dataclasses.replace(home_server.address, user="astronomer", password=""))
+    try:
+        assert await other.fetch(f"SELECT {CHANGED_OF}({(number or b'').decode()})") == [[b"7"]]
+        assert await other.fetch(f"SELECT {CHANGED_OF}(0)") == [[None]]
+        for name in ("hidden_sky", "no_sky"):
+            with pytest.raises(ServerError) as refused:
+                await other.fetch(f"SELECT skyshard_scratch.changed_in('{name}', 'Band')")
+            assert refused.value.errno in (1305, 1370)
+            with pytest.raises(ServerError):
+                await other.fetch(f"SELECT {CHANGED_OF}('{name}', 'Band')")
+        with pytest.raises(ServerError):
+            await other.fetch("SHOW CREATE TABLE skyshard_meta.`tables`")
+        assert (
+            await other.fetch(
+                "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'hidden_sky'"
+            )
+            == []
+        )
+    finally:
+        await other.close()
+        await home.run("DROP USER astronomer@localhost")
+        await home.run("DELETE FROM skyshard_meta.`tables`")
+        await home.run("DELETE FROM skyshard_meta.`databases`")

@@ -10,7 +10,7 @@ from tests.support.sky import Sky, written
 
 KEYS = "SELECT COUNT(*) FROM Star WHERE id IN (5, 41, 61, 70, 83)"
 KEY = "SELECT mag > 0 OR mag <= 0 FROM Star WHERE id = 61"
-NEW = "skyshard_index.skyshard_new__Star"
+NEW = "skyshard_index.skyshard_new_{}__Star"
 
 
 def reread(lab: Lab, directory: Path, name: str) -> None:
@@ -28,7 +28,9 @@ def test_keys_are_found_while_a_consolidation_is_half_done(lab: Lab, tmp_path: P
     assert (lab.ask(KEYS, name), lab.ask(KEY, name)) == ([("5",)], [("1",)])
     command = ("ingest", "--consolidate", name, "--grace", "0")
     # Rows are copied, and the indexes are not merged.
-    held = Held(home_of(lab), f"CREATE TABLE {NEW} (n INT)", f"LOCK TABLES {NEW} WRITE")
+    db_id = lab.home(f"SELECT db_id FROM skyshard_meta.`databases` WHERE name = '{name}'")[0][0]
+    new = NEW.format(db_id)
+    held = Held(home_of(lab), f"CREATE TABLE {new} (n INT)", f"LOCK TABLES {new} WRITE")
     try:
         with lab.started(*command) as process:
             held.until_waiting(process, "skyshard_new")

@@ -17,6 +17,7 @@ from skyshard.ingest import delimited, processes
 from skyshard.ingest.files import Piece
 from skyshard.ingest.partition import Partitioner, Parts
 from tests.skyshard.conftest import Lab, Rows, Writer
+from tests.skyshard.held import Held, home_of
 
 TABLES = """
 - {name: Star, kind: director, key: id, longitude: ra, latitude: decl, files: [star.csv],
@@ -30,7 +31,8 @@ TABLES = """
 - {name: Band, kind: replicated, files: [band.csv], columns: {band: CHAR(1)}}
 """
 START = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
 from skyshard.cli import main
 from skyshard.ingest import delimited, processes
 processes.WORTHWHILE_BYTES, delimited.BLOCK_BYTES = 0, 4000
@@ -168,6 +170,9 @@ def test_no_process_outlives_its_owner(lab: Lab, write: Writer, how: signal.Sign
     catalog = write(name, TABLES, written(6000))
     command = [sys.executable, "-c", START, "ingest", str(catalog), "--dir", str(lab.directory),
                "--processes", "2"]  # fmt: skip
+    held = Held(
+        home_of(lab), "LOCK TABLES skyshard_meta.chunk_rows READ"
+    )  # it may not end before it is ended
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
@@ -178,6 +183,7 @@ def test_no_process_outlives_its_owner(lab: Lab, write: Writer, how: signal.Sign
             os.killpg(process.pid, how)  # as a terminal does: to all
         else:
             process.send_signal(how)
+        held.close()
         output, _ = process.communicate(timeout=60)
     finally:
         process.kill()

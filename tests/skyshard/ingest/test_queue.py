@@ -258,7 +258,7 @@ def test_what_is_done_while_a_worker_is_away(lab: Lab, name: str, tmp_path: Path
 
 
 def test_what_needs_a_worker_that_is_away(lab: Lab, name: str, tmp_path: Path) -> None:
-    """Chunks of which it has the only copy are neither undone nor consolidated, and rows of replicated tables need all."""
+    """Chunks of which it has the only copy are not undone or consolidated, and rows of replicated tables need all chunks."""
     lab.publish(written(tmp_path / "first", name, PARTS[0], ALL), "--replicas", "1")
     done = str(
         json.loads(lab.publish(written(tmp_path / "more", name, PARTS[1], ALL[:4]), "--append", "--json"))[
@@ -271,7 +271,11 @@ def test_what_needs_a_worker_that_is_away(lab: Lab, name: str, tmp_path: Path) -
         for arguments in (("--undo", done), ("--consolidate", name), (str(bands), "--append")):
             told = lab.command("ingest", *arguments)
             assert (told.exit_code, "worker2 (id 2)" in told.output) == (1, True), told.output
+        opened = str(json.loads(status(lab, name))[-1]["id"])
+        assert f"skyshard ingest --abort {opened}" in told.output
     assert {sql: lab.ask(sql, name)[0] for sql in both} == both
+    assert lab.command("ingest", "--undo", done, "--grace", "0").exit_code == 1  # the bands may build on it
+    assert step(lab, "--abort", opened)["state"] == "aborted"
     assert lab.command("ingest", "--undo", done, "--grace", "0").exit_code == 0
 
 
@@ -320,7 +324,7 @@ def test_what_is_only_busy_or_away_is_not_aborted(
     lab: Lab, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`--append` keeps what it loaded unless something is wrong with the files, and one that came second has succeeded."""
-    lab.publish(written(tmp_path / "first", name, PARTS[0], ALL), "--replicas", "2")
+    lab.publish(written(tmp_path / "first", name, PARTS[0], ALL), "--replicas", "1")
     more = written(tmp_path / "more", name, PARTS[1], ALL)
     checked, published = steps.Steps.check, steps.Steps.publish
     port = "UPDATE skyshard_meta.workers SET port = port {} 10000 WHERE worker_id = 2"

@@ -244,7 +244,11 @@ def test_every_query_sees_one_state(lab: Lab, tmp_path: Path, proxies: tuple[Add
         seen = [one.answer for one in watch.sightings if one.sql == queries[0]]
         assert {state.answers[queries[0]] for state in life.states} == set(seen)  # all of them came by
     for state in life.states[1:]:  # and at each change queries were on their way
-        assert any(state.asked <= one.began <= state.sure for watch in watches for one in watch.sightings)
+        assert any(
+            one.began <= state.sure and state.asked <= one.ended
+            for watch in watches
+            for one in watch.sightings
+        )
     lab.drop(name)
     assert lab.traces(name) == []
 

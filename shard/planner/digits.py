@@ -1,0 +1,132 @@
+"""Which gathered deviations keep all their digits, and how an answer in text shortens them again.
+
+MariaDB keeps all digits of STD and VARIANCE of exact numbers where it stores them for a query around, and writes
+them with a fixed number of decimals. A table's column can only do one or the other. It keeps all digits where each
+use of it is followed to the answer through nothing but arithmetic, so that the answer's own items can be rounded as
+they are written; wherever it is compared, grouped, read as text or stored once more, it is rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sqlglot import exp
+
+from shard.planner.branches import is_star
+from shard.planner.fragment import NOT_FIXED, logical, with_decimals
+from shard.planner.plan import Gather, Sql
+
+_KEEPS = frozenset({"sum", "avg", "min", "max"})
+_ARITHMETIC = (exp.Paren, exp.Neg, exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Alias)
+_STORED = ("group", "having", "distinct")
+
+
+def gathered(gather: Gather, decimals: Sequence[int], binary: bool) -> Sql | None:
+    """Return the statement over gathered tables whose deviations keep all digits; None if they must be rounded.
+
+    Parameters
+    ----------
+    gather : Gather
+        The gather.
+    decimals : sequence of int
+        With how many decimals the answer's DOUBLE columns are written, 31 for all.
+    binary : bool
+        Its rows are binary, and have all digits. Those of a set operation are rounded before, if they have decimals.
+    """
+    tree = gather.draft
+    names = {name.lower() for part in gather.parts for name in part.spread}
+    if not names or not isinstance(tree, exp.Expression):
+        return None
+    outputs = list(_outputs(tree))
+    shown = _followed(tree, outputs, names)
+    if shown is None:
+        return None
+    united = not isinstance(tree, exp.Select)
+    if united:
+        fixed = [decimals[at] for places in shown.values() for at in places if at < len(decimals)]
+        return None if any(scale < NOT_FIXED for scale in fixed) else gather.statement
+    if binary or all(scale >= NOT_FIXED for scale in decimals):
+        return gather.statement
+    if any(map(is_star, tree.expressions)) or len(tree.expressions) != len(decimals):
+        return None
+    copied = tree.copy()
+    for at in shown.get(id(tree), ()):
+        if decimals[at] < NOT_FIXED:
+            item = copied.expressions[at]
+            value = item.this if isinstance(item, exp.Alias) else item
+            value.replace(with_decimals(value.copy(), decimals[at]))
+    return logical(copied)
+
+
+def _outputs(tree: exp.Expression) -> Iterator[exp.Select]:
+    """Yield the SELECTs whose rows are the statement's: itself, or the arms of its UNION."""
+    if isinstance(tree, exp.Select):
+        yield tree
+    elif isinstance(tree, (exp.Union, exp.Subquery)) and not tree.args.get("joins"):
+        for arm in (tree.this, tree.args.get("expression")):
+            if isinstance(arm, exp.Expression):
+                yield from _outputs(arm)
+
+
+def _followed(tree: exp.Expression, outputs: list[exp.Select], names: set[str]) -> dict[int, set[int]] | None:
+    """Return where columns of these names are shown, by output: positions; None if one is used otherwise.
+
+    Names of inner columns that are nothing else are followed, too, and are added to `names`.
+    """
+    for select in tree.find_all(exp.Select):
+        starred = any(map(is_star, select.expressions))
+        if starred and (any(select.args.get(key) for key in _STORED) or len(outputs) > 1):
+            return None
+    for join in tree.find_all(exp.Join):
+        if str(join.args.get("method") or "").upper() == "NATURAL" or join.args.get("using"):
+            return None
+    shown: dict[int, set[int]] = {}
+    known = 0
+    while known < len(names):
+        known = len(names)
+        for column in list(tree.find_all(exp.Column)):
+            if column.name.lower() in names and not _follow(column, outputs, names, shown):
+                return None
+    return shown
+
+
+def _follow(
+    column: exp.Column, outputs: list[exp.Select], names: set[str], shown: dict[int, set[int]]
+) -> bool:
+    """Follow one use of a deviation; return whether it ends in the answer, or in a column of a derived table."""
+    node: exp.Expression = column
+    while True:
+        parent = node.parent
+        if isinstance(parent, exp.Select) and node.arg_key == "expressions":
+            if not _passes(parent, node, names):
+                return False
+            if any(parent is output for output in outputs):
+                places = shown.setdefault(id(parent), set())
+                places.add(next(at for at, item in enumerate(parent.expressions) if item is node))
+                return True
+            holder = parent.parent
+            if not isinstance(holder, exp.Subquery) or holder.alias_column_names:
+                return False
+            if isinstance(holder.parent, (exp.From, exp.Join)):  # a derived table rounds what it computes
+                names.add(node.alias_or_name.lower())
+                return (node.this if isinstance(node, exp.Alias) else node) is column
+            node = holder
+        elif isinstance(parent, _ARITHMETIC) or (
+            isinstance(parent, exp.Anonymous) and parent.name.lower() in _KEEPS
+        ):
+            node = parent
+        else:
+            return False
+
+
+def _passes(select: exp.Select, item: exp.Expression, names: set[str]) -> bool:
+    """Whether a SELECT neither stores nor sorts by an item of its list."""
+    if any(select.args.get(key) for key in _STORED):
+        return False
+    order = select.args.get("order")
+    taboo = names | {item.alias_or_name.lower()}
+    keys = [key.this for key in order.expressions] if order is not None else []
+    return all(isinstance(key, exp.Column) and key.name.lower() not in taboo for key in keys)
+
+
+__all__ = ["gathered"]

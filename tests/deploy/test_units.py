@@ -1,0 +1,100 @@
+"""The systemd units start what there is: their command lines are the program's, their files and variables those they name."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from skyshard.cli import cli
+
+ROOT = Path(__file__).parents[2]
+UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+PROGRAM = "/opt/skyshard/bin/skyshard"
+VARIABLES = {  # what the units' comments and docs/operations.md say of the files with variables
+    "AFTER": "60",
+    "HOME_SERVER": "mysql://skyshard@home:3306/",
+    "REPAIR_OPTIONS": "--agent-tls /etc/skyshard/tls",
+    "SERVER_OPTIONS": "--listen 0.0.0.0:3306 --root-password-file /etc/skyshard/root",
+}
+KNOWN = {  # as `systemd-analyze verify` (252) has accepted them
+    "Unit": {"Description", "After", "Wants"},
+    "Service": {
+        "User", "ExecStart", "TimeoutStopSec", "Restart", "RestartSec", "LimitNOFILE", "ProtectSystem", "ProtectHome",
+        "NoNewPrivileges", "PrivateDevices", "EnvironmentFile", "StateDirectory", "StateDirectoryMode", "KillMode",
+    },
+    "Install": {"WantedBy"},
+}  # fmt: skip
+
+
+def read(path: Path) -> configparser.ConfigParser:
+    found = configparser.ConfigParser(interpolation=None, comment_prefixes=("#",))
+    found.optionxform = str  # type: ignore[method-assign,assignment]
+    found.read_string(path.read_text())
+    return found
+
+
+def parsed(argv: list[str]) -> click.Context:
+    """Parse a command line as the program does, and run nothing."""
+    context, command = click.Context(cli), cli
+    name, rest = "skyshard", argv
+    while isinstance(command, click.Group):
+        context = command.make_context(name, list(rest))
+        name_, found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        assert found is not None, argv
+        name, command = name_ or "", found  # type: ignore[assignment]
+    return command.make_context(name, list(rest), parent=context)
+
+
+def words(line: str, instance: str) -> list[str]:
+    """Split a command line as systemd does: ${X} is one word, $X as many as it has."""
+    out: list[str] = []
+    for word in shlex.split(line.replace("%i", instance)):
+        if match := re.fullmatch(r"\$(\w+)", word):
+            out += shlex.split(VARIABLES[match[1]])
+        else:
+            out.append(re.sub(r"\$\{(\w+)\}", lambda found: VARIABLES[found[1]], word))
+    return out
+
+
+def test_there_are_units() -> None:
+    assert [path.name for path in UNITS] == [
+        "skyshard-agent.service",
+        "skyshard-proxy.service",
+        "skyshard-repair.service",
+        "skyshard-server@.service",
+    ]
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_a_unit(path: Path, tmp_path: Path) -> None:
+    for conf in (ROOT / "conf").glob("*.yaml"):  # what they are like is tested elsewhere
+        (tmp_path / conf.name).write_text(conf.read_text())
+    unit = read(path)
+    assert {name: set(unit[name]) - KNOWN[name] for name in unit.sections()} == {
+        name: set() for name in KNOWN
+    }
+    units = {one.name for one in UNITS}
+    for key in ("After", "Wants"):
+        for other in unit["Unit"][key].split():
+            assert other == "network-online.target" or re.sub("@.*[.]", "@.", other) in units, other
+    service = unit["Service"]
+    assert service["Restart"] in ("always", "on-failure")
+    for instance in ("home", "worker") if "@" in path.name else ("",):
+        program, *argv = words(service["ExecStart"], instance)
+        assert program == PROGRAM
+        context = parsed([word.replace("/etc/skyshard", str(tmp_path)) for word in argv])
+        for name, value in context.params.items():
+            assert value is not None or name in ("database", "directory", "address"), name
+    used = set(re.findall(r"\$\{?(\w+)", service["ExecStart"]))
+    assert bool(used) == ("EnvironmentFile" in service)
+    comments = " ".join(line for line in path.read_text().splitlines() if line.startswith("#"))
+    assert all(name in comments for name in used), used
+    operations = (ROOT / "docs" / "operations.md").read_text()
+    assert path.name.removesuffix(".service") in operations.replace(
+        "skyshard-server@home", "skyshard-server@"
+    )
