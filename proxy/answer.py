@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from backend.connection import RawConnection
 from backend.pool import Pool
 from proxy.execute.dispatcher import RowStream
 from proxy.execute.sorted_stream import SortedStream
+from proxy.execute.work import Work
 from proxy.fill import RESULT, Filler
 from proxy.home.definitions import ShadowPool, under_their_names
 from proxy.home.desk import SessionDesk
@@ -141,29 +142,43 @@ class Answerer:
         self, request: Request, columns: tuple[bytes, ...], placement: Mapping[int, tuple[int, ...]]
     ) -> int:
         """Forward rows as chunks commit."""
-        out, query, plan = request.session.out, request.query, request.plan
-        skip, sink = plan.skip, Sink(request)
-        kinds = tuple(ColumnDefinition.decode(payload).type for payload in columns)
-        work = self._filler.work(request, plan, placement, (), wanted=kinds)
-        async with self._filler.dispatcher.run(work) as stream:
+        work = self._filler.work(request, request.plan, placement, (), wanted=_kinds(columns))
+        size = await self._forward(request, columns, work, skip=request.plan.skip)
+        if size is None:
+            log.error("query %s: column types at home are not those of a worker", request.query.query_id)
+            raise SkyError(INTERNAL, query_id=request.query.query_id)
+        return size
+
+    async def _forward(
+        self,
+        request: Request,
+        columns: tuple[bytes, ...],
+        work: Work,
+        kind: type[RowStream] = RowStream,
+        skip: int = 0,
+    ) -> int | None:
+        """Forward a stream's rows but for the first `skip`; None, and nothing sent, if their types differ."""
+        out, query, sink = request.session.out, request.query, Sink(request)
+        async with self._filler.dispatcher.run(work, kind) as stream:
             async for block in stream:
-                data, count = block.data, block.rows
                 if not out.started:
-                    _same_types(columns, stream, request.binary, query.query_id)
+                    if not _fits(columns, stream, request.binary):
+                        log.info("query %s: a worker's column types are %s", query.query_id, stream.columns)
+                        return None
                     await out.columns(columns, request.status)
+                data, count = block.data, block.rows
                 if skip:
                     dropped = min(skip, count)
-                    skip -= dropped
                     data, count = b"" if block.more else data[rows.take(data, dropped) :], count - dropped
+                    skip -= dropped
                 if data:
                     await sink.rows(data, count, block.more)
-            warnings = stream.warnings
-            query.notes += stream.notes
         await self._filler.unchanged(request)
         await self._replicated.check(request)
         if not out.started:
             await out.columns(columns, request.status)
-        await sink.end(warnings)
+        query.notes += stream.notes
+        await sink.end(stream.warnings)
         return stream.bytes
 
     async def _streams(
@@ -174,45 +189,14 @@ class Answerer:
         ordered: Ordered,
     ) -> int | None:
         """Answer by sorted streams; None, and nothing sent, if that cannot be or a worker has no room for them."""
+        work = self._filler.work(request, request.plan, placement, (), True, _kinds(columns), ordered=ordered)
         try:
-            return await self._sorted(request, columns, placement, ordered)
+            return await self._forward(request, columns, work, SortedStream, ordered.skip)
         except SkyError as error:
             if error.code is not SPOOL_FULL or request.session.out.started:
                 raise
             request.query.remarks.append(f"sorted at home: {error.message}")
             return None
-
-    async def _sorted(
-        self,
-        request: Request,
-        columns: tuple[bytes, ...],
-        placement: Mapping[int, tuple[int, ...]],
-        ordered: Ordered,
-    ) -> int | None:
-        """Forward rows as the workers' sorted streams are merged; None, and nothing sent, if their types differ."""
-        out, sink, skip = request.session.out, Sink(request), ordered.skip
-        kinds = tuple(ColumnDefinition.decode(payload).type for payload in columns)
-        work = self._filler.work(request, request.plan, placement, (), True, kinds, ordered=ordered)
-        async with self._filler.dispatcher.run(work, SortedStream) as stream:
-            async for block in stream:
-                if not out.started:
-                    if not _fits(columns, stream, request.binary):
-                        return None
-                    await out.columns(columns, request.status)
-                data, count = block.data, block.rows
-                if skip:
-                    dropped = min(skip, count)
-                    data, count = b"" if block.more else data[rows.take(data, dropped) :], count - dropped
-                    skip -= dropped
-                if data:
-                    await sink.rows(data, count, block.more)
-        await self._filler.unchanged(request)
-        await self._replicated.check(request)
-        if not out.started:
-            await out.columns(columns, request.status)
-        request.query.notes += stream.notes
-        await sink.end(stream.warnings)
-        return stream.bytes
 
     async def _one_chunk(
         self,
@@ -222,23 +206,8 @@ class Answerer:
         whole: Fragment,
     ) -> int | None:
         """Forward the answer of the one chunk that has all rows; None, and nothing sent, if its types differ."""
-        out, query, sink = request.session.out, request.query, Sink(request)
-        kinds = tuple(ColumnDefinition.decode(payload).type for payload in columns)
-        work = self._filler.work(request, request.plan, placement, (), wanted=kinds, fragment=whole)
-        async with self._filler.dispatcher.run(work) as stream:
-            async for block in stream:
-                if not out.started:
-                    if not _fits(columns, stream, request.binary):
-                        return None
-                    await out.columns(columns, request.status)
-                await sink.rows(block.data, block.rows, block.more)
-        await self._filler.unchanged(request)
-        await self._replicated.check(request)
-        if not out.started:
-            await out.columns(columns, request.status)
-        query.notes += stream.notes
-        await sink.end(stream.warnings)
-        return stream.bytes
+        work = self._filler.work(request, request.plan, placement, (), wanted=_kinds(columns), fragment=whole)
+        return await self._forward(request, columns, work)
 
     async def _merge(
         self, request: Request, columns: tuple[bytes, ...], placement: Mapping[int, tuple[int, ...]]
@@ -388,25 +357,22 @@ def _decimals(columns: tuple[bytes, ...]) -> list[int]:
     return [column.decimals if column.type == _DOUBLE else planner.NOT_FIXED for column in found]
 
 
-def _same_types(columns: tuple[bytes, ...], stream: RowStream, binary: bool, query_id: int) -> None:
-    """Fail the query if workers send other types than the statement has at home."""
-    if not _fits(columns, stream, binary):
-        log.error("query %s: column types at home are not those of a worker, %s", query_id, stream.columns)
-        raise SkyError(INTERNAL, query_id=query_id)
+def _kinds(columns: tuple[bytes, ...]) -> tuple[int, ...]:
+    """Return the types that the statement's columns have at home."""
+    return tuple(ColumnDefinition.decode(payload).type for payload in columns)
 
 
 def _fits(columns: tuple[bytes, ...], stream: RowStream, binary: bool) -> bool:
     """Whether workers send the types that the statement has at home."""
-    wanted = [ColumnDefinition.decode(payload).type for payload in columns]
     got = [column.type for column in stream.columns or ()]
-    return stream.columns is not None and _compatible(wanted, got, binary)
+    return stream.columns is not None and _compatible(_kinds(columns), got, binary)
 
 
 def _recoder(
     columns: tuple[bytes, ...], merged: tuple[bytes, ...], binary: bool, query_id: int
 ) -> Recoder | None:
     """Return what makes binary rows at home fit the statement's columns, if they do not; check the types."""
-    wanted = [ColumnDefinition.decode(payload).type for payload in columns]
+    wanted = _kinds(columns)
     got = [ColumnDefinition.decode(payload) for payload in merged]
     kinds = [column.type for column in got]
     if not binary and _compatible(wanted, kinds, binary):
@@ -419,7 +385,7 @@ def _recoder(
     raise SkyError(INTERNAL, query_id=query_id)
 
 
-def _compatible(wanted: list[int], got: list[int], binary: bool) -> bool:
+def _compatible(wanted: Sequence[int], got: Sequence[int], binary: bool) -> bool:
     """Whether rows of types `got` can be sent under definitions of types `wanted`."""
     return len(wanted) == len(got) and all(
         same_encoding(want, have, binary) for want, have in zip(wanted, got, strict=True)

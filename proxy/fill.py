@@ -9,7 +9,8 @@ from backend.connection import RowBlock
 from backend.pool import Pool
 from proxy.chunks import find_chunks
 from proxy.config import ProxyConfig
-from proxy.execute.dispatcher import Dispatcher, Work
+from proxy.execute.dispatcher import Dispatcher
+from proxy.execute.work import Work
 from proxy.home.definitions import Definitions, ShadowPool
 from proxy.home.desk import SessionDesk
 from proxy.home.metadata import Catalogue

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from proxy.execute.dispatcher import chunk_tables
+from proxy.execute.work import chunk_tables
 from proxy.fill import Filler
 from proxy.home.metadata import Catalogue
 from proxy.request import Request

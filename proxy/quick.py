@@ -17,7 +17,8 @@ import msgspec
 from backend.agent_link import AgentLink, LinkLost
 from backend.connection import ConnectionLost, RawConnection, Small
 from backend.pool import Pool
-from proxy.execute.dispatcher import Dispatcher, scrubbed
+from proxy.execute.dispatcher import Dispatcher
+from proxy.execute.work import scrubbed
 from proxy.home.director_index import KnownKeys, chunks_of, lookup, question
 from proxy.home.metadata import Catalogue, Contents
 from proxy.registry import RunningQuery

@@ -23,7 +23,7 @@ if [ ${#need[@]} -gt 0 ]; then
 fi
 
 stamp="$venv/.installed"
-if [ ! -e "$stamp" ] || [ -n "$(find pyproject.toml setup.py constraints.txt shard/wire/_rows.pyx shard/wire/_sorting.pyx -newer "$stamp")" ]; then
+if [ ! -e "$stamp" ] || [ -n "$(find pyproject.toml setup.py constraints.txt shard/wire/*.pyx shard/wire/*.pxd -newer "$stamp")" ]; then
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "setup: Python 3.11 or newer is needed" >&2; exit 1; }
     [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel cython

@@ -13,8 +13,9 @@ from backend.connection import RowBlock
 from proxy.execute.budget import ByteBudget
 from proxy.execute.copies import Copies
 from proxy.execute.core import Discard, Instruction, Park, StartJob
-from proxy.execute.dispatcher import End, RowStream, Said, Work
+from proxy.execute.dispatcher import End, RowStream, Said
 from proxy.execute.health import Health
+from proxy.execute.work import Work
 from shard.errors import INTERNAL, SkyError
 from shard.wire import frames
 from shard.wire.sorting import Merger

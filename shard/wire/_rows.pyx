@@ -8,11 +8,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-DEF MAX_PAYLOAD = 0xFFFFFF
-
-
-cdef inline Py_ssize_t _length(const unsigned char* p) noexcept nogil:
-    return p[0] | (p[1] << 8) | (p[2] << 16)
+from shard.wire._packets cimport MAX_PAYLOAD, cut, field_size, packet_length
 
 
 def scan(const unsigned char[::1] buffer, Py_ssize_t start, Py_ssize_t end, bint continued):
@@ -25,7 +21,7 @@ def scan(const unsigned char[::1] buffer, Py_ssize_t start, Py_ssize_t end, bint
         return start, 0, continued, False
     p = &buffer[0]
     while start + 4 <= end:
-        length = _length(p + start)
+        length = packet_length(p + start)
         if start + 4 + length > end:
             break
         if not continued and length and length < MAX_PAYLOAD and p[start + 4] >= 0xFE:
@@ -35,10 +31,6 @@ def scan(const unsigned char[::1] buffer, Py_ssize_t start, Py_ssize_t end, bint
             rows += 1
         start += 4 + length
     return start, rows, bool(continued), False
-
-
-cdef _cut():
-    raise ValueError("block ends within a packet or a row")
 
 
 def renumber(unsigned char[::1] block, int seq):
@@ -51,9 +43,9 @@ def renumber(unsigned char[::1] block, int seq):
     while at + 4 <= end:
         p[at + 3] = seq & 255
         seq = (seq + 1) & 255
-        at += 4 + _length(p + at)
+        at += 4 + packet_length(p + at)
     if at != end:
-        _cut()
+        cut()
     return seq
 
 
@@ -65,11 +57,11 @@ def count(const unsigned char[::1] block):
         return 0
     p = &block[0]
     while at + 4 <= end:
-        length = _length(p + at)
+        length = packet_length(p + at)
         rows += length != MAX_PAYLOAD
         at += 4 + length
     if at != end:
-        _cut()
+        cut()
     return rows
 
 
@@ -81,43 +73,19 @@ def take(const unsigned char[::1] block, Py_ssize_t rows):
         return 0
     p = &block[0]
     while rows > 0 and at + 4 <= end:
-        length = _length(p + at)
+        length = packet_length(p + at)
         rows -= length != MAX_PAYLOAD
         at += 4 + length
     if at > end or (rows > 0 and at != end):
-        _cut()
+        cut()
     return at
-
-
-cdef inline Py_ssize_t _field(const unsigned char* p, Py_ssize_t end, Py_ssize_t* at) except -2:
-    """Return a field's length in bytes, -1 for NULL, and move `at` to its first byte."""
-    cdef unsigned char first = p[at[0]]
-    cdef Py_ssize_t width, i, size
-    at[0] += 1
-    if first < 0xFB:
-        size = first
-    elif first == 0xFB:
-        return -1
-    else:
-        if first == 0xFF:
-            raise ValueError("no field begins with 0xFF")
-        width = 2 if first == 0xFC else (3 if first == 0xFD else 8)
-        if width > end - at[0]:
-            raise ValueError("field runs past its row")
-        size = 0
-        for i in range(width):
-            size |= (<Py_ssize_t>p[at[0] + i]) << (8 * i)
-        at[0] += width
-    if size < 0 or size > end - at[0]:
-        raise ValueError("field runs past its row")
-    return size
 
 
 cdef list _fields(const unsigned char* p, Py_ssize_t end):
     cdef Py_ssize_t at = 0, size
     cdef list fields = []
     while at < end:
-        size = _field(p, end, &at)
+        size = field_size(p, end, &at)
         if size < 0:
             fields.append(None)
         else:
@@ -128,9 +96,9 @@ cdef list _fields(const unsigned char* p, Py_ssize_t end):
 
 cdef Py_ssize_t _whole(const unsigned char* p, Py_ssize_t at, Py_ssize_t end) except -1:
     """Return the length in bytes of the payload of the packet at `at`, which must be whole."""
-    if end - at < 4 or _length(p + at) > end - at - 4:
-        _cut()
-    return _length(p + at)
+    if end - at < 4 or packet_length(p + at) > end - at - 4:
+        cut()
+    return packet_length(p + at)
 
 
 cdef bytes _long_payload(const unsigned char* p, Py_ssize_t end, Py_ssize_t* at):
@@ -170,7 +138,7 @@ cdef Py_ssize_t _convert(const unsigned char* p, Py_ssize_t end, unsigned char* 
     cdef unsigned char c
     cdef bint started = False
     while at < end:
-        size = _field(p, end, &at)
+        size = field_size(p, end, &at)
         if started:
             out[o] = b'\t'
             o += 1
@@ -234,24 +202,24 @@ def small_reply(const unsigned char[::1] buffer, bint deprecate_eof):
         return None
     p = &buffer[0]
     columns = p[4]
-    if _length(p) != 1 or columns == 0 or columns > 250:
+    if packet_length(p) != 1 or columns == 0 or columns > 250:
         return None
     at = 5
     for i in range(columns):
         if at + 4 > end:
             return None
-        length = _length(p + at)
+        length = packet_length(p + at)
         if length < 13 or length == MAX_PAYLOAD or at + 4 + length > end or p[at + 4] == 0xFF:
             return None
         memcpy(tails + 13 * i, p + at + 4 + length - 13, 13)
         at += 4 + length
     if not deprecate_eof:
-        if at + 9 > end or _length(p + at) != 5 or p[at + 4] != 0xFE:
+        if at + 9 > end or packet_length(p + at) != 5 or p[at + 4] != 0xFE:
             return None
         at += 9
     start = at
     while at + 4 <= end:
-        length = _length(p + at)
+        length = packet_length(p + at)
         if length == 0 or length == MAX_PAYLOAD or at + 4 + length > end:
             return None
         if p[at + 4] >= 0xFE:

@@ -6,6 +6,8 @@ Same functions, same results, same tests as `_rows.pyx`; `shard.wire.rows` choos
 from __future__ import annotations
 
 MAX_PAYLOAD = 0xFFFFFF
+CUT = "block ends within a packet or a row"
+SHORT = "field runs past its row"
 
 
 def scan(
@@ -43,9 +45,6 @@ def scan(
     return start, rows, continued, False
 
 
-_CUT = "block ends within a packet or a row"
-
-
 def renumber(block: bytearray, seq: int) -> int:
     """Rewrite the sequence byte of every packet in place; return the next number.
 
@@ -61,7 +60,7 @@ def renumber(block: bytearray, seq: int) -> int:
         seq = (seq + 1) & 255
         at += 4 + length
     if at != end:
-        raise ValueError(_CUT)
+        raise ValueError(CUT)
     return seq
 
 
@@ -79,7 +78,7 @@ def count(block: bytes | bytearray | memoryview) -> int:
         rows += length != MAX_PAYLOAD
         at += 4 + length
     if at != end:
-        raise ValueError(_CUT)
+        raise ValueError(CUT)
     return rows
 
 
@@ -97,7 +96,7 @@ def take(block: bytes | bytearray | memoryview, rows: int) -> int:
         rows -= length != MAX_PAYLOAD
         at += 4 + length
     if at > end or (rows > 0 and at != end):
-        raise ValueError(_CUT)
+        raise ValueError(CUT)
     return at
 
 
@@ -107,42 +106,51 @@ def _payloads(block: bytes | bytearray | memoryview) -> list[bytes]:
     while at < end:
         length = block[at] | block[at + 1] << 8 | block[at + 2] << 16 if at + 4 <= end else end
         if at + 4 + length > end:
-            raise ValueError(_CUT)
+            raise ValueError(CUT)
         held.append(bytes(block[at + 4 : at + 4 + length]))
         at += 4 + length
         if length != MAX_PAYLOAD:
             out.append(b"".join(held))
             held = []
     if held:
-        raise ValueError(_CUT)
+        raise ValueError(CUT)
     return out
 
 
 _WIDTHS = {0xFC: 2, 0xFD: 3, 0xFE: 8}
 
 
+def field(payload: bytes, at: int) -> tuple[bytes | None, int]:
+    """Return a text field (None is NULL) and where the next one begins.
+
+    Raises
+    ------
+    ValueError
+        If it runs past its row.
+    """
+    if at >= len(payload):
+        raise ValueError(SHORT)
+    first, at = payload[at], at + 1
+    if first == 0xFB:
+        return None, at
+    if first == 0xFF:
+        raise ValueError("no field begins with 0xFF")
+    size = first
+    if first > 0xFB:
+        width = _WIDTHS[first]
+        if at + width > len(payload):
+            raise ValueError(SHORT)
+        size, at = int.from_bytes(payload[at : at + width], "little"), at + width
+    if at + size > len(payload):
+        raise ValueError(SHORT)
+    return payload[at : at + size], at + size
+
+
 def _fields(payload: bytes) -> list[bytes | None]:
-    at, end = 0, len(payload)
-    fields: list[bytes | None] = []
-    while at < end:
-        first = payload[at]
-        at += 1
-        if first == 0xFB:
-            fields.append(None)
-            continue
-        if first == 0xFF:
-            raise ValueError("no field begins with 0xFF")
-        size = first
-        if first > 0xFB:
-            width = _WIDTHS[first]
-            if at + width > end:
-                raise ValueError("field runs past its row")
-            size = int.from_bytes(payload[at : at + width], "little")
-            at += width
-        if at + size > end:
-            raise ValueError("field runs past its row")
-        fields.append(payload[at : at + size])
-        at += size
+    at, fields = 0, []
+    while at < len(payload):
+        value, at = field(payload, at)
+        fields.append(value)
     return fields
 
 

@@ -7,9 +7,10 @@ import pytest
 
 from backend.agent_link import AgentPool
 from proxy.execute.budget import ByteBudget
-from proxy.execute.dispatcher import Dispatcher, Work
+from proxy.execute.dispatcher import Dispatcher
 from proxy.execute.health import Health
 from proxy.execute.sorted_stream import AHEAD_BYTES, SortedStream
+from proxy.execute.work import Work
 from shard.catalog.model import Worker
 from shard.errors import SkyError
 from shard.wire import frames
