@@ -104,7 +104,9 @@ class Answerer:
         if request.envelope is not None:
             return await self._store(request, request.envelope, columns)
         if plan.gather is not None:
-            columns = under_their_names(columns, aliases(plan.gather.draft))
+            if request.settings.same_results:
+                encoding = request.settings.encoding
+                columns = under_their_names(columns, aliases(plan.gather.draft), encoding)
             return await (self._own if plan.gather.own else self._gather)(request, columns)
         placement = await self._filler.placement(request, plan)
         request.query.chunks_total = len(placement)
@@ -116,10 +118,12 @@ class Answerer:
             and (size := await self._one_chunk(request, columns, placement, whole)) is not None
         ):
             return size
+        request.query.chunks_done = 0  # of what has not come to an answer
         if plan.ordered is not None:
             size = await self._streams(request, columns, placement, plan.ordered)
             if size is not None:
                 return size
+            request.query.chunks_done, request.query.strategy = 0, Strategy.SCATTER_MERGE.value
         return await self._merge(request, columns, placement)
 
     # strategies ----------------------------------------------------------------------------------

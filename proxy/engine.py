@@ -97,6 +97,11 @@ class Engine:
         """The version of the catalogue that is known."""
         return self._catalogue.version
 
+    @property
+    def init_connect(self) -> bool:
+        """Whether the home server begins users' sessions with statements of its own."""
+        return self._catalogue.init_connect
+
     def start(self) -> None:
         """Begin to look for views that others make."""
         self._decider.start()

@@ -94,6 +94,7 @@ class _Job:
     streaming: set[int] = field(default_factory=set)
     held: dict[int, int] = field(default_factory=dict)
     over: bool = False
+    given_up: bool = False
 
 
 class DispatchCore:
@@ -290,11 +291,13 @@ class DispatchCore:
         return self._give_up(self._suspects)
 
     def _give_up(self, workers: Set[int]) -> list[Instruction]:
-        return [
-            Abort(number)
-            for number, job in self._jobs.items()
-            if job.worker in workers and not job.over and not job.streaming and self._replaceable(job)
-        ]
+        out: list[Instruction] = []
+        for number, job in self._jobs.items():
+            done = job.over or job.given_up or job.streaming
+            if job.worker in workers and not done and self._replaceable(job):
+                job.given_up = True
+                out.append(Abort(number))
+        return out
 
     def _replaceable(self, job: _Job) -> bool:
         return bool(job.outstanding) and all(

@@ -240,6 +240,8 @@ class RowStream:
                 self._moved.clear()
                 await self._moved.wait()
             header, body = await link.receive(self._agents.silence_s)
+            if start.job in self._given_up:  # its chunks go to others: what it still says must not count
+                raise TimeoutError
             if start.job in self._open and isinstance(header, (frames.BatchEnd, frames.JobEnd)):
                 raise SkyError(INTERNAL, query_id=self._work.query_id)
             if isinstance(header, frames.Rows):

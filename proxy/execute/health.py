@@ -104,10 +104,11 @@ class Health:
                 watcher(worker)
 
     def _is_back(self, worker: int) -> None:
-        self._doubted.discard(worker)
         if worker in self._down:
             log.warning("worker %s answers again", self._agents.name(worker))
+        if worker in self._down | self._doubted:
             self._down.discard(worker)
+            self._doubted.discard(worker)
             for returned in list(self._watchers.values()):
                 if returned is not None:
                     returned(worker)

@@ -12,7 +12,7 @@ from backend.agent_link import AgentPool
 from backend.connection import RowBlock
 from proxy.execute.budget import ByteBudget
 from proxy.execute.copies import Copies
-from proxy.execute.core import Discard, Instruction, Park, StartJob
+from proxy.execute.core import Abort, Discard, Instruction, Park, StartJob
 from proxy.execute.dispatcher import End, RowStream, Said
 from proxy.execute.health import Health
 from proxy.execute.work import Work
@@ -55,6 +55,8 @@ class SortedStream(RowStream):
                 self._join(-item.park)
             elif isinstance(item, Discard):
                 self._leave(item.job)
+            elif isinstance(item, Abort):
+                self._empty(item.job)
         super()._obey(instructions)
 
     async def _wait_for(self, park: int, workers: frozenset[int]) -> None:
@@ -76,6 +78,15 @@ class SortedStream(RowStream):
             self._merger.drop(number)
             self._release(left)
         self._wake()
+
+    def _empty(self, stream: int) -> None:
+        """Hold everything up until a stream that is given up has left: none of its rows may go on."""
+        if self._merger is not None:
+            number = self._streams[stream]
+            left = self._merger.left(number)
+            self._merger.drop(number)
+            self._streams[stream] = self._merger.add()
+            self._release(left)
 
     def _wake(self) -> None:
         if self._hungry:

@@ -213,16 +213,28 @@ class Definitions:
         return columns
 
 
-def under_their_names(columns: tuple[bytes, ...], aliases: Sequence[str | None]) -> tuple[bytes, ...]:
+def under_their_names(
+    columns: tuple[bytes, ...], aliases: Sequence[str | None], encoding: tuple[str, str]
+) -> tuple[bytes, ...]:
     """Return definitions under their aliases: over empty tables the server may give an item another one's.
 
     It does so with an expression of a derived table that is grouped and selected twice.
+
+    Parameters
+    ----------
+    columns : tuple of bytes
+        Payloads of the definitions.
+    aliases : sequence
+        Of the statement's items; None where one has none.
+    encoding : tuple
+        Codec and error handler of names in definitions.
     """
     found = [ColumnDefinition.decode(column) for column in columns]
     if len(aliases) != len(found) or len({column.name for column in found}) == len(found):
         return columns
     wanted = [
-        column.name if alias is None else alias.encode() for column, alias in zip(found, aliases, strict=True)
+        column.name if alias is None else alias.encode(*encoding)
+        for column, alias in zip(found, aliases, strict=True)
     ]
     return tuple(
         data if name == column.name or column.name not in wanted else column.renamed(name).encode()

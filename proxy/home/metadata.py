@@ -85,6 +85,8 @@ class Catalogue:
         self._read_at = -math.inf
         self.contents = Contents()
         self.workers: dict[int, Worker] = {}
+        self.init_connect = False
+        """Whether the home server begins users' sessions with statements of its own, as of the last look."""
 
     @property
     def version(self) -> int:
@@ -130,12 +132,13 @@ class Catalogue:
         """Read the metadata if its version has changed."""
         async with self._one, self._pool.lease() as connection:
             asked = time.monotonic()
-            if await _version(connection) != self.version:
+            version, self.init_connect = await _look(connection)
+            if version != self.version:
                 # One look at all tables: a commit in between is seen wholly or not at all.
                 await connection.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 await connection.run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
                 try:
-                    await self._load(connection, await _version(connection))
+                    await self._load(connection, (await _look(connection))[0])
                 finally:
                     if not connection.busy and not connection.closed:
                         await connection.run("COMMIT")
@@ -176,9 +179,12 @@ class Catalogue:
         self.contents = Contents(version, databases, replicas, states, indexes)
 
 
-async def _version(connection: RawConnection) -> int:
-    found = await connection.fetch(f"SELECT value FROM {_META}.cluster WHERE name = 'catalogue_version'")
-    return int(_text(found[0][0])) if found else 0
+async def _look(connection: RawConnection) -> tuple[int, bool]:
+    """Return the catalogue's version, and whether sessions begin with statements of the server's own."""
+    found = await connection.fetch(
+        f"SELECT (SELECT value FROM {_META}.cluster WHERE name = 'catalogue_version'), @@GLOBAL.init_connect <> ''"
+    )
+    return int(found[0][0] or b"0"), found[0][1] == b"1"
 
 
 async def _workers(connection: RawConnection) -> dict[int, Worker]:

@@ -69,6 +69,8 @@ class SessionSettings:
         Codec and error handler that keep every byte of the client's text.
     charset : str
         MariaDB's name of its character set.
+    same_results : bool
+        Names come to the client as it writes them: its results have the same character set.
     limit : int or None
         sql_select_limit, if it is set.
     max_seconds : float
@@ -85,6 +87,7 @@ class SessionSettings:
     limit: int | None
     max_seconds: float
     timestamp: str | None = None
+    same_results: bool = False
 
 
 async def read(home: HomeLink, prefix: bytes = b"") -> SessionSettings:
@@ -118,6 +121,7 @@ async def read(home: HomeLink, prefix: bytes = b"") -> SessionSettings:
         limit=limit if limit < 2**63 else None,
         max_seconds=float(texts[2] or "0"),
         timestamp=fixed,
+        same_results=texts[6] == texts[5] or {texts[5], texts[6] or "utf8mb3"} <= set(_CODECS),
     )
 
 

@@ -86,6 +86,10 @@ Route = Home | Distributed | Local
 class Engine(Protocol):
     """Decides about statements and runs distributed ones."""
 
+    @property
+    def init_connect(self) -> bool:
+        """Whether the home server begins users' sessions with statements of its own."""
+
     def mentions(self, sql: bytes) -> bool:
         """Whether a text could be about sharded tables, or use skyshard's functions."""
 

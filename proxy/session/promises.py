@@ -3,7 +3,8 @@
 A connector sets its character set and autocommit before a user's first statement. Nothing has happened in the session
 then that either could end or commit, so the client hears OK at once, and the statement goes home in front of the next
 one: a connection's first query needs no round trip for what precedes it. Should the home server refuse it after all (a
-user's limit of queries), the next statement gets that error, and the connection ends.
+user's limit of queries), the next statement gets that error, and the connection ends. A home server with an
+`init_connect` runs that behind the login's OK: nothing is promised there.
 """
 
 from __future__ import annotations

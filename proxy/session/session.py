@@ -91,7 +91,7 @@ class Session:
         self._idle = False
         self._flight: Flight | None = None
         self._asked_now = b""
-        self._promises = MOST
+        self._promises = 0 if engine.init_connect else MOST
         self._counted: str | None = None
         self.user = ""
         self.settings_dirty = True

@@ -342,7 +342,7 @@ def _name_faults(found: CatalogFile, table: TableSpec) -> Iterator[_Fault]:
     if table.kind is Kind.REPLICATED and _STATE_NAME.search(table.name):
         yield (
             ("name",),
-            "the name has the form of a later state's; it must not end in $ and a number, or in $copy",
+            "the name has the form of a later state's; it must not end in $ and a number, in $copy or in $before",
         )
     if table.name.lower().endswith("fulloverlap"):
         yield ("name",), "the name has the form of an overlap table's; it must not end in FullOverlap"

@@ -34,6 +34,10 @@ def gathered(gather: Gather, decimals: Sequence[int], binary: bool) -> Sql | Non
         Its rows are binary, and have all digits. Those of a set operation are rounded before, if they have decimals.
     """
     tree = gather.draft
+    while isinstance(tree, exp.Subquery) and not any(
+        value for key, value in tree.args.items() if key != "this"
+    ):
+        tree = tree.this
     names = {name.lower() for part in gather.parts for name in part.spread}
     if not names or not isinstance(tree, exp.Expression):
         return None
@@ -41,28 +45,34 @@ def gathered(gather: Gather, decimals: Sequence[int], binary: bool) -> Sql | Non
     shown = _followed(tree, outputs, names)
     if shown is None:
         return None
-    united = not isinstance(tree, exp.Select)
-    if united:
-        fixed = [decimals[at] for places in shown.values() for at in places if at < len(decimals)]
-        return None if any(scale < NOT_FIXED for scale in fixed) else gather.statement
-    if binary or all(scale >= NOT_FIXED for scale in decimals):
+    if all(scale >= NOT_FIXED for scale in decimals):
         return gather.statement
-    if any(map(is_star, tree.expressions)) or len(tree.expressions) != len(decimals):
+    starred = any(is_star(item) for select in outputs for item in select.expressions)
+    if not isinstance(tree, exp.Select):
+        fixed = [decimals[at] for places in shown.values() for at in places if at < len(decimals)]
+        return None if starred or any(scale < NOT_FIXED for scale in fixed) else gather.statement
+    if binary:
+        return gather.statement
+    if starred or len(tree.expressions) != len(decimals):
         return None
-    copied = tree.copy()
+    written = tree.copy()
     for at in shown.get(id(tree), ()):
         if decimals[at] < NOT_FIXED:
-            item = copied.expressions[at]
-            value = item.this if isinstance(item, exp.Alias) else item
+            value = _value(written.expressions[at])
             value.replace(with_decimals(value.copy(), decimals[at]))
-    return logical(copied)
+    return logical(written)
+
+
+def _value(item: exp.Expression) -> exp.Expression:
+    """Return an item without its alias."""
+    return item.this if isinstance(item, exp.Alias) else item
 
 
 def _outputs(tree: exp.Expression) -> Iterator[exp.Select]:
-    """Yield the SELECTs whose rows are the statement's: itself, or the arms of its UNION."""
+    """Yield the SELECTs whose rows are the statement's: itself, or the arms of its set operation."""
     if isinstance(tree, exp.Select):
         yield tree
-    elif isinstance(tree, (exp.Union, exp.Subquery)) and not tree.args.get("joins"):
+    elif isinstance(tree, (exp.SetOperation, exp.Subquery)) and not tree.args.get("joins"):
         for arm in (tree.this, tree.args.get("expression")):
             if isinstance(arm, exp.Expression):
                 yield from _outputs(arm)
@@ -74,8 +84,7 @@ def _followed(tree: exp.Expression, outputs: list[exp.Select], names: set[str]) 
     Names of inner columns that are nothing else are followed, too, and are added to `names`.
     """
     for select in tree.find_all(exp.Select):
-        starred = any(map(is_star, select.expressions))
-        if starred and (any(select.args.get(key) for key in _STORED) or len(outputs) > 1):
+        if any(map(is_star, select.expressions)) and not _shows_all(select, outputs):
             return None
     for join in tree.find_all(exp.Join):
         if str(join.args.get("method") or "").upper() == "NATURAL" or join.args.get("using"):
@@ -88,6 +97,20 @@ def _followed(tree: exp.Expression, outputs: list[exp.Select], names: set[str]) 
             if column.name.lower() in names and not _follow(column, outputs, names, shown):
                 return None
     return shown
+
+
+def _shows_all(select: exp.Select, outputs: list[exp.Select]) -> bool:
+    """Whether a star's columns are the answer's, or those of a derived table under their own names, or nobody's."""
+    holder = select.parent
+    if isinstance(holder, exp.Exists):
+        return True
+    if any(select.args.get(key) for key in _STORED):
+        return False
+    return any(select is output for output in outputs) or (
+        isinstance(holder, exp.Subquery)
+        and isinstance(holder.parent, (exp.From, exp.Join))
+        and not holder.alias_column_names
+    )
 
 
 def _follow(
@@ -109,7 +132,7 @@ def _follow(
                 return False
             if isinstance(holder.parent, (exp.From, exp.Join)):  # a derived table rounds what it computes
                 names.add(node.alias_or_name.lower())
-                return (node.this if isinstance(node, exp.Alias) else node) is column
+                return _value(node) is column
             node = holder
         elif isinstance(parent, _ARITHMETIC) or (
             isinstance(parent, exp.Anonymous) and parent.name.lower() in _KEEPS

@@ -73,7 +73,7 @@ def _is_constant(item: exp.Expression) -> bool:
 def _always_null(item: exp.Expression) -> bool:
     """Whether an item is NULL by its form and has NULL's type, as ``NULLIF(NULL, x)``.
 
-    ``IF(x, NULL, NULL)`` is a text to the server.
+    ``IF(x, NULL, NULL)`` is a text to the server; if one of the two is an expression, it has that one's type.
     """
     if isinstance(item, (exp.Paren, exp.Alias)):
         return _always_null(item.this)
@@ -81,10 +81,19 @@ def _always_null(item: exp.Expression) -> bool:
         values = [branch.args["true"] for branch in item.args["ifs"]]
         return all(_always_null(value) for value in (*values, item.args.get("default") or exp.Null()))
     if isinstance(item, exp.Anonymous) and item.expressions:
-        if item.name.lower() == "nullif":
+        name = item.name.lower()
+        if name == "nullif":
             return _always_null(item.expressions[0])
-        return item.name.lower() in _NULL_OF_NULLS and all(map(_always_null, item.expressions))
+        if name == "if":
+            values = item.expressions[1:]
+            return all(map(_always_null, values)) and not all(map(_is_null, values))
+        return name in _NULL_OF_NULLS and all(map(_always_null, item.expressions))
     return isinstance(item, exp.Null)
+
+
+def _is_null(item: exp.Expression) -> bool:
+    """Whether an item is the word NULL."""
+    return _is_null(item.this) if isinstance(item, exp.Paren) else isinstance(item, exp.Null)
 
 
 def _is_null_text(item: exp.Expression) -> bool:

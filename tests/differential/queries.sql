@@ -720,3 +720,17 @@ SELECT d * 2, d FROM (SELECT c2 AS d FROM (SELECT g, STD(small) AS c2 FROM lab.S
 SELECT CONCAT(b) FROM (SELECT a + 0 AS a, b FROM (SELECT g AS a, STD(small) AS b FROM lab.Star GROUP BY g) t LIMIT 100) u
 -- name: digits of a scalar inner query's deviation [approx]
 SELECT (SELECT STD(small) FROM lab.Star) * 2 AS x, COUNT(*) FROM lab.Visit
+-- name: digits of gathered deviations behind a star in parentheses [approx]
+(SELECT * FROM (SELECT STD(small) AS c FROM lab.Star GROUP BY g) t)
+-- name: digits of gathered deviations behind a star that is looked for
+SELECT COUNT(*) FROM lab.Star WHERE small > ALL (SELECT * FROM (SELECT STD(small) / 2 AS c FROM lab.Star) t)
+-- name: digits of gathered deviations behind a star in a derived table [approx]
+SELECT x.c * 1000 FROM (SELECT * FROM (SELECT g, STD(small) AS c FROM lab.Star GROUP BY g) t LIMIT 100) x
+-- name: NULL of two words and of an expression, beside numbers [ordered]
+SELECT IF(ra > 1, NULL, NULLIF(NULL, 1)) AS c FROM lab.Star UNION SELECT starId FROM lab.Star ORDER BY c
+-- name: NULL of two expressions, beside numbers [ordered]
+SELECT IF(ra > 1, COALESCE(NULL, NULL), NULLIF(NULL, 1)) AS c FROM lab.Star UNION SELECT starId FROM lab.Star ORDER BY c
+-- name: NULL of words in a choice of words, beside numbers
+SELECT IF(ra > 1, NULL, IF(ra > 2, NULL, NULL)) AS c FROM lab.Star UNION SELECT starId FROM lab.Star
+-- name: NULL of an IF in a CASE, beside numbers [ordered]
+SELECT CASE WHEN ra > 1 THEN IF(ra > 1, NULL, NULLIF(NULL, 1)) END AS c FROM lab.Star UNION SELECT starId FROM lab.Star ORDER BY c

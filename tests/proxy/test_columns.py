@@ -1,5 +1,7 @@
 """Column definitions as clients want them, and what scanners make of MariaDB's own additions to replies."""
 
+import pytest
+
 from proxy.session.columns import dressed
 from shard.wire.packets import ColumnDefinition, Eof, Ok, packet
 from shard.wire.replies import (
@@ -11,6 +13,7 @@ from shard.wire.replies import (
     ReplyScanner,
     RowsEvent,
 )
+from tests.support.rawclient import RawClient
 
 
 def definition(name, charset, kind=253):
@@ -66,12 +69,16 @@ def test_prepare_tells_the_columns():
     assert scanner.done
 
 
-def test_an_item_under_two_names_has_both(client):
+@pytest.mark.parametrize("charset", ["utf8mb4", "latin1"])
+def test_an_item_under_two_names_has_both(cluster, charset):
     """Over empty tables, from which definitions come, MariaDB gives both of them one name."""
     sql = (
-        "SELECT t.a AS one, t.a AS two, COALESCE(SUM(DISTINCT t.a), 0) FROM (SELECT w.m - NULL AS a FROM (SELECT MAX(s.d) OVER () AS m "
+        "SELECT t.a AS été, t.a AS two, COALESCE(SUM(DISTINCT t.a), 0) FROM (SELECT w.m - NULL AS a FROM (SELECT MAX(s.d) OVER () AS m "
         "FROM lab.Star s JOIN lab.StarRef r ON s.starId = r.starId) w WHERE NOT EXISTS (SELECT 1 FROM lab.Ref)) t GROUP BY t.a"
     )
-    with client.cursor() as cursor:
-        cursor.execute(sql)
-        assert [column[0] for column in cursor.description[:2]] == ["one", "two"]
+    codec = {"utf8mb4": "utf-8", "latin1": "latin-1"}[charset]
+    with RawClient(cluster.port) as client:
+        client.connect()
+        client.query(f"SET NAMES {charset}")
+        found = client.query(sql.encode(codec)).columns
+    assert [ColumnDefinition.decode(column).name for column in found[:2]] == ["été".encode(codec), b"two"]

@@ -68,6 +68,34 @@ def test_the_client_sees_no_difference(cluster, plain, number):
     assert ours[2][0][1] == str(number).encode()
 
 
+async def test_nothing_is_promised_where_sessions_begin_with_statements_of_the_servers_own(cluster):
+    """MariaDB runs them behind the login's OK, whose flags do not tell of them."""
+
+    def begin():
+        with RawClient(cluster.port) as client:
+            client.connect("begun", "p")
+            client.command(b"\x03SET NAMES utf8mb4")
+            return struct.unpack_from("<H", client.read_ok(), 3)[0]
+
+    async def not_in_autocommit():
+        return begin() & 2 == 0
+
+    async def in_autocommit():
+        return begin() & 2 == 2
+
+    with RawClient(cluster.port) as root:
+        root.connect()
+        root.query("CREATE OR REPLACE USER begun IDENTIFIED BY 'p'")
+        assert begin() & 2
+        try:
+            root.query("SET GLOBAL init_connect = 'SET autocommit = 0'")
+            await until(not_in_autocommit)
+        finally:
+            root.query("SET GLOBAL init_connect = ''")
+            await until(in_autocommit)
+            root.query("DROP USER begun")
+
+
 def test_it_holds_for_distributed_queries_too(cluster):
     with RawClient(cluster.port) as client:
         client.connect(database="hip")

@@ -328,3 +328,12 @@ def test_jobs_of_a_suspect_are_given_up_once_another_is_back():
     assert core.returned(9) == []
     assert core.returned(7) == [Abort(2)]
     assert core.job_lost(2, Loss.LOST) == [Discard(2), StartJob(3, 7, (2,))]
+
+
+def test_a_job_is_given_up_once():
+    core = DispatchCore({1: (7, 8, 9)}, 100, frozenset({7, 8, 9}))
+    assert core.start() == [StartJob(1, 7, (1,))]
+    assert core.returned(8) == [Abort(1)]
+    assert core.returned(9) == []
+    assert core.suspected(9) == []
+    assert core.job_lost(1, Loss.LOST) == [Discard(1), StartJob(2, 8, (1,))]

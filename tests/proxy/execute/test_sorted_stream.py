@@ -15,7 +15,7 @@ from shard.catalog.model import Worker
 from shard.errors import SkyError
 from shard.wire import frames
 from shard.wire.packets import packet
-from tests.support.agents import greet, serving
+from tests.support.agents import greet, serving, until
 
 WIDTH = 9
 JOB = frames.Job(
@@ -135,6 +135,29 @@ async def test_a_stream_of_which_nothing_has_gone_on_is_had_from_others(ending):
         assert await all_of(stream) == [1, 2, 5, 6]
         assert again.is_set()
         assert stream.warnings == 2
+
+
+async def test_no_row_of_a_stream_that_is_given_up_goes_on():
+    """Not even in the moment between the decision and the end of its connection."""
+
+    async def seven(job):
+        yield HEAD
+        yield frames.Rows(0, 1), keyed(1)
+        await asyncio.Event().wait()
+
+    async def eight(job):
+        for frame in whole([4], 2, 6) if job.chunks == [4] else whole(job.chunks, 1, 5):
+            yield frame
+
+    async with workers(seven, eight) as pool, stream_of(pool, {3: (7, 8), 4: (8,)}) as stream:
+
+        async def all_came():
+            return stream.bytes == len(keyed(1)) + len(keyed(2, 6))
+
+        await until(all_came)
+        stream._suspected(7)
+        assert stream._next(-1) is None
+        assert await all_of(stream) == [1, 2, 5, 6]
 
 
 @pytest.mark.parametrize("first", [1, 9])
