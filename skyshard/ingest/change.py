@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from backend.connection import RawConnection
-from shard.catalog.model import Table
-from shard.catalog.naming import literal
+from shard.catalog.model import Table, whole_name
+from shard.catalog.naming import TEMPLATE_CHUNK, literal, namers
 from shard.errors import ServerError
 from skyshard.errors import NotNow
 from skyshard.ingest.debts import pay
@@ -51,12 +51,37 @@ class Change:
         }
 
     def members(self, base: Published) -> set[int]:
-        """Return the workers that have a good copy of a chunk and answer: queries read tables of no others.
+        """Return the workers that have a good copy of a chunk and answer: queries read tables of no others."""
+        return {worker for ids in self.there(base).values() for worker in ids}
 
-        Of a database without chunks all have what they need for their first one.
+    async def equipped(self, base: Published) -> set[int]:
+        """Return the members; of a database without chunks, those that have its tables, which one added since has not."""
+        if base.holders:
+            return self.members(base)
+        wanted = {namer(table.name, TEMPLATE_CHUNK) for table in base.sharded for namer in namers(table)} | {
+            whole_name(table.name, table.state) for table in base.tables if not table.is_sharded
+        }
+        return {worker for worker, names in (await self.ledger.names(base.name)).items() if wanted <= names}
+
+    async def need_tables(self, base: Published, chunks: Iterable[int], way_out: str = "") -> None:
+        """Refuse to change chunks of which a worker lacks the tables that it should have, as with another disk.
+
+        Raises
+        ------
+        NotNow
+            Naming the worker.
         """
-        found = {worker for ids in self.there(base).values() for worker in ids}
-        return found if base.holders else set(self.ledger.workers)
+        there, names = self.there(base), await self.ledger.names(base.name)
+        for chunk in chunks:
+            for table in base.sharded:
+                for namer in namers(table):
+                    name = namer(table.name, chunk)
+                    for worker in there.get(chunk, ()):
+                        if name not in names[worker]:
+                            raise NotNow(
+                                f"{self.ledger.agents.name(worker)} has no table {name} of database '{base.name}' any more; "
+                                f"run 'skyshard repair {base.name}', and this again{way_out}"
+                            )
 
     def concerned(
         self, base: Published, chunks: Iterable[int], everywhere: bool, way_out: str = ""

@@ -8,7 +8,7 @@ next one. See docs/decisions/0007-transactions.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -87,23 +87,26 @@ class Commits(TakingBack):
         holders, copies = await self._holders(base, one)
         way_out = f", or abort transaction {one.number} (skyshard ingest --abort {one.number})"
         gone = self.concerned(base, holders, bool(tables or whole), way_out)
+        members = await self.equipped(base)
+        if one.state == "open":  # what is found later leaves the database to this command alone
+            await self.need_tables(base, base.holders if tables or whole else holders, way_out)
         new = {chunk: ids for chunk, ids in holders.items() if chunk not in base.holders}
         joined = {worker for ids in new.values() for worker in ids}
-        lacking = sorted(joined.difference(self.members(base)) if base.holders else joined)
-        source = await self._source(base, way_out) if lacking else 0
+        lacking = sorted(joined.difference(members) if base.holders else joined)
+        source = await self._source(base, members, way_out) if lacking else 0
         commit = one.commit or await self.ledger.last_commit() + 1
         await self.home.run(
             f"UPDATE {META}.ingests SET state = 'committing', commit_no = {commit} WHERE ingest_id = {one.number}"
         )
         wide = base.with_tables(tables)
         await self._let_in(base, lacking, source, visible)
-        members = self.ledger.only(self.members(base) | joined)
+        concerned = self.ledger.only(members | joined)
         there = replace(base, holders=self.there(base))
-        await Additions(self.home, members, there, one.number).make(tables)
+        await Additions(self.home, concerned, there, one.number).make(tables)
         await self._copy(wide, one, copies)
         await self.ledger.new_chunks(wide, new)
         await self.ledger.unions(wide, dict.fromkeys(holders, commit), [*visible, one.number], holders)
-        await ReplicatedRows(self.home, members, base).make(one, commit, whole, visible)
+        await ReplicatedRows(self.home, concerned, base).make(one, commit, whole, visible)
         await self.at_once(partial(self._make_visible, base, one, commit, learned, new, list(holders), gone))
         return commit
 
@@ -122,10 +125,10 @@ class Commits(TakingBack):
             except CopyFailed as error:
                 raise NotNow(f"database '{base.name}': {self.ledger.agents.name(worker)}: {error}") from error
 
-    async def _source(self, base: Published, way_out: str) -> int:
+    async def _source(self, base: Published, members: Iterable[int], way_out: str) -> int:
         """Return a worker that has all rows of all replicated tables."""
         wanted = {table.stored: table.rows for table in base.tables if not table.is_sharded}
-        for worker in sorted(self.members(base)):
+        for worker in sorted(members):
             if wanted.items() <= (await self.ledger.stored(worker, base.name)).items():
                 return worker
         raise NotNow(
@@ -263,6 +266,8 @@ class Commits(TakingBack):
         visible = await self.visible()
         base = await published(self.home, self.database)
         self.need_one_of_each(base, base.states)
+        if all(one.state == "committed" for one in visible):
+            await self.need_tables(base, base.states)
         work = Consolidation(self.home, self.ledger, self.database, self.grace_s, self.away)
         return await work.run(visible)
 

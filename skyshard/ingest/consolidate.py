@@ -162,16 +162,11 @@ class Consolidation(Change):
             for table in base.sharded
             for namer in namers(table)
         ]
-        there, members = await self.ledger.tables(base.name), self.members(base)
+        members = await self.equipped(base)
         for table in base.tables:
             if table.name in whole:
-                held = tuple(
-                    worker
-                    for worker in sorted(members)
-                    if base.holders or whole_name(table.name, table.state) in there[worker]
-                )
                 named = partial(whole_name, table.name)
-                out.append(_Piece(table, table.name, table.name, named, held, table.state))
+                out.append(_Piece(table, table.name, table.name, named, tuple(sorted(members)), table.state))
         return out
 
     async def _copy(self, base: Published, state: int) -> None:

@@ -297,6 +297,15 @@ class Ledger:
             for worker, rows in zip(self._workers, answers, strict=True)
         }
 
+    async def names(self, database: str) -> dict[int, set[str]]:
+        """Return worker → the names of its tables of a database, which need not be there."""
+        sql = f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(database)}"
+        answers = await asyncio.gather(*(self.agents.admin(worker, [sql]) for worker in self._workers))
+        return {
+            worker: {row[0] or "" for row in rows}
+            for worker, rows in zip(self._workers, answers, strict=True)
+        }
+
     async def stored(self, worker: int, database: str) -> dict[str, int]:
         """Return table → rows of everything that a worker has of a database."""
         rows = await self.agents.admin(

@@ -142,6 +142,7 @@ class Steps:
             await self._check_free(cluster, base, file)
             await cluster.home.run("START TRANSACTION")
             number = await self._open(cluster, commits, file, order)
+            await self._check_not_late(cluster, commits.ledger, number, file, now)
             for spec, listed in zip(file.tables, now, strict=True):
                 await Queue(cluster.home, number).add(spec.name, listed)
             await cluster.home.run("COMMIT")
@@ -216,6 +217,27 @@ class Steps:
         return await commits.ledger.open(
             file.database, owner(), msgspec.json.encode(order).decode(), mark, tables
         )
+
+    @staticmethod
+    async def _check_not_late(
+        cluster: Cluster, ledger: Ledger, number: int, file: CatalogFile, now: Stamped
+    ) -> None:
+        """Refuse files that have come about since their table was loaded: nobody would load them."""
+        known = {(item.table, item.url) for item in await Queue(cluster.home, number).status()}
+        fresh = {
+            spec.name: one.name
+            for spec, listed in zip(file.tables, now, strict=True)
+            for one, _ in listed
+            if (spec.name, one.name) not in known
+        }
+        if not fresh:
+            return
+        await lock_loaders(cluster.home, number)
+        for table in sorted(set(fresh).intersection(await ledger.loaded_tables(number))):
+            raise UserError(
+                f"transaction {number}: table '{table}' is loaded already, and {fresh[table]} has come about since; make what "
+                f"is loaded visible first (skyshard ingest publish {number}), or abort it (skyshard ingest --abort {number})"
+            )
 
     async def queue(self, number: int, table: str, names: list[str]) -> None:
         """Put more files of a table into the queue of an open transaction."""
@@ -343,10 +365,7 @@ class Steps:
         A commit copies the rows to it anew from another worker (of a new chunk a repair does).
         """
         loaded = await commits.ledger.whole_holders(one.number)
-        holders = {
-            chunk: set(ids) & set(base.holders.get(chunk, ids)) & set(commits.ledger.workers)
-            for chunk, ids in loaded.items()
-        }
+        holders = {chunk: set(ids) & set(commits.ledger.workers) for chunk, ids in loaded.items()}
         stored = {
             worker: await commits.ledger.stored(worker, stage_name(one.number))
             for worker in {worker for ids in holders.values() for worker in ids}

@@ -96,7 +96,7 @@ class TakingBack(Change):
         earlier = {
             name: table.state for name, table in before.items() if table is not None and not table.is_sharded
         }
-        members = self.ledger.only(self.members(base))
+        members = self.ledger.only(await self.equipped(base))
         await ReplicatedRows(self.home, members, base).unions(earlier, left)
         await self.at_once(partial(self._make_invisible, base, one, states))
         await asyncio.sleep(GRACE_S + self.grace_s)

@@ -163,7 +163,9 @@ class Aggregates(Tails):
             "",
             listed(", ", items),
             source,
-            0 if rollup else depth,  # where an inner query's NULL empties the answer, MariaDB's columns have no table
+            0
+            if rollup
+            else depth,  # where an inner query's NULL empties the answer, MariaDB's columns have no table
             group,
             opt(" WITH ROLLUP") if rollup else text(),
             opt(having),
