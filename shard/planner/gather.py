@@ -32,6 +32,7 @@ from shard.planner.stand_ins import (
     aliased,
     merges,
     must_be_stored,
+    number_truths,
     stand_in,
     without_alias,
 )
@@ -125,6 +126,7 @@ class _Gatherer:
     def _select(self, select: exp.Select, whole: bool) -> None:
         if not whole and self._closed(select) and self._attempt(self._part, select):
             return
+        number_truths(select)
         if self._closed(select) and self._attempt(self._collect, select):
             return
         self.apart(select)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from shard.planner.aggregates import has_aggregate
+from shard.planner.aggregates import has_aggregate, is_aggregate
 from shard.planner.branches import bare, find, is_star, own_nodes
 from shard.planner.outputs import output_name
 from shard.planner.scope import from_items
@@ -129,6 +129,50 @@ def is_boolean(item: exp.Expression, select: exp.Expression) -> bool:
     if isinstance(item, exp.Anonymous):
         return item.name.lower() == "isnull"
     return isinstance(item, (exp.Predicate, exp.Connector, exp.Not, exp.RegexpLike))
+
+
+def number_truths(select: exp.Select) -> None:
+    """Let JSON functions write 1 and 0 for truth values that joined rows are grouped by, in place.
+
+    The server has stored those with the joined rows; over rows that come joined it would not.
+    """
+    group = select.args.get("group")
+    if group is None or _tables(select) < 2:
+        return
+    keys = [_meant(key, select) for key in group.expressions]
+    for call in own_nodes(select, exp.Anonymous):
+        if call.name.lower().startswith("json_") and is_aggregate(call):
+            for value in call.expressions:
+                value = value.this if isinstance(value, exp.Order) else value  # noqa: PLW2901
+                if is_boolean(value, select) and any(_same(value, key) for key in keys):
+                    value.replace(exp.Add(this=exp.Paren(this=value.copy()), expression=fill(0)))
+
+
+def _tables(select: exp.Select) -> int:
+    """Return how many tables the server joins for a SELECT."""
+    sources = [bare(source) for source, _ in from_items(select)]
+    return sum(
+        _tables(source) if isinstance(source, exp.Select) and merges(source) else 1 for source in sources
+    )
+
+
+def _meant(key: exp.Expression, select: exp.Select) -> exp.Expression:
+    """Return what a key of GROUP BY stands for: an item by its position or alias, or itself."""
+    if isinstance(key, exp.Literal) and not key.is_string and key.name.isdigit():
+        at = int(key.name) - 1
+        items = select.expressions[at : at + 1]
+    else:
+        bare_name = key.name.lower() if isinstance(key, exp.Column) and not key.table else None
+        items = [item for item in select.expressions if item.alias and item.alias.lower() == bare_name]
+    return items[0].unalias() if items else key
+
+
+def _same(one: exp.Expression, other: exp.Expression) -> bool:
+    """Whether two expressions are written alike; a column may be named without its table."""
+    if isinstance(one, exp.Column) and isinstance(other, exp.Column):
+        near = one.table.lower() == other.table.lower() or not one.table or not other.table
+        return near and one.name.lower() == other.name.lower()
+    return one == other
 
 
 def in_json(node: exp.Expression) -> bool:

@@ -734,3 +734,11 @@ SELECT IF(ra > 1, COALESCE(NULL, NULL), NULLIF(NULL, 1)) AS c FROM lab.Star UNIO
 SELECT IF(ra > 1, NULL, IF(ra > 2, NULL, NULL)) AS c FROM lab.Star UNION SELECT starId FROM lab.Star
 -- name: NULL of an IF in a CASE, beside numbers [ordered]
 SELECT CASE WHEN ra > 1 THEN IF(ra > 1, NULL, NULLIF(NULL, 1)) END AS c FROM lab.Star UNION SELECT starId FROM lab.Star ORDER BY c
+-- name: truth values in JSON that joined rows are grouped by
+SELECT v.band < s.txt, JSON_ARRAYAGG(v.band < s.txt) FROM lab.Visit v JOIN lab.Star s USING (starId) GROUP BY 1
+-- name: truth values in JSON that joined rows of a derived table are grouped by
+SELECT t.c AS k, JSON_ARRAYAGG(t.c ORDER BY t.c DESC) FROM (SELECT v.band < s.txt AS c FROM lab.Visit v JOIN lab.Star s USING (starId)) t GROUP BY k
+-- name: truth values in JSON that rows are grouped by
+SELECT c, JSON_ARRAYAGG(c) FROM (SELECT g < 2 AS c FROM lab.Star) t GROUP BY t.c
+-- name: truth values in JSON that joined rows are not grouped by [ordered]
+SELECT t.g, JSON_ARRAYAGG(t.c ORDER BY t.k, t.i) FROM (SELECT s.g, s.starId AS k, v.visitId AS i, v.band < s.txt AS c FROM lab.Visit v JOIN lab.Star s USING (starId)) t GROUP BY t.g ORDER BY t.g

@@ -70,6 +70,8 @@ class Aggregates(Tails):
             return text("COUNT(*)"), "I"  # MariaDB sorts by another column of the same name
         # MariaDB's own JSON_ARRAYAGG of texts from joined rows may come as latin1.
         if name == "JSON" and (kind != "S" or len(source.unique) == 1):
+            if kind == "I":  # a truth value of an outer join is 1 or true there, as the server's plan has it
+                value = text("(", value, " + 0)")
             return text("JSON_ARRAYAGG(", value, order, ")"), "J"
         if name == "OBJECT" and len(source.unique) == 1:
             return text(f"MAX({source.unique[0]})"), self._free("S")
@@ -103,6 +105,9 @@ class Aggregates(Tails):
                 item, kind = text("COUNT(*)"), "I"
             parts += [before, item]
             kinds.add(kind)
+        if len(kinds) > 1 and "F~" in kinds:
+            # MariaDB gives what it stores of an exact sum and a deviation 17 digits: greater ones become 1e17
+            return self._aggregate(source)
         kind = "F~" if "F~" in kinds else "N"
         return Node("text", (*parts, rest)), kind
 
