@@ -125,6 +125,8 @@ class Restore:
             with suppress(UserError, SkyError, ConnectionLost, ExceptionGroup):
                 await self._abandon(number)
             raise
+        there, away = await parted(self._cluster)  # loading may have taken long
+        self._stage = staging.Staging(self._cluster.home, self._cluster.agents, there, self._name, away)
         await self._stage.publish(number)
 
     async def _placement(self, there: set[int]) -> tuple[Placement, int]:

@@ -44,7 +44,7 @@ from skyshard.ingest.held import Held
 from skyshard.ingest.ingest import Ingest, directors_of
 from skyshard.ingest.keys import KeyIndex
 from skyshard.ingest.layout import Field, Layout, layout_of
-from skyshard.ingest.ledger import Ledger
+from skyshard.ingest.ledger import Ledger, in_turn
 from skyshard.ingest.progress import Bars
 from skyshard.ingest.published_keys import PublishedKeys
 from skyshard.ingest.queue import Queue, Queued
@@ -265,6 +265,8 @@ class Append(Ingest):
         """Return what to work with on the workers that have got every batch."""
         fit = set(work.ledger.workers).intersection(*(one.workers for one in found))
         placed = {chunk: tuple(work.placement.of(chunk)) for one in found for chunk in one.chunks}
+        if lost := sorted(chunk for chunk, ids in placed.items() if not fit.intersection(ids)):
+            raise UserError(in_turn(self._transaction.number, lost[0]))
         placement = Held(sorted(fit), work.placement.replicas, placed, fit, self._agents.name)
         ledger = Ledger(work.home, self._agents, sorted(fit))
         return replace(

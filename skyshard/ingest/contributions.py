@@ -28,8 +28,8 @@ from shard.catalog.naming import (
     quote,
     stage_name,
 )
-from skyshard.errors import NotNow
-from skyshard.ingest.ledger import Ledger
+from skyshard.errors import NotNow, UserError
+from skyshard.ingest.ledger import Ledger, in_turn
 from skyshard.ingest.loading import Loader
 from skyshard.ingest.queue import Queued
 from skyshard.ingest.transactions import LOCK_S, META, Learned
@@ -195,6 +195,10 @@ class Contributions:
                         copies[worker] += _copied(table, stage, name, template, places)
                     elif name in there[numbers[0]].get(worker, {}):
                         moves[worker].append((places[0], name))
+                    elif found[numbers[0]].chunks[chunk][namers(table).index(namer)] and name not in made.get(
+                        worker, {}
+                    ):
+                        raise UserError(in_turn(self.number, chunk))
         await self.ledger.run(
             {worker: _freed(stage, pairs, made.get(worker, {})) for worker, pairs in moves.items()}
         )

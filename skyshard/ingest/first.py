@@ -25,7 +25,7 @@ from skyshard.catalog.cluster import Cluster
 from skyshard.errors import UserError
 from skyshard.ingest import files, sources
 from skyshard.ingest.held import Held
-from skyshard.ingest.ledger import Ledger
+from skyshard.ingest.ledger import Ledger, in_turn
 from skyshard.ingest.loading import Loader
 from skyshard.ingest.queue import Queue
 from skyshard.ingest.staging import Counts, Staging
@@ -212,10 +212,7 @@ class FirstIngest:
             for chunk, ids in (await self._ledger.whole_holders(number)).items()
         }
         if lost := [chunk for chunk, ids in holders.items() if not ids]:
-            raise UserError(
-                f"ingest {number}: no worker has all tables of chunk {lost[0]}, since workers were away in turn; abort it "
-                f"(skyshard ingest --abort {number}) and begin anew"
-            )
+            raise UserError(in_turn(number, lost[0]))
         return Held(first.workers, first.replicas, holders, whole, agents.name)
 
     def _compare(self, worker: int, table: Table, name: str, stored: dict[str, int], rows: int) -> None:

@@ -223,10 +223,7 @@ class Ledger:
         out = await self.holders(number)
         lost = set((await self.parts([number])).get(number, {})) - set(out)
         if lost:
-            raise UserError(
-                f"transaction {number}: no worker has all its rows of chunk {min(lost)}, since workers were away in turn; "
-                f"abort it (skyshard ingest --abort {number}) and begin anew"
-            )
+            raise UserError(in_turn(number, min(lost)))
         return out
 
     async def has_index(self, name: str) -> bool:
@@ -427,6 +424,14 @@ class Ledger:
         """Tell proxies that a database's rows are others; part of the transaction that makes it so."""
         await self._home.run(f"UPDATE {META}.`databases` SET revision = revision + 1 WHERE db_id = {db_id}")
         await bump(self._home)
+
+
+def in_turn(number: int, chunk: int) -> str:
+    """Return what there is to say of a transaction of which nobody has all rows of a chunk."""
+    return (
+        f"transaction {number}: no worker has all its rows of chunk {chunk}, since workers were away in turn; abort it "
+        f"(skyshard ingest --abort {number}) and begin anew"
+    )
 
 
 async def forget_transactions(home: RawConnection, database: str) -> None:

@@ -106,13 +106,18 @@ async def _watch(address: ClusterAddress, database: str | None, patience_s: floa
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     since: float | None = None
     examined = time.monotonic()
+    told: set[str] = set()
     while not stop.is_set():
         try:
             async with opened(address) as cluster:
                 if time.monotonic() - examined >= EXAMINE_S:
                     examined = time.monotonic()
                     await _examine(cluster, database)
-                await settle(cluster.home, cluster.agents, await alive(cluster), _problem)
+                found: set[str] = set()
+                await settle(cluster.home, cluster.agents, await alive(cluster), found.add)
+                for text in sorted(found - told):  # not every two seconds
+                    _problem(text)
+                told = found
                 missing = await _missing(cluster, database)
                 since = (since or time.monotonic()) if missing else None
                 await watch.say(cluster.home, patience_s, missing)
@@ -123,10 +128,10 @@ async def _watch(address: ClusterAddress, database: str | None, patience_s: floa
                         click.echo(f"  {problem}", err=True)
                 since = None
         except (UserError, SkyError, ConnectionLost, ExceptionGroup) as error:
-            found = mistake(error)
-            if isinstance(found, ExceptionGroup):
+            reason = mistake(error)
+            if isinstance(reason, ExceptionGroup):
                 raise
-            click.echo(f"skyshard repair: {found}", err=True)
+            _problem(str(reason))
         try:
             await asyncio.wait_for(stop.wait(), WATCH_S)
         except TimeoutError:
