@@ -17,7 +17,7 @@ demo: setup
 	bash scripts/demo.sh $(VENV)
 
 test: setup check
-	$(PY) -m pytest -q -n 2 --dist loadfile tests
+	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
 
 clients: setup
 	bash scripts/clients.sh .clients

@@ -25,7 +25,7 @@ Row = tuple[object, ...]
 class Sky:
     """Rows of all tables: `count` stars in groups near chunk borders, and what belongs to them."""
 
-    def __init__(self, first: int, count: int, seed: int = 1, spots: int = 8) -> None:
+    def __init__(self, first: int, count: int, seed: int = 1, spots: int = 5) -> None:
         rng, places = random.Random(seed * 1000 + first), random.Random(seed)
         middles = [(places.uniform(0, 360), places.uniform(-89, 89)) for _ in range(spots)]
         self.star: list[Row] = []
