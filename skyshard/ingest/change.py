@@ -63,7 +63,7 @@ class Change:
         }
         return {worker for worker, names in (await self.ledger.names(base.name)).items() if wanted <= names}
 
-    async def need_tables(self, base: Published, chunks: Iterable[int], way_out: str = "") -> None:
+    async def need_tables(self, base: Published, chunks: Iterable[int]) -> None:
         """Refuse to change chunks of which a worker lacks the tables that it should have, as with another disk.
 
         Raises
@@ -80,7 +80,7 @@ class Change:
                         if name not in names[worker]:
                             raise NotNow(
                                 f"{self.ledger.agents.name(worker)} has no table {name} of database '{base.name}' any more; "
-                                f"run 'skyshard repair {base.name}', and this again{way_out}"
+                                f"run 'skyshard repair {base.name}', and this again"
                             )
 
     def concerned(

@@ -89,7 +89,7 @@ class Commits(TakingBack):
         gone = self.concerned(base, holders, bool(tables or whole), way_out)
         members = await self.equipped(base)
         if one.state == "open":  # what is found later leaves the database to this command alone
-            await self.need_tables(base, base.holders if tables or whole else holders, way_out)
+            await self.need_tables(base, base.holders if tables or whole else holders)
         new = {chunk: ids for chunk, ids in holders.items() if chunk not in base.holders}
         joined = {worker for ids in new.values() for worker in ids}
         lacking = sorted(joined.difference(members) if base.holders else joined)

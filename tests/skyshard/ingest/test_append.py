@@ -165,7 +165,7 @@ def test_tables_are_added_and_taken_back(lab: Lab, write: Writer, base: str) -> 
 
 
 def test_steps_that_publish_nothing(lab: Lab, write: Writer, base: str) -> None:
-    sky = Sky(0, 40)
+    sky = Sky(0, 40, spots=8)
     catalog = write("trial", TABLES, sky.files())
     found = {
         one["table"]: one
