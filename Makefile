@@ -39,7 +39,7 @@ check: setup
 	$(VENV)/bin/mypy
 
 bench: setup
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e '.[bench]'
+	bash scripts/bench.sh $(VENV)
 	$(PY) benchmarks/bench.py --write benchmarks/runs
 
 # Generated queries on a cluster and on one plain MariaDB: make fuzz N=20000 SEED=3
