@@ -65,6 +65,7 @@ class Decider:
         self.memories = memories
         self.views = HomeViews(pool)
         self._views_changed = True
+        self._finding = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
         self._router = Router(catalogue)
         self._mentions = classify.Mentions.of({}, -1)
@@ -245,7 +246,8 @@ class Decider:
                 log.warning("the views cannot be read: %s", type(error).__name__)
 
     async def _find_views(self) -> bool:
-        changed = await self.views.find(self._catalogue.databases)
+        async with self._finding:  # what an earlier look has seen must not come after a later one's
+            changed = await self.views.find(self._catalogue.databases)
         if changed:
             self._mentions = classify.Mentions.of({}, -1)
         return changed
