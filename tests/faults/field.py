@@ -150,6 +150,22 @@ class Field:
 
         await until(well, 90, pause=0.1)
 
+    async def until_spools_are_empty(self) -> None:
+        """Wait until no agent holds rows of any query."""
+
+        async def empty() -> bool:
+            workers = [f"worker{number}" for number in range(1, WORKERS + 1)]
+            found = [await asyncio.to_thread(self.inside.figures, worker) for worker in workers]
+            spools = [
+                value
+                for figures in found
+                for name, value in figures.items()
+                if name.startswith("skyshard_agent_spool_bytes")
+            ]
+            return len(spools) >= WORKERS and not any(spools)
+
+        await until(empty, 10, pause=0.05)
+
     def signal(self, name: str, number: signal.Signals) -> psutil.Process:
         """Send a signal to a process of the cluster."""
         process = self.inside.process(name)

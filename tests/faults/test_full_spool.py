@@ -12,7 +12,6 @@ import yaml
 
 from shard.errors import ServerError
 from tests.faults.field import WORKERS
-from tests.support.agents import until
 
 LONG = "SELECT visitId, REPEAT('x', 20000) FROM Visit"
 NUMBERS = range(1, WORKERS + 1)
@@ -46,19 +45,6 @@ async def configured(field, changes):
     await field.until_well()
 
 
-async def spools_are_empty(field):
-    async def empty():
-        figures = [field.inside.figures(f"worker{number}") for number in NUMBERS]
-        return not any(
-            value
-            for found in figures
-            for name, value in found.items()
-            if name.startswith("skyshard_agent_spool_bytes")
-        )
-
-    await until(empty, 10, pause=0.05)
-
-
 def limited(field, number, process, size):
     """Let an agent write no file that is more than `size` bytes longer than its log; None: any."""
     log = field.cluster.directory / "logs" / f"agent-worker{number}.log"
@@ -83,11 +69,11 @@ async def test_a_spool_that_cannot_grow(field):
                 await field.compare(LONG)
             assert caught.value.errno == 1104
             assert "/" not in caught.value.message
-        await spools_are_empty(field)
+        await field.until_spools_are_empty()
         for number in NUMBERS:
             limited(field, number, agents[number], None)
         await field.compare(LONG)
-        await spools_are_empty(field)
+        await field.until_spools_are_empty()
         assert all(psutil.pid_exists(process.pid) and process.is_running() for process in agents.values())
         assert field.inside.figures("proxy1")["skyshard_bad_copies"] <= bad  # their copies are good
     finally:
@@ -105,7 +91,7 @@ async def test_rows_that_no_worker_can_hold_are_sorted_at_home(field):
             ((level, code, said),) = await client.fetch("SHOW WARNINGS")
         assert (level, code) == (b"Note", b"1105")
         assert b"sorted at home: worker worker" in said
-        await spools_are_empty(field)
+        await field.until_spools_are_empty()
     finally:
         await configured(field, {number: dict.fromkeys(small) for number in NUMBERS})
 
@@ -120,7 +106,7 @@ async def test_a_full_disk(field, tmp_path):
             agent = field.inside.process("agent-worker2")
             for _ in range(3):
                 await field.compare(LONG)
-                await spools_are_empty(field)
+                await field.until_spools_are_empty()
             assert agent.is_running()
             log = (field.cluster.directory / "logs" / "agent-worker2.log").read_text()
             assert "outcome=error 1104" in log, "its disk was never full"

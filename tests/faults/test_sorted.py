@@ -8,7 +8,7 @@ import pytest
 
 from shard.errors import ServerError
 from shard.wire import rows
-from tests.faults.field import MARK, WORKERS
+from tests.faults.field import MARK
 from tests.support.agents import until
 
 SLOW = "SELECT visitId, n, flux FROM Visit WHERE SHA2(REPEAT(visitId, 150000), 512) > '' ORDER BY n, visitId"
@@ -60,14 +60,4 @@ async def test_behind_the_first_row_the_worker_is_named(field):
         assert await client.fetch("SELECT 1") == [[b"1"]]
         await client.close()
     await field.until_well()
-
-    async def empty():
-        figures = [field.inside.figures(f"worker{one}") for one in range(1, WORKERS + 1)]
-        return not any(
-            value
-            for found in figures
-            for name, value in found.items()
-            if name.startswith("skyshard_agent_spool_bytes")
-        )
-
-    await until(empty, 10, pause=0.05)
+    await field.until_spools_are_empty()

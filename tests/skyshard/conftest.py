@@ -174,3 +174,12 @@ class Writer:
 @pytest.fixture
 def write(tmp_path: Path) -> Writer:
     return Writer(tmp_path)
+
+
+@pytest.fixture
+def name(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a catalogue that leaves nothing."""
+    made = request.node.name.removeprefix("test_")[:20].rstrip("_")
+    yield made
+    lab.drop(made)
+    assert lab.traces(made) == []

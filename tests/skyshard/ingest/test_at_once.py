@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,15 +14,6 @@ from tests.skyshard.conftest import Lab
 from tests.skyshard.held import Held, home_of, worker_of
 from tests.skyshard.ingest.test_queue import ALL, step
 from tests.support.sky import HEAD, Sky, signature, written
-
-
-@pytest.fixture
-def name(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The name of a catalogue that leaves nothing."""
-    made = request.node.name.removeprefix("test_")[:20].rstrip("_")
-    yield made
-    lab.drop(made)
-    assert lab.traces(made) == []
 
 
 def test_what_is_loaded_while_another_is_undone(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.skyshard.conftest import Lab, ask
 from tests.skyshard.held import worker_of
@@ -15,15 +12,6 @@ from tests.skyshard.ingest.test_queue import ALL, PARTS, in_parts, step
 from tests.support.sky import Sky, written
 
 FIRST, MORE = Sky(0, 30), Sky(30, 20)
-
-
-@pytest.fixture
-def name(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The name of a catalogue that leaves nothing."""
-    made = request.node.name.removeprefix("test_")[:20].rstrip("_")
-    yield made
-    lab.drop(made)
-    assert lab.traces(made) == []
 
 
 def test_a_worker_that_lost_its_disk(lab: Lab, name: str, tmp_path: Path) -> None:

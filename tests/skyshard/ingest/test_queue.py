@@ -46,15 +46,6 @@ def answers(lab: Lab, database: str) -> dict[str, tuple[str | None, ...]]:
     return {sql: lab.ask(sql, database)[0] for sql in signature(*PARTS)}
 
 
-@pytest.fixture
-def name(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The name of a catalogue that leaves nothing."""
-    made = request.node.name.removeprefix("test_")[:20].rstrip("_")
-    yield made
-    lab.drop(made)
-    assert lab.traces(made) == []
-
-
 def test_files_of_tables_are_loaded_by_several_processes(lab: Lab, name: str, tmp_path: Path) -> None:
     catalog = in_parts(tmp_path, name)
     opened = step(lab, "register", str(catalog), "--batch", "0", "--replicas", "2")
