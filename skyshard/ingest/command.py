@@ -150,7 +150,7 @@ def whole(
 
 async def _append(steps: Steps, catalog: Path, batch_bytes: int) -> Any:
     """Do all steps of a transaction; one that is wrong is aborted, one that was cut short goes on next time."""
-    from skyshard.ingest.steps import LASTING
+    from skyshard.ingest.registering import LASTING
 
     number = await steps.register(catalog, append=True, batch_bytes=batch_bytes)
     one = (await steps.status(number=number))[0]

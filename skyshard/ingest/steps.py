@@ -12,7 +12,6 @@ import msgspec
 
 from backend.agent_link import LinkLost
 from backend.connection import ConnectionLost
-from shard.catalog.catalog_file import CatalogFile
 from shard.catalog.model import Kind
 from shard.catalog.naming import chunk_table, literal, overlap_table, stage_name
 from shard.errors import WORKER_DOWN, WORKER_LOST, ServerError, SkyError
@@ -25,16 +24,24 @@ from skyshard.ingest.append import Append
 from skyshard.ingest.commit import Commits
 from skyshard.ingest.compatible import check_fits
 from skyshard.ingest.contributions import BATCH_BYTES, lock_loaders
-from skyshard.ingest.first import First, FirstIngest, asked, check_not_begun, empty, same_files
+from skyshard.ingest.first import First, FirstIngest, check_not_begun, empty
 from skyshard.ingest.index import rebuild
 from skyshard.ingest.ledger import Ledger
-from skyshard.ingest.order import Order, Stamped, fingerprint, order_of, owner, parsed, stamped
+from skyshard.ingest.order import Order, fingerprint, order_of, parsed, stamped
 from skyshard.ingest.progress import Bars
 from skyshard.ingest.queue import FileStatus, Queue
+from skyshard.ingest.registering import (
+    check_free,
+    check_not_late,
+    done_before,
+    first_order,
+    is_published,
+    open_first,
+    open_or_found,
+)
 from skyshard.ingest.replicated import ReplicatedRows
 from skyshard.ingest.transactions import (
     GRACE_S,
-    META,
     NOTICE_S,
     Published,
     Transaction,
@@ -51,10 +58,6 @@ _PAUSES_S = (1, 2, 4, 8, 15)
 LOAD_LOCK_S = 60
 """Seconds that a load waits for whoever changes the database; it takes the lock for a moment only."""
 _AWAY = frozenset({1040, 1053, 1158, 1159, 1160, 1161, 1205, 1927, 2006, 2013})
-
-
-LASTING = ("committed", "consolidating", "consolidated")
-"""States of transactions whose rows are visible."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,120 +127,29 @@ class Steps:
         name = parsed(order)[0].database
         async with self._locked(name) as (cluster, commits):
             if append is None:
-                append = not replace and await self._is_published(cluster, name)
+                append = not replace and await is_published(cluster, name)
             if not append:
-                order, _ = await self.first_order(cluster, order, replace, replicas)
+                order, _ = await first_order(cluster, order, replace, replicas)
             file, places = parsed(order)
             now = await asyncio.to_thread(stamped, file, places, order)
             first = FirstIngest(cluster, file, commits.ledger.workers)
             await first.staging.recover()
             await Drop(cluster.home, cluster.agents, cluster.workers.values(), name).finish()
             if order.first is not None:
-                return await self._open_first(first, order, order.first, now)
+                return await open_first(first, order, order.first, now)
             await commits.recover()
-            if (done := await self._done(cluster, name, fingerprint(order), now)) is not None:
+            if (done := await done_before(cluster, name, fingerprint(order), now)) is not None:
                 return done
             base = await published(cluster.home, name)
             check_fits(file, places, base)
-            await self._check_free(cluster, base, file)
+            await check_free(cluster, base, file)
             await cluster.home.run("START TRANSACTION")
-            number = await self._open(cluster, commits, file, order)
-            await self._check_not_late(cluster, commits.ledger, number, file, now)
+            number = await open_or_found(cluster, commits, file, order)
+            await check_not_late(cluster, commits.ledger, number, file, now)
             for spec, listed in zip(file.tables, now, strict=True):
                 await Queue(cluster.home, number).add(spec.name, listed)
             await cluster.home.run("COMMIT")
         return number
-
-    @staticmethod
-    async def _is_published(cluster: Cluster, name: str) -> bool:
-        found = await cluster.home.fetch(f"SELECT 1 FROM {META}.`databases` WHERE name = {literal(name)}")
-        return bool(found)
-
-    @staticmethod
-    async def first_order(
-        cluster: Cluster, order: Order, replace: bool, replicas: int | None
-    ) -> tuple[Order, First]:
-        """Return the order of a first ingest."""
-        active = [number for number, worker in cluster.workers.items() if worker.state == "active"]
-        what = await asked(cluster.home, active, replicas, replace)
-        return msgspec.structs.replace(order, first=what), what
-
-    @staticmethod
-    async def _open_first(first: FirstIngest, order: Order, what: First, now: Stamped) -> int:
-        """Open a first ingest whose steps are run one by one."""
-        file, mark = parsed(order)[0], fingerprint(order)
-        begun = await first.begun(mark, what, now, "open")
-        await first.staging.check_closed(begun or 0)
-        if begun is not None:
-            return begun
-        await first.staging.check_free(what.replace, [spec.name for spec in file.tables])
-        detail = msgspec.json.encode(order).decode()
-        return await first.open(owner(), detail, mark, what, now, "open")
-
-    @staticmethod
-    async def _done(cluster: Cluster, database: str, mark: str, now: Stamped) -> int | None:
-        """Return the transaction that has made the rows of these very files visible, if there is one."""
-        for one in await transactions(
-            cluster.home,
-            f"i.db_name = {literal(database)} AND i.fingerprint = '{mark}' "
-            f"AND i.state IN ({', '.join(map(literal, LASTING))})",
-        ):
-            if await same_files(cluster.home, one.number, now):
-                return one.number
-        return None
-
-    @staticmethod
-    async def _check_free(cluster: Cluster, base: Published, file: CatalogFile) -> None:
-        """Refuse new tables whose names users' own tables have."""
-        rows = await cluster.home.fetch(
-            f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(base.name)}"
-        )
-        here = {(row[0] or b"").decode().lower() for row in rows}
-        for spec in file.tables:
-            if base.table(spec.name) is None and spec.name.lower() in here:
-                raise UserError(
-                    f"'{base.name}.{spec.name}' is a user's table or view; drop it, or choose another name"
-                )
-
-    @staticmethod
-    async def _open(cluster: Cluster, commits: Commits, file: CatalogFile, order: Order) -> int:
-        names, mark = {spec.name for spec in file.tables}, fingerprint(order)
-        for one in await transactions(
-            cluster.home, f"i.db_name = {literal(file.database)} AND i.state = 'open'"
-        ):
-            if one.fingerprint == mark:
-                return one.number
-            if both := sorted(names.intersection(one.tables)):
-                raise UserError(
-                    f"another ingest of table '{file.database}.{both[0]}' is open: transaction {one.number} of "
-                    f"{one.owner}, since {one.started} UTC; finish it with its own command, or abort it "
-                    f"(skyshard ingest --abort {one.number})"
-                )
-        tables = [(spec.name, spec.kind) for spec in file.tables]
-        return await commits.ledger.open(
-            file.database, owner(), msgspec.json.encode(order).decode(), mark, tables
-        )
-
-    @staticmethod
-    async def _check_not_late(
-        cluster: Cluster, ledger: Ledger, number: int, file: CatalogFile, now: Stamped
-    ) -> None:
-        """Refuse files that have come about since their table was loaded: nobody would load them."""
-        known = {(item.table, item.url) for item in await Queue(cluster.home, number).status()}
-        fresh = {
-            spec.name: one.name
-            for spec, listed in zip(file.tables, now, strict=True)
-            for one, _ in listed
-            if (spec.name, one.name) not in known
-        }
-        if not fresh:
-            return
-        await lock_loaders(cluster.home, number)
-        for table in sorted(set(fresh).intersection(await ledger.loaded_tables(number))):
-            raise UserError(
-                f"transaction {number}: table '{table}' is loaded already, and {fresh[table]} has come about since; make what "
-                f"is loaded visible first (skyshard ingest publish {number}), or abort it (skyshard ingest --abort {number})"
-            )
 
     async def queue(self, number: int, table: str, names: list[str]) -> None:
         """Put more files of a table into the queue of an open transaction."""

@@ -15,6 +15,7 @@ from skyshard.catalog.drop import Drop
 from skyshard.errors import UserError
 from skyshard.ingest.first import FirstIngest
 from skyshard.ingest.order import fingerprint, order_of, owner, parsed, stamped
+from skyshard.ingest.registering import first_order
 from skyshard.ingest.steps import Steps, went_away
 from skyshard.ingest.transactions import find, published
 
@@ -52,7 +53,7 @@ class Whole:
         """
         order = await asyncio.to_thread(order_of, self._catalog, self._batch_bytes)
         async with opened(self._steps.address) as cluster:
-            order, what = await self._steps.first_order(cluster, order, self._replace, self._replicas)
+            order, what = await first_order(cluster, order, self._replace, self._replicas)
             file, places = parsed(order)
             now = await asyncio.to_thread(stamped, file, places, order)
             there, _ = await parted(cluster)
