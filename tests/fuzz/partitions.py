@@ -8,7 +8,7 @@ one of the parts, whatever the plain server says.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from tests.fuzz.areas import region, separation
@@ -48,7 +48,7 @@ class Partition:
             together, wanted = [self._total(together)], [self._total(wanted)]
         elif self.kind == "distinct":
             return self._set_differs(wanted, together, max(len(part.rows) for part in parts))
-        extra, lost = unpaired(self.whole, wanted, together)
+        extra, lost = unpaired(replace(self.whole, stored=True), wanted, together)
         if not extra and not lost:
             return None
         return f"{len(extra)} rows are in no part, {extra[:2]}; {len(lost)} only in parts, {lost[:2]}"
@@ -62,7 +62,10 @@ class Partition:
         return f"{len(odd)} rows are only in the whole or only in parts: {odd[:2]}" if odd else None
 
     def _key(self, row: Row) -> Row:
-        return tuple(fold(value) if isinstance(value, bytes) else value for value in row)
+        return tuple(
+            fold(value) if isinstance(value, bytes) else _stored(value) if isinstance(value, float) else value
+            for value in row
+        )
 
     def _total(self, rows: list[Row]) -> Row:
         """Return one row from those of all parts; its values are integers in text, or DECIMAL."""
@@ -75,6 +78,11 @@ class Partition:
             put = {"sum": sum, "min": min, "max": max}[step]
             totals.append(put(values) if values else None)
         return tuple(totals)
+
+
+def _stored(value: float) -> float:
+    """Return a number without its last digits: a temporary table of ROUND(x, 2) changes them (docs/sql.md)."""
+    return float(f"{value:.14g}")
 
 
 class Partitioner(Generator):
