@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shard.catalog.catalog_file import TableSpec
+from skyshard.ingest.scratch import scratch
 from skyshard.ingest.typed import DESCRIPTION, UCD, UNIT, TypedFile
 
 _ARROW = {
@@ -153,9 +153,9 @@ def opened(spec: TableSpec, path: Path) -> Iterator[TypedFile]:
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyWarning
 
-    with tempfile.TemporaryDirectory(prefix="skyshard-fits-") as directory, warnings.catch_warnings():
+    with scratch() as directory, warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)  # small departures from the standard, which are many
-        plain = _unpacked(path, Path(directory))
+        plain = _unpacked(path, directory)
         try:
             with fits.open(plain, memmap=True, lazy_load_hdus=True) as file:
                 hdu = _table(file, spec.format.table)

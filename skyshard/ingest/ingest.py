@@ -9,11 +9,9 @@ waiting for disks. Counts are compared before anything is published.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +44,7 @@ from skyshard.ingest.layout import Layout, layout_of
 from skyshard.ingest.partition import Partitioner, Parts, check_types
 from skyshard.ingest.processes import Processes
 from skyshard.ingest.progress import Bars, Step
+from skyshard.ingest.scratch import scratch
 from skyshard.ingest.spill import Spill
 
 _META = quote(META_DATABASE)
@@ -167,10 +166,10 @@ class Ingest:
         name = stage_name(number)
         loader = loading.Loader(self._agents, placement, name)
         listed = {spec.name: own for spec, own in zip(self._file.tables, found, strict=True)}
-        with self._temporary() as directory:
+        with scratch() as directory:
             for spec in self.in_order():
                 job = await self._job(home, spec, listed[spec.name], directory)
-                with self._temporary() as texts:
+                with scratch() as texts:
                     await self._table(home, loader, name, job, texts)
         for table in self._tables:
             if table.is_sharded:  # every chunk has every table, so that a missing one always means a fault
@@ -184,11 +183,6 @@ class Ingest:
     def in_order(self) -> list[TableSpec]:
         """Return the tables, directors before what refers to them."""
         return sorted(self._file.tables, key=lambda spec: _ORDER[spec.kind])
-
-    @contextmanager
-    def _temporary(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="skyshard-ingest-") as directory:
-            yield Path(directory)
 
     # one table -----------------------------------------------------------------------------------
 
@@ -263,7 +257,7 @@ class Ingest:
         spec = job.spec
         empty = defined(job)
         await self._trap(home, stage, empty)
-        with Spill() as main, Spill() as overlap:
+        with Spill(directory) as main, Spill(directory) as overlap:
             await self._read(loader, empty, job, main, overlap, directory)
             table = self._described(job, empty)
             total = sum(main.rows.values()) + sum(overlap.rows.values())

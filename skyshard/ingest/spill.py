@@ -47,9 +47,15 @@ class Spill:
     """Text per chunk of one table.
 
     Used as a context manager: its files go at the end.
+
+    Parameters
+    ----------
+    directory : Path
+        Where its files are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
+        self._within = directory
         self._parts: dict[int, list[Text]] = {}
         self.rows: dict[int, int] = {}
         self._size = 0
@@ -72,7 +78,7 @@ class Spill:
 
     def _flush(self) -> None:
         if self._directory is None:
-            self._directory = tempfile.TemporaryDirectory(prefix="skyshard-ingest-")
+            self._directory = tempfile.TemporaryDirectory(dir=self._within)
         for chunk, parts in self._parts.items():
             with (Path(self._directory.name) / str(chunk)).open("ab") as handle:
                 for part in parts:

@@ -11,6 +11,7 @@ from skyshard.errors import UserError
 from skyshard.ingest import files, processes, staging
 from skyshard.ingest.ingest import Ingest
 from skyshard.ingest.job import defined
+from skyshard.ingest.scratch import scratch
 from skyshard.ingest.spill import Spill
 
 
@@ -51,12 +52,12 @@ class Trial(Ingest):
         found = self._found()
         home = await self._home()
         try:
-            with self._temporary() as directory:
+            with scratch() as directory:
                 out = []
                 for spec in self.in_order():
                     job = await self._job(home, spec, found[spec.name], directory)
                     began = time.monotonic()
-                    with self._temporary() as texts, Spill() as main, Spill() as overlap:
+                    with scratch() as texts, Spill(texts) as main, Spill(texts) as overlap:
                         async for _ in self._partition(job, main, overlap, texts):
                             pass
                         self._described(job, defined(job))
