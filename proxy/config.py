@@ -75,10 +75,14 @@ class Jobs(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     ----------
     running : int
         Jobs that this process runs at once; others wait.
+    running_per_user : int
+        Jobs of one user that run at once in all processes that have this limit.
     per_user : int
         Jobs of one user that wait or run.
     user_bytes : int
-        Bytes of results that one user may keep, and that one result may have.
+        Bytes of results that one user may keep.
+    statement_s : float
+        Seconds one job may run.
     keep_s : float
         Seconds after which a result is dropped.
     history_s : float
@@ -88,8 +92,10 @@ class Jobs(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """
 
     running: int = 4
+    running_per_user: int = 3
     per_user: int = 100
     user_bytes: int = 10 << 30
+    statement_s: float = 86400.0
     keep_s: float = 7 * 86400.0
     history_s: float = 30 * 86400.0
     history_min_s: float = 0.1

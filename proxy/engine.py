@@ -86,6 +86,7 @@ class Engine:
         self._decider = Decider(pool, catalogue, registry, jobs, self._memories)
         self._quick = Quick(pool, catalogue, dispatcher)
         self._learner = Learner(self._shapes, self._filler, catalogue)
+        self.job_of = jobs.lent
         self.mentions = self._decider.mentions
         self.with_truth = self._decider.with_truth
         self.decide = self._decider.decide
@@ -233,7 +234,7 @@ class Engine:
     def _account(
         self, session: Session, query: RunningQuery, outcome: str, seconds: float, size: int, said: str
     ) -> None:
-        if query.user != self._pool.address.user:  # a job is noted as such
+        if session.job is None:  # a job is noted as such
             self._jobs.note(query, seconds, outcome, size, said)
         self._metrics.query_done(query.strategy, outcome, seconds, query.rows, size, query.chunks_done)
         log.info(
@@ -268,7 +269,7 @@ class Engine:
             return 0
         request = Request(
             session=session,
-            user=self._jobs.owner(session.id) or session.user,
+            user=session.user,
             query=query,
             contents=statement.contents,
             plan=plan,

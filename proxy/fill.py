@@ -17,7 +17,7 @@ from proxy.home.metadata import Catalogue
 from proxy.merge import merge as merging
 from proxy.request import Request
 from shard.catalog.naming import META_DATABASE, SCRATCH_DATABASE, literal, quote
-from shard.errors import CATALOGUE_CHANGED, GATHER_LIMIT, SkyError
+from shard.errors import CATALOGUE_CHANGED, GATHER_LIMIT, LIMIT_EXCEEDED, SkyError
 from shard.planner import planner
 from shard.planner.chunk_tables import LENIENT
 from shard.planner.fragment import lists, template
@@ -222,7 +222,15 @@ class Filler:
         types = await self._part_types(request, part)
         placement = await self.placement(request, plan)
         request.query.chunks_total = len(placement)
-        moved, _ = await self._rows(desk, request, part, types, placement, lambda _: None)
+        most = request.session.allowed().result_bytes
+
+        def watch(moved: int) -> None:
+            if most and moved > most:
+                raise SkyError(
+                    LIMIT_EXCEEDED, limit="bytes of rows", value=moved, setting="limits.result_bytes"
+                )
+
+        moved, _ = await self._rows(desk, request, part, types, placement, watch)
         return moved
 
     def desk(self, request: Request) -> SessionDesk:

@@ -158,6 +158,9 @@ CATALOGUE_CHANGED = _define(
 NO_JOB = _define("NO_JOB", 1094, "HY000", "Unknown job id: {id}")
 JOB_NOT_DONE = _define("JOB_NOT_DONE", 1105, "HY000", "job {id} has not finished: it is {status}")
 JOB_NO_RESULT = _define("JOB_NO_RESULT", 1105, "HY000", "job {id} has no result: {reason}")
+NO_JOB_RIGHTS = _define(
+    "NO_JOB_RIGHTS", 1141, "42000", "the rights of '{account}' with role {role} are not there any more"
+)
 PROTOCOL = _define("PROTOCOL", 1835, "HY000", "Malformed communication packet")
 INTERNAL = _define("INTERNAL", 1105, "HY000", "internal error, query id {query_id}")
 

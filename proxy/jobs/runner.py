@@ -1,7 +1,7 @@
 """Runs jobs: takes those that wait, or whose proxy is gone, and keeps their rows at home.
 
 A job runs in a session of its own, as its CREATE TABLE … SELECT would in its user's: by a private socket into this
-very process, under the settings of the session that submitted it. What it may read was checked when it was submitted.
+very process, with the rights of who submitted it (accounts.py) and the settings of that session.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ from backend.pool import Pool
 from backend.tasks import to_the_end
 from proxy.config import Jobs as Settings
 from proxy.home.settings import encoding_of
-from proxy.jobs.store import Job, Store
+from proxy.jobs import accounts
+from proxy.jobs.accounts import Lent
+from proxy.jobs.job import Job
+from proxy.jobs.store import Store
 from proxy.registry import Registry, RunningQuery
+from proxy.session.limits import Limits
 from proxy.session.wire import ClientWire
-from shard.catalog.naming import JOBS_DATABASE, literal, quote
+from shard.catalog.naming import quote
 from shard.errors import LIMIT_EXCEEDED, ServerError, SkyError
 
 log = logging.getLogger("skyshard.jobs")
@@ -34,6 +38,8 @@ EXPIRE_S = 60.0
 _RETRIED = frozenset({1053, 1158, 1412, 1429, 1927, 2006, 2013})
 """Errors after which a job is tried again."""
 _PAUSE_S = 1.0
+MOST_NOTED = 1000
+"""Queries that wait for the home server to be written to the history."""
 _TRIES = 3
 
 
@@ -53,13 +59,13 @@ class Jobs:
     def __init__(self, pool: Pool, registry: Registry, settings: Settings) -> None:
         self.settings = settings
         self.store = Store(pool, secrets.token_hex(8))
-        self._service, self._registry = pool.address, registry
+        self._pool, self._registry = pool, registry
         self._directory: str | None = None
         self._server: asyncio.Server | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._running: dict[int, asyncio.Task[None]] = {}
         self._threads: dict[int, int] = {}
-        self._owners: dict[int, str] = {}  # by session
+        self._lent: dict[str, Lent] = {}  # by the account's name
         self._wake = asyncio.Event()
         self._noted: list[tuple[RunningQuery, float, str, int, str]] = []
         self._checked = 0.0
@@ -83,6 +89,9 @@ class Jobs:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._server is not None:
             self._server.close()
+        with contextlib.suppress(ServerError, ConnectionLost, OSError, TimeoutError):
+            async with asyncio.timeout(_PAUSE_S):
+                await self._write_history()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -96,9 +105,9 @@ class Jobs:
         if task is not None:
             task.cancel()
 
-    def owner(self, session_id: int) -> str | None:
-        """Return whose job a session runs; None if it is a client's."""
-        return self._owners.get(session_id)
+    def lent(self, name: str) -> Lent | None:
+        """Return what was lent to an account of a job that runs here; None if it is none."""
+        return self._lent.get(name)
 
     def note(self, query: RunningQuery, seconds: float, outcome: str, size: int, error: str) -> None:
         """Remember a query for the history."""
@@ -120,21 +129,31 @@ class Jobs:
         mine = await self.store.alive({number: self._progress(number) for number in self._running})
         for number in set(self._running) - mine:
             self.forget(number)  # cancelled, or taken over by another proxy
-        for job in await self.store.claim(self.settings.running - len(self._running)):
+        free = self.settings.running - len(self._running)
+        for job in await self.store.claim(free, self.settings.running_per_user):
             task = asyncio.create_task(self._run(job), name=f"job {job.id}")
             self._running[job.id] = task
             task.add_done_callback(partial(self._done, job.id))
-        if self._noted:
-            noted, self._noted = self._noted, []
-            await self.store.note(noted)
+        await self._write_history()
         now = asyncio.get_running_loop().time()
         if now >= self._checked + EXPIRE_S:
             self._checked = now
             await self.store.expire(self.settings.keep_s, self.settings.history_s)
 
+    async def _write_history(self) -> None:
+        """Write what was noted; what cannot be written now stays, the newest of it."""
+        noted = self._noted[:]
+        if noted:
+            try:
+                await self.store.note(noted)
+            except (ServerError, ConnectionLost, OSError):
+                del self._noted[:-MOST_NOTED]
+                raise
+            del self._noted[: len(noted)]
+
     def _done(self, number: int, _: asyncio.Task[None]) -> None:
         self._running.pop(number, None)
-        self._owners.pop(self._threads.pop(number, -1), None)
+        self._threads.pop(number, None)
         self._wake.set()
 
     def _progress(self, number: int) -> tuple[int, int]:
@@ -173,39 +192,54 @@ class Jobs:
 
     async def _attempt(self, job: Job) -> tuple[int, int]:
         """Fill the job's table; return its rows and bytes."""
-        service = self._service
+        await self.store.drop_unfinished(job)
+        left = await self._left(job)
+        async with accounts.lent(
+            self._pool, job, Limits(result_bytes=left, statement_s=self.settings.statement_s)
+        ) as lent:
+            self._lent[lent.name] = lent
+            try:
+                rows = await self._fill(job, lent)
+            finally:
+                del self._lent[lent.name]
+        size = await self.store.size(job)
+        if left and size > left:
+            raise _too_large(size)
+        return rows, size
+
+    async def _left(self, job: Job) -> int:
+        """Return the bytes that a result may have; 0 is any number."""
+        if not self.settings.user_bytes:
+            return 0
+        _, kept = await self.store.usage(job.user)
+        if kept >= self.settings.user_bytes:
+            raise _too_large(kept)
+        return self.settings.user_bytes - kept
+
+    async def _fill(self, job: Job, lent: Lent) -> int:
+        """Run a job's statement; return its rows."""
         said = job.settings
-        connection = await RawConnection.open(
-            Address(service.user, service.password, socket=str(self._path()))
-        )
+        connection = await RawConnection.open(Address(lent.name, lent.password, socket=str(self._path())))
         try:
-            self._owners.pop(self._threads.get(job.id, -1), None)
             self._threads[job.id] = connection.thread_id
-            self._owners[connection.thread_id] = job.user
-            await connection.run(f"DROP TABLE IF EXISTS {job.unfinished}")
             if said.database is not None:
                 await connection.run(f"USE {quote(said.database)}")
+            for name, value in said.own.items():
+                await connection.run(f"SET {name} = {value}")
+            values = {**said.values, "max_statement_time": f"{said.max_seconds:.6f}"}
             await connection.run(
-                "SET " + ", ".join(f"SESSION {name}={text}" for name, text in said.values.items())
+                "SET " + ", ".join(f"SESSION {name}={text}" for name, text in values.items())
             )
             sql = f"CREATE TABLE {job.running} ENGINE=Aria TRANSACTIONAL=0 AS {job.query}"
             ok = await connection.run(sql.encode(*encoding_of(said.charset)))
-            await connection.run("SET NAMES utf8mb4")
-            found = await connection.fetch(
-                "SELECT CAST(DATA_LENGTH AS CHAR), CAST(TABLE_ROWS AS CHAR) FROM information_schema.TABLES "
-                f"WHERE TABLE_SCHEMA = {literal(JOBS_DATABASE)} AND TABLE_NAME = 'running_{job.id}_{job.attempts}'"
-            )
-            size = int(found[0][0] or b"0")
-            self._allow(size)
         except BaseException:
             connection.abort()
             raise
         await connection.close()
-        return ok.affected_rows, size
+        return ok.affected_rows
 
-    def _allow(self, size: int) -> None:
-        """Refuse a result that is too large; its table is dropped with the failed job."""
-        if self.settings.user_bytes and size > self.settings.user_bytes:
-            raise SkyError(
-                LIMIT_EXCEEDED, limit="bytes of a result", value=size, setting="jobs.user_bytes of the proxy"
-            )
+
+def _too_large(size: int) -> SkyError:
+    return SkyError(
+        LIMIT_EXCEEDED, limit="bytes of results", value=size, setting="jobs.user_bytes of the proxy"
+    )

@@ -6,14 +6,15 @@ of SQL can be used on it. `information_schema.queries` stands for a view that sh
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.home.settings import SessionSettings
+from proxy.jobs.job import Job, Settings
 from proxy.jobs.runner import Jobs
-from proxy.jobs.store import Job, Settings
 from proxy.session.engine import Local
 from shard.catalog.naming import JOBS_DATABASE, quote
 from shard.errors import JOB_NO_RESULT, JOB_NOT_DONE, NO_JOB, USER_LIMIT, SkyError, not_supported
@@ -29,9 +30,10 @@ PATTERN = re.compile(
 )
 """What every statement about jobs contains; others may, too."""
 _OF_A_SESSION = frozenset(
-    {"USER", "CURRENT_USER", "SESSION_USER", "SYSTEM_USER", "CURRENT_ROLE", "CONNECTION_ID", "LAST_INSERT_ID",
-     "FOUND_ROWS", "ROW_COUNT"}
-)  # fmt: skip
+    {"USER", "SESSION_USER", "SYSTEM_USER", "CONNECTION_ID", "LAST_INSERT_ID", "FOUND_ROWS", "ROW_COUNT"}
+)
+_WORDS_OF_A_SESSION = frozenset({"CURRENT_USER", "CURRENT_ROLE"})
+"""Functions that need no parentheses."""
 _BIGINT, _VARCHAR = 8, 253
 
 Check = Callable[["Session", bytes], Awaitable[None]]
@@ -73,13 +75,18 @@ class Statements:
         first = next((token.upper for token in rest if token.text != "("), "")
         if first not in ("SELECT", "WITH"):
             raise not_supported("SUBMIT of a statement that is no SELECT")
-        for token in rest:
-            if token.kind is TokenKind.WORD and token.upper in _OF_A_SESSION:
+        for token, behind in itertools.zip_longest(rest, rest[1:]):
+            if token.kind is TokenKind.WORD and (
+                token.upper in _WORDS_OF_A_SESSION
+                or (token.upper in _OF_A_SESSION and behind is not None and behind.text == "(")
+            ):
                 raise not_supported(f"{token.upper} in a submitted query", "write the value itself")
             if token.text.startswith("@"):
                 raise not_supported("variables in a submitted query", "write the values themselves")
             if token.kind is TokenKind.WORD and token.upper == "INTO":
                 raise not_supported("SELECT … INTO in a submitted query")
+        if settings.limit is not None:
+            raise not_supported("SUBMIT under sql_select_limit", "write LIMIT in the query")
         if session.temporaries:
             raise not_supported("SUBMIT in a session that may have temporary tables", "open a new connection")
         query = text[rest[0].start :].strip().rstrip(";")
@@ -102,9 +109,21 @@ class Statements:
             raise SkyError(USER_LIMIT, user=session.user, resource="jobs.per_user", value=limits.per_user)
         if limits.user_bytes and size >= limits.user_bytes:
             raise SkyError(USER_LIMIT, user=session.user, resource="jobs.user_bytes", value=limits.user_bytes)
-        found = await session.home.table(b"SELECT CURRENT_USER()")
-        account = (found.rows[0][0] or b"").decode()
-        said = Settings(database=settings.database, values=settings.values, charset=settings.charset)
+        found = await session.home.table(
+            b"SELECT CONVERT(CURRENT_USER() USING utf8mb4), CONVERT(CURRENT_ROLE() USING utf8mb4)"
+        )
+        account, role = ((value or b"").decode() for value in found.rows[0])
+        values = dict(settings.values)
+        if settings.timestamp is not None:
+            values["timestamp"] = settings.timestamp
+        said = Settings(
+            database=settings.database,
+            values=values,
+            charset=settings.charset,
+            role=role or None,
+            max_seconds=settings.max_seconds,
+            own={"skyshard_gather_limit": session.gather_limit, "skyshard_ship_limit": session.ship_limit},
+        )
         number = await self._jobs.store.add(session.user, account, query, said)
         self._jobs.wake()
         columns = [_column("jobId", _BIGINT), _column("resultLocation", _VARCHAR)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from backend.connection import RawConnection
 from backend.pool import Pool
+from proxy.jobs import accounts
+from proxy.jobs.job import Job, Settings
 from proxy.registry import RunningQuery
 from shard.catalog.naming import JOBS_DATABASE, META_DATABASE, literal, quote
 
@@ -17,46 +19,6 @@ LOST_S = 10
 MOST_ATTEMPTS = 3
 LONGEST_TEXT = 1 << 20
 """Characters of a query that the history keeps."""
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the session that submitted a job was set to."""
-
-    database: str | None
-    values: dict[str, str]
-    charset: str
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One job as it stands in the metadata."""
-
-    id: int
-    user: str
-    status: str
-    account: str
-    query: str
-    settings: Settings
-    attempts: int
-    stored: bool
-    error: str
-
-    @property
-    def result(self) -> str:
-        """The quoted name of its result."""
-        return f"{quote(JOBS_DATABASE)}.{quote(f'result_{self.id}')}"
-
-    @property
-    def running(self) -> str:
-        """The quoted name of what this attempt fills."""
-        return self._filled(self.attempts)
-
-    @property
-    def unfinished(self) -> str:
-        """The quoted names of what this attempt and those before it fill."""
-        return ", ".join(map(self._filled, range(1, self.attempts + 1)))
-
-    def _filled(self, attempt: int) -> str:
-        return f"{quote(JOBS_DATABASE)}.{quote(f'running_{self.id}_{attempt}')}"
 
 
 _COLUMNS = "id, user, status, account, query, settings, attempts, stored, COALESCE(error, '')"
@@ -118,8 +80,16 @@ class Store:
             )
         return _job(found[0]) if found else None
 
-    async def claim(self, most: int) -> list[Job]:
-        """Take jobs that wait, or whose proxy is gone; fail those that were lost too often."""
+    async def claim(self, most: int, per_user: int) -> list[Job]:
+        """Take jobs that wait, or whose proxy is gone; fail those that were lost too often.
+
+        Parameters
+        ----------
+        most : int
+            Jobs to take.
+        per_user : int
+            Jobs of one user that run at once in all proxies; 0 is any number.
+        """
         lost = f"status = 'EXECUTING' AND alive_at < NOW(3) - INTERVAL {LOST_S} SECOND"
         async with self._pool.lease() as connection:
             await connection.run(
@@ -133,7 +103,7 @@ class Store:
                 f"SELECT id FROM (SELECT q.id, ROW_NUMBER() OVER (PARTITION BY q.user ORDER BY q.id) + (SELECT COUNT(*) "
                 f"FROM {QUERIES} r WHERE r.user = q.user AND r.type = 'ASYNC' AND r.status = 'EXECUTING') AS turn "
                 f"FROM {QUERIES} q WHERE q.type = 'ASYNC' AND (q.status = 'QUEUED' OR {lost})) AS waiting "
-                f"ORDER BY turn, id LIMIT {most}"
+                f"{f'WHERE turn <= {per_user} ' if per_user else ''}ORDER BY turn, id LIMIT {most}"
             )
             out = []
             for (number,) in found:
@@ -193,6 +163,20 @@ class Store:
                 f"WHERE id = {job.id} AND status = 'EXECUTING' AND proxy = {self._proxy}"
             )
 
+    async def drop_unfinished(self, job: Job) -> None:
+        """Drop what this attempt and those before it have left."""
+        async with self._pool.lease() as connection:
+            await connection.run(f"DROP TABLE IF EXISTS {job.unfinished}")
+
+    async def size(self, job: Job) -> int:
+        """Return the bytes that an attempt has written."""
+        async with self._pool.lease() as connection:
+            found = await connection.fetch(
+                f"SELECT DATA_LENGTH FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(JOBS_DATABASE)} "
+                f"AND TABLE_NAME = 'running_{job.id}_{job.attempts}'"
+            )
+        return int(found[0][0] or b"0") if found else 0
+
     async def discard(self, job: Job) -> None:
         """Drop what an attempt has left; unless the job was cancelled or is another's, it waits again at once."""
         async with self._pool.lease() as connection:
@@ -228,6 +212,7 @@ class Store:
             await connection.run(
                 f"DELETE FROM {QUERIES} WHERE stored = 0 AND completed < NOW(3) - INTERVAL {history_s:.3f} SECOND"
             )
+            await accounts.sweep(connection, f"SELECT id FROM {QUERIES} WHERE status = 'EXECUTING'")
 
     async def note(self, noted: Sequence[tuple[RunningQuery, float, str, int, str]]) -> None:
         """Write queries to the history: the query, its seconds, its outcome, its bytes, its error."""
@@ -240,11 +225,27 @@ class Store:
                 f"{literal(query.sql[:LONGEST_TEXT])}, {literal(error) if error else 'NULL'})"
             )
         async with self._pool.lease() as connection:
-            for start in range(0, len(lines), 100):
+            await connection.run("START TRANSACTION")  # all or none: what fails is tried again
+            for some in _packed(lines):
                 await connection.run(
                     f"INSERT INTO {QUERIES} (user, type, status, submitted, completed, chunks, chunks_comp, bytes, "
-                    f"row_count, query, error) VALUES " + ", ".join(lines[start : start + 100])
+                    f"row_count, query, error) VALUES " + ", ".join(some)
                 )
+            await connection.run("COMMIT")
+
+
+def _packed(lines: Sequence[str]) -> Iterator[list[str]]:
+    """Yield lines together, as many as one statement may have in a packet of any server's."""
+    some: list[str] = []
+    size = 0
+    for line in lines:
+        if some and (size + len(line) > LONGEST_TEXT or len(some) == 100):
+            yield some
+            some, size = [], 0
+        some.append(line)
+        size += len(line)
+    if some:
+        yield some
 
 
 async def _drop(connection: RawConnection, job: Job) -> None:

@@ -14,6 +14,7 @@ from shard.planner.views import Views
 from shard.wire.frames import Parameter
 
 if TYPE_CHECKING:
+    from proxy.jobs.accounts import Lent
     from proxy.quick import Flight
     from proxy.session.session import Session
 
@@ -89,6 +90,9 @@ class Engine(Protocol):
     @property
     def init_connect(self) -> bool:
         """Whether the home server begins users' sessions with statements of its own."""
+
+    def job_of(self, name: str) -> Lent | None:
+        """Return what was lent to a job that logs in by this name; None if none does."""
 
     def mentions(self, sql: bytes) -> bool:
         """Whether a text could be about sharded tables, or use skyshard's functions."""

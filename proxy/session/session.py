@@ -7,6 +7,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Coroutine
+from typing import TYPE_CHECKING
 
 from backend.tasks import ended
 from proxy.home.link import HomeLink, Trapped, trap_error
@@ -18,7 +19,7 @@ from proxy.session.client import ClientGone, ClientStream, Reply
 from proxy.session.diagnostics import MOST_NOTES, QUESTIONS, Diagnostics
 from proxy.session.engine import Distributed, Engine, Home, Local
 from proxy.session.handshake import MULTI_STATEMENTS, Response
-from proxy.session.limits import SessionLimits, Usage
+from proxy.session.limits import Limits, SessionLimits, Usage
 from proxy.session.login import Doorkeeper, Login
 from proxy.session.prepared import PreparedText
 from proxy.session.promises import MOST, promised
@@ -35,6 +36,9 @@ from shard.planner.lexer import LexerMode, is_blank, split_statements
 from shard.wire.frames import Parameter
 from shard.wire.packets import PacketError
 from shard.wire.replies import ErrEvent, ReplyKind
+
+if TYPE_CHECKING:
+    from proxy.jobs.accounts import Lent
 
 log = logging.getLogger("skyshard.session")
 DEFAULT_SHIP_LIMIT = 16 << 20
@@ -94,6 +98,7 @@ class Session:
         self._promises = 0 if engine.init_connect else MOST
         self._counted: str | None = None
         self.user = ""
+        self.job: Lent | None = None
         self.settings_dirty = True
         self.gather_limit = DEFAULT_GATHER_LIMIT
         self.ship_limit = DEFAULT_SHIP_LIMIT
@@ -155,13 +160,13 @@ class Session:
             self.settings_dirty, self.diagnostics = True, None
             self.client.post_ok(asked, status)
             return True
-        if self.usage.of(self.user).result_bytes:
+        if self.allowed().result_bytes:
             return False
         flight = self._engine.take_off(self, asked[5:], self._landed)
         if flight is None:
             return False
         try:
-            self.usage.begin(self.user)
+            self._begin()
         except SkyError:
             self._registry.end(flight.query)
             flight.abandon()
@@ -178,7 +183,7 @@ class Session:
         self._flight = None
         rows = limited(query, known, flight.answer)
         self.client.post_whole(self._asked_now, known.columns, rows, query.warnings, self.home.status)
-        self.usage.end(self.user)
+        self._end()
         self._engine.landed(self, flight)
         self.diagnostics = Diagnostics(query.rows, query.warnings, query.notes)
         return True
@@ -189,12 +194,28 @@ class Session:
         if flight is not None:
             flight.abandon()
             self._registry.end(flight.query)
-            self.usage.end(self.user)
+            self._end()
 
     def _enter(self, user: str) -> None:
         self._leave()
+        self.job = self._engine.job_of(user) if self.client.wire.private else None
+        if self.job is not None:  # it has limits of its own, and is seen as its user's
+            self.user = self.job.user
+            return
         self.usage.enter(user)
         self.user = self._counted = user
+
+    def allowed(self) -> Limits:
+        """Return what its statements may use."""
+        return self.usage.of(self.user) if self.job is None else self.job.limits
+
+    def _begin(self) -> None:
+        if self.job is None:
+            self.usage.begin(self.user)
+
+    def _end(self) -> None:
+        if self.job is None:
+            self.usage.end(self.user)
 
     def _leave(self) -> None:
         if self._counted is not None:
@@ -390,10 +411,10 @@ class Session:
         What may end it is attended to once it takes long: most look-ups are over by then. One that has begun
         already has its `query`.
         """
-        limits = self.usage.of(self.user)
+        limits = self.allowed()
         if query is None:
             try:
-                self.usage.begin(self.user)
+                self._begin()
             except SkyError:
                 work.close()
                 raise
@@ -426,7 +447,7 @@ class Session:
             timer.cancel()
             query.settle()
             self._registry.end(query)
-            self.usage.end(self.user)
+            self._end()
             self.client.limit_rows(0)
             await ended(attending)
             if query.reason is not None and not self.home.closed:

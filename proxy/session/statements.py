@@ -114,7 +114,7 @@ class PreparedStatements:
         if not payload[5] & _READ_ONLY_CURSOR:
             await session.distributed(prepared.text, session.engine_run(prepared.route, parameters, True))
             return
-        limits = session.usage.of(session.user)
+        limits = session.allowed()
         cursor = Cursor(min(session.limits.cursor_bytes, limits.result_bytes or session.limits.cursor_bytes))
         aside = copy.copy(session)
         aside.out = cursor

@@ -332,6 +332,11 @@ class ClientWire(asyncio.Protocol):
         return self._tls is not None or self._private
 
     @property
+    def private(self) -> bool:
+        """Whether this is a connection of the process to itself."""
+        return self._private
+
+    @property
     def cipher(self) -> str:
         """Name of the cipher; empty without TLS."""
         found = self._tls.cipher() if self._tls is not None else None

@@ -22,12 +22,12 @@ def home_command() -> None:
 @click.option("--home", required=True, help="mysql://user@host:port/ or mysql://user@localhost/?socket=PATH.")
 @click.option("--password-file", type=click.Path(path_type=Path, dir_okay=False), help="Its password.")
 @click.option(
-    "--replicas", type=click.IntRange(1, 64), default=1, show_default=True, help="Copies of every chunk."
+    "--replicas", type=click.IntRange(1, 64), help="Copies of every chunk.  [default: as it is, or 1]"
 )
 @click.option(
     "--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait until the server answers."
 )
-def init(home: str, password_file: Path | None, replicas: int, wait: float) -> None:
+def init(home: str, password_file: Path | None, replicas: int | None, wait: float) -> None:
     """Make or migrate the metadata; does no harm when it is there."""
     from skyshard.cluster.connect import address_of
 
@@ -35,7 +35,7 @@ def init(home: str, password_file: Path | None, replicas: int, wait: float) -> N
     click.echo(f"The home server is ready (metadata version {version}).")
 
 
-async def _init(address: Address, replicas: int, wait: float) -> int:
+async def _init(address: Address, replicas: int | None, wait: float) -> int:
     connection = await connected(address, wait)
     try:
         version = await provision(connection)

@@ -101,9 +101,12 @@ async def add_worker(connection: RawConnection, name: str, host: str, port: int,
     return int(found[0][0] or b"0")
 
 
-async def set_replicas(connection: RawConnection, replicas: int) -> None:
-    """Write how many copies of every chunk an ingest makes."""
-    await connection.run(f"REPLACE INTO {quote(META_DATABASE)}.cluster VALUES ('replicas', '{replicas}')")
+async def set_replicas(connection: RawConnection, replicas: int | None) -> None:
+    """Write how many copies of every chunk an ingest makes; None: as it was said before, or one."""
+    verb = "INSERT IGNORE" if replicas is None else "REPLACE"
+    await connection.run(
+        f"{verb} INTO {quote(META_DATABASE)}.cluster VALUES ('replicas', '{1 if replicas is None else replicas}')"
+    )
 
 
 async def bump(connection: RawConnection) -> None:

@@ -1,5 +1,6 @@
 """Asynchronous queries: submitted, seen, fetched, cancelled, kept for a while, and never lost."""
 
+import re
 import time
 
 import pymysql
@@ -150,6 +151,79 @@ async def test_jobs_are_their_users_own(cluster, client, account):
         fetch(ada, f"CALL qserv_result_delete({number})")
 
 
+async def test_a_job_may_do_what_its_user_may(cluster, client, account):
+    """Whatever PREPARE does not see: the server's own tables, functions with the caller's rights, files."""
+    account("poor@127.0.0.1", grants=("SELECT ON hip.*", "ALL ON poor.*"))
+    for sql in (
+        "CREATE OR REPLACE DATABASE poor",
+        "CREATE FUNCTION poor.accounts() RETURNS INT READS SQL DATA SQL SECURITY INVOKER "
+        "RETURN (SELECT COUNT(*) FROM mysql.global_priv)",
+        "CREATE SQL SECURITY INVOKER VIEW poor.seen AS SELECT DISTINCT USER AS u FROM information_schema.PROCESSLIST",
+    ):
+        fetch(client, sql)
+    try:
+        with connect(cluster, user="poor", password="geheim", database="poor") as poor:
+            assert (await ended(poor, submit(poor, "SELECT poor.accounts() AS n")))[0] == "FAILED"
+            for sql, wanted in (
+                ("SELECT COUNT(*) AS n FROM information_schema.PROCESSLIST AS p WHERE p.USER = 'root'", 0),
+                ("SELECT COUNT(*) AS n FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'lab'", 0),
+                ("SELECT COUNT(*) AS n FROM seen WHERE u NOT LIKE 'skyshard_job_%'", 0),
+                ("SELECT LOAD_FILE('/etc/hostname') IS NULL AS n", 1),
+                ("SELECT COUNT(*) AS n FROM hip.Object WHERE objectId < 0", 0),
+            ):
+                number = submit(poor, sql)
+                assert (await ended(poor, number))[0] == "COMPLETED", seen(poor, number)
+                assert fetch(poor, f"SELECT n FROM qserv_result({number})") == [(wanted,)], sql
+    finally:
+        fetch(client, "DROP DATABASE poor")
+
+    async def gone():
+        return fetch(client, r"SELECT COUNT(*) FROM mysql.user WHERE User LIKE 'skyshard\_job%'") == [(0,)]
+
+    await until(gone, 10, pause=0.05)
+
+
+async def test_rights_are_those_of_the_moment_it_begins(cluster, client, proxy, account, inside):
+    account("poor@127.0.0.1")
+    with connect(cluster, user="poor", password="geheim") as poor:
+        blockers = [submit(poor, PAIRS) for _ in range(3)]  # `running_per_user` of them
+        number = submit(poor, "SELECT objectId FROM Object WHERE objectId < 10")
+        fetch(client, "REVOKE SELECT ON hip.* FROM poor@127.0.0.1")
+        assert seen(poor, number)[0] == "QUEUED"
+        for blocker in blockers:
+            fetch(poor, f"CANCEL {blocker}")
+        state = await ended(poor, number)
+    assert (state[0], "denied" in state[5]) == ("FAILED", True)
+
+
+async def test_the_active_role_goes_along(cluster, client, account):
+    account("poor@127.0.0.1", grants=())
+    fetch(client, "CREATE OR REPLACE ROLE reader")
+    try:
+        fetch(client, "GRANT SELECT ON hip.* TO reader")
+        fetch(client, "GRANT reader TO poor@127.0.0.1")
+        with connect(cluster, user="poor", password="geheim", database=None) as poor:
+            assert refused(poor, "SUBMIT SELECT COUNT(*) AS n FROM hip.Object")[0] == 1142
+            fetch(poor, "SET ROLE reader")
+            assert (await ended(poor, submit(poor, "SELECT COUNT(*) AS n FROM hip.Object")))[0] == "COMPLETED"
+    finally:
+        fetch(client, "DROP ROLE reader")
+
+
+async def test_settings_and_limits_of_a_job(cluster, client, proxy):
+    fetch(client, "SET skyshard_gather_limit = 1000")
+    state = await ended(
+        client, submit(client, "SELECT COUNT(*) AS n FROM Object a JOIN Object b ON a.vmag = b.vmag")
+    )
+    assert (state[0], "skyshard_gather_limit" in state[5]) == ("FAILED", True)
+    fetch(client, "SET skyshard_gather_limit = DEFAULT")
+    fetch(client, "SET max_statement_time = 0.5")
+    state = await ended(client, submit(client, PAIRS))
+    assert (state[0], "max_statement_time" in state[5]) == ("FAILED", True)
+    fetch(client, "SET max_statement_time = 0, sql_select_limit = 5")
+    assert refused(client, "SUBMIT SELECT objectId FROM Object")[0] == 1235
+
+
 async def test_limits(cluster, client, proxy, inside):
     with connect(proxy(jobs={"per_user": 1})) as strict:
         number = submit(strict, PAIRS)
@@ -157,6 +231,25 @@ async def test_limits(cluster, client, proxy, inside):
         assert (errno, "jobs.per_user" in message) == (1226, True)
         fetch(strict, f"CANCEL {number}")
         assert (await ended(strict, submit(strict, "SELECT 1 AS one")))[0] == "COMPLETED"
+
+
+async def test_bytes_of_results_are_counted_as_they_are_written(cluster, client, proxy, account):
+    account("full@127.0.0.1", grants=("SELECT ON hip.*",))
+    with connect(cluster, user="full", password="geheim") as full:
+        blockers = [(one, submit(one, PAIRS)) for one in (client, client, client, full)]
+
+        async def busy():  # so that the other proxy takes what comes next
+            return all(seen(one, number)[0] == "EXECUTING" for one, number in blockers)
+
+        await until(busy, 20, pause=0.05)
+        with connect(proxy(jobs={"user_bytes": 100_000}), user="full", password="geheim") as strict:
+            small = await ended(strict, submit(strict, "SELECT objectId FROM Object WHERE objectId < 1000"))
+            large = await ended(strict, submit(strict, "SELECT * FROM Detection"))
+            assert small[0] == "COMPLETED"
+            assert (large[0], "exceeded" in large[5]) == ("FAILED", True)
+            assert int(re.search(r"\((\d+)\)", large[5])[1]) < 2_000_000  # of far more
+        for one, number in blockers:
+            fetch(one, f"CANCEL {number}")
 
 
 async def test_results_are_kept_for_some_time(client, proxy):

@@ -11,7 +11,7 @@ from backend.connection import RawConnection
 from shard.catalog.metadata import MIGRATIONS
 from shard.catalog.routines import CHANGED_OF
 from shard.errors import ServerError
-from skyshard.home.provision import provision
+from skyshard.home.provision import provision, set_replicas
 
 
 async def test_twice_is_once(home: RawConnection) -> None:
@@ -32,6 +32,14 @@ async def test_a_migration_cut_short_is_run_over(home: RawConnection) -> None:
     assert await home.fetch("SELECT COUNT(*) FROM skyshard_meta.cluster WHERE name='catalogue_version'") == [
         [b"1"]
     ]
+
+
+async def test_the_number_of_copies_stays_unless_another_is_given(home: RawConnection) -> None:
+    found = []
+    for replicas in (None, 2, None, 1):
+        await set_replicas(home, replicas)
+        found += await home.fetch("SELECT value FROM skyshard_meta.cluster WHERE name = 'replicas'")
+    assert found == [[b"1"], [b"2"], [b"2"], [b"1"]]
 
 
 async def test_two_at_once(home: RawConnection, home_server) -> None:  # type: ignore[no-untyped-def]
