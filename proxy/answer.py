@@ -103,10 +103,12 @@ class Answerer:
             return await self._counter(request, columns)
         if request.envelope is not None:
             return await self._store(request, request.envelope, columns)
+        if plan.gather is not None and request.settings.same_results:
+            encoding = request.settings.encoding
+            columns = under_their_names(columns, aliases(plan.gather.draft), encoding)
+        if plan.never:
+            return await self._nothing(request, columns)
         if plan.gather is not None:
-            if request.settings.same_results:
-                encoding = request.settings.encoding
-                columns = under_their_names(columns, aliases(plan.gather.draft), encoding)
             return await (self._own if plan.gather.own else self._gather)(request, columns)
         placement = await self._filler.placement(request, plan)
         request.query.chunks_total = len(placement)
@@ -140,6 +142,13 @@ class Answerer:
             await out.packet(text_row([str(count).encode()]))
         request.query.rows = 1
         await out.end(0, request.status)
+        return 0
+
+    @staticmethod
+    async def _nothing(request: Request, columns: tuple[bytes, ...]) -> int:
+        """Answer what has no rows, whatever the chunks have."""
+        await request.session.out.columns(columns, request.status)
+        await Sink(request).end(0)
         return 0
 
     async def _scatter(

@@ -215,6 +215,8 @@ class Filler:
             count = request.contents.table_rows(database, table.name)
             await desk.run(Sql(f"INSERT INTO {RESULT} VALUES ({count})"))
             return 0
+        if plan.never:
+            return 0
         if plan.gather is not None:
             moved, _ = await self.parts(desk, request, plan.gather)
             await self._fill(desk, part, plan.gather.statement)

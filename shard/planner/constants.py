@@ -6,8 +6,9 @@ cannot be read exactly is no constant.
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import ROUND_DOWN, Decimal, localcontext
 
 from sqlglot import exp
@@ -19,6 +20,14 @@ _PRECISION_INCREMENT = 4
 """MariaDB's div_precision_increment; any from 1 to 9 gives a quotient of integers nine decimals."""
 
 Value = int | float | str | None
+Truths = frozenset[bool | None]
+_ANY: Truths = frozenset((True, False, None))
+_COMPARED: dict[type[exp.Expression], Callable[[Decimal, Decimal], bool]] = {
+    exp.EQ: operator.eq, exp.NEQ: operator.ne, exp.LT: operator.lt, exp.LTE: operator.le,
+    exp.GT: operator.gt, exp.GTE: operator.ge,
+}  # fmt: skip
+_MOST_DIGITS = 30
+"""Longer numbers are cut or refused by MariaDB."""
 
 
 def number(node: exp.Expression, values: Sequence[Value] = ()) -> float | None:
@@ -132,6 +141,53 @@ def key_literal(node: exp.Expression, values: Sequence[Value] = ()) -> str | Non
         if re.fullmatch(r"'[A-Za-z0-9 _.:+-]*'", text):
             return text
     return None
+
+
+def is_never(node: exp.Expression, values: Sequence[Value] = ()) -> bool:
+    """Whether a condition is false or NULL for every row, whatever stands in it beside constants."""
+    return True not in _truths(node, values)
+
+
+def _truths(node: exp.Expression, values: Sequence[Value]) -> Truths:
+    """Return what a condition can be: true, false, NULL; any of them where it is not made of constants."""
+    if isinstance(node, exp.Paren):
+        return _truths(node.this, values)
+    if isinstance(node, exp.Null):
+        return frozenset((None,))
+    if isinstance(node, exp.Not):
+        return frozenset(None if truth is None else not truth for truth in _truths(node.this, values))
+    if isinstance(node, (exp.And, exp.Or)):
+        decides = isinstance(node, exp.Or)
+        left, right = _truths(node.this, values), _truths(node.expression, values)
+        return frozenset(
+            decides if decides in (a, b) else None if None in (a, b) else not decides
+            for a in left
+            for b in right
+        )
+    compare = _COMPARED.get(type(node))
+    if compare is not None:
+        sides = (node.this, node.expression)
+        if any(isinstance(side, exp.Null) for side in sides):
+            return frozenset((None,))
+        first, second = (_plain_number(side, values) for side in sides)
+        return _ANY if first is None or second is None else frozenset((compare(first, second),))
+    found = _plain_number(node, values)
+    return _ANY if found is None else frozenset((bool(found),))
+
+
+def _plain_number(node: exp.Expression, values: Sequence[Value]) -> Decimal | None:
+    """Return the value of a number that MariaDB compares exactly: a literal, TRUE, FALSE, an integer parameter."""
+    if isinstance(node, exp.Paren):
+        return _plain_number(node.this, values)
+    if isinstance(node, exp.Boolean):
+        return Decimal(bool(node.this))
+    if isinstance(node, exp.Neg):
+        inner = _plain_number(node.this, values)
+        return None if inner is None else -inner
+    if not isinstance(node, (exp.Literal, exp.Placeholder)):
+        return None
+    found = None if len(node.name) > _MOST_DIGITS else _value(node, values)
+    return found if isinstance(found, Decimal) else None
 
 
 def conjuncts(node: exp.Expression | None) -> list[exp.Expression]:

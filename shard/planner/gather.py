@@ -7,7 +7,9 @@ that are named and the rows that pass its own filters. The rest of the statement
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from sqlglot import exp
 
@@ -16,17 +18,26 @@ from shard.catalog.naming import OWNER_COLUMN, SCRATCH_DATABASE, quote
 from shard.errors import NOT_SUPPORTED, SkyError, not_supported
 from shard.planner import fragment as writing
 from shard.planner import functions
-from shard.planner.aggregates import SPREAD, has_aggregate, is_aggregate
+from shard.planner.aggregates import has_aggregate
 from shard.planner.branches import bare, is_query, is_star, own_queries
 from shard.planner.collected import expanded, keep_name, owned_columns, rename, unused, upper_queries
 from shard.planner.context import Context
-from shard.planner.needs import closed, columns_named, compared, expand_areas, listed, named, own_filters
+from shard.planner.needs import (
+    closed,
+    columns_named,
+    compared,
+    expand_areas,
+    has_no_rows,
+    is_useless,
+    listed,
+    named,
+    own_filters,
+)
 from shard.planner.nested import bind
-from shard.planner.outputs import output_name
+from shard.planner.part_columns import different_names, grouped_by, plain_name, spread_of, types_of
 from shard.planner.partials import roomy
 from shard.planner.plan import Gather, Part, Plan, Sql
 from shard.planner.scope import catalogue_tables, column_names, from_items, lookup
-from shard.planner.split import grouping
 from shard.planner.stand_ins import (
     ALL_ROWS,
     aliased,
@@ -98,12 +109,26 @@ class _Gatherer:
     def __init__(self, context: Context, plan_tree: PlanTree) -> None:
         self.context, self.plan_tree = context, plan_tree
         self.parts: list[Part] = []
-        self._known: dict[str, Part] = {}
+        self._known: dict[tuple[str, bool], Part] = {}
+        self._useless = False  # no row of what is being replaced can be in the answer
 
     def query(self, node: exp.Expression, whole: bool = False) -> None:
         """Make a query, and those inside, readable at home."""
         if not self.context.sharded(node):
             return
+        with self._asking(any(has_no_rows(item, self.context) for item in (node, bare(node)))):
+            self._query(node, whole)
+
+    @contextlib.contextmanager
+    def _asking(self, useless: bool) -> Iterator[None]:
+        """Ask no chunk for what is gathered meanwhile, if it is `useless`."""
+        before, self._useless = self._useless, self._useless or useless
+        try:
+            yield
+        finally:
+            self._useless = before
+
+    def _query(self, node: exp.Expression, whole: bool) -> None:
         self._expressions(node)
         if (inside := bare(node)) is not node:
             node = inside
@@ -137,7 +162,8 @@ class _Gatherer:
         for inner in own_queries(select):
             self.query(inner)
         for node, _ in from_items(select):
-            self._from(node, select)
+            with self._asking(is_useless(node, select, self.context)):
+                self._from(node, select)
 
     @staticmethod
     def _attempt(way: Callable[[exp.Select], None], select: exp.Select) -> bool:
@@ -173,7 +199,7 @@ class _Gatherer:
         """Answer an inner SELECT by itself and let the statement read its rows."""
         if any(is_star(item) for item in select.expressions):
             raise not_supported("* in a gathered query")
-        names = _names(select, self._wanted_names(select))
+        names = different_names(select, self._wanted_names(select))
         own = select.copy()
         if own.args.get("limit") is None:
             own.set("order", None)
@@ -188,7 +214,7 @@ class _Gatherer:
         for key in ("order", "limit", "offset", "having", "distinct"):
             schema.set(key, None)
         columns = tuple(f"p{index}" for index in range(len(names)))
-        schema.set("group", _group(own))
+        schema.set("group", grouped_by(own))
         schema.set(
             "expressions",
             [
@@ -197,7 +223,13 @@ class _Gatherer:
             ],
         )
         part = self._add(
-            plan, _types(schema, columns, self.context), columns, (), (), "a subquery", _spread(own, columns)
+            plan,
+            types_of(schema, columns, self.context),
+            columns,
+            (),
+            (),
+            "a subquery",
+            spread_of(own, columns),
         )
         items = [
             stand_in(item, column, select) for item, column in zip(own.expressions, columns, strict=True)
@@ -211,7 +243,7 @@ class _Gatherer:
         """Return the names that the statement around uses, by their text without blanks and quotes."""
         root = select.root()
         names = {column.name for column in root.find_all(exp.Column)}
-        return {_plain(name): name for name in names}
+        return {plain_name(name): name for name in names}
 
     # joined rows of a chunk-local FROM and WHERE -----------------------------------------------------
 
@@ -242,7 +274,7 @@ class _Gatherer:
             copied = [item.copy() for item in value] if isinstance(value, list) else value and value.copy()
             source.set(key, copied)
         plan = self.plan_tree(source.copy())
-        part = self._add(plan, _types(source, columns, self.context), columns, (), (), "joined rows")
+        part = self._add(plan, types_of(source, columns, self.context), columns, (), (), "joined rows")
         rename(upper, dict(zip(needed, columns, strict=False)), bound, select)
         select.set("expressions", [keep_name(item) for item in items])
         select.set("from_", exp.From(this=_table_of(part, None)))
@@ -278,7 +310,7 @@ class _Gatherer:
         for item in own_filters(node, select, alias, self.context):
             _add_where(source, item)
         everything = (*columns, *hidden)
-        schema = _types(source, everything, self.context)
+        schema = types_of(source, everything, self.context)
         plan = self._rows_of_lists(source, listed(node, select, alias, self.context))
         keys = tuple(name for name in everything if name.lower() in compared(select, alias))
         part = self._add(plan, schema, everything, tuple(hidden), keys, table.name)
@@ -310,25 +342,17 @@ class _Gatherer:
         label: str,
         spread: tuple[str, ...] = (),
     ) -> Part:
-        text = plan.native.text
+        text = plan.native.text, self._useless
         known = self._known.get(text)
         if known is not None and known.columns == columns and not plan.native.parameters:
             return known
+        if self._useless:
+            plan = replace(plan, never=True)
         target = f"{quote(SCRATCH_DATABASE)}.{quote(f'gather_{len(self.parts)}')}"
         part = Part(target, plan, schema, columns, hidden, keys, label, spread)
         self.parts.append(part)
         self._known[text] = part
         return part
-
-
-def _spread(select: exp.Select, columns: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the columns that are deviations or variances."""
-    items = [item.this if isinstance(item, exp.Alias) else item for item in select.expressions]
-    return tuple(
-        name
-        for item, name in zip(items, columns, strict=True)
-        if is_aggregate(item) and item.name.lower() in SPREAD
-    )
 
 
 # trees ---------------------------------------------------------------------------------------------
@@ -358,70 +382,6 @@ def _add_where(select: exp.Select, condition: exp.Expression) -> None:
         select.set("where", exp.Where(this=exp.Paren(this=condition.copy())))
     else:
         where.set("this", exp.And(this=where.this, expression=exp.Paren(this=condition.copy())))
-
-
-def _plain(name: str) -> str:
-    return "".join(name.split()).replace("`", "").lower()
-
-
-def _names(select: exp.Select, wanted: dict[str, str]) -> list[str]:
-    """Return the column names of an inner SELECT, repeated ones made different."""
-    names: list[str] = []
-    for index, item in enumerate(select.expressions):
-        name = output_name(item)
-        if not isinstance(item, (exp.Alias, exp.Column)):
-            name = wanted.get(_plain(name), f"c{index}")
-        names.append(name if name.lower() not in {n.lower() for n in names} else f"{name} {index}")
-    return names
-
-
-def group_items(select: exp.Select) -> list[exp.Expression]:
-    """Return the expressions of GROUP BY, its positions and aliases replaced by what they mean."""
-    group = select.args.get("group")
-    if group is None:
-        return []
-    aliases = {item.alias.lower(): item.this for item in select.expressions if isinstance(item, exp.Alias)}
-    out: list[exp.Expression] = []
-    for node in group.expressions:
-        if isinstance(node, exp.Literal) and str(node.this).isdigit():
-            index = int(str(node.this))
-            if not 1 <= index <= len(select.expressions):
-                raise not_supported("this position in GROUP BY")
-            out.append(without_alias(select.expressions[index - 1]))
-        elif isinstance(node, exp.Column) and not node.table and node.name.lower() in aliases:
-            out.append(aliases[node.name.lower()].copy())
-        else:
-            out.append(node.copy())
-    return out
-
-
-def _group(select: exp.Select) -> exp.Expression | None:
-    items = group_items(select)
-    return grouping(items) if items else None
-
-
-def _types(source: exp.Select, columns: Sequence[str], context: Context) -> Sql:
-    """Return the SELECT that gives a gathered table its types: all columns nullable, never a row."""
-    copied = source.copy()
-    for select in copied.find_all(exp.Select):
-        expand_areas(select, context)
-    inner = functions.rewrite(copied, context.values)
-    one = exp.Subquery(
-        this=exp.Select(expressions=[fill(1)]),
-        alias=exp.TableAlias(this=exp.to_identifier("one", quoted=True)),
-    )
-    rows = exp.Subquery(this=inner, alias=exp.TableAlias(this=exp.to_identifier("part", quoted=True)))
-    outer = exp.Select(
-        expressions=[
-            exp.Column(
-                this=exp.to_identifier(name, quoted=True), table=exp.to_identifier("part", quoted=True)
-            )
-            for name in columns
-        ]
-    )
-    outer.set("from_", exp.From(this=one))
-    outer.set("joins", [exp.Join(this=rows, side="LEFT", on=exp.Boolean(this=False))])
-    return writing.logical(outer)
 
 
 def whole_tables(

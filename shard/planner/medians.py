@@ -49,7 +49,7 @@ def _unfold(select: exp.Select, values: Sequence[Value]) -> None:
         raise not_supported("scisql_median and scisql_percentile beside * or window functions")
     if any(id(query) not in inside for query in own_queries(select)):
         raise not_supported("scisql_median and scisql_percentile beside subqueries", "use a derived table")
-    from shard.planner.gather import group_items
+    from shard.planner.part_columns import group_items
 
     keys = group_items(select)
     select.set("group", exp.Group(expressions=keys) if keys else None)

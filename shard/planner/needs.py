@@ -10,7 +10,7 @@ from shard.catalog.model import Kind
 from shard.errors import not_supported
 from shard.planner.aggregates import has_aggregate
 from shard.planner.branches import bare, is_query, is_star, own_nodes, own_queries
-from shard.planner.constants import conjuncts
+from shard.planner.constants import conjuncts, integer, is_never
 from shard.planner.context import Context
 from shard.planner.outputs import output_name
 from shard.planner.scope import column_names, from_items, lookup
@@ -125,7 +125,18 @@ def own_filters(node: exp.Table, select: exp.Select, alias: str, context: Contex
     return [item for item in conditions if _is_filter(item) and all(map(is_own, item.find_all(exp.Column)))]
 
 
-def _on_rows(node: exp.Table, select: exp.Select) -> list[exp.Expression]:
+def has_no_rows(query: exp.Expression, context: Context) -> bool:
+    """Whether LIMIT 0 ends a query before its first row."""
+    limit = query.args.get("limit")
+    return limit is not None and integer(limit.expression, context.values) == 0
+
+
+def is_useless(node: exp.Expression, select: exp.Select, context: Context) -> bool:
+    """Whether no row of an item of FROM can be in the answer: a condition on all its useful rows is never true."""
+    return any(is_never(item, context.values) for item in _on_rows(node, select))
+
+
+def _on_rows(node: exp.Expression, select: exp.Select) -> list[exp.Expression]:
     """Return the conditions that are true of every useful row of a table, joined with rows of others."""
     items = list(from_items(select))
     nullable = _nullable(items)

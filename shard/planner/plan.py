@@ -247,6 +247,8 @@ class Plan:
         The catalogue tables it reads, sharded and replicated.
     limit, skip : int or None, int
         Rows wanted and rows to pass over, for a scatter without a merge.
+    never : bool
+        It asks no chunk: LIMIT 0 ends it before its first row, or none of its rows is of use, or the catalogue knows it.
     ships : tuple of Ship
         Users' own tables that its fragments read.
     keys : ByKey or None

@@ -16,7 +16,7 @@ from shard.errors import not_supported
 from shard.planner import fragment as writing
 from shard.planner import functions
 from shard.planner.branches import find
-from shard.planner.constants import Value, conjuncts, integer
+from shard.planner.constants import conjuncts, integer
 from shard.planner.context import Context
 from shard.planner.gather import expand_areas
 from shard.planner.keyed import Keyed, keyed_tables, list_of_keys
@@ -75,8 +75,6 @@ def plan_select(
     where = conjuncts(tree.args["where"].this if tree.args.get("where") is not None else None)
     inner = [*where, *(part for item in bound.scope.conditions for part in conjuncts(item))]
     restriction = bound.restriction
-    if any(_is_false(item, values) for item in where):
-        restriction = InChunks(())
     scope, place = bound.scope, bound.layout
     certain = [*where, *(part for item in scope.certain for part in conjuncts(item))]
     keyed = keyed_tables(tree, bound, certain, context)
@@ -181,7 +179,7 @@ def _plan(
         limit=draft.limit,
         skip=draft.skip,
         interactive=routed or _is_small(restriction),
-        never=draft.limit == 0 and merge is None,
+        never=draft.never,
         draft=draft,
     )
 
@@ -274,10 +272,6 @@ def _tests(item: exp.Expression) -> list[exp.Expression]:
                 return [call]
         return []
     return [item] if isinstance(item, exp.Anonymous) else []
-
-
-def _is_false(item: exp.Expression, values: Sequence[Value]) -> bool:
-    return (isinstance(item, exp.Boolean) and not item.this) or integer(item, values) == 0
 
 
 def _routes(restriction: Restriction) -> bool:

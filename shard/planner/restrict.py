@@ -1,7 +1,8 @@
 """Which chunks can hold rows that satisfy a condition: always a superset, never a guess.
 
-Only conditions on a table's own position columns, its director key and chunkId restrict; AND
-intersects, OR unites, everything else (NOT, `= 0`, expressions) restricts nothing.
+Only conditions on a table's own position columns, its director key and chunkId restrict, and those
+of constants that no row satisfies; AND intersects, OR unites, everything else (NOT, `= 0`, expressions)
+restricts nothing.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from shard.errors import not_supported
 from shard.geometry import regions
 from shard.geometry.regions import Region
 from shard.planner.branches import find
-from shard.planner.constants import Value, conjuncts, integer, key_literal, number
+from shard.planner.constants import Value, conjuncts, integer, is_never, key_literal, number
 from shard.planner.locality import Layout, position_owner
 from shard.planner.plan import AllOf, AnyOf, ByKey, Everywhere, InChunks, InRegion, Restriction
 from shard.planner.scope import Scope, TableRef, column_of
 
 MARGIN = 1e-4
 """Degrees by which every region is widened: positions may be stored as FLOAT or rounded DECIMAL."""
+NOWHERE = InChunks(())
+"""No chunk has a row that satisfies a condition."""
 MAX_KEYS = 10_000
 """More keys than this are not looked up: all chunks are asked."""
 
@@ -77,13 +80,19 @@ def restriction(
     wanted = [part for part in parts if not isinstance(part, Everywhere)]
     if not wanted:
         return Everywhere()
+    if NOWHERE in wanted:
+        return NOWHERE
     return wanted[0] if len(wanted) == 1 else AllOf(tuple(wanted))
 
 
 def _simplify(part: Restriction) -> Restriction:
     if isinstance(part, AnyOf) and any(isinstance(item, Everywhere) for item in part.parts):
         return Everywhere()
-    return part
+    if isinstance(part, AnyOf) and all(item == NOWHERE for item in part.parts):
+        return NOWHERE
+    if isinstance(part, AllOf) and NOWHERE in part.parts:
+        return NOWHERE
+    return Everywhere() if part == AllOf(()) else part
 
 
 def _of(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction:
@@ -91,11 +100,7 @@ def _of(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Val
         return _of(item.this, scope, layout, values)
     if isinstance(item, exp.And):
         sides = [_of(part, scope, layout, values) for part in conjuncts(item)]
-        return (
-            AllOf(tuple(part for part in sides if not isinstance(part, Everywhere)))
-            if sides
-            else Everywhere()
-        )
+        return _simplify(AllOf(tuple(part for part in sides if not isinstance(part, Everywhere))))
     if isinstance(item, exp.Or):
         sides = [_of(side, scope, layout, values) for side in (item.this, item.expression)]
         return _simplify(AnyOf(tuple(sides)))
@@ -103,7 +108,7 @@ def _of(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Val
         found = reader(item, scope, layout, values)
         if found is not None:
             return found
-    return Everywhere()
+    return NOWHERE if is_never(item, values) else Everywhere()
 
 
 def _region(ref: TableRef, region: Region, layout: Layout) -> Restriction:

@@ -33,7 +33,7 @@ class Draft:
     """The fragment as a tree, the merge as a tree, and what the proxy does itself.
 
     `whole` is the statement as it is, for a chunk that has all its rows; None if it cannot be asked so.
-    `ordered` is another way than the merge, if that only sorts.
+    `ordered` is another way than the merge, if that only sorts. `never`: no row is wanted of it.
     """
 
     fragment: exp.Select
@@ -45,6 +45,7 @@ class Draft:
     scope: Scope | None = None
     whole: exp.Select | None = None
     ordered: Ordered | None = None
+    never: bool = False
 
 
 def split(
@@ -205,7 +206,7 @@ class _Splitter:
         else:
             draft = self._plain()
         draft.fragment.set("locks", None)
-        draft.layout, draft.scope = self.layout, self.scope
+        draft.layout, draft.scope, draft.never = self.layout, self.scope, self.limit == 0
         if draft.merge is not None and self.streams and not (aggregated or windows or self.distinct):
             draft.ordered = self._ordered()
         if draft.merge is not None and self._asks_one_chunk():

@@ -181,7 +181,7 @@ class Statement:
     ) -> Plan:
         native = native_sql(self, context)
         tables = catalogue_tables(tree, self.database, self.catalogue)
-        counted = strategies.counter(tree, context, native, tables)
+        counted = strategies.counter(tree, context, default_limit, native, tables)
         if counted is not None:
             return counted
         if isinstance(tree, exp.Select):

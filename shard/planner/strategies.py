@@ -13,6 +13,7 @@ from shard.planner import gather as gathering
 from shard.planner.constants import integer
 from shard.planner.context import Context
 from shard.planner.lexer import Token, TokenKind, unquote
+from shard.planner.needs import has_no_rows
 from shard.planner.plan import InChunks, Plan, Sql, Strategy
 from shard.planner.planner import plan_select
 from shard.planner.scope import column_names
@@ -33,6 +34,8 @@ def gathered(
     if default_limit is not None and tree.args.get("limit") is None:
         tree.set("limit", exp.Limit(expression=fill(default_limit)))
 
+    never = has_no_rows(tree, context)
+
     def plan_tree(select: exp.Select) -> Plan:
         return plan_select(select, context, None)
 
@@ -43,6 +46,7 @@ def gathered(
         ),
         native=native,
         tables=tables,
+        never=never,
         gather=gathering.gather(tree, context, plan_tree),
         notes=(f"gathered at home: {refusal.message}",),
     )
@@ -89,7 +93,11 @@ def whole_tables(tokens: list[Token], text: Sql, context: Context, default_limit
 
 
 def counter(
-    tree: exp.Expression, context: Context, native: Sql, tables: tuple[tuple[str, Table], ...]
+    tree: exp.Expression,
+    context: Context,
+    default_limit: int | None,
+    native: Sql,
+    tables: tuple[tuple[str, Table], ...],
 ) -> Plan | None:
     """Return the plan of a bare ``SELECT COUNT(*) FROM t``, answered from the catalogue's row counts."""
     if not isinstance(tree, exp.Select) or len(tree.expressions) != 1 or len(tables) != 1:
@@ -106,7 +114,8 @@ def counter(
     if source.args.get("joins"):
         return None
     limit = tree.args.get("limit")
-    if limit is not None and not (integer(limit.expression, context.values) or 0) >= 1:
+    most = default_limit if limit is None else integer(limit.expression, context.values) or 0
+    if most is not None and most < 1:
         return None
     return Plan(
         strategy=Strategy.COUNTER,

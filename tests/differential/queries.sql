@@ -742,3 +742,51 @@ SELECT t.c AS k, JSON_ARRAYAGG(t.c ORDER BY t.c DESC) FROM (SELECT v.band < s.tx
 SELECT c, JSON_ARRAYAGG(c) FROM (SELECT g < 2 AS c FROM lab.Star) t GROUP BY t.c
 -- name: truth values in JSON that joined rows are not grouped by [ordered]
 SELECT t.g, JSON_ARRAYAGG(t.c ORDER BY t.k, t.i) FROM (SELECT s.g, s.starId AS k, v.visitId AS i, v.band < s.txt AS c FROM lab.Visit v JOIN lab.Star s USING (starId)) t GROUP BY t.g ORDER BY t.g
+-- name: limit 0 groups
+SELECT kind, COUNT(*) FROM lab.Star GROUP BY kind LIMIT 0
+-- name: limit 0 aggregate
+SELECT COUNT(*), SUM(d) FROM lab.Star LIMIT 0
+-- name: limit 0 sorted
+SELECT starId, name FROM lab.Star ORDER BY name LIMIT 0
+-- name: limit 0 of an inner query
+SELECT COUNT(*), MAX(starId) FROM (SELECT * FROM lab.Star LIMIT 0) q
+-- name: limit 0 around groups
+SELECT * FROM (SELECT kind, COUNT(*) n, MAX(d) FROM lab.Star GROUP BY kind) q LIMIT 0
+-- name: limit 0 union
+SELECT name FROM lab.Star UNION SELECT code FROM lab.Star LIMIT 0
+-- name: limit 0 in a branch
+(SELECT starId FROM lab.Star LIMIT 0) UNION ALL SELECT objectId FROM hip.Object WHERE objectId < 5
+-- name: limit 0 of a scalar query
+SELECT objectId, (SELECT COUNT(*) FROM lab.Star LIMIT 0) FROM hip.Object WHERE objectId < 5
+-- name: no row of groups
+SELECT * FROM (SELECT kind, COUNT(*) n FROM lab.Star GROUP BY kind) q WHERE 1=0
+-- name: no row, aggregates of groups
+SELECT COUNT(*), SUM(n), GROUP_CONCAT(kind) FROM (SELECT kind, COUNT(*) n FROM lab.Star GROUP BY kind) q WHERE 1<>1
+-- name: no row, aggregates
+SELECT COUNT(*), COUNT(DISTINCT kind), SUM(d), MIN(name), STD(g) FROM lab.Star WHERE (0 = 1)
+-- name: no row, rollup
+SELECT kind, COUNT(*) FROM lab.Star WHERE NULL GROUP BY kind WITH ROLLUP
+-- name: no row, having
+SELECT COUNT(*) n FROM lab.Star WHERE d > 0 AND 1 > 2 HAVING n = 0
+-- name: no row of one side
+SELECT o.objectId, s.starId FROM hip.Object o LEFT JOIN lab.Star s ON 1 = 0 WHERE o.objectId < 5
+-- name: no row of an inner join
+SELECT COUNT(*) FROM hip.Object o JOIN hip.Detection d ON o.objectId = d.objectId AND 2 < 1
+-- name: no row of either branch
+SELECT COUNT(*) FROM hip.Object WHERE (1 = 0 AND vmag > 3) OR (NULL AND objectId = 7)
+-- name: no row of one branch
+SELECT COUNT(*) FROM hip.Object WHERE 1 = 0 OR objectId = 7 OR NULL
+-- name: no row by not
+SELECT COUNT(*) FROM hip.Object WHERE NOT (1 = 1 OR vmag > 3)
+-- name: all rows by not
+SELECT COUNT(*) FROM hip.Object WHERE NOT (vmag = 3 AND 1 = 0)
+-- name: null is never equal
+SELECT COUNT(*) FROM hip.Object WHERE bv = NULL
+-- name: null may be the same
+SELECT COUNT(*) FROM hip.Object WHERE bv <=> NULL
+-- name: not null of null
+SELECT COUNT(*) FROM hip.Object WHERE NOT (NULL AND bv > 0)
+-- name: no row beside a subquery
+SELECT COUNT(*) > (SELECT COUNT(*) FROM lab.Star) FROM hip.Object o JOIN lab.Star s ON o.objectId = s.starId WHERE 1 = 0
+-- name: no row where decimals and minus signs differ
+SELECT COUNT(*) FROM hip.Object WHERE 1.0 = 1 AND -1 < 0 AND TRUE = 1 AND 0.5 AND 1.00 <> 1

@@ -10,6 +10,7 @@ from shard.errors import SkyError
 from shard.planner import explain
 from shard.planner.fence import parse
 from shard.planner.lexer import LexerMode, split_statements, tokenize
+from shard.planner.restrict import NOWHERE
 from shard.planner.roundtrip import prove
 from shard.planner.statement import read
 
@@ -55,10 +56,13 @@ def described(sql):
         plan = statement.plan()
     except SkyError as error:
         return f"error {error.errno}: {error.message}"
-    lines = [f"{plan.strategy.value}; {plan.restriction}; limit {plan.limit} skip {plan.skip}"]
+    scatters = explain.scatters(plan)
+    asking = [inner for inner in scatters if not inner.never and inner.restriction != NOWHERE]
+    few = f"; {len(asking)} of {len(scatters)} ask workers" if len(asking) < len(scatters) else ""
+    lines = [f"{plan.strategy.value}; {plan.restriction}; limit {plan.limit} skip {plan.skip}{few}"]
     lines += [
         f"{step.step}: {step.sql}"
-        for step in explain.describe(plan, [explain.Extent(0, 0, 0)] * len(explain.scatters(plan)))
+        for step in explain.describe(plan, [explain.Extent(0, 0, 0)] * len(scatters))
     ]
     return "\n".join(lines)
 
