@@ -28,7 +28,7 @@ from proxy.session.engine import Distributed, Explained, Home, Local, Route
 from proxy.session.session import Session
 from shard.errors import CATALOGUE_CHANGED, NOT_SUPPORTED, ServerError, SkyError, not_supported
 from shard.planner.fence import SyntaxProblem
-from shard.planner.lexer import LexError, Token, TokenKind, tokenize
+from shard.planner.lexer import LexError, Token, TokenKind, tokenize, without_end
 from shard.planner.views import Views
 
 log = logging.getLogger("skyshard.query")
@@ -105,7 +105,7 @@ class Decider:
         settings = await self.settings(session)
         try:
             text = sql.decode(*settings.encoding)
-            tokens = tokenize(text, settings.mode)
+            text, tokens = without_end(text, tokenize(text, settings.mode), settings.mode)
         except (LexError, UnicodeDecodeError):
             return await self._decide(session, sql)
         if classify.first_word(tokens) in dynamic.VERBS:
@@ -170,7 +170,7 @@ class Decider:
                 return Local(partial(session_limits.answer, session, said), stand_in)
         try:
             text = sql.decode(*settings.encoding)
-            tokens = tokenize(text, settings.mode)
+            text, tokens = without_end(text, tokenize(text, settings.mode), settings.mode)
         except (LexError, UnicodeDecodeError):
             return Home()
         verb = classify.first_word(tokens)

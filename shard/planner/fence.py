@@ -17,6 +17,7 @@ from sqlglot.errors import SqlglotError
 
 from shard.errors import SkyError, not_supported
 from shard.planner.lexer import Token, TokenKind, texts_of
+from shard.planner.silent import without_silent
 
 MAX_NESTING = 200
 """Parentheses deeper than this are refused: the parser recurses."""
@@ -138,18 +139,6 @@ _BARE_FUNCTIONS = frozenset(
         "UTC_TIMESTAMP",
     ]
 )
-_ADVICE = frozenset(
-    [
-        "SQL_NO_CACHE",
-        "SQL_CACHE",
-        "HIGH_PRIORITY",
-        "SQL_BUFFER_RESULT",
-        "SQL_SMALL_RESULT",
-        "SQL_BIG_RESULT",
-        "ALL",
-        "STRAIGHT_JOIN",
-    ]
-)
 _TYPED_LITERAL = frozenset({"DATE", "TIME", "TIMESTAMP"})
 
 
@@ -174,7 +163,7 @@ class Fence:
     """Replaces what sqlglot must not see by numbered words, and remembers it."""
 
     def __init__(self, tokens: list[Token]) -> None:
-        self.tokens = tokens
+        self.tokens = without_silent(tokens)
         self.atoms: list[str] = []
         self.calls: list[_Call] = []
         self.parameters = 0
@@ -209,7 +198,6 @@ class Fence:
 
     def _range(self, start: int, stop: int) -> None:
         index = start
-        self.tokens = drop_modifiers(self.tokens)
         stop = min(stop, len(self.tokens))
         tokens, out, last = self.tokens, self.out, stop - 1
         while index < stop:
@@ -406,20 +394,6 @@ class Fence:
             node.replace(exp.Placeholder(this=text[1:]))
         else:
             node.replace(exp.Literal(this=text, is_string=False))
-
-
-def drop_modifiers(tokens: list[Token]) -> list[Token]:
-    """Leave out the words after SELECT that only advise the server's cache and buffers."""
-    if _ADVICE.isdisjoint(texts_of(tokens)):
-        return tokens
-    out: list[Token] = []
-    after_select = False
-    for token in tokens:
-        if after_select and token.kind is TokenKind.WORD and token.upper in _ADVICE:
-            continue
-        after_select = token.upper == "SELECT"
-        out.append(token)
-    return out
 
 
 class SyntaxProblem(ValueError):  # noqa: N818 - MariaDB decides whether it is an error

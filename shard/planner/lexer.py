@@ -219,10 +219,32 @@ def split_statements(sql: bytes, mode: LexerMode = LexerMode()) -> list[bytes]:
     return parts
 
 
+def without_end(text: str, tokens: Tokens, mode: LexerMode = LexerMode()) -> tuple[str, Tokens]:
+    """Return a statement without the semicolon it ends with; other texts as they are.
+
+    Outside of packets of several statements MariaDB takes semicolons and blanks off the end of a text first,
+    and allows one semicolon more with only comments behind it.
+    """
+    if not tokens or tokens[-1].text != ";":
+        return text, tokens
+    shorter = text.rstrip("; \t\n\r\v\f")
+    last = len(tokens) - 1
+    while last >= 0 and tokens[last].start >= len(shorter):
+        last -= 1
+    if last >= 0 and tokens[last].text == ";" and _is_blank(shorter[tokens[last].start + 1 :], mode):
+        shorter = text[: tokens[last].start]
+        last -= 1
+    return shorter, Tokens(tokens[: last + 1])
+
+
 def is_blank(sql: bytes, mode: LexerMode = LexerMode()) -> bool:
     """Whether a text consists of blanks and comments."""
+    return _is_blank(sql.decode("latin-1"), mode)
+
+
+def _is_blank(text: str, mode: LexerMode) -> bool:
     try:
-        return not tokenize(sql.decode("latin-1"), mode)
+        return not tokenize(text, mode)
     except LexError:
         return False
 

@@ -12,8 +12,8 @@ from sqlglot import exp
 from shard.errors import not_supported
 from shard.planner.branches import find
 from shard.planner.emit import BARE, emit
-from shard.planner.fence import drop_modifiers
 from shard.planner.lexer import Token, TokenKind, texts_of, tokenize, unquote
+from shard.planner.silent import without_silent
 
 _SAME = {
     "<>": "!=",
@@ -42,7 +42,7 @@ def prove(tokens: list[Token], tree: exp.Expression) -> None:
     --------
     ``SELECT a b FROM t WHERE x != 1`` and ``SELECT `a` AS `b` FROM `t` WHERE `x` <> 1`` are the same.
     """
-    before, before_nots = _canonical(drop_modifiers(tokens))
+    before, before_nots = _canonical(without_silent(tokens))
     try:
         written = emit(tree)
     except (AttributeError, KeyError, TypeError, IndexError) as error:  # a tree that was not foreseen

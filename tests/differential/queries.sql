@@ -790,3 +790,9 @@ SELECT COUNT(*) FROM hip.Object WHERE NOT (NULL AND bv > 0)
 SELECT COUNT(*) > (SELECT COUNT(*) FROM lab.Star) FROM hip.Object o JOIN lab.Star s ON o.objectId = s.starId WHERE 1 = 0
 -- name: no row where decimals and minus signs differ
 SELECT COUNT(*) FROM hip.Object WHERE 1.0 = 1 AND -1 < 0 AND TRUE = 1 AND 0.5 AND 1.00 <> 1
+-- name: signs without effect, and the names of columns
+SELECT +starId, + + g, g - +1, +'text', +1, -+g, +ABS(+g), + (g), CASE +g WHEN +1 THEN +2 ELSE + 3 END AS c FROM lab.Star WHERE decl > +10 AND g IN (+1, +2)
+-- name: signs without effect behind reserved words [ordered]
+SELECT DISTINCT +g AS c, COUNT(*) +1 FROM lab.Star WHERE NOT +g <=> +1 AND g BETWEEN +0 AND +4 GROUP BY +g HAVING +g DIV +2 < + +2 ORDER BY +g
+-- name: signs without effect in derived tables
+SELECT x.`1`, x.g, COUNT(*) FROM (SELECT +1, +g FROM lab.Star LIMIT 1000) x GROUP BY x.g

@@ -116,6 +116,24 @@ def test_parameters_of_merged_statements(pair, sql, values):
     assert found[0][0][1]
 
 
+@pytest.mark.parametrize("end", [";", " ;; ", "; -- done", ";/* ; */"])
+def test_a_statement_may_end_with_a_semicolon(pair, end):
+    found = []
+    for client in pair(database="lab"):
+        one = f"SELECT starId, name FROM Star WHERE starId = ?{end}"
+        number, columns, parameters = client.prepare(one)
+        client.query(f"EXECUTE IMMEDIATE 'SET @n = (SELECT COUNT(*) FROM Star){end}'")
+        client.query(f"PREPARE s FROM '{one}'")
+        found.append(
+            (
+                columns, parameters, client.execute(number, [7]).rows, client.query("EXECUTE s USING 7").rows,
+                client.query("SELECT @n").rows, refused(client.prepare, f"SELECT starId FROM Star; SELECT 1{end}"),
+            )
+        )  # fmt: skip
+    assert found[0] == found[1]
+    assert len(found[0][2]) == 1
+
+
 @pytest.mark.parametrize(
     "question",
     ["SHOW WARNINGS", "SHOW COUNT(*) WARNINGS", "SHOW ERRORS", "SELECT @@warning_count, @@error_count", "SELECT FOUND_ROWS()"],

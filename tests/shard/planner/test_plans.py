@@ -9,7 +9,7 @@ from shard.catalog.model import Column, Database, Kind, MatchSide, Partitioning,
 from shard.errors import SkyError
 from shard.planner import explain
 from shard.planner.fence import parse
-from shard.planner.lexer import LexerMode, split_statements, tokenize
+from shard.planner.lexer import LexerMode, split_statements, tokenize, without_end
 from shard.planner.restrict import NOWHERE
 from shard.planner.roundtrip import prove
 from shard.planner.statement import read
@@ -90,6 +90,7 @@ def test_rewrite_the_plans():
         "select cast(a as decimal(10,2)), convert(b using utf8mb4), extract(year from d), trim(leading 'x' from s) from t",
         "select 'a' 'b', _latin1'x', x'00', 1e-3, .5, date '2020-01-01', interval '1 2' day_hour + now() from t",
         "select a xor b or c && d, a div b % c, -a, ~b, a <=> null, a is not true from t order by 1 desc",
+        "select sql_no_cache + a, a - + b, a+-+b, + +1 c, t.`select` + 1, `by` + 1, (a) + (+1) from t where + a in (+1)",
         "select t.*, u.`a b` from t left join u on t.a = u.a straight_join v where t.a between 1 and 2 group by 1 with rollup",
     ],
 )
@@ -110,6 +111,25 @@ def test_statements_are_split_outside_of_literals_and_comments():
     ]
     assert split_statements(b"select 1;;\n;") == [b"select 1"]
     assert split_statements(b"select 1; ;/* */") == [b"select 1", b" ", b"/* */"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shorter"),
+    [
+        ("select 1;", "select 1"),
+        ("select ';' ;; \n;", "select ';'"),
+        ("select 1 ; -- ;\n /* ; */ ", "select 1 "),
+        ("select 1;/*! */", "select 1"),
+        ("select 1; select 2", "select 1; select 2"),
+        ("select 1; /*!50000 */;", "select 1"),
+        ("/*! select 1; */", "/*! select 1; */"),
+        ("select 1 -- ;", "select 1 -- ;"),
+        (";", ""),
+        ("", ""),
+    ],
+)
+def test_a_statement_may_end_with_a_semicolon(text, shorter):
+    assert without_end(text, tokenize(text)) == (shorter, tokenize(shorter))
 
 
 @pytest.mark.parametrize(("ansi", "escapes"), [(False, False), (True, False), (False, True), (True, True)])
