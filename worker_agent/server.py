@@ -11,7 +11,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,10 @@ class Peer:
         The look-up that is on its way without a task; once the task gets its job, `begun`.
     """
 
-    def __init__(self, wire: Wire, transport: asyncio.Transport) -> None:
-        self._wire, self._transport = wire, transport
+    def __init__(
+        self, wire: Wire, transport: asyncio.Transport, server_answers: Callable[[], Awaitable[bool]]
+    ) -> None:
+        self._wire, self._transport, self._server_answers = wire, transport, server_answers
         self._decoder = frames.FrameDecoder()
         self._seen: deque[tuple[frames.Header, bytes | bytearray]] = deque()
         self._idle = False
@@ -102,10 +104,13 @@ class Peer:
             raise Gone from error
 
     async def say_alive(self) -> None:
-        """Send `Alive` now and then, whenever nothing else is on its way."""
+        """Send `Alive` now and then, whenever nothing else is on its way and the worker's MariaDB answers.
+
+        A server that hangs is nothing to wait for: whoever waits gives this worker up after its time of silence.
+        """
         while True:
             await asyncio.sleep(ALIVE_S)
-            if not self._transport.get_write_buffer_size():
+            if not self._transport.get_write_buffer_size() and await self._server_answers():
                 self._transport.writelines(frames.encode(frames.Alive()))
 
     async def peek(self) -> frames.Header:
@@ -253,7 +258,7 @@ class AgentServer:
         """Serve one connection to its end."""
         if wire.transport is None:
             return
-        peer = Peer(wire, wire.transport)
+        peer = Peer(wire, wire.transport, self.mariadb_ok)
         try:
             async with asyncio.timeout(10):
                 await self._greet(peer)

@@ -127,6 +127,10 @@ def report(tally: Tally) -> str:
     )
 
 
+def _well(tally: Tally) -> bool:
+    return not (tally.wrong or tally.failed) and p95(tally.troubled) <= LONG_S
+
+
 async def nothing_left(there: Field) -> None:
     """Wait until no statement of a query runs on any worker, for ten seconds at most."""
     async with asyncio.timeout(10):
@@ -142,7 +146,7 @@ def main() -> int:
         await nothing_left(there)
         return tally
 
-    return main_of(__doc__, play, lambda tally: (report(tally), not (tally.wrong or tally.failed)))
+    return main_of(__doc__, play, lambda tally: (report(tally), _well(tally)))
 
 
 if __name__ == "__main__":

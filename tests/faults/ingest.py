@@ -1,17 +1,18 @@
-"""Kills something at a random moment of an ingest, again and again; the same command finishes the job each time.
+"""Kills or stops something at a random moment of an ingest, again and again; the same command finishes the job each time.
 
     python -m tests.faults.ingest --count 50 --seed 1
 
 Each round adds rows to a published catalogue of its own by `skyshard ingest --append`, kills the command, an agent, a
-worker's server or the home server meanwhile, and repeats the command until it has succeeded. In between queries see all rows of
+worker's server or the home server meanwhile, or stops one of these for a while (SIGSTOP), and repeats the command until it has succeeded. In between queries see all rows of
 the round or none, and afterwards there is no row more or less than there should be. After every third round the same happens
-to the first ingest of a new catalogue.
+to the first ingest of a new catalogue. `--count` are faults that came before the command had ended; others do not count.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import os
 import random
 import signal
@@ -22,6 +23,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from backend.agent_link import SILENCE_S
 from backend.connection import ConnectionLost, RawConnection
 from shard.errors import ServerError
 from tests.faults.field import WORKERS, Field
@@ -31,6 +33,10 @@ from tests.support.sky import Sky, signature, written
 DATABASE = "grows"
 ALL = ("Star", "Ref", "Visit", "Pair", "Band")
 STARS = 12
+_WHAT = (
+    *["ingest"] * 4, *["agent"] * 2, *["server"] * 2, "home",
+    "ingest stopped", "agent stopped", "server stopped", "server stopped",
+)  # fmt: skip
 TRIES = 6
 """Times that a command is repeated."""
 CONSOLIDATE = 8
@@ -145,14 +151,14 @@ class Rounds:
         database: str = DATABASE,
     ) -> None:
         """Run an ingest, kill something meanwhile, and repeat it; without `before` nothing must be seen of it till then."""
-        what = self._rng.choice(["ingest"] * 4 + ["agent"] * 2 + ["server"] * 2 + ["home"])
+        what = self._rng.choice(_WHAT)
         moment = self._rng.uniform(0.3, self._took)
         began = time.monotonic()
         command = self._run(catalog, *options)
         await asyncio.sleep(moment)
         self.killed[what] += 1
         self.landed += command.poll() is None
-        self._kill(what, command)
+        self._strike(what, command)
         output, _ = await asyncio.to_thread(command.communicate, timeout=120)
         assert await self.state(database, before is None) in (before, after), (number, what, moment)
         for _ in range(TRIES):
@@ -162,19 +168,28 @@ class Rounds:
             command = self._run(catalog, *options)
             output, _ = await asyncio.to_thread(command.communicate, timeout=120)
         assert command.returncode == 0, (number, what, moment, output)
-        if what != "ingest":
+        if not what.startswith("ingest"):
             await self._field.until_well()
         assert await self.state(database) == after, (number, what, moment)
         self._took = 0.7 * self._took + 0.3 * min(12.0, time.monotonic() - began)
 
-    def _kill(self, what: str, command: subprocess.Popen) -> None:
-        if what == "ingest":
+    def _strike(self, what: str, command: subprocess.Popen) -> None:
+        part, _, stopped = what.partition(" ")
+        number = signal.SIGSTOP if stopped else signal.SIGKILL
+        worker = self._rng.randrange(1, WORKERS + 1)
+        if part == "ingest":
             if command.poll() is None:
-                os.killpg(command.pid, signal.SIGKILL)
-            return
-        number = self._rng.randrange(1, WORKERS + 1)
-        name = {"agent": f"agent-worker{number}", "server": f"worker{number}", "home": "home"}[what]
-        self._field.signal(name, signal.SIGKILL)
+                os.killpg(command.pid, number)
+        else:
+            name = {"agent": f"agent-worker{worker}", "server": f"worker{worker}", "home": "home"}[part]
+            process = self._field.signal(name, number)
+        if stopped:
+            away = self._rng.choice((self._rng.uniform(0.2, 5.0), SILENCE_S + 5.0))
+            loop = asyncio.get_running_loop()
+            if part == "ingest":
+                loop.call_later(away, _go_on, command)
+            else:
+                loop.call_later(away, process.send_signal, signal.SIGCONT)
 
     async def nothing_left(self) -> None:
         """Look for what a transaction may leave behind, when workers that were away have dropped what they had still to."""
@@ -197,11 +212,18 @@ class Rounds:
         skyshard("catalog", "drop", DATABASE, "--dir", self._field.cluster.directory)
 
 
+def _go_on(command: subprocess.Popen) -> None:
+    if command.poll() is None:
+        os.killpg(command.pid, signal.SIGCONT)
+
+
 async def play(field: Field, directory: Path, count: int, seed: int, say: bool = False) -> Rounds:
-    """Play some rounds."""
+    """Play rounds until so many faults have come in time."""
     rounds = Rounds(field, directory, seed)
     rounds.publish()
-    for number in range(count):
+    for number in itertools.count():
+        if rounds.landed >= count:
+            break
         await rounds.round(number)
         if number % 3 == 2:
             await rounds.first(number)

@@ -1,15 +1,18 @@
 """The agent over its port, beside a real MariaDB: secrets, jobs, cancels, lanes, loads."""
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from backend.agent_link import AgentPool
+from backend.agent_link import AgentPool, LinkSilent
 from shard.errors import ServerError, SkyError
 from shard.wire import frames
 from tests.support.agents import SECRET, LocalAgent, asking, collect, job, running, until_running
 from tests.support.servers import skyshard
+from worker_agent.server import ALIVE_S
 
 HEAVY = "SELECT SUM(x.seq ^ y.seq) FROM mysql.seq_1_to_10000000 x, mysql.seq_1_to_10000000 y /* heavy # */"
 
@@ -310,6 +313,23 @@ async def test_statements_of_a_command_that_is_gone_are_not_run(chunks):
         await other.run("UNLOCK TABLES")
         assert await agent.pool.admin(7, ["SELECT COUNT(*) FROM ag.held"]) == (("0",),)
         assert await agent.pool.admin(7, ["SHOW TABLES FROM ag LIKE 'later'"]) == ()
+
+
+async def test_an_agent_whose_server_hangs_gives_no_sign_of_life(chunks):
+    """Whoever waits for a statement goes on without this worker, and does not wait for ever."""
+    async with LocalAgent(chunks) as agent:
+        link = await agent.link()
+        await link.send(frames.Admin(("DO SLEEP(30)",)))
+        with pytest.raises(TimeoutError):  # it is not silent while the server works
+            await asyncio.wait_for(link.receive(ALIVE_S + 1), 2 * ALIVE_S)
+        os.kill(chunks.process.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(LinkSilent):
+                await link.receive(ALIVE_S + 3)
+        finally:
+            os.kill(chunks.process.pid, signal.SIGCONT)
+        link.abort()
+        await until_running(chunks, "SLEEP(30)", 0)
 
 
 async def test_a_load_that_breaks_off_loads_nothing(chunks):
