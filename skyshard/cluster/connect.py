@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from skyshard.cluster import state as states
 from skyshard.cluster.certificate import CALLER
 from skyshard.errors import NotNow, UserError
 
-_EXPECTED = "expected mysql://user:password@host:port/ or mysql://user@localhost/?socket=PATH"
+PASSWORD = "SKYSHARD_HOME_PASSWORD"  # noqa: S105 - the variable's name
+_EXPECTED = "expected mysql://user@host:port/ or mysql://user@localhost/?socket=PATH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,10 @@ def from_dir(directory: Path) -> ClusterAddress:
 
 
 def address_of(url: str, password_file: Path | None = None) -> Address:
-    """Return the address in ``mysql://user:password@host:port/``; the user is `skyshard` if none is given.
+    """Return the address in ``mysql://user@host:port/``; the user is `skyshard` if none is given.
 
-    ``mysql://user@localhost/?socket=PATH`` is a unix socket. A password file takes the place of a password
-    in the URL, which others can see.
+    ``mysql://user@localhost/?socket=PATH`` is a unix socket. The password stands in a file or, without one, in the
+    environment (`SKYSHARD_HOME_PASSWORD`): others can see command lines.
 
     Raises
     ------
@@ -65,9 +67,12 @@ def address_of(url: str, password_file: Path | None = None) -> Address:
         raise UserError(f"--home: the port is not a number; {_EXPECTED}") from error
     if parts.scheme not in ("mysql", "mariadb") or not parts.hostname:
         raise UserError(f"--home: {_EXPECTED}")
-    user, password = unquote(parts.username or "skyshard"), unquote(parts.password or "")
-    if password_file is not None:
-        password = read_secret(password_file)
+    if parts.password:
+        raise UserError(
+            f"--home: others can see a password here; use --password-file, or {PASSWORD} in the environment"
+        )
+    user = unquote(parts.username or "skyshard")
+    password = os.environ.get(PASSWORD, "") if password_file is None else read_secret(password_file)
     socket = parse_qs(parts.query).get("socket")
     if socket:
         return Address(user, password, socket=socket[0])

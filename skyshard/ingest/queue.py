@@ -67,7 +67,7 @@ class Queued:
         else:
             return
         raise UserError(
-            f"{self.name}: the file has changed since it was queued: {what}; abort the transaction and begin anew"
+            f"{sources.shown(self.name)}: the file has changed since it was queued: {what}; abort the transaction and begin anew"
         )
 
 

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 from urllib.error import HTTPError, URLError
@@ -58,14 +59,37 @@ def local(text: str) -> str:
     return unquote(parts.path)
 
 
+def shown(name: str) -> str:
+    """Return a path or URL for people: without the options of a URL, which may be signed ones."""
+    return name.partition("?")[0] if is_remote(name) else name
+
+
+def check_no_secret(name: str) -> None:
+    """Refuse a URL with a password or key in it: it would be kept, and others could see it.
+
+    Raises
+    ------
+    UserError
+        Saying where to put it.
+    """
+    parts = urlsplit(name)
+    if is_remote(name) and "@" in parts.netloc:
+        place = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the usual AWS files"
+        raise UserError(
+            f"{parts.scheme}://…@{parts.hostname}{parts.path}: a URL must have no account and no password; "
+            + (f"put them into {place}" if parts.scheme == "s3" else "fetch the file, and name its path")
+        )
+
+
 def stamp(name: str) -> Stamp:
     """Return what a file is at this moment.
 
     Raises
     ------
     UserError
-        If it cannot be read.
+        If it cannot be read, or its URL has a secret.
     """
+    check_no_secret(name)
     if name.startswith("s3://"):
         return _patiently(name, lambda: _s3_stamp(name))
     if is_remote(name):
@@ -84,13 +108,18 @@ def fetch(name: str, expected: Stamp | None, into: Path) -> None:
     Raises
     ------
     UserError
-        If it cannot be read, or is not as long as `expected` says.
+        If it cannot be read, or is not the version that `expected` says.
     """
-    _patiently(name, lambda: _s3_fetch(name, into) if name.startswith("s3://") else _http_fetch(name, into))
-    if expected is not None and into.stat().st_size != expected.size:
+    found = _patiently(
+        name, lambda: _s3_fetch(name, into) if name.startswith("s3://") else _http_fetch(name, into)
+    )
+    if expected is None or found == expected:
+        return
+    if found.size != expected.size:
         raise UserError(
-            f"{name}: the file has changed: it had {expected.size} bytes, and has {into.stat().st_size}"
+            f"{shown(name)}: the file has changed: it had {expected.size} bytes, and has {found.size}"
         )
+    raise UserError(f"{shown(name)}: the file has changed: it is another version of the same size")
 
 
 def _patiently(name: str, action: Callable[[], _T]) -> _T:
@@ -110,31 +139,41 @@ def _patiently(name: str, action: Callable[[], _T]) -> _T:
         if final or attempt == ATTEMPTS - 1:
             break
         time.sleep(PAUSE_S * 2**attempt)
-    raise UserError(f"{name}: {reason}")
+    raise UserError(f"{shown(name)}: {reason}")
 
 
 def _http_stamp(name: str) -> Stamp:
     with urlopen(Request(name, method="HEAD"), timeout=TIMEOUT_S) as answer:  # noqa: S310 - http(s) only
-        size = answer.headers.get("Content-Length")
-        version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+        return _http_version(name, answer.headers)
+
+
+def _http_version(name: str, headers: Message) -> Stamp:
+    """Return what a server says of a file."""
+    size, version = headers.get("Content-Length"), headers.get("ETag") or headers.get("Last-Modified")
     if size is None:
-        raise UserError(f"{name}: the server does not say how long the file is")
+        raise UserError(f"{shown(name)}: the server does not say how long the file is")
+    if version is None:
+        raise UserError(
+            f"{shown(name)}: the server says neither ETag nor Last-Modified, so nobody would see that the file has "
+            "changed; fetch it, and name its path"
+        )
     return Stamp(int(size), hashlib.sha256(version.encode()).hexdigest())
 
 
-def _http_fetch(name: str, into: Path) -> None:
+def _http_fetch(name: str, into: Path) -> Stamp:
     with urlopen(name, timeout=TIMEOUT_S) as answer, into.open("wb") as file:  # noqa: S310 - http(s) only
         shutil.copyfileobj(answer, file, _PIECE)
-        told = answer.headers.get("Content-Length")
-    if told is not None and into.stat().st_size != int(told):
+        found = _http_version(name, answer.headers)
+    if into.stat().st_size != found.size:
         raise ConnectionError("the connection ended before the file did")
+    return found
 
 
 def _s3(name: str) -> tuple[pyarrow.fs.FileSystem, str]:
     try:
         found = pyarrow.fs.FileSystem.from_uri(name)
     except (ValueError, OSError) as error:
-        raise UserError(f"{name.partition('?')[0]}: {error}") from error
+        raise UserError(f"{shown(name)}: {error}") from error
     return found[0], found[1]
 
 
@@ -146,10 +185,11 @@ def _s3_stamp(name: str) -> Stamp:
     return Stamp(found.size, hashlib.sha256(str(found.mtime_ns).encode()).hexdigest())
 
 
-def _s3_fetch(name: str, into: Path) -> None:
+def _s3_fetch(name: str, into: Path) -> Stamp:
     system, path = _s3(name)
     with system.open_input_stream(path) as stream, into.open("wb") as file:
         _copy(stream, file)
+    return _s3_stamp(name)
 
 
 def _copy(stream: pyarrow.NativeFile, file: BinaryIO) -> None:

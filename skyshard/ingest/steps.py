@@ -400,7 +400,9 @@ class Steps:
                         owner=one.owner,
                         commit=one.commit or None,
                         tables=one.tables or tuple(dict.fromkeys(file.table for file in listed)),
-                        files=tuple(listed),
+                        files=tuple(
+                            msgspec.structs.replace(one, url=sources.shown(one.url)) for one in listed
+                        ),
                     )
                 )
             if number is not None and not out:

@@ -196,25 +196,22 @@ def test_queries_meanwhile_are_whole_or_fail(lab: Lab, write: Writer) -> None:
     lab.publish(write("asked_on", TABLES, files(80)))
     answers: list[object] = []
     assert counts(lab, "asked_on") == expected(80)  # the proxy knows of it
-    stop = threading.Event()
+    begun, stop = threading.Event(), threading.Event()
+    sql = "SELECT s.id, v.flux FROM asked_on.Star s JOIN asked_on.Visit v ON s.id = v.id"
 
     def ask() -> None:
         while not stop.is_set():
             try:
-                answers.append(
-                    len(
-                        lab.ask(
-                            "SELECT s.id, v.flux FROM asked_on.Star s JOIN asked_on.Visit v ON s.id = v.id"
-                        )
-                    )
-                )
+                answers.append(len(lab.ask(sql)))
             except ServerError as error:
                 answers.append(error.errno)
+            begun.set()
 
     asking = [threading.Thread(target=ask) for _ in range(2)]
     for thread in asking:
         thread.start()
     try:
+        assert begun.wait(60)
         done = lab.command("catalog", "drop", "asked_on")
     finally:
         stop.set()

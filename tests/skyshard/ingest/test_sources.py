@@ -24,14 +24,14 @@ class Store:
         self.port, self.files = port, {}
         self.failures: list[str] = []
         self.asked: list[str] = []
-        self.etag = "one"
+        self.etag: str | None = "one"
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.port}/{name}"
 
     def s3(self, name: str) -> str:
         where = escaped(f"127.0.0.1:{self.port}")
-        return f"s3://id:secret@bucket/{name}?region=x&scheme=http&endpoint_override={where}"
+        return f"s3://bucket/{name}?region=x&scheme=http&endpoint_override={where}"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -66,8 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
         part = data[first : last + 1]
         self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(part)))
-        self.send_header("Last-Modified", "Sun, 06 Nov 2022 08:49:37 GMT")
-        self.send_header("ETag", f'"{store.etag}"')
+        if store.etag is not None:
+            self.send_header("Last-Modified", "Sun, 06 Nov 2022 08:49:37 GMT")
+            self.send_header("ETag", f'"{store.etag}"')
         if wanted:
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
         self.end_headers()
@@ -91,6 +92,8 @@ def store() -> Iterator[Store]:
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setattr(sources, "PAUSE_S", 0.01)
 
 
@@ -119,12 +122,33 @@ def test_what_is_not_there_is_asked_for_once(store: Store, tmp_path: Path) -> No
         sources.stamp("http://127.0.0.1:1/a.csv")
 
 
-def test_another_version_has_another_stamp(store: Store) -> None:
+def test_another_version_has_another_stamp(store: Store, tmp_path: Path) -> None:
     store.files["a.csv"] = b"12"
     first = sources.stamp(store.url("a.csv"))
     assert sources.stamp(store.url("a.csv")) == first
     store.etag = "two"
     assert sources.stamp(store.url("a.csv")) != first
+    with pytest.raises(
+        UserError, match=r"a\.csv: the file has changed: it is another version of the same size"
+    ):
+        sources.fetch(store.url("a.csv") + "?sign=1", first, tmp_path / "a")
+
+
+def test_a_server_that_tells_no_version(store: Store) -> None:
+    store.files["a.csv"] = b"12"
+    store.etag = None
+    with pytest.raises(UserError, match=r"a\.csv: the server says neither ETag nor Last-Modified"):
+        sources.stamp(store.url("a.csv"))
+
+
+@pytest.mark.parametrize("scheme", ["http", "s3"])
+def test_no_secret_is_taken_or_shown(store: Store, scheme: str) -> None:
+    with pytest.raises(UserError, match="must have no account and no password") as caught:
+        sources.stamp(f"{scheme}://me:geheim@host/a.csv")
+    assert "geheim" not in str(caught.value)
+    with pytest.raises(UserError) as caught:
+        sources.stamp(f"{store.url('a.csv')}?signature=geheim")
+    assert "geheim" not in str(caught.value)
 
 
 def test_an_object_store(store: Store, tmp_path: Path) -> None:
