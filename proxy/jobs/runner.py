@@ -10,8 +10,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import shutil
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +17,7 @@ from pathlib import Path
 from backend.address import Address
 from backend.connection import ConnectionLost, RawConnection
 from backend.pool import Pool
+from backend.scratch import Scratch
 from backend.tasks import to_the_end
 from proxy.config import Jobs as Settings
 from proxy.home.settings import encoding_of
@@ -60,7 +59,7 @@ class Jobs:
         self.settings = settings
         self.store = Store(pool, secrets.token_hex(8))
         self._pool, self._registry = pool, registry
-        self._directory: str | None = None
+        self._directory: Scratch | None = None
         self._server: asyncio.Server | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -72,14 +71,16 @@ class Jobs:
 
     async def start(self, accept: Callable[[ClientWire], None]) -> None:
         """Begin to take jobs; `accept` serves a ClientWire."""
-        self._directory = tempfile.mkdtemp(prefix="skyshard-proxy-")
+        self._directory = Scratch("skyshard-proxy-")
         self._server = await asyncio.get_running_loop().create_unix_server(
             lambda: ClientWire(accept, private=True), str(self._path())
         )
         self._ticker = asyncio.create_task(self._tick(), name="jobs")
 
     def _path(self) -> Path:
-        return Path(self._directory or "") / "s"
+        if self._directory is None:
+            raise RuntimeError("not started")
+        return self._directory.path / "s"
 
     async def close(self) -> None:
         """Stop; jobs that run here are begun anew by another proxy, or this one's successor."""
@@ -93,7 +94,7 @@ class Jobs:
             async with asyncio.timeout(_PAUSE_S):
                 await self._write_history()
         if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory.close()
 
     def wake(self) -> None:
         """Look for jobs now."""

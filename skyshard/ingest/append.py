@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from backend.connection import RawConnection
+from backend.scratch import scratch
 from shard.catalog import types
 from shard.catalog.catalog_file import CatalogFile, ColumnSpec, Places, TableSpec
 from shard.catalog.model import Kind, Table
@@ -48,7 +49,7 @@ from skyshard.ingest.ledger import Ledger, in_turn
 from skyshard.ingest.progress import Bars
 from skyshard.ingest.published_keys import PublishedKeys
 from skyshard.ingest.queue import Queue, Queued
-from skyshard.ingest.scratch import scratch
+from skyshard.ingest.spill import SCRATCH
 from skyshard.ingest.staging import Counts
 from skyshard.ingest.transactions import Learned, Published, Transaction, find
 
@@ -127,7 +128,7 @@ class Append(Ingest):
             placement = Held(self._targets(), self._to.replicas, placed, there, self._agents.name)
             loader = loading.Loader(self._agents, placement, self._stage)
             work = _Work(home, ledger, Queue(home, number), Claims(home, number), loader, placement)
-            with scratch() as directory:
+            with scratch(SCRATCH) as directory:
                 for spec in self.in_order():
                     while not await self._is_loaded(work, spec.name):
                         await self._pull(work, spec, directory)
@@ -343,7 +344,7 @@ class Append(Ingest):
                 self._indexes[director] = await self._all_keys(home, loader, spec, director, directory)
         job = await self._job(home, spec, listed, directory, [item.data_file() for item in batch.files])
         self._counts.pop(spec.name, None)
-        with scratch() as texts:
+        with scratch(SCRATCH) as texts:
             await self._table(home, loader, stage, job, texts)
         await loop.run_in_executor(self._reader, self._unchanged, batch)
         new = None

@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from backend.scratch import scratch
 from shard.catalog.catalog_file import TableSpec
-from skyshard.ingest.scratch import scratch
+from skyshard.ingest.spill import SCRATCH
 from skyshard.ingest.typed import DESCRIPTION, UCD, UNIT, TypedFile
 
 _ARROW = {
@@ -153,7 +154,7 @@ def opened(spec: TableSpec, path: Path) -> Iterator[TypedFile]:
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyWarning
 
-    with scratch() as directory, warnings.catch_warnings():
+    with scratch(SCRATCH) as directory, warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)  # small departures from the standard, which are many
         plain = _unpacked(path, directory)
         try:

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from backend.agent_link import AgentPool
 from backend.connection import RawConnection
+from backend.scratch import scratch
 from shard.catalog import ddl
 from shard.catalog.catalog_file import CatalogFile, Places, TableSpec
 from shard.catalog.model import Kind, Table, Worker
@@ -44,8 +45,7 @@ from skyshard.ingest.layout import Layout, layout_of
 from skyshard.ingest.partition import Partitioner, Parts, check_types
 from skyshard.ingest.processes import Processes
 from skyshard.ingest.progress import Bars, Step
-from skyshard.ingest.scratch import scratch
-from skyshard.ingest.spill import Spill
+from skyshard.ingest.spill import SCRATCH, Spill
 
 _META = quote(META_DATABASE)
 _ORDER = {Kind.DIRECTOR: 0, Kind.DEPENDENT: 1, Kind.MATCH: 2, Kind.REPLICATED: 3}
@@ -166,10 +166,10 @@ class Ingest:
         name = stage_name(number)
         loader = loading.Loader(self._agents, placement, name)
         listed = {spec.name: own for spec, own in zip(self._file.tables, found, strict=True)}
-        with scratch() as directory:
+        with scratch(SCRATCH) as directory:
             for spec in self.in_order():
                 job = await self._job(home, spec, listed[spec.name], directory)
-                with scratch() as texts:
+                with scratch(SCRATCH) as texts:
                     await self._table(home, loader, name, job, texts)
         for table in self._tables:
             if table.is_sharded:  # every chunk has every table, so that a missing one always means a fault

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+SCRATCH = "skyshard-ingest-"
+"""How the directories for temporary files begin."""
 CAP_BYTES = 128 << 20
 _READ = 1 << 20
 

@@ -7,12 +7,12 @@ import time
 import msgspec
 
 from backend.connection import RawConnection
+from backend.scratch import scratch
 from skyshard.errors import UserError
 from skyshard.ingest import files, processes, staging
 from skyshard.ingest.ingest import Ingest
 from skyshard.ingest.job import defined
-from skyshard.ingest.scratch import scratch
-from skyshard.ingest.spill import Spill
+from skyshard.ingest.spill import SCRATCH, Spill
 
 
 class TableTrial(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,12 +52,12 @@ class Trial(Ingest):
         found = self._found()
         home = await self._home()
         try:
-            with scratch() as directory:
+            with scratch(SCRATCH) as directory:
                 out = []
                 for spec in self.in_order():
                     job = await self._job(home, spec, found[spec.name], directory)
                     began = time.monotonic()
-                    with scratch() as texts, Spill(texts) as main, Spill(texts) as overlap:
+                    with scratch(SCRATCH) as texts, Spill(texts) as main, Spill(texts) as overlap:
                         async for _ in self._partition(job, main, overlap, texts):
                             pass
                         self._described(job, defined(job))

@@ -1,4 +1,4 @@
-"""Directories for what an ingest puts aside: gone at its end, or, if it was killed, at the next one's beginning."""
+"""Directories for what a process puts aside: gone at its end or, if it was killed, when the next one begins."""
 
 from __future__ import annotations
 
@@ -10,25 +10,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PREFIX = "skyshard-ingest-"
+
+class Scratch:
+    """A new directory of `TMPDIR`; those of the same prefix that killed processes left are removed first.
+
+    Attributes
+    ----------
+    path : Path
+        The directory. Nobody else may look into it.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        _sweep(prefix)
+        self.path, self._held = _made(prefix)
+
+    def close(self) -> None:
+        """Remove it with all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._held)
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
-    """Yield a new directory of `TMPDIR` that is removed at the end, after those that killed processes left."""
-    _sweep()
-    path, held = _made()
+def scratch(prefix: str) -> Iterator[Path]:
+    """Yield a directory as `Scratch` makes it."""
+    made = Scratch(prefix)
     try:
-        yield path
+        yield made.path
     finally:
-        shutil.rmtree(path)
-        os.close(held)
+        made.close()
 
 
-def _made() -> tuple[Path, int]:
+def _made(prefix: str) -> tuple[Path, int]:
     """Return a directory and the descriptor that says that somebody has it."""
     while True:
-        path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        path = Path(tempfile.mkdtemp(prefix=prefix))
         held = _held(path)
         if held is None:  # another's sweep was between the two calls
             continue
@@ -50,9 +65,9 @@ def _held(path: Path) -> int | None:
     return None
 
 
-def _sweep() -> None:
+def _sweep(prefix: str) -> None:
     """Remove this user's directories that nobody has any more."""
-    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         held = _held(path)
         if held is None:
             continue

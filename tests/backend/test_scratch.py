@@ -1,4 +1,4 @@
-"""What an ingest puts aside is removed: at its end, or by the next one if it was killed."""
+"""What a process puts aside is removed: at its end, or by the next one if it was killed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from skyshard.ingest.scratch import PREFIX, scratch
+from backend.scratch import scratch
 
+PREFIX = "skyshard-test-"
 _HOLDS = """
 import sys
-from skyshard.ingest.scratch import scratch
-with scratch() as path:
+from backend.scratch import scratch
+with scratch("skyshard-test-") as path:
     (path / "text").write_text("rows")
     print(path, flush=True)
     sys.stdin.read()
@@ -36,7 +37,7 @@ def _holder():
 
 
 def test_a_directory_goes_at_the_end(directory):
-    with scratch() as path:
+    with scratch(PREFIX) as path:
         (path / "text").write_text("rows")
         assert path.parent == directory
     assert not list(directory.iterdir())
@@ -45,12 +46,12 @@ def test_a_directory_goes_at_the_end(directory):
 def test_one_that_is_in_use_stays_and_a_killed_ones_goes(directory):
     with _holder() as holder:
         path = Path(holder.stdout.readline().strip())
-        with scratch():
+        with scratch(PREFIX):
             assert (path / "text").exists()
         holder.kill()
         holder.wait()
         assert path.exists()
-        with scratch() as own:
+        with scratch(PREFIX) as own:
             assert list(directory.iterdir()) == [own]
 
 
@@ -58,6 +59,6 @@ def test_only_directories_of_that_name_are_looked_at(directory):
     (directory / "elsewhere").mkdir()
     (directory / f"{PREFIX}link").symlink_to(directory / "elsewhere")
     (directory / f"{PREFIX}file").write_text("")
-    with scratch():
+    with scratch(PREFIX):
         pass
     assert len(list(directory.iterdir())) == 3
