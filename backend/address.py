@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+DEFAULT_SOCKET = "/run/mysqld/mysqld.sock"
+"""Where the distribution's server listens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from backend.address import Address
+from backend.address import DEFAULT_SOCKET, Address
 from backend.agent_tls import TlsFiles
 from proxy.execute.admission import Admission
 from proxy.session.limits import Limits, SessionLimits
@@ -33,7 +33,8 @@ class Home(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     def address(self) -> Address:
         """Return the address, with the password read."""
         password = Path(self.password_file).read_text().strip() if self.password_file else ""
-        return Address(self.user, password, self.socket, self.host, self.port)
+        socket = self.socket if self.socket or self.host else DEFAULT_SOCKET
+        return Address(self.user, password, socket, self.host, self.port)
 
 
 class TlsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -104,9 +105,9 @@ class Jobs(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Settings of one proxy; sizes in bytes, times in seconds."""
 
-    listen: str
-    secret_file: str
-    home: Home
+    listen: str = "127.0.0.1:4040"
+    secret_file: str = "/etc/skyshard/agents.secret"  # noqa: S105 - where it is
+    home: Home = Home()
     http: str | None = None
     byte_budget_bytes: int = 64 << 20
     chunk_commit_bytes: int = 16 << 20

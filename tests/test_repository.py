@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 
 from proxy.config import ProxyConfig
@@ -65,6 +66,25 @@ def test_example_configuration_loads():
     assert ProxyConfig.load(ROOT / "conf/proxy.yaml").listen.endswith(":4040")
     assert AgentConfig.load(ROOT / "conf/agent.yaml").worker == "worker1"
     assert len(parse((ROOT / "conf/catalogue.example.yaml").read_text(), "example").tables) == 5
+
+
+@pytest.mark.parametrize(("config", "name"), [(ProxyConfig, "proxy"), (AgentConfig, "agent")])
+def test_every_setting_has_a_default_and_stands_in_the_example(config, name, tmp_path):
+    text = (ROOT / f"conf/{name}.yaml").read_text()
+    for key in _keys(config):
+        assert re.search(rf"\b{key}:", text), key
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("{}")
+    assert config.load(empty)
+
+
+def _keys(struct):
+    """Yield the names of a struct's fields, and of those inside."""
+    for field in msgspec.structs.fields(struct):
+        yield field.name
+        for inner in getattr(field.type, "__args__", (field.type,)):
+            if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+                yield from _keys(inner)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from backend.address import Address
+from backend.address import DEFAULT_SOCKET, Address
 from backend.agent_tls import TlsFiles
 
 
@@ -28,7 +28,8 @@ class MariaDB(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     def address(self) -> Address:
         """Return the address, with the password read."""
         password = Path(self.password_file).read_text().strip() if self.password_file else ""
-        return Address(self.user, password, self.socket, self.host, self.port)
+        socket = self.socket if self.socket or self.host else DEFAULT_SOCKET
+        return Address(self.user, password, socket, self.host, self.port)
 
 
 class AgentConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -43,10 +44,10 @@ class AgentConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         Callers must use TLS and show a certificate of the same CA. None: connections are not encrypted.
     """
 
-    worker: str
-    listen: str
-    secret_file: str
-    mariadb: MariaDB
+    worker: str = "worker1"
+    listen: str = "127.0.0.1:4041"
+    secret_file: str = "/etc/skyshard/agents.secret"  # noqa: S105 - where it is
+    mariadb: MariaDB = MariaDB()
     http: str | None = None
     slots: int = max(2, os.cpu_count() or 2)
     interactive_slots: int = 2
