@@ -58,13 +58,16 @@ mysql.connector mysql-connector-python mysql-connector-python>=9
 mariadb mariadb-connector-python mariadb>=1.1,<2
 LIST
 
-for package in mysql2@3 mariadb@3; do
+while read -r package client; do
     name=${package%@*}
     [ -e "$here/node_modules/$name/package.json" ] && continue
     echo "clients: installing $package"
     npm install --prefix "$here" --no-audit --no-fund --loglevel=error "$package" >"$here/npm.log" 2>&1 ||
-        missing "$name (node)" "npm package $package does not install"
-done
+        missing "$client" "npm package $package does not install"
+done <<'LIST'
+mysql2@3 mysql2
+mariadb@3 mariadb (node)
+LIST
 
 if [ -s "$here/missing" ]; then
     echo "clients: not installed:" && sed 's/^/  /' "$here/missing"

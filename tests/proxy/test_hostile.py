@@ -11,6 +11,7 @@ import re
 import struct
 import threading
 import zlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -23,7 +24,15 @@ from proxy.session.wire import ClientGone, ClientWire
 from shard.errors import SkyError
 from shard.planner.lexer import LexerMode
 from shard.wire.packets import PacketError
-from tests.support.rawclient import COMPRESS, USUAL, Closed, RawClient, ServerError, native_answer
+from tests.support.rawclient import (
+    COMPRESS,
+    LOCAL_FILES,
+    USUAL,
+    Closed,
+    RawClient,
+    ServerError,
+    native_answer,
+)
 
 CASES = int(os.environ.get("SKYSHARD_FUZZ_CASES", "100000"))
 SEED = int(os.environ.get("SKYSHARD_FUZZ_SEED", "5"))
@@ -41,6 +50,7 @@ COMMANDS = [
     b"\x02lab", b"\x04Star\0%", b"\x07\x01", b"\x09", b"\x0a", b"\x0c\xff\xff\x00\x00", b"\x0d", b"\x0e", b"\x1b\x00\x00", b"\x1f",
     b"\x16SELECT starId FROM lab.Star WHERE starId = ?", b"\x16SELECT ?, ? FROM lab.Star WHERE name = ?",
     b"\x17\x01\0\0\0\x00\x01\0\0\0\x00\x01\x08\x00\x07\0\0\0\0\0\0\0", b"\x17\xff\xff\xff\xff\x01\x01\0\0\0\x00\x01\xfd\x00\x0212",
+    b"\x11fuzz\0\x04abcdlab\0\x2d\0mysql_native_password\0", b"\x11fuzz\0\0\0\x2d\0caching_sha2_password\0",
     b"\x18\x01\0\0\0\0\0long", b"\x19\x01\0\0\0", b"\x1a\x01\0\0\0", b"\x1c\x01\0\0\0\x05\0\0\0", b"\x1d\0\0", b"\x08", b"\x12", b"\xfa",
 ]  # fmt: skip
 
@@ -70,10 +80,14 @@ def framed(payload, seq=0):
     return len(payload).to_bytes(3, "little") + bytes((seq,)) + payload
 
 
-def response(user=b"fuzz", flags=USUAL, scramble=bytes(20)):
+def response(user=b"fuzz", flags=USUAL, scramble=bytes(20), plugin=b"mysql_native_password"):
     auth = native_answer("geheim", scramble)
     head = struct.pack("<IIB19xI", flags, 1 << 24, 45, 0) + user + b"\0" + bytes((len(auth),)) + auth
-    return head + b"mysql_native_password\0"
+    return head + plugin + b"\0"
+
+
+HELLO = bytes.fromhex("16030100300100002c0303") + bytes(32) + bytes.fromhex("0000041301c02f0100")
+"""A TLS record with the beginning of a ClientHello."""
 
 
 class Hammer:
@@ -82,10 +96,16 @@ class Hammer:
     def __init__(self, port, seed):
         self.port, self.rng = port, random.Random(seed)
         self.cases = self.closed = 0
+        self.phases = Counter()
 
     def dial(self, flags=0):
         client = RawClient(self.port, timeout=30)
         return client.connect(user="fuzz", password="geheim", flags=flags)
+
+    def _stranger(self):
+        """Connect from any address of this machine: one alone would soon be kept out."""
+        source = f"127.{self.rng.randrange(1, 250)}.{self.rng.randrange(250)}.{self.rng.randrange(1, 250)}"
+        return RawClient(self.port, timeout=30, source=source)
 
     def look(self, data):
         found = INTERNALS.search(data)
@@ -147,7 +167,7 @@ class Hammer:
         for _ in range(most):
             flags = self.rng.choice((USUAL, USUAL | 0x200000 | 0x100000 | 8, 0x800 | USUAL, 0xFFFFFFFF))
             user = self.rng.choice((b"fuzz", b"", b"root", b"x" * 300, b"\xff\xfe"))
-            with RawClient(self.port, timeout=30) as client, contextlib.suppress(ConnectionError):
+            with self._stranger() as client, contextlib.suppress(ConnectionError):
                 client.greet()
                 data = framed(mutated(self.rng, response(user, flags, client.scramble)), 1)
                 client.socket.sendall(data + self.rng.choice((b"", b"", mutated(self.rng, data))))
@@ -156,10 +176,62 @@ class Hammer:
                     self.until(client, b"no such mark")
             self.cases += 1
 
+    def _log_in(self, phase, *packets):
+        """Greet, send packets one after the other, some of them nearly so, and leave."""
+        with self._stranger() as client, contextlib.suppress(ConnectionError):
+            client.greet()
+            for seq, make in enumerate(packets, 1):
+                data = make(client)
+                client.socket.sendall(data if data[:1] == b"\x16" else framed(data, seq))
+            client.socket.shutdown(1)
+            with contextlib.suppress(Closed):
+                self.until(client, b"no such mark")
+        self.cases += 1
+        self.phases[phase] += 1
+
+    def ciphers(self, most):
+        """Ask for TLS, and go on with what is nearly a ClientHello."""
+        for _ in range(most):
+            wish = struct.pack("<IIB23x", USUAL | 0x800, 1 << 24, 45)
+            hello = mutated(self.rng, HELLO)
+            self._log_in("tls", lambda _, wish=wish: wish, lambda _, hello=hello: b"\x16" + hello[1:])
+
+    def passwords(self, most):
+        """Log in by caching_sha2_password, and answer what the proxy says to it with nearly anything."""
+        for _ in range(most):
+            first = lambda client: response(scramble=client.scramble, plugin=b"caching_sha2_password")  # noqa: E731
+            if self.rng.random() < 0.3:
+                first = lambda client, whole=first: mutated(self.rng, whole(client))  # noqa: E731
+            more = [mutated(self.rng, self.rng.choice((b"\x02", b"geheim\0", bytes(256)))) for _ in range(2)]
+            self._log_in("sha2", first, *(lambda _, data=data: data for data in more))
+
+    def files(self, most):
+        """Send nearly a file for LOAD DATA LOCAL, with its end or without."""
+        for number in range(most):
+            try:
+                with self.dial(LOCAL_FILES) as client:
+                    mark = b"file%d." % number
+                    client.socket.sendall(framed(b"\x03LOAD DATA LOCAL INFILE 'x' INTO TABLE fuzzed.t"))
+                    self.until(client, b"\xfbx")
+                    pieces = [mutated(self.rng, b"1\ttext\n2\t\\N\n") or b"\n" for _ in range(3)]
+                    data = b"".join(framed(piece, 2 + at) for at, piece in enumerate(pieces))
+                    if self.rng.random() < 0.5:
+                        client.socket.sendall(data + framed(b"", 5) + framed(b"\x03SELECT '" + mark + b"'"))
+                        self.until(client, mark)
+                    else:
+                        client.socket.sendall(data[: self.rng.randrange(len(data))])
+            except (Closed, ConnectionError):
+                self.closed += 1
+            self.cases += 1
+            self.phases["file"] += 1
+
 
 @pytest.mark.timeout(max(240, CASES // 300))
-def test_no_packet_crashes_hangs_or_betrays_a_proxy(proxy, account):
-    account("fuzz", grants=("SELECT ON lab.*",))
+def test_no_packet_crashes_hangs_or_betrays_a_proxy(client, proxy, account):
+    with client.cursor() as cursor:
+        cursor.execute("CREATE OR REPLACE DATABASE fuzzed")
+        cursor.execute("CREATE TABLE fuzzed.t (n INT, t TEXT)")
+    account("fuzz", grants=("SELECT ON lab.*", "INSERT ON fuzzed.*"))
     started = proxy(log_level="WARNING")
     process = psutil.Process(started.process.pid)
     canary = RawClient(started.port).connect(database="hip")
@@ -181,6 +253,9 @@ def test_no_packet_crashes_hangs_or_betrays_a_proxy(proxy, account):
             for turn in (
                 lambda hammer: hammer.commands(CASES // 2 // THREADS),
                 lambda hammer: hammer.misframed(CASES // 200 // THREADS),
+                lambda hammer: hammer.files(CASES // 400 // THREADS),
+                lambda hammer: hammer.passwords(CASES // 200 // THREADS),
+                lambda hammer: hammer.ciphers(CASES // 200 // THREADS),
                 lambda hammer: hammer.handshakes(CASES // 100 // THREADS),
             ):
                 for done in [pool.submit(turn, hammer) for hammer in hammers]:
@@ -192,7 +267,11 @@ def test_no_packet_crashes_hangs_or_betrays_a_proxy(proxy, account):
     assert not watcher.is_alive()
     canary.socket.close()
     assert sum(hammer.cases for hammer in hammers) >= CASES // 2
+    phases = sum((hammer.phases for hammer in hammers), Counter())
+    assert all(phases[phase] >= CASES // 500 for phase in ("tls", "sha2", "file")), phases
     assert process.memory_info().rss - before < 64 << 20
+    with client.cursor() as cursor:
+        cursor.execute("DROP DATABASE fuzzed")
     log = started.log.read_text()
     assert "Traceback" not in log, log[-3000:]
     assert "internal error" not in log
