@@ -111,7 +111,7 @@ class Conversation:
         self.thread_id = 0
         self.status = 2
         self.deprecate_eof = False
-        self.asking = False
+        self.asking = self._ending_watch = False
         self._turn = asyncio.Lock()
         self._watching: asyncio.Task[list[Event]] | None = None
         self._pool: Pool | None = None
@@ -358,7 +358,9 @@ class Conversation:
         raise SkyError(HOME_DOWN)
 
     async def killed(self, pool: Pool) -> bool:
-        """Whether a KILL has come from elsewhere while nothing ran here: it would be lost with the next statement."""
+        """Whether a KILL has come from elsewhere that what runs here does not heed, or that met nothing here."""
+        if self._ending_watch:  # by a KILL of our own
+            return False
         async with pool.lease() as connection:
             found = await connection.fetch(
                 f"SELECT COMMAND FROM information_schema.PROCESSLIST WHERE ID = {self.thread_id}"
@@ -382,7 +384,8 @@ class Conversation:
             await asyncio.wait({task})
             return self._watching is task
         finally:
-            await to_the_end(self._unwatch())
+            if self._watching is task:  # else who needs the connection has ended it, and has its turn
+                await to_the_end(self._unwatch())
 
     async def _unwatch(self) -> None:
         async with self._turn:
@@ -393,14 +396,18 @@ class Conversation:
         task, self._watching = self._watching, None
         if task is None or self._pool is None:
             return
-        while not task.done():  # a KILL that comes before the statement has begun is lost
-            async with self._pool.lease() as connection:
-                with contextlib.suppress(ServerError):
-                    await connection.run(f"KILL QUERY {self.thread_id}")
-            await asyncio.wait({task}, timeout=_KILL_AGAIN_S)
-        if isinstance(task.exception(), ServerError) or task.exception() is None:
-            with contextlib.suppress(ServerError):  # a KILL that came too late meets this one
-                await self._ask(b"\x03DO 0", ReplyKind.QUERY)
+        self._ending_watch = True
+        try:
+            while not task.done():  # a KILL that comes before the statement has begun is lost
+                async with self._pool.lease() as connection:
+                    with contextlib.suppress(ServerError):
+                        await connection.run(f"KILL QUERY {self.thread_id}")
+                await asyncio.wait({task}, timeout=_KILL_AGAIN_S)
+            if isinstance(task.exception(), ServerError) or task.exception() is None:
+                with contextlib.suppress(ServerError):  # a KILL that came too late meets this one
+                    await self._ask(b"\x03DO 0", ReplyKind.QUERY)
+        finally:
+            self._ending_watch = False
 
     async def wait_closed(self) -> None:
         """Return when the home server has closed the connection."""

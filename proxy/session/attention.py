@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from backend.pool import Pool
 from backend.tasks import ended
@@ -13,7 +14,8 @@ from shard.errors import TIMEOUT, SkyError
 
 _WATCH_AFTER_S = 0.5
 """Seconds after which a query is seen at home: three statements there, which many short queries at once cannot afford."""
-_ASK_AGAIN_S = 0.1
+_LOOK_S = 0.2
+"""Seconds between two looks whether a session was killed that the home server is busy with."""
 _REPORT_S = 1.0
 _SHOW_S = 0.2
 """Seconds after which other processes see anew how far a query is."""
@@ -64,10 +66,15 @@ class Attention:
     async def _watch(self, query: RunningQuery, sql: bytes) -> None:
         """Be seen, and be killed, at the home server while a distributed query runs for long.
 
-        KILL may reach another proxy process; it ends what this session runs at home, and that ends the query.
+        KILL may reach another proxy process; it ends what this session runs at home, and that ends the query. Where
+        rows are filled into tables of the session, the home server waits for them and heeds no KILL, but shows it.
         """
-        await asyncio.sleep(_WATCH_AFTER_S)
-        while self._home.asking:
-            await asyncio.sleep(_ASK_AGAIN_S)
-        if await self._home.killed(self._pool) or await self._home.watch(sql, self._pool):
-            query.cancel()
+        began = time.monotonic()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            long = time.monotonic() - began >= _WATCH_AFTER_S
+            if (long or self._home.asking) and await self._home.killed(self._pool):
+                break
+            if long and not self._home.asking and await self._home.watch(sql, self._pool):
+                break
+        query.cancel()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from urllib.request import urlopen
 
 import psutil
@@ -14,7 +15,7 @@ from backend.address import Address
 from backend.connection import ConnectionLost, RawConnection
 from proxy.session.throttle import ACCOUNT_FAILURES
 from shard.errors import ServerError
-from tests.proxy.test_cancel import MARK, PAIRS, SLOW
+from tests.proxy.test_cancel import GONE_S, MARK, PAIRS, SLOW
 from tests.support.agents import until
 from tests.support.rawclient import RawClient
 from tests.support.rawclient import ServerError as RefusedError
@@ -53,6 +54,15 @@ class Shared:
                 return False
 
         await until(up, 30, pause=0.1)
+
+    async def connection(self, process: int) -> RawConnection:
+        """Return a connection of one of the processes."""
+        while True:
+            before = self.figure(process, "skyshard_sessions")
+            made = await RawConnection.open(self.address, "hip")
+            if self.figure(process, "skyshard_sessions") > before:
+                return made
+            await made.close()  # the kernel has given it to the other
 
     async def connections(self, number: int) -> list[RawConnection]:
         """Return so many connections, of which each process has some."""
@@ -107,6 +117,7 @@ async def test_queries_are_limited_and_killed_across_processes(cluster, shared):
             await other.fetch("SELECT COUNT(*) FROM Object WHERE ra < 5")
         assert caught.value.errno == 1226
     for other, victim in zip(found[5:], found[:3], strict=True):
+        began = time.monotonic()
         await other.run(f"KILL QUERY {victim.thread_id}")
     errors = await asyncio.gather(*running, return_exceptions=True)
     assert [error.errno for error in errors] == [1317] * 3
@@ -115,6 +126,7 @@ async def test_queries_are_limited_and_killed_across_processes(cluster, shared):
         return not await inside.statements(MARK)
 
     await until(nowhere)
+    assert time.monotonic() - began < GONE_S
     for one in found:
         assert int((await one.fetch("SELECT COUNT(*) FROM Object"))[0][0]) > 0
     await ended(found)
@@ -205,3 +217,39 @@ def test_processes_that_cannot_start_end_the_command(tmp_path):
     assert done.returncode == 1
     assert "skyshard proxy:" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+STORED = SLOW.replace("COUNT(*)", "COUNT(*) AS n", 1)
+FILLING = [
+    f"CREATE TABLE own_protocol.stored AS {STORED}",
+    f"INSERT INTO own_protocol.t {STORED}",
+    f"UPDATE own_protocol.t SET n = ({SLOW})",
+    f"SELECT n, ({SLOW}) FROM own_protocol.t",
+]
+
+
+async def test_a_kill_from_elsewhere_ends_what_fills_tables_of_the_session(cluster, shared, own):
+    """The home server waits for rows then, and does not heed it."""
+    inside = Inside(cluster.directory)
+    await shared.everywhere()
+    client = await shared.connection(0)
+    others = [await shared.connection(1), await RawConnection.open(inside.server("home"))]
+    await client.run(f"CREATE TABLE {own}.t AS SELECT 1 AS n")
+
+    async def somewhere():
+        return await inside.statements(MARK)
+
+    async def nowhere():
+        return not await inside.statements(MARK)
+
+    for number, sql in enumerate(FILLING):
+        running = asyncio.ensure_future(client.query(sql.encode()))
+        await until(somewhere)
+        began = time.monotonic()
+        await others[number % 2].run(f"KILL QUERY {client.thread_id}")
+        await until(nowhere)
+        assert time.monotonic() - began < GONE_S, sql
+        (error,) = await asyncio.gather(running, return_exceptions=True)
+        assert (error.errno, error.sqlstate) == (1317, "70100")
+        assert await client.fetch(f"SELECT n FROM {own}.t") == [[b"1"]]
+    await ended([client, *others])
