@@ -46,6 +46,7 @@ from shard.errors import (
     HOME_DOWN,
     INTERNAL,
     TIMEOUT,
+    TOO_DEEP,
     ServerError,
     SkyError,
     not_supported,
@@ -224,6 +225,10 @@ class Engine:
         except SkyError as error:
             said = error.message
             raise
+        except RecursionError as error:  # what could be read may yet be too deep to be written
+            failure = SkyError(TOO_DEEP)
+            said = failure.message
+            raise failure from error
         except Exception as error:
             said = "internal error"
             log.exception("query %s failed", query.query_id)

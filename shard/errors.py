@@ -33,6 +33,13 @@ def _define(name: str, errno: int, sqlstate: str, text: str) -> ErrorCode:
 NOT_SUPPORTED = _define(
     "NOT_SUPPORTED", 1235, "42000", "skyshard doesn't yet support {construct} on sharded tables{advice}"
 )
+TOO_DEEP = _define(
+    "TOO_DEEP",
+    1235,
+    "42000",
+    "this statement on sharded tables is nested too deeply for skyshard; write many alternatives as "
+    "column IN (…), and inner queries as joins or into a table of your own",
+)
 READ_ONLY = _define(
     "READ_ONLY",
     1290,

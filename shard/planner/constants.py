@@ -10,6 +10,7 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from decimal import ROUND_DOWN, Decimal, localcontext
+from functools import partial, reduce
 
 from sqlglot import exp
 
@@ -49,6 +50,24 @@ def number(node: exp.Expression, values: Sequence[Value] = ()) -> float | None:
 
 def _value(node: exp.Expression, values: Sequence[Value]) -> Decimal | float | None:
     """Return an exact number as Decimal, another as float."""
+    chain: list[exp.Expression] = []  # the left side of a sum may be thousands of terms deep
+    while isinstance(node, (exp.Add, exp.Sub, exp.Mul, exp.Div)):
+        chain.append(node)
+        node = node.this
+    found = _operand(node, values)
+    for operation in reversed(chain):
+        right = None if found is None else _value(operation.expression, values)
+        if found is None or right is None:
+            return None
+        if isinstance(found, Decimal) and isinstance(right, Decimal):
+            found = _exact(operation, found, right)
+        else:
+            found = _inexact(operation, float(found), float(right))
+    return found
+
+
+def _operand(node: exp.Expression, values: Sequence[Value]) -> Decimal | float | None:
+    """Return the value of what is no arithmetic of two operands."""
     if isinstance(node, exp.Paren):
         return _value(node.this, values)
     if isinstance(node, exp.Neg):
@@ -65,13 +84,6 @@ def _value(node: exp.Expression, values: Sequence[Value]) -> Decimal | float | N
         if isinstance(value, int):
             return Decimal(value)
         return value if isinstance(value, float) else None
-    if isinstance(node, (exp.Add, exp.Sub, exp.Mul, exp.Div)):
-        left, right = _value(node.this, values), _value(node.expression, values)
-        if left is None or right is None:
-            return None
-        if isinstance(left, Decimal) and isinstance(right, Decimal):
-            return _exact(node, left, right)
-        return _inexact(node, float(left), float(right))
     return None
 
 
@@ -158,12 +170,8 @@ def _truths(node: exp.Expression, values: Sequence[Value]) -> Truths:
         return frozenset(None if truth is None else not truth for truth in _truths(node.this, values))
     if isinstance(node, (exp.And, exp.Or)):
         decides = isinstance(node, exp.Or)
-        left, right = _truths(node.this, values), _truths(node.expression, values)
-        return frozenset(
-            decides if decides in (a, b) else None if None in (a, b) else not decides
-            for a in left
-            for b in right
-        )
+        sides = [_truths(side, values) for side in operands(node, type(node))]
+        return reduce(partial(_joined, decides), sides)
     compare = _COMPARED.get(type(node))
     if compare is not None:
         sides = (node.this, node.expression)
@@ -173,6 +181,13 @@ def _truths(node: exp.Expression, values: Sequence[Value]) -> Truths:
         return _ANY if first is None or second is None else frozenset((compare(first, second),))
     found = _plain_number(node, values)
     return _ANY if found is None else frozenset((bool(found),))
+
+
+def _joined(decides: bool, left: Truths, right: Truths) -> Truths:
+    """Return what AND (false decides) or OR (true decides) makes of two truths."""
+    return frozenset(
+        decides if decides in (a, b) else None if None in (a, b) else not decides for a in left for b in right
+    )
 
 
 def _plain_number(node: exp.Expression, values: Sequence[Value]) -> Decimal | None:
@@ -192,13 +207,19 @@ def _plain_number(node: exp.Expression, values: Sequence[Value]) -> Decimal | No
 
 def conjuncts(node: exp.Expression | None) -> list[exp.Expression]:
     """Return the parts of a condition that are joined by AND at its top."""
-    if node is None:
-        return []
+    return [] if node is None else operands(node, exp.And)
+
+
+def operands(node: exp.Expression, kind: type[exp.Expression]) -> list[exp.Expression]:
+    """Return what an operator that may be repeated (AND, OR) joins at the top of a condition, from left to right.
+
+    Clients write thousands of them one behind another, which is a tree as deep.
+    """
     out: list[exp.Expression] = []
     stack = [node]
     while stack:
         item = stack.pop()
-        if isinstance(item, exp.And):
+        if isinstance(item, kind):
             stack += [item.expression, item.this]
         elif isinstance(item, exp.Paren):
             stack.append(item.this)

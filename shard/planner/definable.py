@@ -11,6 +11,7 @@ from sqlglot import exp
 
 from shard.planner.aggregates import has_aggregate
 from shard.planner.branches import LEAVES, bare, is_query
+from shard.planner.constants import conjuncts
 
 
 def over_empty(tree: exp.Expression) -> exp.Expression | None:
@@ -29,15 +30,7 @@ def _concerns(tree: exp.Expression) -> bool:
     group, where = tree.args.get("group"), tree.args.get("where")
     if group is None or where is None or not group.args.get("rollup"):
         return False
-    return any(_decided(part) for part in _conjuncts(where.this))
-
-
-def _conjuncts(node: exp.Expression) -> list[exp.Expression]:
-    if isinstance(node, exp.Paren):
-        return _conjuncts(node.this)
-    if isinstance(node, exp.And):
-        return [*_conjuncts(node.this), *_conjuncts(node.expression)]
-    return [node]
+    return any(_decided(part) for part in conjuncts(where.this))
 
 
 def _without(node: exp.Expression) -> exp.Expression:

@@ -391,9 +391,23 @@ class Fence:
         if isinstance(node, exp.Column) and node.table:
             raise SyntaxProblem
         if text.startswith("?"):
-            node.replace(exp.Placeholder(this=text[1:]))
+            _put(node, exp.Placeholder(this=text[1:]))
         else:
-            node.replace(exp.Literal(this=text, is_string=False))
+            _put(node, exp.Literal(this=text, is_string=False))
+
+
+def _put(node: exp.Expr, instead: exp.Expression) -> None:
+    """Put a node in another's place; `Expression.replace` goes over the whole list that it stands in."""
+    parent, key = node.parent, node.arg_key
+    if parent is None or key is None:
+        raise SyntaxProblem
+    place = parent.args[key]
+    if isinstance(place, list):
+        place[node.index] = instead
+        instead.index = node.index
+    else:
+        parent.args[key] = instead
+    instead.parent, instead.arg_key = parent, key
 
 
 class SyntaxProblem(ValueError):  # noqa: N818 - MariaDB decides whether it is an error

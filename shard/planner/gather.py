@@ -110,6 +110,7 @@ class _Gatherer:
         self.context, self.plan_tree = context, plan_tree
         self.parts: list[Part] = []
         self._known: dict[tuple[str, bool], Part] = {}
+        self._names: dict[str, str] | None = None
         self._useless = False  # no row of what is being replaced can be in the answer
 
     def query(self, node: exp.Expression, whole: bool = False) -> None:
@@ -241,9 +242,10 @@ class _Gatherer:
 
     def _wanted_names(self, select: exp.Select) -> dict[str, str]:
         """Return the names that the statement around uses, by their text without blanks and quotes."""
-        root = select.root()
-        names = {column.name for column in root.find_all(exp.Column)}
-        return {plain_name(name): name for name in names}
+        if self._names is None:  # once, for a UNION may have hundreds of queries
+            names = {column.name for column in select.root().find_all(exp.Column)}
+            self._names = {plain_name(name): name for name in names}
+        return self._names
 
     # joined rows of a chunk-local FROM and WHERE -----------------------------------------------------
 

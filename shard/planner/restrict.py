@@ -17,7 +17,7 @@ from shard.errors import not_supported
 from shard.geometry import regions
 from shard.geometry.regions import Region
 from shard.planner.branches import find
-from shard.planner.constants import Value, conjuncts, integer, is_never, key_literal, number
+from shard.planner.constants import Value, conjuncts, integer, is_never, key_literal, number, operands
 from shard.planner.locality import Layout, position_owner
 from shard.planner.plan import AllOf, AnyOf, ByKey, Everywhere, InChunks, InRegion, Restriction
 from shard.planner.scope import Scope, TableRef, column_of
@@ -85,11 +85,28 @@ def restriction(
     return wanted[0] if len(wanted) == 1 else AllOf(tuple(wanted))
 
 
+def _one_list(sides: list[Restriction]) -> tuple[Restriction, ...]:
+    """Return alternatives with the keys of each director and kind in one list, which is looked up at once."""
+    lists: dict[tuple[str, str], dict[str, None]] = {}
+    for side in sides:
+        if isinstance(side, ByKey):
+            for key in side.keys:  # in a list of several kinds, MariaDB need not compare as in comparisons
+                kind = "text" if key.startswith("'") else "whole" if key.lstrip("-").isdigit() else "number"
+                lists.setdefault((side.director, kind), {})[key] = None
+    if any(len(keys) > MAX_KEYS for keys in lists.values()):
+        return (Everywhere(),)
+    known = [ByKey(director, tuple(keys)) for (director, _), keys in lists.items()]
+    others = [side for side in sides if not isinstance(side, ByKey) and side != NOWHERE]
+    return (*known, *others) or (NOWHERE,)
+
+
 def _simplify(part: Restriction) -> Restriction:
     if isinstance(part, AnyOf) and any(isinstance(item, Everywhere) for item in part.parts):
         return Everywhere()
     if isinstance(part, AnyOf) and all(item == NOWHERE for item in part.parts):
         return NOWHERE
+    if isinstance(part, AnyOf) and len(part.parts) == 1:
+        return part.parts[0]
     if isinstance(part, AllOf) and NOWHERE in part.parts:
         return NOWHERE
     return Everywhere() if part == AllOf(()) else part
@@ -102,8 +119,8 @@ def _of(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Val
         sides = [_of(part, scope, layout, values) for part in conjuncts(item)]
         return _simplify(AllOf(tuple(part for part in sides if not isinstance(part, Everywhere))))
     if isinstance(item, exp.Or):
-        sides = [_of(side, scope, layout, values) for side in (item.this, item.expression)]
-        return _simplify(AnyOf(tuple(sides)))
+        sides = [_of(side, scope, layout, values) for side in operands(item, exp.Or)]
+        return _simplify(AnyOf(_one_list(sides)))
     for reader in (_spatial, _separation, _band, _key, _chunk):
         found = reader(item, scope, layout, values)
         if found is not None:

@@ -13,7 +13,7 @@ import msgspec
 from sqlglot import exp
 
 from shard.catalog.model import Database, Partitioning, Table
-from shard.errors import NOT_SUPPORTED, SkyError, not_supported
+from shard.errors import NOT_SUPPORTED, TOO_DEEP, SkyError, not_supported
 from shard.planner import fragment as writing
 from shard.planner import functions, medians, strategies
 from shard.planner.branches import find
@@ -147,10 +147,13 @@ class Statement:
             flatten_joins(tree)
             return tree, _window(tree, context, default_limit)
 
-        tree, window = fresh()
-        if window is not None:
-            default_limit = None
-        planned = self._planned(tree, context, default_limit, lambda: fresh()[0])
+        try:
+            tree, window = fresh()
+            if window is not None:
+                default_limit = None
+            planned = self._planned(tree, context, default_limit, lambda: fresh()[0])
+        except RecursionError as error:
+            raise SkyError(TOO_DEEP) from error
         return planned if window is None else replace(planned, window=window)
 
     @property
@@ -276,6 +279,8 @@ def read(
         if original is None:
             prove(tokens, tree)
         _drop_dual(tree)
+    except RecursionError as error:
+        raise SkyError(TOO_DEEP) from error
     except (SyntaxProblem, SkyError) as problem:
         tree = None
         refuse_whole(tokens, database, catalogue, problem)

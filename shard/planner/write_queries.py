@@ -80,20 +80,24 @@ _SET_WORDS: dict[type[exp.Expression], str] = {
     exp.Except: "EXCEPT",
     exp.Intersect: "INTERSECT",
 }
+_SET_KEYS = frozenset(["this", "expression", "distinct", "order", "limit", "offset", "with_", "with"])
 
 
 def _set_operation(w: Writer, node: exp.Expression) -> None:
-    for key, value in node.args.items():
-        if (
-            key not in ("this", "expression", "distinct", "order", "limit", "offset", "with_", "with")
-            and value
-        ):
-            raise not_supported(f"{key.strip('_').upper()} of {_SET_WORDS[type(node)]}")
-    _with(w, node)
-    w.write(node.this)
-    w.parts.append(f" {_SET_WORDS[type(node)]} " + ("" if node.args.get("distinct") else "ALL "))
-    w.write(node.expression)
-    _tail(w, node)
+    chain: list[exp.Expression] = []  # of hundreds of queries the first is that deep
+    while isinstance(node, exp.SetOperation):
+        for key, value in node.args.items():
+            if key not in _SET_KEYS and value:
+                raise not_supported(f"{key.strip('_').upper()} of {_SET_WORDS[type(node)]}")
+        _with(w, node)
+        chain.append(node)
+        node = node.this
+    w.write(node)
+    for operation in reversed(chain):
+        word = _SET_WORDS[type(operation)]
+        w.parts.append(f" {word} " + ("" if operation.args.get("distinct") else "ALL "))
+        w.write(operation.expression)
+        _tail(w, operation)
 
 
 def _with(w: Writer, node: exp.Expression) -> None:

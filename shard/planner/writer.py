@@ -54,17 +54,19 @@ class Writer:
         SkyError
             1235, naming the construct, for a node this module was not taught.
         """
-        kind = type(node)
-        symbol = _BINARY.get(kind)
-        if symbol is not None:
-            self.write(node.this)
-            self.parts.append(f" {symbol} ")
-            self.write(node.expression)
-            return self
-        writer = WRITERS.get(kind)
+        right: list[
+            tuple[str, exp.Expression]
+        ] = []  # of a chain of operators, whose left sides may be thousands deep
+        while (symbol := _BINARY.get(type(node))) is not None:
+            right.append((f" {symbol} ", node.expression))
+            node = node.this
+        writer = WRITERS.get(type(node))
         if writer is None:
             raise not_supported(construct_name(node))
         writer(self, node)
+        for symbol, side in reversed(right):
+            self.parts.append(symbol)
+            self.write(side)
         return self
 
     def many(self, nodes: list[exp.Expression], separator: str = ", ") -> None:

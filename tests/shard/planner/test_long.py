@@ -1,0 +1,93 @@
+"""Statements as clients' programs write them: thousands of terms, lists of many values, queries in queries."""
+
+import pytest
+
+from shard.errors import SkyError
+from shard.planner import explain
+from shard.planner.lexer import LexerMode
+from shard.planner.plan import AnyOf, ByKey, Everywhere, Strategy
+from shard.planner.statement import read
+from tests.shard.planner.test_plans import CATALOGUE
+
+FRAMES = 100
+"""Calls that stand on the stack of a proxy when it plans, and some more."""
+
+
+def deep(call, frames=FRAMES):
+    return call() if not frames else deep(call, frames - 1)
+
+
+def planned(sql):
+    """Return a statement's plan, made and written as deep in the stack as in a proxy."""
+
+    def work():
+        statement = read(sql, "sky", CATALOGUE, LexerMode())
+        statement.prepared()
+        plan = statement.plan()
+        return plan, explain.describe(plan, [explain.Extent(0, 0, 0)] * len(explain.scatters(plan)))
+
+    return deep(work)
+
+
+def refusal(sql):
+    with pytest.raises(SkyError) as caught:
+        planned(sql)
+    return caught.value
+
+
+def test_five_thousand_keys():
+    plan, steps = planned("SELECT * FROM Object WHERE " + " OR ".join(f"objectId = {n}" for n in range(5000)))
+    assert plan.restriction == ByKey("Object", tuple(map(str, range(5000))))
+    assert steps[0].sql.count(" OR ") == 4999
+
+
+@pytest.mark.parametrize("operator", ["AND", "OR", "XOR"])
+def test_two_thousand_conditions(operator):
+    plan, steps = planned(
+        "SELECT * FROM Object WHERE " + f" {operator} ".join(f"f <> {n}" for n in range(2000))
+    )
+    assert (plan.strategy, plan.restriction) == (Strategy.SCATTER, Everywhere())
+    assert steps[0].sql.endswith(f" {operator} `f` <> 1998 {operator} `f` <> 1999")
+
+
+def test_conditions_of_two_parts():
+    terms = " OR ".join(f"(objectId = {n} AND f > {n})" for n in range(1000))
+    plan, _ = planned(f"SELECT * FROM Object WHERE {terms}")
+    assert isinstance(plan.restriction, AnyOf) and len(plan.restriction.parts) == 1000
+
+
+def test_five_thousand_summands():
+    plan, steps = planned(
+        f"SELECT {' + '.join(['f'] * 5000)} FROM Object WHERE {' + '.join(['1'] * 5000)} = f"
+    )
+    assert plan.strategy is Strategy.SCATTER
+    assert steps[0].sql.count("+") == 9998
+
+
+def test_unions_of_many_queries():
+    arms = 300
+    plan, _ = planned(" UNION ALL ".join(f"SELECT ra FROM Object WHERE objectId = {n}" for n in range(arms)))
+    assert len(explain.scatters(plan)) == arms
+
+
+def test_queries_in_queries():
+    depth = 100
+    inner = "SELECT objectId FROM Object WHERE objectId IN (" * depth
+    plan, steps = planned(inner + "SELECT objectId FROM Source" + ")" * depth)
+    assert plan.strategy is Strategy.SCATTER
+    assert steps[0].sql.count("SELECT") == depth + 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT objectId FROM Object WHERE objectId IN (" * 190 + "SELECT objectId FROM Source" + ")" * 190,
+        " UNION ALL ".join(["SELECT ra FROM Object"] * 700),
+        f"SELECT * FROM Object WHERE {' LIKE '.join(['name'] * 3000)}",
+    ],
+    ids=["queries", "unions", "operators"],
+)  # fmt: skip
+def test_what_is_too_deep_says_so(sql):
+    error = refusal(sql)
+    assert error.errno == 1235
+    assert "nested too deeply" in error.message
