@@ -170,8 +170,8 @@ def _truths(node: exp.Expression, values: Sequence[Value]) -> Truths:
         return frozenset(None if truth is None else not truth for truth in _truths(node.this, values))
     if isinstance(node, (exp.And, exp.Or)):
         decides = isinstance(node, exp.Or)
-        sides = [_truths(side, values) for side in operands(node, type(node))]
-        return reduce(partial(_joined, decides), sides)
+        parts = [_truths(part, values) for part in operands(node, type(node))]
+        return reduce(partial(_joined, decides), parts)
     compare = _COMPARED.get(type(node))
     if compare is not None:
         sides = (node.this, node.expression)

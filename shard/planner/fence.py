@@ -402,7 +402,7 @@ def _put(node: exp.Expr, instead: exp.Expression) -> None:
     if parent is None or key is None:
         raise SyntaxProblem
     place = parent.args[key]
-    if isinstance(place, list):
+    if isinstance(place, list) and node.index is not None:
         place[node.index] = instead
         instead.index = node.index
     else:
