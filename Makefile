@@ -1,5 +1,6 @@
 # make demo: set up everything and take the tour.  make test: set up and pass the tests.
 # make fuzz: compare generated queries with plain MariaDB.
+# make bench: beside plain MariaDB and Spider; BENCH=--quick for a small one, BENCH=--large for a result of 10 GB, too.
 # make chaos: kill, stop and restart workers, spoil connections, and kill proxies, under queries and jobs that are compared with
 #   plain MariaDB, and all parts under ingests.
 # make properties: the property tests on 100 times more random examples.
@@ -40,7 +41,7 @@ check: setup
 
 bench: setup
 	bash scripts/bench.sh $(VENV)
-	$(PY) benchmarks/bench.py --write benchmarks/runs
+	$(PY) benchmarks/bench.py --write benchmarks/runs $(BENCH)
 
 # Generated queries on a cluster and on one plain MariaDB: make fuzz N=20000 SEED=3
 N ?= 2000

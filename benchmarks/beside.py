@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from backend.address import Address
 from backend.connection import RawConnection
+from benchmarks.findings import Findings, table
 from benchmarks.queries import QUERIES, text
 from skyshard.cluster.local import free_port
 from tests.support.servers import Inside, LocalCluster, skyshard
@@ -127,31 +128,39 @@ async def cold(inside: Inside, address: Address, number: int) -> tuple[int, floa
     return _read(servers) - before, seconds
 
 
-async def report(cluster: LocalCluster, stars: int, repeats: int) -> list[str]:
-    """Measure, and return the lines of the report."""
+async def report(cluster: LocalCluster, stars: int, repeats: int) -> Findings:
+    """Measure, and return what was found."""
     address = cluster.address
     alone = await waits(address, stars, repeats)
     with scanning(address):
         beside = await waits(address, stars, repeats)
-    out = [
-        f"## {datetime.now(UTC):%Y-%m-%d}: {stars:,} stars, load {os.getloadavg()[0]:.0f}, {repeats} of each query",
-        "",
-        f"| query | median ms | 95 % ms | beside {SCANS} scans: median ms | 95 % ms | ratio of the 95 % |",
-        "|" + "---|" * 6,
-    ]
+    out, lines = Findings(), []
     for name, (median, most) in alone.items():
+        ratio = beside[name][1] / most
+        out.figures |= {f"beside: {name} ratio": ratio, f"beside: {name} s": beside[name][1]}
         cells = [name, *(f"{value * 1e3:.2f}" for value in (median, most, *beside[name]))]
-        out.append("| " + " | ".join([*cells, f"{beside[name][1] / most:.1f}"]) + " |")
+        lines.append([*cells, f"{ratio:.1f}"])
+    head = [
+        "short query",
+        "median ms",
+        "95 % ms",
+        f"beside {SCANS} scans: median ms",
+        "95 % ms",
+        "ratio of the 95 %",
+    ]
+    out.lines = [f"### Short queries beside scans, {repeats} of each", "", *table(head, lines), ""]
     if not os.access(_CACHES, os.W_OK):
-        return [*out, "", "Cold scans need root: the page cache must be dropped."]
+        out.lines.append("Cold scans need root: the page cache must be dropped.")
+        return out
     inside = Inside(cluster.directory)
     one, single = await cold(inside, address, 1)
     many, together = await cold(inside, address, COLD)
-    out += [
-        "",
+    if one:  # a file system in memory reads nothing
+        out.figures["cold: ratio"] = many / one
+    out.lines.append(
         f"One cold scan read {one / 2**20:.1f} MiB in {single:.2f} s, {COLD} different ones at once "
         f"{many / 2**20:.1f} MiB ({many / max(1, one):.2f}x) in {together:.2f} s.",
-    ]
+    )
     return out
 
 
@@ -168,9 +177,12 @@ def main() -> None:
         cluster = LocalCluster(directory / "cluster", free_port())
         try:
             cluster.ingest(directory / "data" / "CATALOG.yaml")
-            lines = asyncio.run(report(cluster, options.stars, options.repeats))
+            found = asyncio.run(report(cluster, options.stars, options.repeats))
         finally:
             cluster.stop()
+    lines = [
+        f"## {datetime.now(UTC):%Y-%m-%d}: {options.stars:,} stars, load {os.getloadavg()[0]:.0f}", "", *found.lines,
+    ]  # fmt: skip
     print("\n".join(lines))
     if options.write is not None:
         with options.write.open("a") as file:

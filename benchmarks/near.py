@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from backend.address import Address
 from backend.connection import RawConnection
+from benchmarks.findings import Findings, table
 from shard.geometry.chunker import max_alpha
 from shard.planner.lexer import LexerMode
 from shard.planner.statement import native
@@ -139,34 +140,38 @@ def _tables(chunk: int, sub: float, west: float, east: float, south: float, nort
     ]
 
 
-async def report(cluster: LocalCluster, sizes: list[int], repeats: int) -> list[str]:
-    """Return the lines of the report; the catalogues are in the cluster."""
+async def report(cluster: LocalCluster, sizes: list[int], repeats: int) -> Findings:
+    """Measure; the catalogues are in the cluster."""
     inside = Inside(cluster.directory)
     names = [f"worker{n}" for n in range(1, inside.state.workers + 1)]
     workers = [inside.server(name) for name in names]
     servers = [inside.process(name) for name in names]
-    out = [
-        "| rows | pairs | skyshard s | processor s | µs a row | sub-chunk loops s | processor s | ratios |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    out, lines, seconds_a_row = Findings(), [], []
     for number in sizes:
         ours = await pairs(cluster.address, servers, number, repeats)
-        line = f"| {number:,} | {ours.pairs:,} | {ours.seconds:.2f} | {ours.processor:.2f} "
-        line += f"| {ours.processor / number * 1e6:.1f} | "
+        seconds_a_row.append(ours.seconds / number)
+        cells = [f"{number:,}", f"{ours.pairs:,}", f"{ours.seconds:.2f}", f"{ours.processor:.2f}"]
+        cells += [f"{1e6 * each / number:.1f}" for each in (ours.seconds, ours.processor)]
         if number == sizes[0]:
             slow = await loops(workers, servers, number)
-            wrong = "" if slow.pairs == ours.pairs else f" (wrong: {slow.pairs:,})"
-            line += f"{slow.seconds:.2f}{wrong} | {slow.processor:.2f} "
-            line += f"| {slow.seconds / ours.seconds:.1f}, {slow.processor / ours.processor:.1f} |"
+            if slow.pairs != ours.pairs:
+                out.wrong.append(f"near neighbours of {number:,}: {ours.pairs:,}, not {slow.pairs:,}")
+            out.figures |= {"near s": ours.seconds, "near: loops": slow.seconds / ours.seconds}
+            ratios = f"{slow.seconds / ours.seconds:.1f}, {slow.processor / ours.processor:.1f}"
+            lines.append([*cells, f"{slow.seconds:.2f}", f"{slow.processor:.2f}", ratios])
         else:
-            line += "| | |"
-        out.append(line)
-        print(line, file=sys.stderr)
+            lines.append([*cells, "", "", ""])
+        print(" | ".join(lines[-1]), file=sys.stderr)
+    if len(sizes) > 1:
+        out.figures |= {"near: growth": max(seconds_a_row[1:]) / seconds_a_row[0], "near: rows": sizes[-1]}
+    head = ["rows", "pairs", "skyshard s", "processor s", "µs a row", "processor µs a row"]
+    head += ["sub-chunk loops s", "processor s", "ratios"]
+    out.lines = ["### Pairs closer than 1 arcmin", "", *table(head, lines)]
     return out
 
 
-def run(directory: Path, sizes: list[int], repeats: int) -> list[str]:
-    """Make a cluster with the catalogues and return the report."""
+def run(directory: Path, sizes: list[int], repeats: int) -> Findings:
+    """Make a cluster with the catalogues and return what was found."""
     cluster = LocalCluster(directory / "near-cluster", free_port())
     try:
         for number in sizes:
@@ -179,12 +184,12 @@ def run(directory: Path, sizes: list[int], repeats: int) -> list[str]:
 def sizes_to(first: int, most: int) -> list[int]:
     """Return numbers of rows: each four times the one before, and the last."""
     out = [first]
-    while out[-1] * 4 < most:
+    while out[-1] * 8 <= most:
         out.append(out[-1] * 4)
     return [*out, most] if most > first else out
 
 
-def main() -> None:
+def main() -> int:
     """Run the benchmark and print the report."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=60_000)
@@ -192,8 +197,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="skyshard-near-") as name:
-        print("\n".join(run(Path(name), sizes_to(options.rows, options.most), options.repeats)))
+        found = run(Path(name), sizes_to(options.rows, options.most), options.repeats)
+    print("\n".join([*found.lines, *found.wrong]))
+    return 1 if found.wrong else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,20 +18,29 @@ mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "skyshard"  # the same table gives the same file
 from matplotlib import pyplot as plt  # noqa: E402 - after the choice of what it draws with
 
-_RATIO = re.compile(r"\(([\d.]+)x(, wrong)?\)")
+_RATIO = re.compile(r"\((<?)([\d.]+)x(, \w+)?\)")
 _COLOURS = {"skyshard": "#1f5fa8", "Spider": "#c8893c", "Spider, direct aggregates": "#e3c08a"}
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One contestant's time for one query as a multiple of plain MariaDB's, and whether it answered wrongly."""
+    """One contestant's time for one query as a multiple of plain MariaDB's.
+
+    Attributes
+    ----------
+    below : bool
+        Whether the ratio is only a bound, since plain MariaDB was given up.
+    note : str
+        What is said of the answer, if it was not found right.
+    """
 
     ratio: float
-    wrong: bool
+    below: bool
+    note: str
 
 
-def read(report: str) -> tuple[list[str], dict[str, list[Bar | None]]]:
-    """Return the queries of a report's first table, and the bars of each contestant (None: it failed).
+def read(report: str) -> tuple[list[str], dict[str, list[Bar | str]]]:
+    """Return the queries of a report's first table, and the bars of each contestant, or why there is none.
 
     Raises
     ------
@@ -45,7 +54,7 @@ def read(report: str) -> tuple[list[str], dict[str, list[Bar | None]]]:
     head = _cells(lines[at])
     names = {index: title.removesuffix(" ms") for index, title in enumerate(head)}
     queries: list[str] = []
-    bars: dict[str, list[Bar | None]] = {name: [] for name in names.values() if name in _COLOURS}
+    bars: dict[str, list[Bar | str]] = {name: [] for name in names.values() if name in _COLOURS}
     for line in lines[at + 2 :]:
         if not line.startswith("|"):
             break
@@ -54,7 +63,9 @@ def read(report: str) -> tuple[list[str], dict[str, list[Bar | None]]]:
         for index, name in names.items():
             if name in bars:
                 found = _RATIO.search(cells[index])
-                bars[name].append(Bar(float(found[1]), found[2] is not None) if found else None)
+                bars[name].append(
+                    Bar(float(found[2]), bool(found[1]), found[3] or "") if found else cells[index]
+                )
     return queries, bars
 
 
@@ -70,11 +81,11 @@ def draw(report: str, path: Path) -> None:
     for rank, name in enumerate(sorted(bars, key=lambda one: one != "skyshard")):
         for row, bar in enumerate(bars[name]):
             place = row + rank * height - 0.4 + height / 2
-            if bar is None:
-                axes.text(1, place, f" {name} fails", va="center", fontsize=6, color=_COLOURS[name])
+            if isinstance(bar, str):
+                axes.text(1, place, f" {name}: {bar}", va="center", fontsize=6, color=_COLOURS[name])
                 continue
             axes.barh(place, max(bar.ratio, 0.01) - 1, height, left=1, color=_COLOURS[name])
-            mark = f" {bar.ratio:g}" + (" wrong" if bar.wrong else "")
+            mark = f" {'<' if bar.below else ''}{bar.ratio:g}{bar.note}"
             side = "left" if bar.ratio >= 1 else "right"
             axes.text(max(bar.ratio, 0.01), place, f"{mark} ", va="center", ha=side, fontsize=6)
         axes.barh(0, 0, color=_COLOURS[name], label=name)

@@ -26,9 +26,14 @@ class PlainMariaDB:
     """One plain MariaDB server with a unix socket, and perhaps a port."""
 
     def __init__(
-        self, directory: Path, port: int | None = None, tls: certificate.Files | None = None
+        self,
+        directory: Path,
+        port: int | None = None,
+        tls: certificate.Files | None = None,
+        home: bool = True,
     ) -> None:
-        self.directory, self.port, self.tls = directory, port, tls
+        """Start it with the settings of a home server, or of a worker's."""
+        self.directory, self.port, self.tls, self.home = directory, port, tls, home
         directory.mkdir(parents=True)
         mariadb.initialise(directory / "data", mariadb.account_sql("plain"))
         self.socket = str(directory / "s")
@@ -40,7 +45,7 @@ class PlainMariaDB:
         return Address("root", "", socket=self.socket)
 
     def start(self) -> None:
-        command = mariadb.command(self.directory / "data", self.socket, self.directory, "plain", home=True)
+        command = mariadb.command(self.directory / "data", self.socket, self.directory, "plain", self.home)
         if self.port is not None:
             command.remove("--skip-networking")
             command += ["--bind-address=127.0.0.1", f"--port={self.port}"]

@@ -39,10 +39,11 @@ async def copy_database(directory, database: str, plain: Address, engine: str = 
         f"SELECT ingest_id FROM skyshard_meta.ingests WHERE db_name = '{database}' AND state = 'committed'"
     )
     listed_bases = ", ".join([f"'{database}'", *(f"'skyshard_stage_{int(row[0])}'" for row in added)])
+    layout = " ROW_FORMAT=DYNAMIC" if engine == "InnoDB" else ""  # chunk tables' is left to their engine, too
     for table in tables:
         head = f"CREATE TABLE {quote(table.name)}"
         await twin.run(
-            f"CREATE TABLE {quote(database)}.{quote(table.name)}{table.ddl[len(head) :]} ENGINE={engine} ROW_FORMAT=DYNAMIC"
+            f"CREATE TABLE {quote(database)}.{quote(table.name)}{table.ddl[len(head) :]} ENGINE={engine}{layout}"
         )
         names = [column.name for column in table.columns]
         if table.is_sharded:
