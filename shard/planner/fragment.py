@@ -13,6 +13,7 @@ from dataclasses import replace
 from sqlglot import exp
 
 from shard.catalog.naming import OWNER_COLUMN
+from shard.planner import unions
 from shard.planner.chunk_tables import add_condition, chunk_names, sql_of
 from shard.planner.emit import CHUNK_MARK, KEYS_MARK
 from shard.planner.keyed import put_keys, put_places
@@ -68,7 +69,7 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
     if layout.neighbours is not None:
         return with_cells(select, scope, layout)
     chunk_names(select, scope, {})
-    return Fragment(sql_of(select))
+    return Fragment(sql_of(unions.direct(select)))
 
 
 def _store_windows(item: exp.Expression, kind: PartialType) -> None:

@@ -9,8 +9,10 @@ answered by another strategy.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 
+import msgspec
 from sqlglot import exp
 
 from shard.catalog.model import Column, Kind, Table
@@ -224,10 +226,18 @@ def _union(query: exp.Union, context: Context) -> Derived:
     if query.args.get("distinct") and (not links or nulls):
         raise not_supported("UNION across chunks in a derived table")
     spanning = any(side.table.key_spans_chunks for side in sides)
+    columns = tuple(  # of a column that is united of two types, the server decides
+        column if column.sql_type == other.sql_type else msgspec.structs.replace(column, sql_type="")
+        for column, other in itertools.zip_longest(
+            first.table.columns,
+            second.table.columns[: len(first.table.columns)],
+            fillvalue=Column(name="", sql_type=""),
+        )
+    )
     table = Table(
         name="",
         kind=Kind.DEPENDENT,
-        columns=first.table.columns,
+        columns=columns,
         key_spans_chunks=spanning,
         null_keys=nulls,
     )

@@ -15,7 +15,7 @@ from sqlglot import exp
 from shard.catalog.model import Database, Partitioning, Table
 from shard.errors import NOT_SUPPORTED, TOO_DEEP, SkyError, not_supported
 from shard.planner import fragment as writing
-from shard.planner import functions, medians, strategies
+from shard.planner import functions, medians, strategies, unions
 from shard.planner.branches import find
 from shard.planner.constants import Value, integer
 from shard.planner.context import Context
@@ -187,16 +187,18 @@ class Statement:
         counted = strategies.counter(tree, context, default_limit, native, tables)
         if counted is not None:
             return counted
-        if isinstance(tree, exp.Select):
+        refusal = not_supported(construct_name(tree))
+        select = tree if isinstance(tree, exp.Select) else unions.as_select(tree)
+        if select is not None:
             try:
-                return plan_select(tree, context, default_limit, native, tables, streams=not context.explicit)
+                return plan_select(
+                    select, context, default_limit, native, tables, streams=not context.explicit
+                )
             except SkyError as error:
                 if error.code is not NOT_SUPPORTED:
                     raise
                 refusal = error
             tree = again()  # for the first has been changed
-        else:
-            refusal = not_supported(construct_name(tree))
         return strategies.gathered(tree, context, default_limit, native, tables, refusal)
 
 

@@ -796,3 +796,18 @@ SELECT +starId, + + g, g - +1, +'text', +1, -+g, +ABS(+g), + (g), CASE +g WHEN +
 SELECT DISTINCT +g AS c, COUNT(*) +1 FROM lab.Star WHERE NOT +g <=> +1 AND g BETWEEN +0 AND +4 GROUP BY +g HAVING +g DIV +2 < + +2 ORDER BY +g
 -- name: signs without effect in derived tables
 SELECT x.`1`, x.g, COUNT(*) FROM (SELECT +1, +g FROM lab.Star LIMIT 1000) x GROUP BY x.g
+
+-- name: union of all rows, of two types
+SELECT starId, kind FROM lab.Star UNION ALL SELECT flux, starId FROM lab.Visit
+-- name: union of stars, and what is above its header
+SELECT * FROM lab.Star UNION ALL SELECT * FROM lab.Star WHERE g = 1
+-- name: union limited, ordered by an alias [ordered]
+SELECT starId AS s, d + 1 FROM lab.Star UNION ALL SELECT starId, flux FROM lab.Visit ORDER BY s, 2 LIMIT 17 OFFSET 4
+-- name: union of groups with the director key
+SELECT starId, COUNT(*) FROM lab.Visit GROUP BY starId UNION ALL SELECT starId, g FROM lab.Star WHERE g IS NULL
+-- name: union without repetitions below and at the end
+SELECT kind, g FROM lab.Star UNION ALL SELECT kind, g FROM lab.Star WHERE f > 0 UNION SELECT band, n FROM lab.Visit WHERE 1 = 0 UNION SELECT kind, n FROM lab.Star JOIN lab.Visit USING (starId)
+-- name: union of constants and columns by key
+SELECT starId, 'star', NULL FROM lab.Star WHERE starId IN (3, 7, 9) UNION ALL SELECT starId, 'visit', flux FROM lab.Visit WHERE starId = 7
+-- name: union in parentheses
+((SELECT starId FROM lab.Star) UNION ALL (SELECT visitId FROM lab.Visit)) UNION ALL SELECT g FROM lab.Star
