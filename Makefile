@@ -49,10 +49,11 @@ SEED ?= 1
 fuzz: setup
 	$(PY) -m tests.fuzz.run --count $(N) --seed $(SEED)
 
-# Faults of single workers while queries run: make chaos N=200 SEED=3 (N of its own: 50)
+# Faults of workers, one or two at a time, while queries run: make chaos N=200 SEED=3 (N of its own: 50)
 chaos: N = 50
 chaos: setup
 	$(PY) -m tests.faults.chaos --count $(N) --seed $(SEED)
+	$(PY) -m tests.faults.chaos --count $(N) --seed $(SEED) --workers 4 --replicas 3
 	$(PY) -m tests.faults.network --count $(N) --seed $(SEED)
 	$(PY) -m tests.faults.jobs --count 100 --seed $(SEED)
 	$(PY) -m tests.faults.ingest --count $(N) --seed $(SEED)

@@ -1,6 +1,7 @@
 """Kills, stops and restarts one worker after the other while queries run, and compares every answer.
 
-With two copies of every chunk all queries must be answered, and rightly. Prints what happened, and how long
+With two copies of every chunk all queries must be answered, and rightly; with more, up to one worker less than there
+are copies is struck at a time (`--workers 4 --replicas 3`). Prints what happened, and how long
 queries took in quiet times and while a worker was away; ends with code 1 if an answer was wrong or missing.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from backend.connection import ConnectionLost
 from shard.errors import ServerError
-from tests.faults.field import MARK, QUICKLY, SLOW, WORKERS, Field, main_of, some_query
+from tests.faults.field import MARK, QUICKLY, SLOW, Field, main_of, some_query
 
 CLIENTS = 4
 SLOW_SHARE = 0.1
@@ -54,7 +55,7 @@ class Chaos:
         self.stop = asyncio.Event()
 
     async def run(self, count: int, pace_s: float = 1.0) -> Tally:
-        """Do so many faults, at most one worker being away at a time."""
+        """Do so many faults; a copy of everything is always there."""
         await self.field.until_well()
         asking = [asyncio.create_task(self._ask(random.Random(f"{self.seed} {n}"))) for n in range(CLIENTS)]
         try:
@@ -67,18 +68,25 @@ class Chaos:
         return self.tally
 
     async def _fault(self) -> None:
-        kind, worker = self.rng.choice(sorted(FAULTS)), self.rng.randint(1, WORKERS)
+        most = max(1, self.field.replicas - 1)
+        workers = self.rng.sample(self.field.workers, self.rng.randint(1, most))
+        struck = [(worker, self.rng.choice(sorted(FAULTS))) for worker in workers]
+        self.trouble, self.kind = self.trouble + 1, " and ".join(kind for _, kind in struck)
+        async with asyncio.TaskGroup() as group:
+            for worker, kind in struck:
+                group.create_task(self._strike(worker, kind))
+        await self.field.until_well()
+        self.trouble += 1
+
+    async def _strike(self, worker: int, kind: str) -> None:
         name, number = FAULTS[kind]
         self.tally.faults[kind] += 1
-        self.trouble, self.kind = self.trouble + 1, kind
         process = self.field.signal(f"{name}{worker}", number)
         if number is signal.SIGSTOP:
             await asyncio.sleep(self.rng.uniform(0.2, 8.0))  # so long it is away
             process.send_signal(signal.SIGCONT)
         else:
             await self._until_gone(process)
-        await self.field.until_well()
-        self.trouble += 1
 
     @staticmethod
     async def _until_gone(process) -> None:
@@ -134,7 +142,7 @@ def _well(tally: Tally) -> bool:
 async def nothing_left(there: Field) -> None:
     """Wait until no statement of a query runs on any worker, for ten seconds at most."""
     async with asyncio.timeout(10):
-        while any([await there.runs(number, MARK) for number in range(1, WORKERS + 1)]):
+        while any([await there.runs(number, MARK) for number in there.workers]):
             await asyncio.sleep(0.1)
 
 

@@ -65,18 +65,21 @@ async def ask(connection: RawConnection, sql: str, begun: asyncio.Event | None =
 
 
 class Field:
-    """What faults are tried on: `lab` in two copies on three workers, and in a plain server."""
+    """What faults are tried on: `lab` in some copies on some workers, and in a plain server."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, workers: int = WORKERS, replicas: int = 2) -> None:
+        self.workers, self.replicas = range(1, workers + 1), replicas
         self.plain = PlainMariaDB(directory / "plain")
-        self.cluster = LocalCluster(directory / "c", free_port(), "--replicas", "2", workers=WORKERS)
+        self.cluster = LocalCluster(
+            directory / "c", free_port(), "--replicas", str(replicas), workers=workers
+        )
         self.inside = Inside(self.cluster.directory)
         self.cluster.ingest(handmade.write(directory / "lab"))
         asyncio.run(twin.copy_database(self.cluster.directory, "lab", self.plain.address))
 
     def close(self) -> None:
         for name in ("agent-worker", "worker"):
-            for number in range(1, WORKERS + 1):
+            for number in self.workers:
                 with contextlib.suppress(psutil.Error, ValueError):
                     self.inside.process(f"{name}{number}").send_signal(signal.SIGCONT)
         self.cluster.stop()
@@ -136,12 +139,12 @@ class Field:
 
         async def well() -> bool:
             try:
-                for number in range(1, WORKERS + 1):
+                for number in self.workers:
                     status, _ = await asyncio.to_thread(self.inside.http, f"worker{number}", "/healthz")
                     if status != 200:
                         return False
                 figures = await asyncio.to_thread(self.inside.figures, "proxy1")  # after the agents are there
-                for number in range(1, WORKERS + 1):
+                for number in self.workers:
                     if figures[f'skyshard_worker_up{{worker="worker{number}"}}'] != 1:
                         return False
             except (OSError, ServerError, KeyError):
@@ -154,7 +157,7 @@ class Field:
         """Wait until no agent holds rows of any query."""
 
         async def empty() -> bool:
-            workers = [f"worker{number}" for number in range(1, WORKERS + 1)]
+            workers = [f"worker{number}" for number in self.workers]
             found = [await asyncio.to_thread(self.inside.figures, worker) for worker in workers]
             spools = [
                 value
@@ -162,7 +165,7 @@ class Field:
                 for name, value in figures.items()
                 if name.startswith("skyshard_agent_spool_bytes")
             ]
-            return len(spools) >= WORKERS and not any(spools)
+            return len(spools) >= len(self.workers) and not any(spools)
 
         await until(empty, 10, pause=0.05)
 
@@ -190,13 +193,15 @@ def main_of(
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--count", type=int, default=50, help="faults")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=WORKERS)
+    parser.add_argument("--replicas", type=int, default=2, help="copies of every chunk")
     asked = parser.parse_args()
 
     async def run(there: Field, directory: Path) -> T:
         return await play(there, directory, asked.count, asked.seed)
 
     with tempfile.TemporaryDirectory(prefix="skyshard-faults-") as directory:
-        there = Field(Path(directory))
+        there = Field(Path(directory), asked.workers, asked.replicas)
         try:
             found = asyncio.run(run(there, Path(directory)))
         finally:
