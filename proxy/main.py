@@ -26,7 +26,7 @@ from proxy.execute.budget import ByteBudget
 from proxy.execute.dispatcher import Dispatcher
 from proxy.execute.health import Health
 from proxy.home.link import HomeLink
-from proxy.home.metadata import Catalogue
+from proxy.home.metadata import Catalogue, WrongMetadata
 from proxy.home.proxy_protocol import proxy_header
 from proxy.home.silence import HomeWatch
 from proxy.home.spares import SpareLinks
@@ -265,7 +265,7 @@ def main(config_path: str, number: int = 0, share: Share | None = None) -> int:
     settle()
     try:
         uvloop.run(run())
-    except (OSError, ConnectionLost, ServerError) as error:
+    except (OSError, ConnectionLost, ServerError, WrongMetadata) as error:
         print(f"skyshard proxy: {error}", file=sys.stderr)  # noqa: T201 - a command's message
         return 1
     return 0

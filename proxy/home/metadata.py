@@ -14,6 +14,7 @@ import msgspec
 
 from backend.connection import ConnectionLost, RawConnection
 from backend.pool import Pool
+from shard.catalog.metadata import MIGRATIONS
 from shard.catalog.model import Database, Partitioning, Table, Worker
 from shard.catalog.naming import META_DATABASE, quote
 from shard.errors import CATALOGUE_CHANGED, ServerError, SkyError
@@ -24,6 +25,11 @@ LEASE_S = 1.0
 """Seconds for which what was read of the catalogue holds: whoever swaps a database says so first, and then
 waits for longer than this (`skyshard.ingest.staging.GRACE_S`) before it touches a table."""
 _META = quote(META_DATABASE)
+_NO_METADATA = frozenset({1049, 1146})
+
+
+class WrongMetadata(RuntimeError):  # noqa: N818 - it is what was found
+    """The metadata are not those of this release; the text says what to do."""
 
 
 def _text(value: bytes | None) -> str:
@@ -99,9 +105,38 @@ class Catalogue:
         return self.contents.databases
 
     async def start(self) -> None:
-        """Load, then poll."""
+        """Load, then poll.
+
+        Raises
+        ------
+        WrongMetadata
+            If they are of another version than this proxy reads.
+        """
+        await self._check_version()
         await self.refresh()
         self._task = asyncio.create_task(self._poll(), name="catalogue poll")
+
+    async def _check_version(self) -> None:
+        try:
+            async with self._pool.lease() as connection:
+                found = await connection.fetch(
+                    f"SELECT COALESCE(MAX(version), 0) FROM {_META}.schema_migrations"
+                )
+        except ServerError as error:
+            if error.errno not in _NO_METADATA:
+                raise
+            raise WrongMetadata(
+                "the home server has no metadata of skyshard; run 'skyshard home init'"
+            ) from error
+        version, mine = int(_text(found[0][0])), len(MIGRATIONS)
+        if version < mine:
+            raise WrongMetadata(
+                f"the metadata have version {version}, this proxy reads {mine}; run 'skyshard home init' of this release"
+            )
+        if version > mine:
+            raise WrongMetadata(
+                f"the metadata have version {version}, this proxy reads {mine}; start one of their release"
+            )
 
     async def close(self) -> None:
         """Stop polling."""

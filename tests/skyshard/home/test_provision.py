@@ -8,6 +8,8 @@ import dataclasses
 import pytest
 
 from backend.connection import RawConnection
+from backend.pool import Pool
+from proxy.home.metadata import Catalogue, WrongMetadata
 from shard.catalog.metadata import MIGRATIONS
 from shard.catalog.routines import CHANGED_OF
 from shard.errors import ServerError
@@ -40,6 +42,21 @@ async def test_the_number_of_copies_stays_unless_another_is_given(home: RawConne
         await set_replicas(home, replicas)
         found += await home.fetch("SELECT value FROM skyshard_meta.cluster WHERE name = 'replicas'")
     assert found == [[b"1"], [b"2"], [b"2"], [b"1"]]
+
+
+async def test_a_proxy_starts_with_metadata_of_its_release_alone(home: RawConnection, home_server) -> None:  # type: ignore[no-untyped-def]
+    pool = Pool(home_server.address, 2)
+    catalogue = Catalogue(pool)
+    await home.run("INSERT INTO skyshard_meta.schema_migrations (version) VALUES (999)")
+    with pytest.raises(WrongMetadata, match=r"version 999.*start one of their release"):
+        await catalogue.start()
+    await home.run(f"DELETE FROM skyshard_meta.schema_migrations WHERE version >= {len(MIGRATIONS)}")
+    with pytest.raises(WrongMetadata, match="run 'skyshard home init'"):
+        await catalogue.start()
+    assert await provision(home) == len(MIGRATIONS)
+    await catalogue.start()
+    await catalogue.close()
+    await pool.close()
 
 
 async def test_two_at_once(home: RawConnection, home_server) -> None:  # type: ignore[no-untyped-def]
