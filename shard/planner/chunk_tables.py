@@ -9,6 +9,7 @@ from shard.planner.emit import CHUNK_MARK, Writer
 from shard.planner.nested import PLACE
 from shard.planner.plan import Sql
 from shard.planner.scope import Scope, TableRef, from_items
+from shard.planner.volatile import varies
 
 LENIENT = "SET STATEMENT sql_mode=REPLACE(REPLACE(@@sql_mode, 'STRICT_TRANS_TABLES', ''), 'STRICT_ALL_TABLES', '') FOR "
 """Before a CREATE or INSERT … SELECT that stands for a piece of a SELECT: what is a warning there is no error."""
@@ -32,10 +33,7 @@ def add_condition(select: exp.Select, condition: exp.Expression) -> None:
 def only(item: exp.Expression, scope: Scope, ref: TableRef) -> bool:
     """Whether a condition reads columns of `ref` alone and can be tested before the join."""
     columns = list(item.find_all(exp.Column))
-    deterministic = not any(
-        call.name.lower() in ("rand", "uuid", "sleep") for call in item.find_all(exp.Anonymous)
-    )
-    return bool(columns) and deterministic and all(scope.owner(column) is ref for column in columns)
+    return bool(columns) and not varies(item) and all(scope.owner(column) is ref for column in columns)
 
 
 def chunk_names(select: exp.Select, scope: Scope, suffixes: dict[str, str]) -> None:

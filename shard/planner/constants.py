@@ -14,6 +14,8 @@ from functools import partial, reduce
 
 from sqlglot import exp
 
+from shard.planner.branches import branches
+
 _NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\Z")
 _INTEGER = re.compile(r"\d+\Z")
 
@@ -233,3 +235,20 @@ def is_constant(node: exp.Expression) -> bool:
     while isinstance(node, (exp.Paren, exp.Neg)):
         node = node.this
     return isinstance(node, (exp.Literal, exp.Null, exp.Boolean))
+
+
+def write_positions(tree: exp.Expression, values: Sequence[Value]) -> None:
+    """Write positions in GROUP BY and ORDER BY as bare numbers, in place.
+
+    For MariaDB, a number in parentheses and a parameter with an integer are positions, too.
+    """
+    for select in (node for node in branches(tree) if isinstance(node, exp.Query)):
+        for clause in (select.args.get("group"), select.args.get("order")):
+            for item in clause.expressions if clause is not None else ():
+                node = item.this if isinstance(item, exp.Ordered) else item
+                inner = node
+                while isinstance(inner, exp.Paren):
+                    inner = inner.this
+                found = None if isinstance(inner, exp.Neg) else integer(inner, values)
+                if found is not None and not (inner is node and isinstance(node, exp.Literal)):
+                    node.replace(exp.Literal(this=str(found), is_string=False))

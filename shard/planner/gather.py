@@ -48,6 +48,7 @@ from shard.planner.stand_ins import (
     without_alias,
 )
 from shard.planner.templates import fill
+from shard.planner.volatile import varies
 
 _HIDDEN = ("chunkId", "subChunkId", OWNER_COLUMN)
 PlanTree = Callable[[exp.Select], Plan]
@@ -224,6 +225,7 @@ class _Gatherer:
             ],
         )
         part = self._add(
+            own,
             plan,
             types_of(schema, columns, self.context),
             columns,
@@ -276,7 +278,9 @@ class _Gatherer:
             copied = [item.copy() for item in value] if isinstance(value, list) else value and value.copy()
             source.set(key, copied)
         plan = self.plan_tree(source.copy())
-        part = self._add(plan, types_of(source, columns, self.context), columns, (), (), "joined rows")
+        part = self._add(
+            source, plan, types_of(source, columns, self.context), columns, (), (), "joined rows"
+        )
         rename(upper, dict(zip(needed, columns, strict=False)), bound, select)
         select.set("expressions", [keep_name(item) for item in items])
         select.set("from_", exp.From(this=_table_of(part, None)))
@@ -315,7 +319,7 @@ class _Gatherer:
         schema = types_of(source, everything, self.context)
         plan = self._rows_of_lists(source, listed(node, select, alias, self.context))
         keys = tuple(name for name in everything if name.lower() in compared(select, alias))
-        part = self._add(plan, schema, everything, tuple(hidden), keys, table.name)
+        part = self._add(source, plan, schema, everything, tuple(hidden), keys, table.name)
         replacement = _table_of(part, alias)
         replacement.set("joins", node.args.get("joins"))
         node.replace(replacement)
@@ -336,6 +340,7 @@ class _Gatherer:
 
     def _add(
         self,
+        source: exp.Select,
         plan: Plan,
         schema: Sql,
         columns: tuple[str, ...],
@@ -345,7 +350,7 @@ class _Gatherer:
         spread: tuple[str, ...] = (),
     ) -> Part:
         text = plan.native.text, self._useless
-        known = self._known.get(text)
+        known = None if varies(source) else self._known.get(text)
         if known is not None and known.columns == columns and not plan.native.parameters:
             return known
         if self._useless:

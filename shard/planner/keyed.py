@@ -70,7 +70,7 @@ def _joined(select: exp.Select, bound: Bound, certain: Sequence[exp.Expression])
     """Yield the tables of FROM that conditions tie to a director's key."""
     scope = bound.scope
     joins = {node.alias_or_name: join for node, join in from_items(select)}
-    outer = {ref.alias: items for ref, items in scope.outer_conditions}
+    outer = {step.ref.alias: step.conditions for step in scope.steps if step.side}
     for ref in scope.refs:
         if ref.table.kind is not Kind.OWN or not isinstance(ref.node, exp.Table):
             continue

@@ -7,7 +7,7 @@ Anything else is refused here (1235), never guessed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -15,6 +15,7 @@ from sqlglot import exp
 from shard.catalog.model import Kind
 from shard.errors import RADIUS_TOO_WIDE, SkyError, not_supported
 from shard.planner.constants import Value, conjuncts, number
+from shard.planner.links import Links
 from shard.planner.scope import Scope, TableRef
 
 NEAR = "near"
@@ -114,8 +115,8 @@ def layout(scope: Scope, where: Sequence[exp.Expression], values: Sequence[Value
             "put the sharded table on the side that is kept",
         )
     inner = [*where, *(part for item in scope.conditions for part in conjuncts(item))]
-    links = _Links(scope, inner)
-    groups = links.groups(sharded)
+    links = Links(scope, where)
+    groups = links.groups()
     matches = [ref for ref in sharded if ref.table.kind is Kind.MATCH]
     if len(matches) > 1:
         raise not_supported("a join of two match tables")
@@ -136,61 +137,9 @@ def _no_spanning_keys(refs: Sequence[TableRef]) -> None:
         raise not_supported(f"a join on the director key of '{name}', whose equal keys lie in several chunks")
 
 
-class _Links:
-    """Which link columns are equal, by the conditions that make them so."""
-
-    def __init__(self, scope: Scope, inner: Iterable[exp.Expression]) -> None:
-        self.scope = scope
-        self.parent: dict[tuple[str, str], tuple[str, str]] = {}
-        for item in inner:
-            self._equality(item, None)
-        for ref, items in scope.outer_conditions:
-            for item in items:
-                for part in conjuncts(item):
-                    self._equality(part, ref)
-
-    def find(self, key: tuple[str, str]) -> tuple[str, str]:
-        while key in self.parent:
-            key = self.parent[key]
-        return key
-
-    def _equality(self, item: exp.Expression, only: TableRef | None) -> None:
-        if not isinstance(item, exp.EQ):
-            return
-        left, right = self.scope.owner(item.this), self.scope.owner(item.expression)
-        if left is None or right is None or left is right:
-            return
-        simple = len(self.scope.refs) == 2
-        if only is not None and not simple and only not in (left, right):
-            return
-        a = self.find((left.alias, item.this.name.lower()))
-        b = self.find((right.alias, item.expression.name.lower()))
-        if a != b:
-            self.parent[a] = b
-
-    def joined(self, left: TableRef, right: TableRef) -> tuple[str, ...]:
-        """Return the directors on whose key two tables are joined."""
-        return tuple(
-            director
-            for director, column in left.links
-            for other, their in right.links
-            if director == other and self.find((left.alias, column)) == self.find((right.alias, their))
-        )
-
-    def groups(self, refs: Sequence[TableRef]) -> list[list[TableRef]]:
-        """Return the sharded tables in groups that are joined on director keys."""
-        groups: list[list[TableRef]] = []
-        for ref in refs:
-            touching = [group for group in groups if any(self.joined(ref, other) for other in group)]
-            merged = [item for group in touching for item in group]
-            groups = [group for group in groups if group not in touching]
-            groups.append([*merged, ref])
-        return groups
-
-
-def _match_layout(match: TableRef, refs: Sequence[TableRef], links: _Links) -> Layout:
+def _match_layout(match: TableRef, refs: Sequence[TableRef], links: Links) -> Layout:
     first, second = match.table.sides
-    columns = [(match.alias, side.foreign_key.lower()) for side in (first, second)]
+    columns = [side.foreign_key.lower() for side in (first, second)]
     sides: list[list[TableRef]] = [[], []]
     for ref in refs:
         if ref is match:
@@ -199,7 +148,7 @@ def _match_layout(match: TableRef, refs: Sequence[TableRef], links: _Links) -> L
             index
             for index, side in enumerate((first, second))
             for director, column in ref.links
-            if director == side.table and links.find((ref.alias, column)) == links.find(columns[index])
+            if director == side.table and links.alike(ref, column, match, columns[index])
         ]
         if len(on) != 1:
             raise not_supported(f"this join of '{ref.alias}' with match table '{match.alias}'")
@@ -211,8 +160,9 @@ def _match_layout(match: TableRef, refs: Sequence[TableRef], links: _Links) -> L
         if not match.nullable and any(ref.nullable for ref in sides[1]):
             raise not_supported(f"an outer join that keeps rows of match table '{match.alias}'")
         return Layout(anchor=next((ref for ref in sides[1] if not ref.nullable), match), side=1)
-    owners = () if match.nullable else (match,)
-    return Layout(anchor=match if not match.nullable else sides[0][0], owners=owners)
+    if match.nullable:
+        return Layout(anchor=next(ref for ref in sides[0] if not ref.nullable))
+    return Layout(anchor=match, owners=(match,))
 
 
 def _pair_layout(match: TableRef, sides: list[list[TableRef]]) -> Layout:

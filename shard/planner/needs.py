@@ -14,8 +14,7 @@ from shard.planner.constants import conjuncts, integer, is_never
 from shard.planner.context import Context
 from shard.planner.outputs import output_name
 from shard.planner.scope import column_names, from_items, lookup
-
-_VOLATILE = frozenset({"rand", "uuid", "uuid_short", "sleep", "benchmark", "get_lock"})
+from shard.planner.volatile import VOLATILE
 
 
 def closed(select: exp.Select, outer: tuple[object, ...], context: Context) -> bool:
@@ -95,7 +94,7 @@ def columns_named(select: exp.Select, alias: str) -> set[str] | None:
             return None
         if isinstance(item, exp.Column) and isinstance(item.this, exp.Star) and item.table == alias:
             return None
-    if any(join.args.get("method") for join in select.args.get("joins") or ()):
+    if any(join.args.get("method") for join in select.find_all(exp.Join)):
         return None
     return named(select, alias)
 
@@ -141,6 +140,8 @@ def _on_rows(node: exp.Expression, select: exp.Select) -> list[exp.Expression]:
     items = list(from_items(select))
     nullable = _nullable(items)
     index = next((i for i, (item, _) in enumerate(items) if item is node), None)
+    if node.args.get("joins"):  # one of its own joins may keep rows of others without it
+        return []
     if index is None or (select.args.get("having") is not None and not has_aggregate(select.args["having"])):
         return []
     conditions: list[exp.Expression] = []
@@ -224,7 +225,7 @@ def _is_filter(item: exp.Expression) -> bool:
     for node in item.walk():
         if is_query(node) or isinstance(node, exp.Window):
             return False
-        if isinstance(node, exp.Anonymous) and node.name.lower() in _VOLATILE:
+        if isinstance(node, exp.Anonymous) and node.name.lower() in VOLATILE:
             return False
     return True
 

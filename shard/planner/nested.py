@@ -45,6 +45,7 @@ from shard.planner.scope import (
     read_scope,
 )
 from shard.planner.templates import use
+from shard.planner.volatile import refuse_unsettled
 
 PLACE = "place"
 """Key of a table node's meta: (database, table, whether it is a chunk table)."""
@@ -179,6 +180,7 @@ def derive(query: exp.Expression, context: Context) -> Derived:
 
 def _replicated(query: exp.Expression, context: Context) -> Derived:
     """Return a derived table over replicated tables only: the same rows in every chunk."""
+    refuse_unsettled(query, context)
     for node in query.find_all(exp.Table):
         mark(node, context)
     first = query
@@ -298,6 +300,8 @@ def _subquery(
     """Mark a subquery that sees all its rows in the outer row's chunk, or refuse it."""
     body = bare(query)
     if not context.sharded(body):
+        if body.find(exp.From) is not None:
+            refuse_unsettled(query, context)
         for node in body.find_all(exp.Table):
             mark(node, context)
         return

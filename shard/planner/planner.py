@@ -39,6 +39,7 @@ from shard.planner.plan import (
 )
 from shard.planner.scope import Scope, catalogue_tables, read_scope
 from shard.planner.split import Draft, split
+from shard.planner.volatile import refuse_seeded
 
 NOT_FIXED = writing.NOT_FIXED
 """Decimals of a floating-point column without a fixed number of them."""
@@ -70,6 +71,7 @@ def plan_select(
         tables = catalogue_tables(tree, context.default, context.catalogue)
     if native is None:
         native = _own_native(tree, context)
+    refuse_seeded(tree)
     arrays_of_joined_rows(tree)
     bound = bind(tree, context)
     where = conjuncts(tree.args["where"].this if tree.args.get("where") is not None else None)

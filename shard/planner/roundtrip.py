@@ -48,14 +48,16 @@ def prove(tokens: list[Token], tree: exp.Expression) -> None:
     except (AttributeError, KeyError, TypeError, IndexError) as error:  # a tree that was not foreseen
         raise not_supported("this statement's syntax") from error
     after, after_nots = _canonical(tokenize(written))
-    if before == after and before_nots == after_nots:
+    if before_nots == after_nots and _alike(before, after, tree):
         return
     # The parser puts parentheses around an INTERSECT that binds tighter than the UNION before it.
     bound = [node for node in find(tree, exp.Subquery) if isinstance(node.this, exp.Intersect)]
     for node in bound:
         node.meta[BARE] = True
-    if bound and _canonical(tokenize(emit(tree))) == (before, before_nots):
-        return
+    if bound:
+        again, nots = _canonical(tokenize(emit(tree)))
+        if nots == before_nots and _alike(before, again, tree):
+            return
     for node in bound:
         del node.meta[BARE]
     place = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), len(after))
@@ -93,12 +95,27 @@ def _canonical(tokens: list[Token]) -> tuple[list[str], int]:
                 continue
             text = text.lower()
         elif kind is TokenKind.STRING and len(text) > 2:
-            text = text[1:-1].lower()  # an alias may be written as a string
+            text = f"'{text[1:-1].lower()}"
+        elif kind is TokenKind.NUMBER:
+            text = f"#{text}"
         elif kind is TokenKind.PARAMETER:
             text = "?"
         out.append(text)
         previous = text
     return out, nots
+
+
+def _alike(before: list[str], after: list[str], tree: exp.Expression) -> bool:
+    """Whether canonical tokens are the same; an alias may be written as a string, and is a name then."""
+    if before == after:
+        return True
+    if len(before) != len(after):
+        return False
+    differing = {pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]}
+    if any(one != f"'{other}" for one, other in differing):
+        return False
+    aliases = {node.alias.lower() for node in tree.find_all(exp.Alias)}
+    return all(other in aliases for _, other in differing)
 
 
 def _limits(tokens: list[Token]) -> list[Token]:

@@ -70,17 +70,32 @@ class TableRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """The tables of one SELECT in order of FROM, and the conditions that inner joins add.
+class Step:
+    """One join of FROM: the table it adds, its side (LEFT, RIGHT, or "" of an inner one), its conditions."""
 
-    Of these, `certain` are those that every row satisfies: none before a RIGHT JOIN, which keeps rows without them.
-    """
+    ref: TableRef
+    side: str
+    conditions: tuple[exp.Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The tables of one SELECT in order of FROM, and the joins that add all but the first of them."""
 
     refs: tuple[TableRef, ...]
     database: Database
-    conditions: tuple[exp.Expression, ...]
-    outer_conditions: tuple[tuple[TableRef, tuple[exp.Expression, ...]], ...]
-    certain: tuple[exp.Expression, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def conditions(self) -> tuple[exp.Expression, ...]:
+        """The conditions that inner joins add."""
+        return tuple(item for step in self.steps if not step.side for item in step.conditions)
+
+    @property
+    def certain(self) -> tuple[exp.Expression, ...]:
+        """Those that every row satisfies: none before a RIGHT JOIN, which keeps rows without them."""
+        last = max((at for at, step in enumerate(self.steps) if step.side == "RIGHT"), default=-1)
+        return tuple(item for step in self.steps[last + 1 :] if not step.side for item in step.conditions)
 
     def sharded(self) -> tuple[TableRef, ...]:
         """Return the sharded tables."""
@@ -205,8 +220,7 @@ def read_scope(select: exp.Select, default: str | None, catalogue: Mapping[str, 
         raise not_supported("sharded tables in subqueries only")
     if len(sharded) > 1:
         raise not_supported("a join of sharded tables of two databases")
-    inner, outer, certain = _conditions(joins, refs)
-    return Scope(tuple(refs), databases[next(iter(sharded))], inner, outer, certain)
+    return Scope(tuple(refs), databases[next(iter(sharded))], _steps(joins, refs))
 
 
 def _reference(
@@ -255,30 +269,28 @@ def _nullable(joins: list[exp.Join]) -> list[bool]:
     return flags
 
 
-def _conditions(
-    joins: list[exp.Join], refs: list[TableRef]
-) -> tuple[
-    tuple[exp.Expression, ...],
-    tuple[tuple[TableRef, tuple[exp.Expression, ...]], ...],
-    tuple[exp.Expression, ...],
-]:
-    """Return (conditions of inner joins, those of outer joins by their joined table, those that all rows satisfy)."""
-    inner: list[exp.Expression] = []
-    certain: list[exp.Expression] = []
-    outer: list[tuple[TableRef, tuple[exp.Expression, ...]]] = []
-    for index, join in enumerate(joins, start=1):
-        found = [join.args["on"]] if join.args.get("on") is not None else []
-        found += [_using_equality(item.name, index, refs) for item in join.args.get("using") or ()]
+def _steps(joins: list[exp.Join], refs: list[TableRef]) -> tuple[Step, ...]:
+    """Return the joins of FROM, USING and NATURAL as equalities."""
+    steps: list[Step] = []
+    meant = dict.fromkeys(refs[0].names, refs[0])
+    for join, ref in zip(joins, refs[1:], strict=True):
+        side = str(join.args.get("side") or "").upper()
+        common = [item.name for item in join.args.get("using") or ()]
         if str(join.args.get("method") or "").upper() == "NATURAL":
-            found += [_using_equality(name, index, refs) for name in _common(index, refs)]
-        if join.args.get("side"):
-            outer.append((refs[index], tuple(found)))
-            if str(join.args["side"]).upper() == "RIGHT":
-                certain = []
-        else:
-            inner += found
-            certain += found
-    return tuple(inner), tuple(outer), tuple(certain)
+            common += _common(len(steps) + 1, refs)
+        found = [join.args["on"]] if join.args.get("on") is not None else []
+        for name in common:
+            found.append(
+                exp.EQ(
+                    this=column_of(meant.get(name.lower(), refs[0]), name), expression=column_of(ref, name)
+                )
+            )
+            if side == "RIGHT":  # whose common columns are those of the table that is kept
+                meant[name.lower()] = ref
+        for name in ref.names:
+            meant.setdefault(name, ref)
+        steps.append(Step(ref, side, tuple(found)))
+    return tuple(steps)
 
 
 def star_columns(select: exp.Expression, scope: Scope) -> list[exp.Column]:
@@ -312,11 +324,6 @@ def _common(index: int, refs: list[TableRef]) -> list[str]:
     return [column.name for column in refs[index].table.columns if column.name.lower() in before]
 
 
-def _using_equality(name: str, index: int, refs: list[TableRef]) -> exp.Expression:
-    left = next((ref for ref in refs[:index] if name.lower() in ref.names), refs[0])
-    return exp.EQ(this=column_of(left, name), expression=column_of(refs[index], name))
-
-
 def column_of(ref: TableRef, name: str) -> exp.Column:
     """Return a column of a table of FROM, qualified with its alias."""
     return exp.Column(
@@ -324,4 +331,4 @@ def column_of(ref: TableRef, name: str) -> exp.Column:
     )
 
 
-__all__ = ["DERIVED", "Derived", "Everywhere", "Scope", "TableRef", "read_scope", "star_columns"]
+__all__ = ["DERIVED", "Derived", "Everywhere", "Scope", "Step", "TableRef", "read_scope", "star_columns"]

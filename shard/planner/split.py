@@ -24,8 +24,9 @@ from shard.planner.outputs import check_windows
 from shard.planner.partials import MERGE_TABLE, Merger, Partials, own_calls
 from shard.planner.plan import Everywhere, Ordered
 from shard.planner.scope import Scope, column_of, star_columns
-from shard.planner.stand_ins import ALL_ROWS, varies
+from shard.planner.stand_ins import ALL_ROWS
 from shard.planner.templates import fill, use, wrap
+from shard.planner.volatile import varies
 
 
 @dataclass(slots=True)

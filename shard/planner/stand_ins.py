@@ -9,21 +9,15 @@ from __future__ import annotations
 from sqlglot import exp
 
 from shard.planner.aggregates import has_aggregate, is_aggregate
-from shard.planner.branches import bare, find, is_star, own_nodes
+from shard.planner.branches import bare, is_star, own_nodes
 from shard.planner.outputs import output_name
 from shard.planner.scope import from_items
 from shard.planner.templates import fill
+from shard.planner.volatile import VOLATILE
 
 ALL_ROWS = 2**64 - 1
 """A LIMIT that limits nothing, but keeps a derived table from being merged into the query around it."""
 _NULL_OF_NULLS = frozenset({"coalesce", "ifnull", "greatest", "least"})
-_EACH_ROW = frozenset({"rand", "uuid", "sys_guid", "random_bytes"})
-"""Functions that have another value for every row."""
-
-
-def varies(node: exp.Expression) -> bool:
-    """Whether a tree has other values each time it is evaluated."""
-    return any(call.name.lower() in _EACH_ROW for call in find(node, exp.Anonymous))
 
 
 def without_alias(item: exp.Expression) -> exp.Expression:
@@ -65,7 +59,7 @@ def _is_constant(item: exp.Expression) -> bool:
         return False
     return not any(
         isinstance(node, (exp.Column, exp.Star, exp.Window, exp.Placeholder, exp.Select, exp.SetOperation))
-        or (isinstance(node, exp.Anonymous) and node.name.lower() in _EACH_ROW)
+        or (isinstance(node, exp.Anonymous) and node.name.lower() in VOLATILE)
         for node in item.walk()
     )
 

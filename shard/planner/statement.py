@@ -17,7 +17,7 @@ from shard.errors import NOT_SUPPORTED, TOO_DEEP, SkyError, not_supported
 from shard.planner import fragment as writing
 from shard.planner import functions, medians, strategies, unions
 from shard.planner.branches import find
-from shard.planner.constants import Value, integer
+from shard.planner.constants import Value, integer, write_positions
 from shard.planner.context import Context
 from shard.planner.ctes import inline
 from shard.planner.definable import over_empty
@@ -145,13 +145,14 @@ class Statement:
         def fresh() -> tuple[exp.Expression, tuple[int, int | None] | None]:
             tree = self.resolved(values, session or {})
             flatten_joins(tree)
+            write_positions(tree, values)
             return tree, _window(tree, context, default_limit)
 
         try:
             tree, window = fresh()
             if window is not None:
                 default_limit = None
-            planned = self._planned(tree, context, default_limit, lambda: fresh()[0])
+            planned = self._planned(tree, context, default_limit, lambda: fresh()[0], window is None)
         except RecursionError as error:
             raise SkyError(TOO_DEEP) from error
         return planned if window is None else replace(planned, window=window)
@@ -181,10 +182,11 @@ class Statement:
         context: Context,
         default_limit: int | None,
         again: Callable[[], exp.Expression],
+        counts: bool,
     ) -> Plan:
         native = native_sql(self, context)
         tables = catalogue_tables(tree, self.database, self.catalogue)
-        counted = strategies.counter(tree, context, default_limit, native, tables)
+        counted = strategies.counter(tree, context, default_limit, native, tables) if counts else None
         if counted is not None:
             return counted
         refusal = not_supported(construct_name(tree))

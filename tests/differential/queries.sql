@@ -811,3 +811,61 @@ SELECT kind, g FROM lab.Star UNION ALL SELECT kind, g FROM lab.Star WHERE f > 0 
 SELECT starId, 'star', NULL FROM lab.Star WHERE starId IN (3, 7, 9) UNION ALL SELECT starId, 'visit', flux FROM lab.Visit WHERE starId = 7
 -- name: union in parentheses
 ((SELECT starId FROM lab.Star) UNION ALL (SELECT visitId FROM lab.Visit)) UNION ALL SELECT g FROM lab.Star
+-- name: outer join to two tables that it does not tie
+SELECT COUNT(*) FROM lab.Star a JOIN lab.Star b ON a.g = b.g LEFT JOIN lab.Visit v ON v.starId = a.starId AND v.starId = b.starId
+-- name: outer join to two tables of a cross join
+SELECT COUNT(*), COUNT(v.visitId) FROM lab.Star a CROSS JOIN lab.Star b LEFT JOIN lab.Visit v ON v.starId = a.starId AND v.starId = b.starId WHERE a.g < 2 AND b.g = 3
+-- name: anti-join to two tables that it does not tie
+SELECT COUNT(*) FROM lab.Star a JOIN lab.Star b ON a.g = b.g LEFT JOIN lab.Visit v ON v.starId = a.starId AND v.starId = b.starId WHERE v.visitId IS NULL
+-- name: outer join to two tables inside EXISTS
+SELECT COUNT(*) FROM lab.Star s WHERE EXISTS (SELECT 1 FROM lab.Star a JOIN lab.Star b ON a.g = b.g LEFT JOIN lab.Visit v ON v.starId = a.starId AND v.starId = b.starId WHERE a.starId = s.starId AND b.small > s.small)
+-- name: outer join of a table to one before that is not tied
+SELECT COUNT(*), COUNT(w.starId), COUNT(b.starId) FROM lab.Star a LEFT JOIN lab.Visit w ON w.n = a.g LEFT JOIN lab.Star b ON b.starId = a.starId AND b.starId = w.starId
+-- name: right join that ties what is before it
+SELECT COUNT(*), COUNT(a.starId), COUNT(b.starId) FROM lab.Star a JOIN lab.Star b ON a.g = b.g RIGHT JOIN lab.Visit v ON v.starId = a.starId AND v.starId = b.starId
+-- name: right join to two tables before it, one of a left join
+SELECT COUNT(*), COUNT(a.starId), COUNT(w.starId) FROM lab.Star a LEFT JOIN lab.Visit w ON w.n = a.g RIGHT JOIN lab.Visit v ON v.starId = a.starId AND v.starId = w.starId
+-- name: outer join to two tables that WHERE makes an inner one
+SELECT COUNT(*), COUNT(v.visitId) FROM lab.Star a JOIN lab.Star b ON a.g = b.g LEFT JOIN lab.Visit v ON v.starId = a.starId AND v.starId = b.starId WHERE v.starId > 5
+-- name: outer join past a right join that ties its own only
+SELECT COUNT(*), COUNT(a.starId), COUNT(v.visitId) FROM lab.Star a RIGHT JOIN lab.Star s ON a.starId = s.g AND a.starId = s.starId LEFT JOIN lab.Visit v ON v.starId = s.g
+-- name: outer joins in a chain
+SELECT COUNT(*), COUNT(v.visitId), COUNT(b.starId) FROM lab.Star a LEFT JOIN lab.Visit v ON v.starId = a.starId LEFT JOIN lab.Star b ON b.starId = v.starId
+-- name: right join with USING, and a left one
+SELECT COUNT(*), COUNT(v.visitId), COUNT(a.starId) FROM lab.Visit v RIGHT JOIN lab.Star b USING (starId) LEFT JOIN lab.Star a USING (starId)
+-- name: outer join through a replicated table
+SELECT COUNT(*), COUNT(a.starId), COUNT(c.starId) FROM lab.Star a LEFT JOIN lab.Lut l ON l.n = a.starId LEFT JOIN lab.Star c ON c.starId = l.n
+-- name: right join beside a match table
+SELECT COUNT(*), COUNT(m.refId), COUNT(v.visitId) FROM lab.Visit v RIGHT JOIN lab.Star s ON v.starId = s.starId LEFT JOIN lab.StarRef m ON m.starId = s.starId
+-- name: right join in a join that WHERE reads
+SELECT COUNT(*) FROM lab.Star a JOIN lab.Visit v RIGHT JOIN lab.Band b ON v.band = b.band AND v.n = 3 ON a.g = 2 WHERE v.flux IS NULL
+-- name: outer join from a replicated table that a later join makes an inner one
+SELECT COUNT(*), COUNT(v.visitId) FROM lab.Band b LEFT JOIN lab.Visit v ON v.band = b.band JOIN lab.Star s ON s.starId = v.starId
+-- name: rows by a seeded RAND
+SELECT COUNT(*) FROM lab.Star WHERE RAND(5) < 0.4
+-- name: rows by a RAND whose seed is a column
+SELECT COUNT(*) FROM lab.Star WHERE RAND(starId) < 0.4
+-- name: count no row of which is wanted
+SELECT SQL_CALC_FOUND_ROWS COUNT(*) FROM lab.Star LIMIT 0
+-- name: count whose row is passed over
+SELECT SQL_CALC_FOUND_ROWS COUNT(*) FROM lab.Star LIMIT 1 OFFSET 1
+-- name: one random row of a replicated table for all
+SELECT COUNT(DISTINCT b.band) FROM lab.Star s JOIN (SELECT band FROM lab.Band ORDER BY RAND() LIMIT 1) b ON 1
+-- name: one random value for all
+SELECT COUNT(DISTINCT u) FROM lab.Star CROSS JOIN (SELECT UUID() u) t
+-- name: some rows of a replicated table
+SELECT COUNT(*) FROM lab.Star s JOIN (SELECT n FROM lab.Lut ORDER BY n LIMIT 2) l ON s.g = l.n
+-- name: keys from VALUES
+SELECT starId, small FROM lab.Star WHERE starId IN (VALUES (1), (2))
+-- name: EXISTS of VALUES
+SELECT COUNT(*) FROM lab.Star WHERE EXISTS (VALUES (1))
+-- name: order by a position in parentheses [ordered]
+SELECT starId, small FROM lab.Star ORDER BY ((2)), (1) DESC LIMIT 20
+-- name: group by a position in parentheses
+SELECT g, COUNT(*) FROM lab.Star GROUP BY (1)
+-- name: order by a sum of numbers [ordered]
+SELECT starId, small FROM lab.Star ORDER BY 1 + 1, starId LIMIT 5
+-- name: order by a number below nought [errno=1054]
+SELECT starId FROM lab.Star ORDER BY -1
+-- name: group concat by a position in parentheses
+SELECT g, GROUP_CONCAT(starId, small ORDER BY (2), starId) FROM lab.Star WHERE starId < 60 GROUP BY g

@@ -50,7 +50,7 @@ def split(plan):
         ("FROM Source s WHERE s.objectId IN (SELECT k FROM mine.t) OR s.flux > 1", None),
         ("FROM Source s WHERE s.objectId IN (SELECT MAX(k) FROM mine.t)", None),
         ("FROM Source s WHERE s.objectId IN (SELECT k FROM mine.t GROUP BY k HAVING COUNT(*) > 1)", None),
-        ("FROM Source s WHERE s.objectId IN (SELECT k FROM mine.t ORDER BY f LIMIT 3)", None),
+        ("FROM Source s WHERE s.objectId IN (SELECT k FROM mine.t ORDER BY k LIMIT 3)", None),
         ("FROM Source s WHERE s.objectId IN (SELECT word FROM mine.t)", None),
         ("FROM Source s WHERE s.objectId IN (SELECT s.sourceId FROM mine.t)", None),
         ("FROM Source s WHERE s.sourceId IN (SELECT k FROM mine.t)", None),

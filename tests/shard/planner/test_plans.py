@@ -83,6 +83,23 @@ def test_rewrite_the_plans():
     GOLDEN.write_text("\n===\n".join(f"{sql}\n---\n{described(sql)}" for sql, _ in golden()) + "\n")
 
 
+def test_an_integer_bound_to_order_by_is_a_position():
+    def ordered(key, *values):
+        statement = read(f"SELECT ra, name FROM Object ORDER BY {key} LIMIT 3", "sky", CATALOGUE, LexerMode())
+        (step,) = explain.describe(plan := statement.plan(values), [explain.Extent(0, 0, 0)])[:1]
+        return plan.strategy, step.sql
+
+    assert ordered("?", 2) == ordered("(?)", 2) == ordered("2")
+    assert ordered("?", "2") != ordered("2")
+
+
+def test_a_number_is_no_name_and_a_string_a_name_only_as_an_alias():
+    for text, other in (("select a in (1)", "select a in (`1`)"), ("select 'a' from t", "select a from t")):
+        with pytest.raises(SkyError):
+            prove(tokenize(text), parse(tokenize(other)))
+    prove(tokenize("select a 'b' from t"), parse(tokenize("select a b from t")))
+
+
 @pytest.mark.parametrize(
     "sql",
     [
