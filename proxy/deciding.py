@@ -15,6 +15,7 @@ from functools import partial
 from backend.connection import ConnectionLost
 from backend.pool import Pool
 from proxy import classify, dynamic, explaining, session_limits, system_views, table_status, visible, writes
+from proxy.aside import Aside
 from proxy.home import settings as home_settings
 from proxy.home.metadata import Catalogue
 from proxy.home.settings import SessionSettings
@@ -26,9 +27,9 @@ from proxy.registry import Registry
 from proxy.routes import Router
 from proxy.session.engine import Distributed, Explained, Home, Local, Route
 from proxy.session.session import Session
-from shard.errors import CATALOGUE_CHANGED, NOT_SUPPORTED, ServerError, SkyError, not_supported
+from shard.errors import CATALOGUE_CHANGED, NOT_SUPPORTED, ServerError, SkyError, not_supported, too_long
 from shard.planner.fence import SyntaxProblem
-from shard.planner.lexer import LexError, Token, TokenKind, tokenize, without_end
+from shard.planner.lexer import MOST_TOKENS, LexError, Token, TokenKind, Tokens, tokenize, without_end
 from shard.planner.views import Views
 
 log = logging.getLogger("skyshard.query")
@@ -40,6 +41,8 @@ _TEMPORARY = re.compile(rb"(?i)\b(?:temporary|call|execute)\b")
 _VIEW = re.compile(rb"(?i)\bview\b")
 _EXPLAINED = frozenset({"SELECT", "WITH", "VALUES", "(", "UPDATE", "DELETE", "INSERT", "REPLACE"})
 """What the statement behind EXPLAIN begins with."""
+_QUERIES = frozenset({"SELECT", "WITH", "VALUES", "EXPLAIN", "DESCRIBE", "DESC", "ANALYZE"})
+"""What a statement begins with that is a query, or describes one."""
 VIEWS_S = 1.0
 """Seconds after which views that were made elsewhere are looked for again; those made here are known at once."""
 
@@ -51,6 +54,8 @@ class Decider:
     ----------
     memories : Memories
         The settings of sessions, read when they may have changed.
+    aside : Aside
+        Where long statements are read.
     """
 
     def __init__(
@@ -60,8 +65,9 @@ class Decider:
         registry: Registry,
         jobs: Jobs,
         memories: Memories,
+        aside: Aside,
     ) -> None:
-        self._catalogue = catalogue
+        self._catalogue, self._aside = catalogue, aside
         self.memories = memories
         self.views = HomeViews(pool)
         self._views_changed = True
@@ -105,7 +111,7 @@ class Decider:
         settings = await self.settings(session)
         try:
             text = sql.decode(*settings.encoding)
-            text, tokens = without_end(text, tokenize(text, settings.mode), settings.mode)
+            text, tokens = await self._tokens(text, settings)
         except (LexError, UnicodeDecodeError):
             return await self._decide(session, sql)
         if classify.first_word(tokens) in dynamic.VERBS:
@@ -170,12 +176,14 @@ class Decider:
                 return Local(partial(session_limits.answer, session, said), stand_in)
         try:
             text = sql.decode(*settings.encoding)
-            text, tokens = without_end(text, tokenize(text, settings.mode), settings.mode)
+            text, tokens = await self._tokens(text, settings)
         except (LexError, UnicodeDecodeError):
             return Home()
         verb = classify.first_word(tokens)
         published = writes.Published(catalogue.databases, self.views.replicated)
-        refused = writes.refusal(tokens, settings.database, published)
+        refused = await self._aside.run(
+            len(text), partial(writes.refusal, tokens, settings.database, published)
+        )
         if verb in ("PREPARE", "EXECUTE") and classify.CHANGES.search(sql):
             refused = writes.dynamic(tokens, settings.mode, settings.database, published)
         if refused is not None:
@@ -183,9 +191,8 @@ class Decider:
         views = await self.views.definitions(text)
         try:
             if verb in ("SELECT", "WITH", "VALUES"):
-                return self._router.stored(text, tokens, settings, views) or self._router.select(
-                    text, tokens, settings, views
-                )
+                work = partial(self._query_route, text, tokens, settings, views)
+                return await self._aside.run(len(text), work)
             if verb == "SET" and len(tokens) > 1 and tokens[1].upper == "STATEMENT":
                 route = await self._under_settings(session, text, tokens, settings, views)
                 if route is not None:
@@ -195,6 +202,10 @@ class Decider:
                 await session.home.check(sql)  # MariaDB's own error comes first
             raise
         return await self._otherwise(session, text, tokens, settings, views)
+
+    def _query_route(self, text: str, tokens: list[Token], settings: SessionSettings, views: Views) -> Route:
+        stored = self._router.stored(text, tokens, settings, views)
+        return stored or self._router.select(text, tokens, settings, views)
 
     async def renew(self, session: Session, sql: bytes, route: Distributed) -> Distributed:
         """Return the route of a prepared statement, decided anew if the catalogue or a view has changed."""
@@ -215,7 +226,30 @@ class Decider:
         verb = classify.first_word(tokens)
         if verb in ("EXPLAIN", "DESCRIBE", "DESC", "ANALYZE"):
             return await self._explain(session, text, tokens, settings, views)
-        return self._router.change(verb, text, tokens, settings, views)
+        work = partial(self._router.change, verb, text, tokens, settings, views)
+        return await self._aside.run(len(text), work)
+
+    async def _tokens(self, text: str, settings: SessionSettings) -> tuple[str, Tokens]:
+        """Return a statement and its tokens, without the semicolon it ends with.
+
+        Raises
+        ------
+        SkyError
+            1235 for a query on sharded tables of too many of them.
+        """
+
+        def work() -> tuple[str, Tokens]:
+            tokens = tokenize(text, settings.mode, MOST_TOKENS)
+            if tokens.cut:
+                databases = self._catalogue.databases
+                if classify.first_word(tokens) in _QUERIES and any(
+                    classify.sharded_names(tokens, settings.database, databases)
+                ):
+                    raise too_long(MOST_TOKENS)
+                tokens = tokenize(text, settings.mode)
+            return without_end(text, tokens, settings.mode)
+
+        return await self._aside.run(len(text), work)
 
     async def _tidy(self, session: Session, sql: bytes) -> None:
         """Do what the statements before have left to do."""
@@ -286,9 +320,10 @@ class Decider:
         try:
             inner = tokenize(rest, settings.mode)
             if verb in ("UPDATE", "DELETE", "INSERT", "REPLACE"):
-                route = self._router.change(verb, rest, inner, settings, views)
+                work = partial(self._router.change, verb, rest, inner, settings, views)
             else:
-                route = self._router.select(rest, inner, settings, views)
+                work = partial(self._router.select, rest, inner, settings, views)
+            route = await self._aside.run(len(rest), work)
         except (SyntaxProblem, LexError):
             return Home()  # which says what is wrong
         if isinstance(route, Home):

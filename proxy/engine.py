@@ -11,11 +11,13 @@ import logging
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
 from proxy import explaining
 from proxy.answer import Answerer
+from proxy.aside import Aside
 from proxy.config import ProxyConfig
 from proxy.deciding import Decider
 from proxy.execute.admission import Admissions
@@ -84,7 +86,8 @@ class Engine:
         self._explainer = explaining.Explainer(pool, catalogue)
         self._shapes = Shapes()
         self._memories = Memories(registry, self._shapes)
-        self._decider = Decider(pool, catalogue, registry, jobs, self._memories)
+        self._aside = Aside()
+        self._decider = Decider(pool, catalogue, registry, jobs, self._memories, self._aside)
         self._quick = Quick(pool, catalogue, dispatcher)
         self._learner = Learner(self._shapes, self._filler, catalogue)
         self.job_of = jobs.lent
@@ -111,6 +114,7 @@ class Engine:
     async def close(self) -> None:
         """Stop looking for views, and close the service connections."""
         await self._decider.close()
+        self._aside.close()
         await self._answerer.close()
         await self._filler.close()
 
@@ -265,7 +269,10 @@ class Engine:
             raise not_supported("this statement's syntax in a session that may have temporary tables")
         own = await own_tables.read(session.home, statement.statement.own, session.ship_limit)
         known = None if statement.explained is not None else values
-        plan = self._plan(statement, own, planner_values(parameters), settings, known)
+        plan = await self._aside.run(
+            len(statement.statement.text),
+            partial(self._plan, statement, own, planner_values(parameters), settings, known),
+        )
         if statement.explained is not None:
             query.strategy = "explain"
             query.rows = await self._explainer.send(

@@ -40,6 +40,13 @@ TOO_DEEP = _define(
     "this statement on sharded tables is nested too deeply for skyshard; write many alternatives as "
     "column IN (…), and inner queries as joins or into a table of your own",
 )
+TOO_LONG = _define(
+    "TOO_LONG",
+    1235,
+    "42000",
+    "this statement on sharded tables has more than {limit} words, signs and values; put long lists of values into "
+    "a table of your own, and join it or write column IN (SELECT …)",
+)
 READ_ONLY = _define(
     "READ_ONLY",
     1290,
@@ -210,3 +217,8 @@ def table() -> tuple[ErrorCode, ...]:
 def not_supported(construct: str, advice: str = "") -> SkyError:
     """Return the 1235 error that names `construct` and, if given, a way round."""
     return SkyError(NOT_SUPPORTED, construct=construct, advice=f"; {advice}" if advice else "")
+
+
+def too_long(limit: int) -> SkyError:
+    """Return the 1235 error for a statement of more than `limit` words, signs and values."""
+    return SkyError(TOO_LONG, limit=limit)

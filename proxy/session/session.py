@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
 from backend.tasks import ended
+from proxy.aside import LONG
 from proxy.home.link import HomeLink, Trapped, trap_error
 from proxy.quick import Flight, limited
 from proxy.registry import Registry, RunningQuery
@@ -300,7 +301,10 @@ class Session:
         if known is not None:
             await self.distributed(sql, known)
             return
-        parts = split_statements(sql, self.mode)
+        if len(sql) > LONG and b";" in sql:
+            parts = await asyncio.to_thread(split_statements, sql, self.mode)
+        else:
+            parts = split_statements(sql, self.mode)
         if not self._multi and all(is_blank(part, self.mode) for part in parts[1:]):
             del parts[1:]
         if len(parts) == 1:

@@ -22,6 +22,8 @@ _INTEGER = re.compile(r"\d+\Z")
 _PRECISION_INCREMENT = 4
 """MariaDB's div_precision_increment; any from 1 to 9 gives a quotient of integers nine decimals."""
 
+LISTED = "listed"
+"""Argument of a literal that is a long list of values: their texts, one by one."""
 Value = int | float | str | None
 Truths = frozenset[bool | None]
 _ANY: Truths = frozenset((True, False, None))
@@ -155,6 +157,29 @@ def key_literal(node: exp.Expression, values: Sequence[Value] = ()) -> str | Non
         if re.fullmatch(r"'[A-Za-z0-9 _.:+-]*'", text):
             return text
     return None
+
+
+def length_of(item: exp.In) -> int:
+    """Return how many values a list after IN has."""
+    texts = _texts(item)
+    return len(item.expressions) if texts is None else len(texts)
+
+
+def values_of(item: exp.In) -> list[exp.Expression]:
+    """Return the values of a list after IN."""
+    texts = _texts(item)
+    return list(item.expressions) if texts is None else [_signed(text) for text in texts]
+
+
+def _texts(item: exp.In) -> tuple[str, ...] | None:
+    only = item.expressions[0] if len(item.expressions) == 1 else None
+    return only.args.get(LISTED) if isinstance(only, exp.Literal) else None
+
+
+def _signed(text: str) -> exp.Expression:
+    if text.startswith("-"):
+        return exp.Neg(this=exp.Literal(this=text[1:], is_string=False))
+    return exp.Literal(this=text, is_string=False)
 
 
 def is_never(node: exp.Expression, values: Sequence[Value] = ()) -> bool:

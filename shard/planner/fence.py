@@ -15,12 +15,18 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from shard.errors import SkyError, not_supported
+from shard.errors import TOO_DEEP, SkyError, not_supported, too_long
+from shard.planner.constants import LISTED
 from shard.planner.lexer import Token, TokenKind, texts_of
 from shard.planner.silent import without_silent
 
 MAX_NESTING = 200
 """Parentheses deeper than this are refused: the parser recurses."""
+
+MOST_PARSED = 60_000
+"""Words and signs that are parsed, in about a third of a second; long lists of values count as one."""
+FEWEST_LISTED = 50
+"""A shorter list of values is parsed value by value."""
 
 # Words before "(" that are not function names.
 _SYNTAX = frozenset(
@@ -146,6 +152,8 @@ _MYSQL = sqlglot.Dialect.get_or_raise("mysql")
 _OPERATOR, _WORD = TokenKind.OPERATOR, TokenKind.WORD
 _PLAIN_NEXT = frozenset({TokenKind.OPERATOR, TokenKind.WORD, TokenKind.QUOTED, TokenKind.NUMBER})
 """Before these a word is only a word, unless it is a call."""
+_NUMBER = frozenset({TokenKind.NUMBER})
+_PLAIN = frozenset({TokenKind.NUMBER, TokenKind.STRING})
 _BARE_OR_COLLATE = _BARE_FUNCTIONS | {"COLLATE"}
 
 
@@ -165,6 +173,7 @@ class Fence:
     def __init__(self, tokens: list[Token]) -> None:
         self.tokens = without_silent(tokens)
         self.atoms: list[str] = []
+        self.lists: dict[int, tuple[str, ...]] = {}
         self.calls: list[_Call] = []
         self.parameters = 0
         self.out: list[str] = []
@@ -178,6 +187,8 @@ class Fence:
         if "(" in texts_of(self.tokens):
             self._check_nesting()
         self._range(0, len(self.tokens))
+        if len(self.out) > MOST_PARSED:
+            raise too_long(MOST_PARSED)
         return " ".join(self.out)
 
     def _check_nesting(self) -> None:
@@ -259,6 +270,8 @@ class Fence:
                 return self._strings(index + 1, stop, token.text + space)
             if following.text == "(" and upper not in _SYNTAX and not self._names_cte(index, stop):
                 return self._call(index, stop)
+        if upper == "IN" and following is not None and following.text == "(":
+            return self._in(index, stop)
         if upper in _BARE_FUNCTIONS and not after_dot and (following is None or following.text != "."):
             self._atom(token.text)
         elif upper == "COLLATE" and following is not None:
@@ -268,6 +281,28 @@ class Fence:
         else:
             self.out.append(token.text)
         return index + 1
+
+    def _in(self, index: int, stop: int) -> int:
+        """Fence IN; a long list of plain values behind it is one word, for nobody looks at them one by one."""
+        self.out.append(self.tokens[index].text)
+        values: list[str] = []
+        at = index + 2
+        while at < stop:
+            minus = self.tokens[at].text if self.tokens[at].text == "-" else ""
+            at += len(minus)
+            if at + 1 >= stop or self.tokens[at].kind not in (_NUMBER if minus else _PLAIN):
+                return index + 1
+            values.append(minus + self.tokens[at].text)
+            at += 2
+            if self.tokens[at - 1].text != ",":
+                break
+        if self.tokens[at - 1].text != ")" or len(values) < FEWEST_LISTED:
+            return index + 1
+        self.lists[len(self.atoms)] = tuple(values)
+        self.out.append("(")
+        self._atom(", ".join(values))
+        self.out.append(")")
+        return at
 
     def _names_cte(self, index: int, stop: int) -> bool:
         """Whether the word is the name of a common table expression with a list of columns."""
@@ -387,10 +422,13 @@ class Fence:
         name = node.name
         if not name.startswith(self.mark + "A_"):
             return
-        text = self.atoms[int(name[len(self.mark) + 2 :])]
+        number = int(name[len(self.mark) + 2 :])
+        text = self.atoms[number]
         if isinstance(node, exp.Column) and node.table:
             raise SyntaxProblem
-        if text.startswith("?"):
+        if number in self.lists:
+            _put(node, exp.Literal(this=text, is_string=False, **{LISTED: self.lists[number]}))
+        elif text.startswith("?"):
             _put(node, exp.Placeholder(this=text[1:]))
         else:
             _put(node, exp.Literal(this=text, is_string=False))
@@ -434,7 +472,9 @@ def parse(tokens: list[Token]) -> exp.Expression:
         tree = sqlglot.parse_one(text, dialect=_MYSQL)
     except SkyError:
         raise
-    except (SqlglotError, RecursionError, ValueError, IndexError, AttributeError, TypeError) as error:
+    except RecursionError as error:
+        raise SkyError(TOO_DEEP) from error
+    except (SqlglotError, ValueError, IndexError, AttributeError, TypeError) as error:
         raise SyntaxProblem(str(error)) from error
     if not isinstance(tree, exp.Expression):
         raise SyntaxProblem

@@ -18,7 +18,7 @@ from shard.catalog.naming import SCRATCH_DATABASE
 from shard.planner import restrict
 from shard.planner.branches import bare, find
 from shard.planner.chunk_tables import add_condition
-from shard.planner.constants import Value, conjuncts, integer
+from shard.planner.constants import Value, conjuncts, integer, length_of, values_of
 from shard.planner.context import Bound, Context
 from shard.planner.emit import CHUNK_MARK, KEYS_MARK
 from shard.planner.locality import Layout
@@ -167,12 +167,12 @@ def _lists(
     inner: Sequence[exp.Expression], scope: Scope, layout: Layout, values: Sequence[Value]
 ) -> Iterator[tuple[exp.In, ByKey]]:
     for item in inner:
-        if not isinstance(item, exp.In) or not FEWEST_KEYS <= len(item.expressions) <= restrict.MAX_KEYS:
+        if not isinstance(item, exp.In) or not FEWEST_KEYS <= length_of(item) <= restrict.MAX_KEYS:
             continue
         director = integer_director(item.this, scope, layout)
         if director is None:
             continue
-        found = [integer(node, values) for node in item.expressions]
+        found = [integer(node, values) for node in values_of(item)]
         keys = [key for key in found if key is not None and -_LARGEST <= key < _LARGEST]
         if len(keys) == len(found):
             yield item, ByKey(director, tuple(map(str, keys)))

@@ -8,10 +8,13 @@ client meant), executable comments count as code, and a packet may hold several 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+MOST_TOKENS = 500_000
+"""Tokens of a statement on sharded tables."""
 SERVER_VERSION = 101100
 """Executable comments up to this version are code (the reference server, 10.11)."""
 
@@ -45,8 +48,14 @@ class Token(NamedTuple):
 class Tokens(list[Token]):
     """The tokens of a text; what it consists of is found once, for most questions are about what it has not."""
 
-    __slots__ = ("_texts",)
+    __slots__ = ("_texts", "cut")
     _texts: frozenset[str]
+    cut: bool
+    """Whether the text goes on behind them."""
+
+    def __init__(self, tokens: Iterable[Token] = ()) -> None:
+        super().__init__(tokens)
+        self.cut = False
 
     @property
     def texts(self) -> frozenset[str]:
@@ -143,8 +152,8 @@ _token = tuple.__new__
 """Makes a token of a tuple, in half of the time."""
 
 
-def tokenize(text: str, mode: LexerMode = LexerMode()) -> Tokens:
-    """Return the tokens of `text`; comments are left out, executable comments are entered.
+def tokenize(text: str, mode: LexerMode = LexerMode(), most: int | None = None) -> Tokens:
+    """Return the tokens of `text`, at `most` so many; comments are left out, executable comments are entered.
 
     Raises
     ------
@@ -160,6 +169,9 @@ def tokenize(text: str, mode: LexerMode = LexerMode()) -> Tokens:
     tokens = Tokens()
     position, size, depth = 0, len(text), 0
     while position < size:
+        if len(tokens) == most:
+            tokens.cut = True
+            return tokens
         match = match_at(text, position)
         group = None if match is None else match.lastgroup
         if match is None or group is None:

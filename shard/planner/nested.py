@@ -34,7 +34,7 @@ from shard.planner.outputs import (
     stand_in_table,
     type_of,
 )
-from shard.planner.plan import AnyOf, Everywhere
+from shard.planner.plan import Everywhere
 from shard.planner.scope import (
     DERIVED,
     Derived,
@@ -211,7 +211,21 @@ def _star_names(star: exp.Expression, select: exp.Select, context: Context) -> l
 
 
 def _union(query: exp.Union, context: Context) -> Derived:
-    sides = [derive(side, context) for side in (query.this, query.expression)]
+    """Return the analysis of a UNION, whose first query is as deep as it has queries."""
+    chain = [query]
+    node = bare(query.this)
+    while isinstance(node, exp.Union):
+        if any(node.args.get(key) for key in ("limit", "offset")):
+            raise not_supported("LIMIT in a derived table of sharded rows")
+        chain.append(node)
+        node = bare(node.this)
+    found = derive(node, context)
+    for union in reversed(chain):
+        found = _united(union, (found, derive(union.expression, context)))
+    return found
+
+
+def _united(query: exp.Union, sides: tuple[Derived, Derived]) -> Derived:
     databases = {side.database.name: side.database for side in sides if side.database is not None}
     if len(databases) != 1 or any(side.database is None for side in sides):
         raise not_supported("a UNION of sharded and other rows in a derived table")
@@ -243,9 +257,8 @@ def _union(query: exp.Union, context: Context) -> Derived:
         key_spans_chunks=spanning,
         null_keys=nulls,
     )
-    parts = tuple(side.restriction for side in sides)
-    everywhere = any(isinstance(part, Everywhere) for part in parts)
-    return Derived(next(iter(databases.values())), table, links, Everywhere() if everywhere else AnyOf(parts))
+    where = restrict.any_of([side.restriction for side in sides])
+    return Derived(next(iter(databases.values())), table, links, where)
 
 
 def _simple(bound: Bound) -> None:

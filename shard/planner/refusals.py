@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from sqlglot import exp
 
 from shard.catalog.model import Database
-from shard.errors import NOT_SUPPORTED, SkyError, not_supported
+from shard.errors import NOT_SUPPORTED, TOO_DEEP, TOO_LONG, SkyError, not_supported
 from shard.planner import strategies
 from shard.planner.branches import find
-from shard.planner.fence import MAX_NESTING
+from shard.planner.fence import MAX_NESTING, SyntaxProblem
 from shard.planner.lexer import LexerMode, Token, TokenKind, texts_of
 from shard.planner.session_parts import PER_SESSION
 
@@ -67,6 +67,8 @@ def refuse_whole(
 ) -> None:
     """Raise unless a statement that was not understood can run at home over whole tables."""
     if not strategies.mentioned(tokens, database, catalogue):
+        if isinstance(problem, SkyError) and problem.code in (TOO_DEEP, TOO_LONG):
+            raise SyntaxProblem from problem
         raise problem
     refused = problem if isinstance(problem, SkyError) else not_supported("this statement's syntax")
     if (isinstance(problem, SkyError) and problem.code is not NOT_SUPPORTED) or _depth(tokens) > MAX_NESTING:

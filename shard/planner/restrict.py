@@ -17,7 +17,17 @@ from shard.errors import not_supported
 from shard.geometry import regions
 from shard.geometry.regions import Region
 from shard.planner.branches import find
-from shard.planner.constants import Value, conjuncts, integer, is_never, key_literal, number, operands
+from shard.planner.constants import (
+    Value,
+    conjuncts,
+    integer,
+    is_never,
+    key_literal,
+    length_of,
+    number,
+    operands,
+    values_of,
+)
 from shard.planner.locality import Layout, position_owner
 from shard.planner.plan import AllOf, AnyOf, ByKey, Everywhere, InChunks, InRegion, Restriction
 from shard.planner.scope import Scope, TableRef, column_of
@@ -26,7 +36,7 @@ MARGIN = 1e-4
 """Degrees by which every region is widened: positions may be stored as FLOAT or rounded DECIMAL."""
 NOWHERE = InChunks(())
 """No chunk has a row that satisfies a condition."""
-MAX_KEYS = 10_000
+MAX_KEYS = 100_000
 """More keys than this are not looked up: all chunks are asked."""
 
 AREA = {
@@ -85,7 +95,13 @@ def restriction(
     return wanted[0] if len(wanted) == 1 else AllOf(tuple(wanted))
 
 
-def _one_list(sides: list[Restriction]) -> tuple[Restriction, ...]:
+def any_of(sides: Sequence[Restriction]) -> Restriction:
+    """Return where rows are that satisfy one of several conditions."""
+    flat = [part for side in sides for part in (side.parts if isinstance(side, AnyOf) else (side,))]
+    return _simplify(AnyOf(_one_list(flat)))
+
+
+def _one_list(sides: Sequence[Restriction]) -> tuple[Restriction, ...]:
     """Return alternatives with the keys of each director and kind in one list, which is looked up at once."""
     lists: dict[tuple[str, str], dict[str, None]] = {}
     for side in sides:
@@ -120,7 +136,7 @@ def _of(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Val
         return _simplify(AllOf(tuple(part for part in sides if not isinstance(part, Everywhere))))
     if isinstance(item, exp.Or):
         sides = [_of(side, scope, layout, values) for side in operands(item, exp.Or)]
-        return _simplify(AnyOf(_one_list(sides)))
+        return any_of(sides)
     for reader in (_spatial, _separation, _band, _key, _chunk):
         found = reader(item, scope, layout, values)
         if found is not None:
@@ -284,9 +300,9 @@ def _key(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Va
             literal = key_literal(value, values)
             if director is not None and literal is not None:
                 return ByKey(director, (literal,))
-    elif isinstance(item, exp.In) and item.expressions and len(item.expressions) <= MAX_KEYS:
+    elif isinstance(item, exp.In) and item.expressions and length_of(item) <= MAX_KEYS:
         director = read(item.this)
-        literals = [key_literal(node, values) for node in item.expressions]
+        literals = [] if director is None else [key_literal(node, values) for node in values_of(item)]
         if director is not None and None not in literals:
             return ByKey(director, tuple(text for text in literals if text is not None))
     elif isinstance(item, exp.Between):
@@ -336,13 +352,13 @@ def key_director(node: exp.Expression, scope: Scope, layout: Layout) -> str | No
 
 
 def _chunk(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction | None:
-    if isinstance(item, exp.EQ):
-        node, nodes = item.this, [item.expression]
-    elif isinstance(item, exp.In) and item.expressions:
-        node, nodes = item.this, list(item.expressions)
-    else:
+    if not isinstance(item, (exp.EQ, exp.In)):
         return None
+    node = item.this
     if not isinstance(node, exp.Column) or node.name.lower() != "chunkid":
+        return None
+    nodes = values_of(item) if isinstance(item, exp.In) else [item.expression]
+    if not nodes:
         return None
     ref = scope.owner(node) or (scope.sharded()[0] if len(scope.sharded()) == 1 and not node.table else None)
     if ref is None or not ref.is_sharded or ref.derived is not None or layout.is_elsewhere(ref):

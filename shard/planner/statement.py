@@ -13,7 +13,7 @@ import msgspec
 from sqlglot import exp
 
 from shard.catalog.model import Database, Partitioning, Table
-from shard.errors import NOT_SUPPORTED, TOO_DEEP, SkyError, not_supported
+from shard.errors import NOT_SUPPORTED, TOO_DEEP, SkyError, not_supported, too_long
 from shard.planner import fragment as writing
 from shard.planner import functions, medians, strategies, unions
 from shard.planner.branches import find
@@ -24,7 +24,7 @@ from shard.planner.definable import over_empty
 from shard.planner.emit import CHUNK_MARK, KEYS_MARK, construct_name, emit
 from shard.planner.fence import SyntaxProblem, parse
 from shard.planner.headers import keep_headers, select_headers
-from shard.planner.lexer import LexerMode, Token, TokenKind, texts_of, tokenize
+from shard.planner.lexer import MOST_TOKENS, LexerMode, Token, TokenKind, texts_of, tokenize
 from shard.planner.needs import area_calls, area_positions, expand_areas
 from shard.planner.plan import (
     Plan,
@@ -270,7 +270,10 @@ def read(
     """
     if CHUNK_MARK in text or KEYS_MARK in text:
         raise not_supported("the characters U+E000 and U+E001")
-    tokens: list[Token] = tokenize(text, mode)
+    first = tokenize(text, mode, MOST_TOKENS)
+    tokens: list[Token] = first
+    if first.cut:
+        refuse_whole(tokens, database, catalogue, too_long(MOST_TOKENS))
     original: Statement | None = None
     try:
         tree: exp.Expression | None = parse(tokens)
@@ -283,8 +286,8 @@ def read(
         if original is None:
             prove(tokens, tree)
         _drop_dual(tree)
-    except RecursionError as error:
-        raise SkyError(TOO_DEEP) from error
+    except RecursionError:
+        refuse_whole(tokens, database, catalogue, SkyError(TOO_DEEP))
     except (SyntaxProblem, SkyError) as problem:
         tree = None
         refuse_whole(tokens, database, catalogue, problem)

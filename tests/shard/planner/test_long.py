@@ -4,8 +4,9 @@ import pytest
 
 from shard.errors import SkyError
 from shard.planner import explain
+from shard.planner.fence import SyntaxProblem
 from shard.planner.lexer import LexerMode
-from shard.planner.plan import AnyOf, ByKey, Everywhere, Strategy
+from shard.planner.plan import AnyOf, ByKey, Everywhere, InChunks, Strategy
 from shard.planner.statement import read
 from tests.shard.planner.test_plans import CATALOGUE
 
@@ -66,9 +67,13 @@ def test_five_thousand_summands():
 
 
 def test_unions_of_many_queries():
-    arms = 300
-    plan, _ = planned(" UNION ALL ".join(f"SELECT ra FROM Object WHERE objectId = {n}" for n in range(arms)))
-    assert len(explain.scatters(plan)) == arms
+    plan, _ = planned(" UNION ALL ".join(f"SELECT ra FROM Object WHERE objectId = {n}" for n in range(300)))
+    assert plan.restriction == ByKey("Object", tuple(map(str, range(300))))
+
+
+def test_unions_of_many_queries_that_are_gathered():
+    plan, _ = planned(" UNION ALL ".join(f"SELECT COUNT(*) FROM Object WHERE f > {n}" for n in range(100)))
+    assert len(explain.scatters(plan)) == 100
 
 
 def test_queries_in_queries():
@@ -83,12 +88,57 @@ def test_queries_in_queries():
     "sql",
     [
         "SELECT objectId FROM Object WHERE objectId IN (" * 190 + "SELECT objectId FROM Source" + ")" * 190,
-        " UNION ALL ".join(["SELECT ra FROM Object"] * 700),
         f"SELECT * FROM Object WHERE {' LIKE '.join(['name'] * 3000)}",
     ],
-    ids=["queries", "unions", "operators"],
+    ids=["queries", "operators"],
 )  # fmt: skip
 def test_what_is_too_deep_says_so(sql):
     error = refusal(sql)
     assert error.errno == 1235
     assert "nested too deeply" in error.message
+
+
+def test_a_long_list_of_keys():
+    keys = [str(n) for n in range(-100, 20_000)]
+    plan, steps = planned(
+        f"SELECT ra FROM Object WHERE objectId IN ({', '.join(keys)}) AND f IN ({', '.join(keys)})"
+    )
+    assert plan.restriction == ByKey("Object", tuple(keys))
+    assert steps[0].sql.endswith(f"`f` IN ({', '.join(keys)})")
+
+
+def test_long_lists_of_values_keep_their_text():
+    values = ", ".join(["'a\\'b'", '"c"', "'d''e'", "1.50", "-1e3", "+7"] * 20)
+    plan, steps = planned(
+        f"SELECT ABS(name IN ({values})) FROM Object WHERE name NOT IN ({values}) AND COALESCE(f IN({values}), ?) AND f > ?"
+    )
+    assert plan.restriction == Everywhere()
+    assert steps[0].sql.count(values.replace("+", "")) == 3
+
+
+def test_lists_with_more_than_values_are_read_one_by_one():
+    listed = ", ".join(["1", "ra", "2 + 3", "(4)", "ABS(-5)", "_latin1'x'", "'a' 'b'", "NULL", "?"] * 20)
+    plan, steps = planned(
+        f"SELECT ra FROM Object WHERE f IN ({listed}) AND chunkId IN ({', '.join(map(str, range(99)))})"
+    )
+    assert plan.restriction == InChunks(tuple(range(99)))
+    assert "(4), ABS(-5), _latin1 'x', 'a' 'b', NULL, ?" in steps[0].sql
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"SELECT * FROM Object WHERE name IN ({', '.join(['1'] * 300_000)})",
+        f"SELECT * FROM Object WHERE {'f + ' * 40_000} 1",
+    ],
+    ids=["values", "terms"],
+)
+def test_what_is_too_long_says_so(sql):
+    error = refusal(sql)
+    assert error.errno == 1235
+    assert "a table of your own" in error.message
+
+
+def test_what_is_too_long_and_not_on_sharded_tables_is_the_home_servers_matter():
+    with pytest.raises(SyntaxProblem):
+        read(f"SELECT {'f + ' * 40_000} 1 FROM mine.t", "sky", CATALOGUE, LexerMode())
