@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from backend.pool import Pool
+from backend.wire import ConnectionLost
 from proxy.home.link import HomeLink
 from proxy.session import passwords
 from proxy.session.client import ClientStream
@@ -34,8 +35,17 @@ from proxy.session.passwords import SHA2
 from proxy.session.throttle import LoginThrottle
 from proxy.session.tls import Tls
 from shard.catalog.naming import literal
-from shard.errors import BAD_HANDSHAKE, BLOCKED, DENIED, INSECURE, NO_SUCH_PLUGIN, ServerError, SkyError
-from shard.wire.packets import Ok, PacketError, lenenc_bytes, packet
+from shard.errors import (
+    BAD_HANDSHAKE,
+    BLOCKED,
+    DENIED,
+    INSECURE,
+    NO_SUCH_PLUGIN,
+    REQUIRE_UNMET,
+    ServerError,
+    SkyError,
+)
+from shard.wire.packets import Err, Ok, PacketError, lenenc_bytes, packet
 
 log = logging.getLogger("skyshard.login")
 
@@ -73,6 +83,8 @@ class Login:
         self._scramble = b""
         self._plugin = passwords.NATIVE
         self._answered = False
+        self._proof = b"", b""
+        """What was last said to prove a password, and the scramble that it is for."""
         self.user = ""
 
     async def run(self) -> Response | None:
@@ -118,8 +130,10 @@ class Login:
         said = user_change(payload)
         self.user = said.user.decode("utf-8", "replace")
         self._allowed()
+        self._proof = said.auth, self._scramble
         if said.plugin == SHA2:
             secret = await self._password()
+            self._proof = passwords.native(secret, self._scramble), self._scramble
             await self._home.send(packet(self._changed(said, secret), 0))
             return self._seen(await self._answer(secret))
         await self._home.send(packet(payload, 0))
@@ -141,9 +155,10 @@ class Login:
             secret = await self._password()
             self._answered = bool(secret)
             auth = passwords.native(secret, self._scramble)
+            self._proof = auth, self._scramble
             await self._home.send(packet(said.encode(auth, passwords.NATIVE), 1))
             return self._seen(await self._answer(secret))
-        self._answered = bool(said.auth)
+        self._answered, self._proof = bool(said.auth), (said.auth, self._scramble)
         await self._home.send(packet(said.encode(), 1))
         return self._seen(await self._relay(said.plugin))
 
@@ -169,15 +184,17 @@ class Login:
 
     async def _relay(self, plugin: str) -> bool:
         """Relay authentication packets until OK or ERR; return whether it was OK."""
-        self._plugin = plugin or passwords.NATIVE
+        self._plugin, scramble = plugin or passwords.NATIVE, self._scramble
         while True:
             seq, payload = await self._home.packet()
             if payload[:1] in (b"\x00", b"\xff"):
                 return await self._finish(payload)
             if payload[0] == _SWITCH:
-                self._plugin = payload[1:].split(b"\0")[0].decode("ascii", "replace")
+                name, _, scramble = payload[1:].partition(b"\0")
+                self._plugin = name.decode("ascii", "replace")
             await self._client.packet(payload)
             answer = await self._client.answer()
+            self._proof = answer, scramble
             self._answered = self._answered or bool(answer)
             await self._home.send(packet(answer, (seq + 1) & 255))
 
@@ -194,12 +211,18 @@ class Login:
             reply = passwords.answer(self._plugin, secret, scramble)
             if reply is None:
                 raise SkyError(NO_SUCH_PLUGIN, plugin=self._plugin)
+            self._proof = reply, scramble
             await self._home.send(packet(reply, (seq + 1) & 255))
 
     async def _finish(self, payload: bytes) -> bool:
         """Pass the home server's verdict on."""
         if payload[0] == _ERR:
-            await self._client.packet(payload)
+            demand = await self._demand() if Err.decode(payload).errno == DENIED.errno else ""
+            if demand:
+                host = self._client.wire.peer[0]
+                await self._client.error(SkyError(REQUIRE_UNMET, user=self.user, host=host, demand=demand))
+            else:
+                await self._client.packet(payload)
             return False
         if await self._takes_for_local():
             denied = SkyError(
@@ -235,6 +258,18 @@ class Login:
         except ServerError:  # an expired password: nothing may be asked
             return True
         return account.rpartition(b"@")[2].lower() == b"localhost"
+
+    async def _demand(self) -> str:
+        """Return what the account REQUIREs, if it is that which a client with the right password lacks.
+
+        TLS ends here; the home server sees a connection of the proxy's, which has none of the client's.
+        """
+        try:
+            entries = await self._entries()
+        except (ServerError, ConnectionLost):  # the refusal stands as it is
+            return ""
+        demands = (passwords.demand_of(entry, *self._proof) for entry in entries.values())
+        return next(filter(None, demands), "")
 
     async def _certificate_proof(self) -> bytes:
         """Return the text that proves this proxy's certificate to one who knows the account's password."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 from dataclasses import dataclass, field
 
 import msgspec
@@ -124,6 +125,11 @@ class _Account(_Way):
     """An account's entry: its only way, or several."""
 
     auth_or: list[_Way] = []
+    ssl_type: int = 0
+
+
+_DEMANDS = {1: "SSL", 2: "X509", 3: "SUBJECT, ISSUER or CIPHER"}
+"""What REQUIRE says, by mysql.global_priv's `ssl_type`."""
 
 
 def kept_of(entry: bytes, plugin: str) -> bytes:
@@ -141,6 +147,22 @@ def kept_of(entry: bytes, plugin: str) -> bytes:
             if kept:
                 return kept
     return b""
+
+
+def demand_of(entry: bytes, said: bytes, scramble: bytes) -> str:
+    """Return what an account's REQUIRE demands, to one whose native answer proves its password; else nothing.
+
+    Parameters
+    ----------
+    entry : bytes
+        The account's JSON in mysql.global_priv.
+    """
+    demand = _DEMANDS.get(msgspec.json.decode(entry, type=_Account).ssl_type, "")
+    kept = kept_of(entry, NATIVE) if demand else b""
+    if not kept or len(said) != len(kept):
+        return ""
+    once = xor(said, hashlib.sha1(scramble[:20] + kept).digest())  # noqa: S324 - the protocol's
+    return demand if hmac.compare_digest(hashlib.sha1(once).digest(), kept) else ""  # noqa: S324
 
 
 def certificate_proof(kept: bytes, scramble: bytes, fingerprint: bytes) -> bytes:

@@ -99,6 +99,23 @@ def test_client_certificates(proxy, raw, cluster, tmp_path):
     assert raw(port, tls=context(own.client("ann"))).query("SELECT 1").rows == [(b"1",)]
 
 
+@pytest.mark.parametrize(
+    ("require", "plugin"),
+    [("SSL", NATIVE), ("SSL", SHA2), ("X509", NATIVE), ("SUBJECT '/CN=a'", NATIVE)],
+)
+def test_accounts_that_require_tls_are_told_why_they_cannot_come_in(raw, account, require, plugin):
+    name = f"demands_{require[:3]}_{plugin[:3]}"
+    account(name, f"IDENTIFIED BY 'geheim' REQUIRE {require}")
+    with pytest.raises(ServerError) as caught:
+        raw(user=name, password="geheim", tls=True, plugin=plugin)
+    assert (caught.value.errno, caught.value.sqlstate) == (1045, "28000")
+    assert f"REQUIRE {require.split()[0]}" in caught.value.message
+    with pytest.raises(ServerError) as caught:  # who does not know the password is told nothing
+        raw(user=name, password="falsch", tls=True, plugin=plugin)
+    assert caught.value.errno == 1045
+    assert "REQUIRE" not in caught.value.message
+
+
 @pytest.mark.parametrize("mode", ["off", "required"])
 def test_the_command_line_says_what_tls_does(tmp_path, mode):
     out = skyshard("cluster", "up", "--help").stdout
