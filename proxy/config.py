@@ -125,6 +125,8 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     tls: TlsConfig | None = None
     agent_tls: TlsFiles | None = None
     packet_bytes: int = 1 << 30
+    packet_timeout_s: float = 30.0
+    inbox_bytes: int = 256 << 20
     long_data_bytes: int = 64 << 20
     cursor_bytes: int = 1 << 30
     jobs: Jobs = Jobs()
@@ -138,7 +140,9 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     def session_limits(self) -> SessionLimits:
         """Return what one session may make the process keep."""
-        return SessionLimits(self.packet_bytes, self.long_data_bytes, self.cursor_bytes)
+        return SessionLimits(
+            self.packet_bytes, self.packet_timeout_s, self.long_data_bytes, self.cursor_bytes
+        )
 
     @staticmethod
     def load(path: str | Path) -> ProxyConfig:

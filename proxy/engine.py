@@ -107,6 +107,11 @@ class Engine:
         """Whether the home server begins users' sessions with statements of its own."""
         return self._catalogue.init_connect
 
+    @property
+    def longest_packet(self) -> int:
+        """Bytes of the longest command that the home server takes."""
+        return self._catalogue.longest_packet
+
     def start(self) -> None:
         """Begin to look for views that others make."""
         self._decider.start()

@@ -36,6 +36,7 @@ from proxy.metrics import Metrics
 from proxy.registry import Registry
 from proxy.session.board import Share
 from proxy.session.client import ClientGone, ClientStream
+from proxy.session.inbox import Inbox
 from proxy.session.limits import Limits, Usage
 from proxy.session.login import Doorkeeper
 from proxy.session.passwords import KeyPair
@@ -65,6 +66,7 @@ class Proxy:
         )
         self.health_of_workers = Health(self.agents, config.heartbeat_s, config.heartbeat_timeout_s)
         self.budget = ByteBudget(config.byte_budget_bytes)
+        self.inbox = Inbox(config.inbox_bytes)
         self.registry = Registry(None if share is None else share.running)
         self.metrics = Metrics()
         self.dispatcher = Dispatcher(self.agents, self.budget, self.health_of_workers)
@@ -102,7 +104,7 @@ class Proxy:
 
     async def _serve(self, wire: ClientWire) -> None:
         """Serve one client to its end."""
-        client = ClientStream(wire)
+        client = ClientStream(wire, self.inbox)
         home: HomeLink | None = None
         self.metrics.sessions.inc()
         try:

@@ -182,7 +182,6 @@ class HomeLink(Conversation):
         """Relay a file to the home server; packets are numbered from `number` if that is given."""
         while True:
             seq, piece = await client.raw_packet()
-            client.seq = (seq + 1) & 255
             if number is not None:
                 seq, number = number & 255, number + 1
             await self.send(len(piece).to_bytes(3, "little") + bytes((seq,)) + piece)

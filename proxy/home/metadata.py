@@ -93,6 +93,8 @@ class Catalogue:
         self.workers: dict[int, Worker] = {}
         self.init_connect = False
         """Whether the home server begins users' sessions with statements of its own, as of the last look."""
+        self.longest_packet = 0
+        """Bytes of the longest command that the home server takes, as of the last look."""
 
     @property
     def version(self) -> int:
@@ -167,7 +169,7 @@ class Catalogue:
         """Read the metadata if its version has changed."""
         async with self._one, self._pool.lease() as connection:
             asked = time.monotonic()
-            version, self.init_connect = await _look(connection)
+            version, self.init_connect, self.longest_packet = await _look(connection)
             if version != self.version:
                 # One look at all tables: a commit in between is seen wholly or not at all.
                 await connection.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -214,12 +216,13 @@ class Catalogue:
         self.contents = Contents(version, databases, replicas, states, indexes)
 
 
-async def _look(connection: RawConnection) -> tuple[int, bool]:
-    """Return the catalogue's version, and whether sessions begin with statements of the server's own."""
+async def _look(connection: RawConnection) -> tuple[int, bool, int]:
+    """Return the catalogue's version, whether sessions begin with statements of the server's own, its longest command."""
     found = await connection.fetch(
-        f"SELECT (SELECT value FROM {_META}.cluster WHERE name = 'catalogue_version'), @@GLOBAL.init_connect <> ''"
+        f"SELECT (SELECT value FROM {_META}.cluster WHERE name = 'catalogue_version'), @@GLOBAL.init_connect <> '', "
+        "@@GLOBAL.max_allowed_packet - 1"
     )
-    return int(found[0][0] or b"0"), found[0][1] == b"1"
+    return int(found[0][0] or b"0"), found[0][1] == b"1", int(found[0][2] or b"0")
 
 
 async def _workers(connection: RawConnection) -> dict[int, Worker]:

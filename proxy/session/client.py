@@ -8,6 +8,7 @@ from typing import Protocol
 
 from proxy.session.capabilities import Capabilities
 from proxy.session.columns import dressed
+from proxy.session.inbox import Inbox
 from proxy.session.rows import binary_row, text_row
 from proxy.session.wire import ClientGone, ClientWire
 from shard.errors import LIMIT_EXCEEDED, PACKET_TOO_LARGE, SkyError
@@ -29,6 +30,9 @@ __all__ = ["ClientGone", "ClientStream", "Reply"]
 
 LOGIN_BYTES = 1 << 20
 """Longest packet before a client has logged in."""
+_UNCOUNTED = 1 << 14
+"""Bytes; packets that are no longer are not counted among what is being received."""
+_PIECE = 1 << 16
 
 
 class Reply(Protocol):
@@ -58,6 +62,11 @@ class Reply(Protocol):
 class ClientStream:
     """One client connection, as packets.
 
+    Parameters
+    ----------
+    inbox : Inbox
+        Counts what all sessions have received of packets that are not whole.
+
     Attributes
     ----------
     started : bool
@@ -78,8 +87,8 @@ class ClientStream:
         The current reply is followed by another statement's of the same packet.
     """
 
-    def __init__(self, wire: ClientWire) -> None:
-        self.wire = wire
+    def __init__(self, wire: ClientWire, inbox: Inbox) -> None:
+        self.wire, self._inbox = wire, inbox
         self.gone = wire.gone
         self.capabilities = 0
         self.seq = 0
@@ -92,27 +101,46 @@ class ClientStream:
         self._within = False
 
     async def raw_packet(self) -> tuple[int, bytes]:
-        """Return (sequence number, payload) of the next single packet.
+        """Return (sequence number, payload) of the next single packet, and go on numbering from it.
 
         Raises
         ------
         ClientGone
-            If it does not come.
-        SkyError
-            If it is longer than `limit`.
+            If it does not come; or, after an error has been sent, if it is longer than `limit` or too much is being
+            received.
         """
-        return await self._packet_of(await self.wire.read(4))
+        try:
+            return await self._packet_of(await self.wire.read(4))
+        except SkyError as error:
+            raise await self._refused(error) from None
 
-    async def _packet_of(self, head: bytes) -> tuple[int, bytes]:
+    async def _refused(self, error: SkyError) -> ClientGone:
+        """Say why a packet is not read on; nothing can follow it."""
+        await self.error(error)
+        await self.wire.linger()
+        return ClientGone()
+
+    async def _packet_of(self, head: bytes, before: int = 0) -> tuple[int, bytes]:
+        """Return a packet from its head; so many bytes of its command have come `before`."""
+        self.seq = (head[3] + 1) & 255
         length = int.from_bytes(head[:3], "little")
-        if length > self.limit:
+        if before + length > self.limit:
             raise SkyError(PACKET_TOO_LARGE)
-        return head[3], await self.wire.read(length)
+        if length <= _UNCOUNTED:
+            return head[3], await self.wire.read(length, begun=True)
+        whole = bytearray()
+        try:
+            while len(whole) < length:
+                piece = await self.wire.read(min(length - len(whole), _PIECE), begun=True)
+                whole += piece
+                self._inbox.take(len(piece))
+        finally:
+            self._inbox.give(len(whole))
+        return head[3], bytes(whole)
 
     async def answer(self) -> bytes:
-        """Return the next packet of a dialogue, and go on numbering from it."""
-        seq, payload = await self.raw_packet()
-        self.seq = (seq + 1) & 255
+        """Return the next packet of a dialogue."""
+        _, payload = await self.raw_packet()
         return payload
 
     async def command(self) -> bytes:
@@ -122,18 +150,27 @@ class ClientStream:
             head = await self.wire.read(4)
         finally:
             self.wire.resting = False
-        seq, payload = await self._packet_of(head)
-        if len(payload) == MAX_PAYLOAD:
-            whole = bytearray(payload)
-            while len(payload) == MAX_PAYLOAD:
-                seq, payload = await self.raw_packet()
-                whole += payload
-                if len(whole) > self.limit:
-                    raise SkyError(PACKET_TOO_LARGE)
-            payload = bytes(whole)
-        self.seq = (seq + 1) & 255
+        try:
+            _, payload = await self._packet_of(head)
+            if len(payload) == MAX_PAYLOAD:
+                payload = await self._long(payload)
+        except SkyError as error:
+            raise await self._refused(error) from None
         self.begin_reply()
         return payload
+
+    async def _long(self, payload: bytes) -> bytes:
+        """Return a command that goes on in further packets."""
+        whole = bytearray()
+        try:
+            while True:
+                whole += payload
+                self._inbox.take(len(payload))
+                if len(payload) < MAX_PAYLOAD:
+                    return bytes(whole)
+                _, payload = await self._packet_of(await self.wire.read(4, begun=True), len(whole))
+        finally:
+            self._inbox.give(len(whole))
 
     def begin_reply(self) -> None:
         """Say that nothing of the next reply has been sent."""

@@ -91,6 +91,10 @@ class Engine(Protocol):
     def init_connect(self) -> bool:
         """Whether the home server begins users' sessions with statements of its own."""
 
+    @property
+    def longest_packet(self) -> int:
+        """Bytes of the longest command that the home server takes."""
+
     def job_of(self, name: str) -> Lent | None:
         """Return what was lent to a job that logs in by this name; None if none does."""
 

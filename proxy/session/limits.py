@@ -33,9 +33,10 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class SessionLimits(msgspec.Struct, frozen=True):
-    """Bytes that one session may make this process, or its disk, keep."""
+    """Bytes that one session may make this process, or its disk, keep, and seconds that it may make it wait."""
 
     packet_bytes: int = 1 << 30
+    packet_timeout_s: float = 30.0
     long_data_bytes: int = 64 << 20
     cursor_bytes: int = 1 << 30
 

@@ -125,7 +125,8 @@ class Session:
 
     async def _serve_all(self, said: Response) -> None:
         self._multi = bool(said.capabilities & MULTI_STATEMENTS)
-        self.client.limit = self.limits.packet_bytes
+        self.client.limit = min(self.limits.packet_bytes, self._engine.longest_packet)
+        self.client.wire.patience_s = self.limits.packet_timeout_s
         self._registry.sessions.add(self.id)
         self.home.on_lost = self._home_lost
         self.client.wire.on_gone = self.home.abort

@@ -28,6 +28,9 @@ _IN_THREAD = 64 << 10
 """Bytes, past which compression would hold up other sessions."""
 _LEVEL = 1
 _PIECE = 1 << 20
+_LINGER_S = 1.0
+_PROGRESS = 4096
+"""Bytes that a client must send of a packet that has begun, or its rest, whenever its patience is over."""
 
 
 class ClientGone(Exception):  # noqa: N818 - it is what happened
@@ -52,6 +55,8 @@ class ClientWire(asyncio.Protocol):
         The next byte that is read begins a command.
     swift : callable or None
         Called when bytes have come while `resting`; returns whether they are looked after: no reader is woken.
+    patience_s : float
+        Seconds without progress after which a packet that has begun is given up; 0: never.
     """
 
     def __init__(
@@ -62,6 +67,9 @@ class ClientWire(asyncio.Protocol):
         self.gone = asyncio.Event()
         self.on_gone: Callable[[], None] | None = None
         self.resting = False
+        self.patience_s = 0.0
+        self._arrived = 0
+        self._forgetting = False
         self.swift: Callable[[], bool] | None = None
         self._received = bytearray()
         self._buffer = bytearray()
@@ -86,6 +94,9 @@ class ClientWire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Keep received bytes; pause the transport past the limit."""
+        self._arrived += len(data)
+        if self._forgetting:
+            return
         if self._tls is not None:
             self._incoming.write(data)
             if not self._shaking:
@@ -209,18 +220,39 @@ class ClientWire(asyncio.Protocol):
         finally:
             self._reader, self._want = None, 0
 
-    async def read(self, size: int) -> bytes:
+    async def read(self, size: int, begun: bool = False) -> bytes:
         """Return exactly so many bytes of the packet stream.
+
+        Parameters
+        ----------
+        begun : bool
+            They belong to a packet, or a command, whose beginning has been read.
 
         Raises
         ------
         ClientGone
             If they do not come.
         """
+        loop = asyncio.get_running_loop()
+        seen, until = 0, 0.0
         while len(self._buffer) - self._at < size:
             if self._compressed and self._open_one():
                 continue
-            await self._more(size)
+            if not self.patience_s or not (begun or self._waiting_bytes()):
+                until = 0.0
+                await self._more(size)
+                continue
+            now = loop.time()
+            if not until or self._arrived - seen >= _PROGRESS:
+                seen, until = self._arrived, now + self.patience_s
+            if now >= until:
+                self.abort()
+                raise ClientGone
+            timer = loop.call_at(until, self.wake)
+            try:
+                await self._more(size)
+            finally:
+                timer.cancel()
         end = self._at + size
         data = bytes(memoryview(self._buffer)[self._at : end])
         self._at = end
@@ -362,6 +394,22 @@ class ClientWire(asyncio.Protocol):
                     self._tls.write(data)
         self.close()
 
+    async def linger(self) -> None:
+        """Close to who may still be sending, and would lose the last words if bytes of his were not read."""
+        self._forgetting = True
+        self._received.clear()
+        self._buffer.clear()
+        self._at = 0
+        self._goodbye()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
+            if self._paused:
+                self._paused = False
+                self._transport.resume_reading()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER_S):
+                    await self.gone.wait()
+
     def abort(self) -> None:
         """Close at once."""
         if self._transport is not None:
@@ -369,12 +417,16 @@ class ClientWire(asyncio.Protocol):
 
     def close(self) -> None:
         """Send what is left and close."""
+        if not self._forgetting:
+            self._goodbye()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _goodbye(self) -> None:
         if self._tls is not None and not self._shaking and not self.gone.is_set():
             with contextlib.suppress(ssl.SSLError):  # the client's own goodbye is not waited for
                 self._tls.unwrap()
             self._flush()
-        if self._transport is not None:
-            self._transport.close()
 
 
 def _address(transport: asyncio.Transport | None, what: str) -> tuple[str, int]:
