@@ -1,4 +1,4 @@
-"""FROM: single tables, joins from a list, near neighbours, and derived tables."""
+"""FROM: single tables, joins from a list and made up, near neighbours, and derived tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from tests.fuzz.areas import separation
 from tests.fuzz.base import EXACT, Base
 from tests.fuzz.expressions import Col
-from tests.fuzz.sources import DATABASE, JOINS, KEYS, POSITIONS, UNIQUE, Source, columns
+from tests.fuzz.sources import DATABASE, FEW, JOINS, KEYED, KEYS, MANY, POSITIONS, UNIQUE, Source, columns
 from tests.fuzz.tree import Node, text
 
 
@@ -19,6 +19,8 @@ class FromClause(Base):
         roll = self.rng.random()
         if roll < 0.42:
             return self._single()
+        if roll < 0.5:
+            return self._chained()
         if roll < 0.8 or depth <= 0:
             return self._joined()
         if roll < 0.86:
@@ -60,6 +62,68 @@ class FromClause(Base):
             for i, table in enumerate(tables) if table in POSITIONS and i not in nullable
         )  # fmt: skip
         return Source(text(sql), tuple(cols), unique, (where,) if where else (), positioned)
+
+    def _chained(self) -> Source:
+        """Return three or four tables, each joined with some before it by one to three conditions."""
+        rng = self.rng
+        count = rng.choice((3, 3, 3, 4))
+        tables = [rng.choice(("Star", "Star", "Visit", "Visit", "StarRef"))]
+        aliases = [self._alias()]
+        nullable = [False]
+        parts: list[str | Node] = [self._named(tables[0], aliases[0])]
+        wide = False
+        for at in range(1, count):
+            pairs: list[tuple[str, str]] = []
+            while not pairs:
+                table = rng.choice(
+                    ("Star", "Star", "Visit", "Visit", "Visit", "StarRef", "Ref", "Lut", "Band")
+                )
+                pairs = [
+                    (column, f"{aliases[i]}.{their}")
+                    for column in KEYED[table] for other, their in FEW[column] for i in range(at) if tables[i] == other
+                ]  # fmt: skip
+            alias = self._alias()
+            many = [(tables[i], aliases[i]) for i in range(at) if tables[i] in ("Star", "Visit")]
+            if not wide and table in ("Star", "Visit") and many and rng.random() < 0.3:
+                wide = True
+                first = f"{alias}.{rng.choice([c for t, c in MANY if t == table])}"
+                other, name = rng.choice(many)
+                conditions = [f"{first} = {name}.{rng.choice([c for t, c in MANY if t == other])}"]
+            else:
+                column, their = rng.choice(pairs)
+                conditions = [f"{alias}.{column} = {their}"]
+            tables.append(table)
+            aliases.append(alias)
+            conditions += [self._tie(tables, aliases, at) for _ in range(rng.choice((0, 0, 1, 1, 2)))]
+            rng.shuffle(conditions)
+            side = rng.choice(("JOIN", "LEFT JOIN", "LEFT JOIN", "RIGHT JOIN"))
+            if side == "RIGHT JOIN":
+                nullable = [True] * at
+            nullable.append(side == "LEFT JOIN")
+            parts += [
+                f" {side} {self._named(table, alias)} ON ",
+                text(" AND ".join(dict.fromkeys(conditions))),
+            ]
+        cols = [col for i, t in enumerate(tables) for col in columns(t, aliases[i], nullable[i])]
+        where = (self._tie(tables, aliases, rng.randrange(1, count)),) if rng.random() < 0.15 else ()
+        positioned = tuple(
+            (f"{aliases[i]}.{POSITIONS[t][0]}", f"{aliases[i]}.{POSITIONS[t][1]}")
+            for i, t in enumerate(tables) if t in POSITIONS and not nullable[i]
+        )  # fmt: skip
+        unique = tuple(f"{aliases[i]}.{UNIQUE[t]}" for i, t in enumerate(tables))
+        return Source(Node("text", tuple(parts)), tuple(cols), unique, where, positioned)
+
+    def _tie(self, tables: list[str], aliases: list[str], last: int) -> str:
+        """Return an equality of columns of any two of the first tables of a chain, or a condition on one."""
+        rng = self.rng
+        pairs = [
+            (f"{aliases[i]}.{column}", f"{aliases[j]}.{their}")
+            for i in range(last + 1) for column in KEYED[tables[i]] for other, their in FEW[column]
+            for j in range(last + 1) if i != j and tables[j] == other
+        ]  # fmt: skip
+        if not pairs or rng.random() < 0.15:
+            return f"{aliases[last]}.{KEYED[tables[last]][0]} IS {rng.choice(('', 'NOT '))}NULL"
+        return " = ".join(rng.choice(pairs))
 
     def _near(self) -> Source:
         rng = self.rng

@@ -1,7 +1,8 @@
 """Runs generated queries on a real cluster and on one plain MariaDB, and cuts failing ones down.
 
 ``python -m tests.fuzz.run --count 2000 --seed 7`` starts both servers itself; ``--only I`` repeats one
-query. Exit status 1: some answers differ. What skyshard refuses (1235) is counted by reason.
+query. Exit status 1: some answers differ, are internal errors, or refusals (1235) that docs/sql.md does not list. The others are
+counted by text.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ from tests.fuzz import divergences
 from tests.fuzz.compare import Answer, Shape, difference, unequal, unlike
 from tests.fuzz.generate import generate
 from tests.fuzz.partitions import Partition, partition
+from tests.fuzz.refusals import REFUSED, known
 from tests.fuzz.servers import BARE, EMPTY, Server, empty_twins
 from tests.fuzz.sources import DATABASE
 from tests.fuzz.tree import Node, Query
 
-REFUSED = 1235
 INTERNAL = 1105
 TIMED_OUT = 1969
 LANES = 3
@@ -85,7 +85,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Compared:
-    """What came of one query: what differs, both answers, and what diverges as is known."""
+    """What came of one query: what differs or is refused without notice, both answers, and what diverges as is known."""
 
     reason: str | None
     got: Answer
@@ -111,7 +111,9 @@ class Lane:
         got, want = await asyncio.gather(
             self.sky.ask(query.root.render(), binary), self.plain.ask(query.root.render(plain=True), binary)
         )
-        if got.errno == REFUSED or TIMED_OUT in (got.errno, want.errno):
+        if (failed := _failed(got, want)) is not None or TIMED_OUT in (got.errno, want.errno):
+            return Compared(failed, got, want)
+        if got.errno == REFUSED:
             return Compared(None, got, want)
         tail = query.root.tail()
         full = None
@@ -205,8 +207,9 @@ class Lane:
         """
         texts = [asked.whole.root.render(), *asked.parts]
         got = [await self.sky.ask(text, True) for text in texts]
-        if any(answer.errno in (REFUSED, TIMED_OUT) for answer in got):
-            return None
+        failed = next((found for answer in got if (found := _failed(answer)) is not None), None)
+        if failed is not None or any(answer.errno in (REFUSED, TIMED_OUT) for answer in got):
+            return failed
         reason = asked.difference(got[0], got[1:])
         if reason is None:
             return None
@@ -289,7 +292,7 @@ class Runner:
         outcome.errors[INTERNAL if got.errno == INTERNAL else want.errno] += 1
         if TIMED_OUT in (got.errno, want.errno):
             outcome.slow += 1
-        if got.errno == REFUSED:
+        if got.errno == REFUSED != want.errno:
             outcome.refused[got.message] += 1
             outcome.examples.setdefault(got.message, query.root.render())
         if compared.diverged is not None:
@@ -314,6 +317,16 @@ class Runner:
             failure = Failure(index, f"{asked.whole.root.render()}\n  {parts}", reason, "", "", plans)
             outcome.failures.append(failure)
             print(f"seed {seed} partition of {failure}", flush=True)
+
+
+def _failed(got: Answer, want: Answer | None = None) -> str | None:
+    """Say what is wrong with an error of skyshard's, whatever plain MariaDB answers: a refusal must be a listed one."""
+    if got.errno == INTERNAL:
+        return f"internal error: {got.message}"
+    own = want is not None and want.errno == REFUSED  # MariaDB refuses it, too
+    return (
+        f"refused: {got.message}" if got.errno == REFUSED and not own and got.message not in known() else None
+    )
 
 
 def _of_plans(ours: Shape, other: Shape) -> bool:

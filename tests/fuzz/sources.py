@@ -87,6 +87,25 @@ JOINS: tuple[tuple[tuple[str, ...], str, str, tuple[int, ...]], ...] = (
     (("Star", "Visit", "Band"), "{T0} LEFT JOIN ({T1} JOIN {T2} ON {1}.band = {2}.band) ON {0}.starId = {1}.starId", "", (1, 2)),
 )  # fmt: skip
 
+KEYED = {
+    "Star": ("starId",),
+    "Visit": ("starId",),
+    "StarRef": ("starId", "refId"),
+    "Ref": ("refId",),
+    "Lut": ("n",),
+    "Band": ("band",),
+}
+"""Of a table in a chain of joins: the columns by which it finds few rows."""
+FEW = {
+    "starId": (("Star", "starId"), ("Visit", "starId"), ("StarRef", "starId"), ("Lut", "n")),
+    "refId": (("StarRef", "refId"), ("Ref", "refId")),
+    "n": (("Star", "starId"), ("Star", "g"), ("Star", "small"), ("Visit", "n"), ("Lut", "n")),
+    "band": (("Visit", "band"), ("Band", "band")),
+}
+"""What such a column may equal."""
+MANY = (("Star", "g"), ("Star", "small"), ("Visit", "n"), ("Lut", "n"))
+"""Columns by which a chain may find many rows, once."""
+
 
 def columns(table: str, alias: str, nullable: bool, qualified: bool = True) -> list[Col]:
     """Return a table's columns as they are written."""

@@ -40,6 +40,10 @@ async def test_it_still_diverges(cluster, plain, entry):
     assert not set(entry.differs).isdisjoint(again.diverged.split(", "))
 
 
+def test_they_become_fewer():
+    assert len(divergences.known()) <= 8
+
+
 def test_the_documented_divergences():
     text = DOCS.read_text()
     head, _, rest = text.partition(MARKS[0])
