@@ -7,7 +7,7 @@ import contextlib
 import logging
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -302,6 +302,29 @@ class AgentPool:
         if isinstance(header, frames.Failed):
             raise ServerError(header.errno, header.sqlstate, header.message)
         return header.rows if isinstance(header, frames.AdminDone) else ()
+
+    async def settle(self, workers: Iterable[int]) -> None:
+        """Wait until everything that workers' servers have written is on their disks.
+
+        Raises
+        ------
+        SkyError
+            If a worker does not answer, or its disk has failed.
+        """
+        answers = await asyncio.gather(*map(self._settle, workers), return_exceptions=True)
+        for answer in answers:
+            if answer is not None:
+                raise answer
+
+    async def _settle(self, worker_id: int) -> None:
+        try:
+            async with self.lease(worker_id) as link:
+                await link.send(frames.Settle())
+                header, _ = await link.receive(SILENCE_S)
+        except LinkLost as error:
+            raise SkyError(WORKER_DOWN, worker=self.name(worker_id)) from error
+        if isinstance(header, frames.Failed):
+            raise ServerError(header.errno, header.sqlstate, f"{self.name(worker_id)}: {header.message}")
 
     async def load(
         self, worker_id: int, begin: frames.LoadBegin, pieces: AsyncIterator[bytes], rows: list[int]

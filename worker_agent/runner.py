@@ -42,7 +42,7 @@ MOST_CHUNKS = 200
 
 _TABLE_FULL = 1114
 ELSEWHERE = frozenset(
-    {1016, 1017, 1021, 1026, 1030, 1033, 1034, 1035, 1040, 1053, 1146, 1168, 1194, 1195, 1927, 1932}
+    {1016, 1017, 1021, 1026, 1030, 1032, 1033, 1034, 1035, 1040, 1053, 1146, 1168, 1194, 1195, 1927, 1932}
 )
 """Errors that another replica need not have: the server goes down or is full, a table is missing or damaged."""
 

@@ -4,9 +4,9 @@ A frame is ``u32 length | u16 header length | header | body`` (little-endian; `l
 follows it). The header is one of the structs below, tagged by its name; the body is empty but for
 `Rows` and `Whole` (whole MySQL row packets) and `LoadData` (LOAD DATA text). Events of one connection:
 
-proxy → agent: `Answer` · `Job` … `Cancel` · `Ping` · `LoadBegin` `LoadData`… `LoadEnd` · `Admin`
+proxy → agent: `Answer` · `Job` … `Cancel` · `Ping` · `LoadBegin` `LoadData`… `LoadEnd` · `Admin` · `Settle`
 agent → proxy: `Challenge` · `Welcome` · `Columns` `Rows`… `BatchEnd`… `JobEnd` | `Whole` | `Failed` · `Alive` · `Pong`
-               · `Loaded` · `AdminDone`
+               · `Loaded` · `AdminDone` · `Settled`
 
 One connection carries one job at a time; after `JobEnd`, `Whole` or `Failed` it is idle again.
 """
@@ -18,7 +18,7 @@ from typing import Union
 
 import msgspec
 
-VERSION = 6
+VERSION = 7
 MAX_FRAME = 64 << 20
 """Bytes; a longer frame is a protocol error."""
 BLOCK_BYTES = 256 << 10
@@ -333,9 +333,17 @@ class AdminDone(msgspec.Struct, frozen=True, tag="admin_done"):
     rows: tuple[tuple[str | None, ...], ...] = ()
 
 
+class Settle(msgspec.Struct, frozen=True, tag="settle"):
+    """Have on disk everything that the worker's MariaDB has written: the metadata are about to count on it."""
+
+
+class Settled(msgspec.Struct, frozen=True, tag="settled"):
+    """It is there; a loss of power takes none of it."""
+
+
 Header = Union[  # noqa: UP007 - msgspec wants a real union object at run time
     Challenge, Answer, Welcome, Job, Columns, Rows, BatchEnd, Whole, JobEnd, Failed, Alive, Cancel, Ping, Pong,
-    LoadBegin, LoadData, LoadEnd, Loaded, Admin, AdminDone,
+    LoadBegin, LoadData, LoadEnd, Loaded, Admin, AdminDone, Settle, Settled,
 ]  # fmt: skip
 
 

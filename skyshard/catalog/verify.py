@@ -1,10 +1,10 @@
 """`skyshard catalog verify`: whether all parts of a published catalogue agree with each other.
 
-Nothing is locked and nothing is changed; queries go on. What is compared, each fault named by table, chunk and worker:
+Nothing is locked and nothing is changed, but that servers mark tables which they find damaged; queries go on. What is compared, each fault named by table, chunk and worker:
 
 - the metadata with themselves: rows of a table with those of its chunks; copies that are missing or out of use;
 - the tables on every worker, and at home, with what the metadata count: missing, too many, other rows;
-- the copies of a table with each other, by CHECKSUM TABLE, which reads every row;
+- every table with itself, by CHECK TABLE, and its copies with each other, by CHECKSUM TABLE, which reads every row;
 - the rows of chunks with the grid, overlap tables with the neighbours' rows, the director index with the chunks
   (see places).
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from shard.catalog.model import Kind, Table, Worker, whole_name
 from shard.catalog.naming import (
@@ -36,7 +36,7 @@ from skyshard.catalog.places import Places, parts_of_index
 from skyshard.catalog.published import Published
 from skyshard.errors import UserError
 from skyshard.home.guard import holds
-from skyshard.replicas.stream import checksums
+from skyshard.replicas.stream import checksums, damaged
 
 AT_ONCE = 2
 """Chunks of one worker that are read at once."""
@@ -306,8 +306,10 @@ class _Check:
         async def some(worker: int, shared: Iterator[list[str]]) -> None:
             for names in shared:
                 good = [name for name in names if self._readable[worker].get(name)]
-                for name, value in (await self._sums(worker, good) if good else {}).items():
-                    sums[name][worker] = value
+                if good:
+                    spoilt = await self._damaged(worker, good)
+                    for name, value in (await self._sums(worker, good)).items():
+                        sums[name][worker] = None if name in spoilt else value
                 self._say(f"checksums of {len(sums):,} tables")
 
         async with asyncio.TaskGroup() as group:
@@ -331,12 +333,31 @@ class _Check:
             raise UserError(f"{error}: what it holds cannot be checked; run it again") from error
         return found
 
+    async def _damaged(self, worker: int, names: list[str]) -> set[str]:
+        """Return those of a chunk's tables that are damaged, unions with a damaged part among them; CHECKSUM reads no index."""
+        content, chunk = self._found.content, self._places.get(names[0], ("", None))[1]
+        parts = {f"{content.database}.{name}": f"{quote(content.database)}.{quote(name)}" for name in names}
+        unions: Mapping[str, tuple[int, str]] = {}
+        if chunk is not None:
+            unions = content.unions(chunk)
+            parts = {f"{item.database}.{item.name}": item.place for item in content.items(chunk)}
+        try:
+            bad = await damaged(self._cluster.agents, worker, list(parts.values()))
+        except SkyError as error:
+            raise UserError(f"{error}: what it holds cannot be checked; run it again") from error
+        return {
+            name
+            for name in names
+            if f"{content.database}.{name}" in bad
+            or any(parts[one] in unions.get(name, (0, ""))[1] for one in bad & parts.keys())
+        }
+
     def _compare(self, name: str, found: dict[int, str | None]) -> None:
         table, chunk = self._places.get(name, (name, None))
         for worker, value in found.items():
             if value is None:
                 del self._readable[worker][name]
-                self._fault("damaged", f"table {name} cannot be read", table, chunk, worker)
+                self._fault("damaged", f"table {name} is damaged or cannot be read", table, chunk, worker)
         counted = Counter(value for value in found.values() if value is not None)
         if len(counted) < 2:
             return

@@ -172,7 +172,10 @@ def command(
     network = (
         ["--skip-networking"] if listen is None else [f"--bind-address={listen[0]}", f"--port={listen[1]}"]
     )
-    worker = ["--max-connections=1000", "--innodb-flush-log-at-trx-commit=2"]
+    # A table that is marked as crashed is opened no more: mended on opening, it may lack a row and answer all the same.
+    worker = [
+        "--max-connections=1000", "--innodb-flush-log-at-trx-commit=2", "--myisam-recover-options=OFF",
+    ]  # fmt: skip
     return [*shared, *network, *(_home_options() if home else worker)]
 
 

@@ -107,6 +107,7 @@ class Commits(TakingBack):
         await self.ledger.new_chunks(wide, new)
         await self.ledger.unions(wide, dict.fromkeys(holders, commit), [*visible, one.number], holders)
         await ReplicatedRows(self.home, concerned, base).make(one, commit, whole, visible)
+        await self.ledger.agents.settle(self.ledger.workers)
         await self.at_once(partial(self._make_visible, base, one, commit, learned, new, list(holders), gone))
         return commit
 

@@ -69,6 +69,7 @@ class Consolidation(Change):
             await self._copy(base, state)
             await self._count(base, state)
             await self._merge_indexes(base, numbers, state)
+            await self.ledger.agents.settle(self.ledger.workers)
             await self.home.run("START TRANSACTION")
             await self.ledger.out_of_use(everywhere, gone, self.away)
             await self.ledger.set_states(base.db_id, dict.fromkeys(base.states, state))
@@ -83,7 +84,8 @@ class Consolidation(Change):
         await bump(self.home)
         await self.home.run("COMMIT")
         await asyncio.sleep(GRACE_S)
-        await self._settle(base, chunks, whole, state)
+        await self._exchange(base, chunks, whole, state)
+        await self.ledger.agents.settle(self.ledger.workers)
         await self.home.run("START TRANSACTION")
         await self.ledger.out_of_use(everywhere, gone, self.away)  # one may have gone since the first time
         await self.home.run(f"DELETE FROM {META}.chunk_states WHERE db_id = {base.db_id}")
@@ -249,7 +251,9 @@ class Consolidation(Change):
         )
         return (found[0][0] or b"").decode() if found else ""
 
-    async def _settle(self, base: Published, chunks: Sequence[int], whole: Sequence[str], state: int) -> None:
+    async def _exchange(
+        self, base: Published, chunks: Sequence[int], whole: Sequence[str], state: int
+    ) -> None:
         """Let the plain tables be the first ones; a union stands under the state's name."""
         names = await self.ledger.tables(base.name)
         jobs: dict[int, list[str]] = {}

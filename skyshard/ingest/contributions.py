@@ -147,6 +147,7 @@ class Contributions:
     async def loaded(self, batch: Batch, table: str, content: Contribution) -> None:
         """Note that a batch has been loaded."""
         numbers = ", ".join(str(file.number) for file in batch.files)
+        await self.ledger.agents.settle(self.ledger.workers)
         await self.home.run("START TRANSACTION")
         await self.home.run(
             f"REPLACE INTO {META}.ingest_contributions (ingest_id, file_no, name, content) VALUES "

@@ -138,6 +138,7 @@ class Ledger:
         holders : mapping
             Chunk → workers that have them.
         """
+        await self.agents.settle(self._workers)  # what is noted must outlive a loss of power
         home = self._home
         await home.run("START TRANSACTION")
         whole = await self._whole(number, table)

@@ -5,7 +5,7 @@ nobody sees it. Publishing is a list of steps that can be repeated from any poin
 killed while it published is finished by the next one:
 
 1. the ingest is 'publishing'; what is published under the name is 'swapping', and proxies drop it;
-2. on every worker the old tables move to ``skyshard_old_<number>``, then the staged ones take their place;
+2. on every worker the old tables move to ``skyshard_old_<number>``, then the staged ones take their place, on disk;
 3. at home traps, replicated tables and director indexes are exchanged by one RENAME;
 4. the metadata takes the real name, 'published', in one transaction that bumps the catalogue's version;
 5. what was put aside is dropped.
@@ -288,6 +288,7 @@ class Staging:
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
                 group.create_task(self._swap_worker(worker, number))
+        await self._agents.settle(self._workers)
         await self._swap_home(number, tables, before)
         await home.run("START TRANSACTION")
         await self._forget(self._database)

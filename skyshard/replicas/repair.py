@@ -227,6 +227,7 @@ class Repairer:
         for worker in lacking:
             try:
                 await self._prepared(work, copier, worker, whole[0])
+                await self._cluster.agents.settle([worker])
             except (SkyError, CopyFailed) as error:
                 work.outcome.failed.append(f"{self._cluster.agents.name(worker)}: {error}")
 
@@ -256,6 +257,7 @@ class Repairer:
                 try:
                     await self._prepared(work, copier, copy.target, source)
                     rows = await copier.chunk(copy.chunk, source, copy.target)
+                    await self._cluster.agents.settle([copy.target])
                 except (SkyError, CopyFailed) as error:
                     problem = f"chunk {copy.chunk} to {self._cluster.agents.name(copy.target)}: {error}"
                     continue

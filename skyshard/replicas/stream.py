@@ -91,3 +91,12 @@ async def checksums(
     except ServerError:
         return dict.fromkeys(names)
     return {name: row[1] for name, row in zip(names, found, strict=True)}
+
+
+async def damaged(agents: AgentPool, worker: int, places: Sequence[str]) -> set[str]:
+    """Return those of some tables (names in SQL) that are damaged, as ``database.table``.
+
+    The server marks them, and opens them no more.
+    """
+    found = await agents.admin(worker, [f"CHECK TABLE {', '.join(places)}"])
+    return {place or "" for place, _, kind, _ in found if (kind or "").lower() == "error"}

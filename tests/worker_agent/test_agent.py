@@ -12,7 +12,7 @@ from shard.errors import ServerError, SkyError
 from shard.wire import frames
 from tests.support.agents import SECRET, LocalAgent, asking, collect, job, running, until_running
 from tests.support.servers import skyshard
-from worker_agent.server import ALIVE_S
+from worker_agent.peer import ALIVE_S
 
 HEAVY = "SELECT SUM(x.seq ^ y.seq) FROM mysql.seq_1_to_10000000 x, mysql.seq_1_to_10000000 y /* heavy # */"
 

@@ -168,7 +168,7 @@ async def test_rows_longer_than_a_frame(chunks, memory):
 
 
 async def test_an_agent_that_works_says_that_it_is_there(chunks, monkeypatch):
-    monkeypatch.setattr("worker_agent.server.ALIVE_S", 0.05)
+    monkeypatch.setattr("worker_agent.peer.ALIVE_S", 0.05)
     async with LocalAgent(chunks) as agent:
         link = await agent.link()
         await link.send(job("SELECT a, SLEEP(0.005) FROM t_#", [1]))

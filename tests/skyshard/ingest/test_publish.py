@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import count
+from unittest.mock import patch
 
 import pytest
 
+from backend.agent_link import AgentPool
 from shard.errors import ServerError
 from tests.skyshard.conftest import Lab, Writer
 from tests.skyshard.held import Held, home_of, worker_of
@@ -124,6 +128,34 @@ def test_another_database_is_not_touched(lab: Lab, write: Writer) -> None:
     done = lab.ingest(write("mine", TABLES, files(50)), "--replace")
     assert (done.exit_code, "no catalogue" in done.output) == (1, True)
     assert lab.home("SELECT COUNT(*) FROM mine.Star") == [("0",)]
+
+
+@contextmanager
+def failing_disk(good: int) -> Iterator[None]:
+    """Let workers' disks fail after so many calls."""
+    calls = count(1)
+
+    async def settle(agents: AgentPool, worker: int) -> None:
+        if next(calls) > good:
+            raise ServerError(
+                1026, "HY000", f"{agents.name(worker)}: rows are not on disk: Input/output error"
+            )
+
+    with patch.object(AgentPool, "_settle", settle):
+        yield
+
+
+def test_rows_that_are_not_on_disk_are_not_published(lab: Lab, write: Writer, name: str) -> None:
+    """The command says which worker has a disk that fails, and goes on where it was when it is run again."""
+    catalog = write(name, TABLES, files(50))
+    for good in (0, 2 * 3):  # calls: on two workers for each of three tables, then before they are seen
+        with failing_disk(good):
+            done = lab.ingest(catalog)
+        assert (done.exit_code, "rows are not on disk" in done.output) == (1, True), done.output
+        with pytest.raises(ServerError, match=name):
+            lab.ask(f"SELECT COUNT(*) FROM {name}.Star")
+    lab.publish(catalog)
+    assert counts(lab, name) == expected(50)
 
 
 # runs that are killed -----------------------------------------------------------------------------
