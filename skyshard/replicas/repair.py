@@ -60,6 +60,9 @@ class _Work:
     stale: set[tuple[int, int]] = field(default_factory=set)  # copies out of use, on workers that answer
     known: set[int] = field(default_factory=set)  # workers that have chunks of it
     prepared: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    made: list[tuple[Copy, int]] = field(
+        default_factory=list
+    )  # copies that no query may use yet, and their rows
 
 
 async def databases(cluster: Cluster) -> list[str]:
@@ -244,6 +247,8 @@ class Repairer:
                 shared = iter(copies)
                 for _ in range(AT_ONCE):
                     group.create_task(self._copy_some(work, copier, shared, home))
+        if work.made:
+            await self._let_use(work)
         await asyncio.gather(*(self._finished(copier, target) for target in by_target))
 
     async def _copy_some(
@@ -257,7 +262,6 @@ class Repairer:
                 try:
                     await self._prepared(work, copier, copy.target, source)
                     rows = await copier.chunk(copy.chunk, source, copy.target)
-                    await self._cluster.agents.settle([copy.target])
                 except (SkyError, CopyFailed) as error:
                     problem = f"chunk {copy.chunk} to {self._cluster.agents.name(copy.target)}: {error}"
                     continue
@@ -268,13 +272,27 @@ class Repairer:
                     work.outcome.failed.append(problem)
                     await self._forget(work, [(copy.chunk, copy.target)])
                     continue
-                await self._set(work, [(copy.chunk, copy.target)], "ok")
-                work.outcome.copied += 1
-                work.outcome.rows += rows
-                self._say(
-                    f"{work.content.database}: {work.outcome.copied} copies, {work.outcome.rows:,} rows"
-                )
-                await self._bump(NOTICE_S)
+                work.made.append((copy, rows))
+                if asyncio.get_running_loop().time() >= self._told + NOTICE_S:
+                    await self._let_use(work)
+
+    async def _let_use(self, work: _Work) -> None:
+        """Let queries have the copies that are made, once these are on disk; several at once, since that waits for disks."""
+        made, work.made = work.made, []
+        for target in sorted({copy.target for copy, _ in made}):
+            mine = [(copy, rows) for copy, rows in made if copy.target == target]
+            places = [(copy.chunk, copy.target) for copy, _ in mine]
+            try:
+                await self._cluster.agents.settle([target])
+            except SkyError as error:
+                work.outcome.failed.append(str(error))
+                await self._forget(work, places)
+                continue
+            await self._set(work, places, "ok")
+            work.outcome.copied += len(mine)
+            work.outcome.rows += sum(rows for _, rows in mine)
+        self._say(f"{work.content.database}: {work.outcome.copied} copies, {work.outcome.rows:,} rows")
+        await self._bump(NOTICE_S)
 
     async def _finished(self, copier: Copier, target: int) -> None:
         with contextlib.suppress(SkyError):  # a worker that is away is cleaned by the next repair
