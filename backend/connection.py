@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from backend.address import Address
 from backend.result import BLOCK_BYTES, Replies, Result
-from backend.row_blocks import RowBlock, Small, cut
+from backend.row_blocks import RowBlock, Small
 from backend.takeover import Taken, take
 from backend.wire import ConnectionLost, Wire
 from shard.errors import ServerError
@@ -38,7 +38,7 @@ _LAST_PREPARED = 0xFFFFFFFF
 _FILE_PIECE = 1 << 20
 _SETTINGS = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, SESSION autocommit=1"
 
-__all__ = ["BLOCK_BYTES", "Address", "ConnectionLost", "RawConnection", "Result", "RowBlock", "Small", "cut"]
+__all__ = ["BLOCK_BYTES", "Address", "ConnectionLost", "RawConnection", "Result", "RowBlock", "Small"]
 
 
 class RawConnection:

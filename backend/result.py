@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from backend.row_blocks import RowBlock, cut
+from backend.row_blocks import Cutter, RowBlock
 from shard.errors import ServerError, not_supported
 from shard.wire.packets import STATUS_MORE_RESULTS, Err, Ok, PacketError
 from shard.wire.replies import (
@@ -116,17 +116,16 @@ class Result:
         """
         held: list[bytes | bytearray] = []
         size = count = 0
-        within = False
+        cutter, within = Cutter(pieces), False
         while self.end is None:
-            ready = size and not within and not self._events
+            ready = size and not self._events
             if ready and (size >= BLOCK_BYTES or not await self._connection.wire.wait(_PATIENCE_S)):
                 yield RowBlock(b"".join(held), count)
                 held, size, count = [], 0, 0
             event = await self._next()
             if isinstance(event, RowsEvent):
-                block = RowBlock(event.block, event.rows, not event.whole)
-                for part in cut(block, within) if pieces else [block]:
-                    if pieces and (within or part.more):
+                for part in cutter.feed(event):
+                    if within or part.more:  # a piece of a long row
                         if size:
                             yield RowBlock(b"".join(held), count)
                             held, size, count = [], 0, 0

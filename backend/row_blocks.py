@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shard.wire import rows
+from shard.wire.replies import RowsEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +30,39 @@ class Small:
     warnings: int
 
 
-def cut(block: RowBlock, continued: bool) -> list[RowBlock]:
-    """Return a block in parts: pieces of rows that are not whole, and whole rows between them.
+class Cutter:
+    """Makes blocks of the packets that a reply's scanner finds, which may end within a row.
 
     Parameters
     ----------
-    block : RowBlock
-        Packets; `more` says that they end within a row.
-    continued : bool
-        Whether the block begins within a row.
+    pieces : bool
+        Whether a row of 16 MiB or more comes in several blocks, which then hold nothing else. If not, every
+        block ends where a row ends, however long it gets.
     """
+
+    def __init__(self, pieces: bool) -> None:
+        self._pieces = pieces
+        self._within = False
+        self._held: list[RowBlock] = []
+
+    def feed(self, event: RowsEvent) -> list[RowBlock]:
+        """Return the blocks that some packets complete."""
+        block = RowBlock(event.block, event.rows, not event.whole)
+        if self._pieces:
+            out = _cut(block, self._within)
+            self._within = block.more
+            return out
+        self._held.append(block)
+        if block.more:
+            return []
+        held, self._held = self._held, []
+        if len(held) == 1:
+            return held
+        return [RowBlock(b"".join(one.data for one in held), sum(one.rows for one in held))]
+
+
+def _cut(block: RowBlock, continued: bool) -> list[RowBlock]:
+    """Return a block in parts: pieces of rows that are not whole, and whole rows between them."""
     data, count, out = block.data, block.rows, []
     if continued and count:
         end = rows.take(data, 1)

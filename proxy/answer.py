@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 from backend.connection import RawConnection
 from backend.pool import Pool
+from backend.row_blocks import Cutter
 from proxy.execute.dispatcher import RowStream
 from proxy.execute.sorted_stream import SortedStream
 from proxy.execute.work import Work
@@ -52,7 +53,9 @@ class Sink:
         self._within = False
 
     async def rows(self, data: bytes | bytearray, count: int, more: bool = False) -> None:
-        """Send row packets; `count` rows end in them, and `more` says that the last row goes on."""
+        """Send row packets; `count` rows end in them, and `more` says that they are a piece of a row that goes on."""
+        if not data:  # what was made of a piece fills no packet yet
+            return
         if self._window is None:
             self._query.rows += count
             await self._out.rows(data, more)
@@ -61,9 +64,9 @@ class Sink:
         first, self._seen = self._seen, self._seen + count
         last = self._seen + (1 if more else 0)
         stop = last if most is None else skip + most
-        whole = self._within or more
+        piece = self._within or more
         self._within = more
-        if whole:  # a long row comes alone
+        if piece:  # of a long row, which comes alone
             if skip <= first < stop:
                 await self._out.rows(data, more)
         elif first < stop and last > skip:
@@ -310,16 +313,19 @@ class Answerer:
         query, out, sink = request.query, request.session.out, Sink(request)
         text = statement.text.encode(*request.settings.encoding)
         recoder: Recoder | None = None
-        stream = desk.home.stream(text, request.picked(statement) if request.binary else None)
-        async for event in stream:
-            if isinstance(event, ColumnsEvent):
-                recoder = _recoder(columns, event.definitions, request.binary, query.query_id)
-                await out.columns(columns, request.status)
-            elif isinstance(event, RowsEvent):
-                block = bytes(event.block) if recoder is None else recoder.rows(event.block)
-                await sink.rows(block, event.rows)
-            elif isinstance(event, EndEvent):
-                warnings += event.ok.warnings
+        cutter = Cutter(pieces=True)  # no error may be sent within a long row
+        asked = desk.home.stream(text, request.picked(statement) if request.binary else None)
+        async with aclosing(asked) as stream:  # whatever happens, the reply is read to its end here
+            async for event in stream:
+                if isinstance(event, ColumnsEvent):
+                    recoder = _recoder(columns, event.definitions, request.binary, query.query_id)
+                    await out.columns(columns, request.status)
+                elif isinstance(event, RowsEvent):
+                    for block in cutter.feed(event):
+                        data = block.data if recoder is None else recoder.rows(block.data)
+                        await sink.rows(data, block.rows, block.more)
+                elif isinstance(event, EndEvent):
+                    warnings += event.ok.warnings
         await self._replicated.check(request)
         await sink.end(warnings)
 
@@ -349,7 +355,7 @@ class Answerer:
             result = await connection.query(text)
         recoder = _recoder(columns, result.columns, request.binary, query.query_id)
         await out.columns(columns, request.status)
-        async for block in result.blocks(pieces=recoder is None):
+        async for block in result.blocks(pieces=True):
             data = block.data if recoder is None else recoder.rows(block.data)
             await sink.rows(data, block.rows, block.more)
         if result.end is not None and result.end.warnings:

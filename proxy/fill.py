@@ -191,7 +191,7 @@ class Filler:
         if plan.never:
             return 0, 0
         async with self.dispatcher.run(self.work(request, plan, placement, types.partial, False)) as stream:
-            blocks: AsyncIterator[RowBlock] = merging.cut(stream.whole_rows(), plan.skip)
+            blocks: AsyncIterator[RowBlock] = merging.cut(aiter(stream), plan.skip)
             loaded = await merging.load(desk, blocks, merging.Target.of_part(part), types.partial, watch)
         request.query.notes += stream.notes
         return loaded.bytes, stream.warnings
@@ -264,7 +264,7 @@ class Filler:
             raise TypeError("no merge in this plan")
         await desk.make(merging.merge_table(merge, tuple(types.rounded)))
         async with self.dispatcher.run(self.work(request, plan, placement, types.partial)) as stream:
-            loaded = await merging.load(desk, stream.whole_rows(), merging.Target.of(merge), types.partial)
+            loaded = await merging.load(desk, aiter(stream), merging.Target.of(merge), types.partial)
         request.query.notes += stream.notes
         return loaded.bytes, stream.warnings
 

@@ -37,8 +37,10 @@ class Asked:
     recoder: Recoder | None
 
     def recoded(self, block: RowBlock) -> RowBlock:
-        """Return a block in the types that the proxy wants."""
-        return block if self.recoder is None else RowBlock(self.recoder.rows(block.data), block.rows)
+        """Return a block in the types that the proxy wants; a piece of a long row may have become an empty one."""
+        if self.recoder is None:
+            return block
+        return RowBlock(self.recoder.rows(block.data), block.rows, block.more)
 
 
 def together(job: frames.Job) -> bool:
@@ -111,7 +113,7 @@ class Batch:
             if not await replies.soon():
                 yield _PAUSE
             asked = self._asked(await replies.next(len(picked)))
-            async for block in asked.result.blocks(pieces=self._pieces(asked)):
+            async for block in asked.result.blocks(pieces=not job.order):
                 yield asked.recoded(block)
             for _ in job.teardown:
                 await (await replies.next()).drain()
@@ -133,16 +135,12 @@ class Batch:
             self.answers = True
             result = await replies.next()
         asked = self._asked(result)
-        async for block in result.blocks(pieces=self._pieces(asked)):
+        async for block in result.blocks(pieces=not job.order):
             yield asked.recoded(block)
         warnings, notes = await notes_of(connection, result, self._most_notes - len(self.notes))
         self.warnings += 0 if again else warnings
         self.notes += notes
         await connection.run_all(self._teardown(chunk))
-
-    def _pieces(self, asked: Asked) -> bool:
-        """Whether long rows may come in pieces: those that are changed here may not."""
-        return asked.recoder is None and not self._job.order
 
     def _setup(self, chunk: int) -> list[bytes]:
         return [_text(template, self._job, chunk) for template in self._job.setup]

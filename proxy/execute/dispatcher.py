@@ -359,15 +359,6 @@ class RowStream:
     def __aiter__(self) -> AsyncIterator[RowBlock]:
         return self._blocks()
 
-    async def whole_rows(self) -> AsyncIterator[RowBlock]:
-        """Yield blocks that all end where a row ends, however long it is."""
-        pieces: list[RowBlock] = []
-        async for block in self:
-            pieces.append(block)
-            if not block.more:
-                yield block if len(pieces) == 1 else RowBlock(b"".join(p.data for p in pieces), block.rows)
-                pieces = []
-
     async def _blocks(self) -> AsyncIterator[RowBlock]:
         left = self._work.limit_rows
         if left == 0:

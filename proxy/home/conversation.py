@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -18,6 +18,7 @@ from backend.address import Address
 from backend.connection import execute_payload
 from backend.keepalive import keep_alive
 from backend.pool import Pool
+from backend.row_blocks import Cutter
 from backend.tasks import to_the_end
 from backend.wire import ConnectionLost, Wire
 from shard.errors import HOME_DOWN, ServerError, SkyError
@@ -232,11 +233,13 @@ class Conversation:
         """Run a statement of the proxy's own on this connection and return its small result."""
         columns: tuple[bytes, ...] = ()
         found: list[list[bytes | None]] = []
+        cutter = Cutter(pieces=False)
         for event in await self._reply(b"\x03" + sql, ReplyKind.QUERY):
             if isinstance(event, ColumnsEvent):
                 columns = event.definitions
             elif isinstance(event, RowsEvent):
-                found += rows.split(event.block)
+                for block in cutter.feed(event):
+                    found += rows.split(block.data)
         return Table(columns, found)
 
     async def block(self, sql: bytes, most: int) -> Block:
@@ -255,7 +258,7 @@ class Conversation:
                     pieces.clear()
         return Block(columns, b"".join(pieces) if size <= most else None, count)
 
-    async def stream(self, sql: bytes, parameters: Sequence[Parameter] | None) -> AsyncIterator[Event]:
+    async def stream(self, sql: bytes, parameters: Sequence[Parameter] | None) -> AsyncGenerator[Event, None]:
         """Run a statement of the proxy's own and yield the events of its reply.
 
         Parameters

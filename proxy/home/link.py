@@ -71,7 +71,7 @@ class HomeLink(Conversation):
                 return seen
             trapped = _trapped(events)
             if trapped is None:
-                await client.raw(data)
+                await client.relayed(data, scanner.cut)
             else:
                 await self._spring(trapped, data, client)
             for event in events:
@@ -101,7 +101,7 @@ class HomeLink(Conversation):
         if size > len(data):  # its first bytes are out
             raise ClientGone
         if size < len(data):
-            await client.raw(data[:-size])
+            await client.relayed(data[:-size], cut=False)
         client.seq = data[-size + 3]
         await client.error(trap_error())
 
@@ -133,7 +133,7 @@ class HomeLink(Conversation):
         if isinstance(event, ColumnsEvent):
             await client.columns(event.definitions, self.status | flag)
         elif isinstance(event, RowsEvent):
-            await client.rows(event.block)
+            await client.rows(event.block, not event.whole)
         elif isinstance(event, EndEvent):
             self.note(event.ok.status)
             ok = replace(event.ok, status=event.ok.status | flag)

@@ -20,6 +20,7 @@ from shard.planner.partials import MERGE_TABLE
 from shard.planner.plan import Merge, Part, PartialType, Sql
 from shard.wire import rows
 from shard.wire.frames import Note, Parameter
+from shard.wire.loading import LoadText
 from shard.wire.packets import Ok
 
 PLAINLY = "SET SESSION sql_mode='', character_set_client=utf8mb4"
@@ -204,7 +205,7 @@ async def load(
     Parameters
     ----------
     blocks : iterator of RowBlock
-        Text rows.
+        Text rows; long ones may come in pieces.
     watch : callable
         Told of the bytes of every piece; may raise.
 
@@ -213,14 +214,15 @@ async def load(
     MergeError
         If records differ from rows sent, or any value was changed.
     """
-    moved = Loaded()
+    moved, text = Loaded(), LoadText()
 
     async def pieces() -> AsyncIterator[bytes]:
         async for block in blocks:
             moved.rows += block.rows
             moved.bytes += len(block.data)
             watch(len(block.data))
-            yield rows.rows_to_load(block.data)
+            for piece in text.feed(block.data, block.more):
+                yield piece
 
     ok = await desk.load(load_statement(target, types).encode(), pieces())
     if ok.affected_rows != moved.rows or ok.warnings:
@@ -229,13 +231,12 @@ async def load(
 
 
 async def cut(blocks: AsyncIterator[RowBlock], skip: int) -> AsyncIterator[RowBlock]:
-    """Pass blocks on without their first `skip` rows."""
+    """Pass blocks on without their first `skip` rows; a piece of a long row, which comes alone, is of none or of one."""
     async for block in blocks:
-        if skip >= block.rows:
+        if not skip:
+            yield block
+        elif block.more or block.rows <= skip:
             skip -= block.rows
-            continue
-        if skip:
+        else:
             yield RowBlock(block.data[rows.take(block.data, skip) :], block.rows - skip)
             skip = 0
-        else:
-            yield block

@@ -178,10 +178,15 @@ class ClientStream:
         self.like = ()
 
     async def raw(self, data: bytes | bytearray | memoryview) -> None:
-        """Send bytes of a relayed reply as they are."""
+        """Send bytes as they are."""
         self.started = True
         self.bytes_sent += len(data)
         await self.wire.write(data)
+
+    async def relayed(self, data: bytes, cut: bool) -> None:
+        """Send bytes of a relayed reply as they are; `cut` says that they end within a packet or a row."""
+        self._within = cut
+        await self.raw(data)
 
     async def packet(self, payload: bytes) -> None:
         """Send a payload, framed and numbered."""

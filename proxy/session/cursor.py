@@ -83,37 +83,40 @@ class Cursor:
         """
         left = wanted
         while left:
-            block, count = await self._next(left)
-            if not count:
+            block, count, more = await self._next(left)
+            if not block:
                 break
             left -= count
-            await client.rows(block)
+            await client.rows(block, more)
         await client.end(0, status | (LAST_ROW_SENT if left else CURSOR_EXISTS))
         return not left
 
-    async def _next(self, wanted: int) -> tuple[bytes, int]:
-        """Return at most `wanted` whole rows and how many they are; none at the end."""
+    async def _next(self, wanted: int) -> tuple[bytes, int, bool]:
+        """Return packets of at most `wanted` rows, how many rows end in them, and whether the last goes on."""
         while True:
-            end, count = _whole_rows(self._rest, self._at, wanted)
-            if count:
+            end, count, more = _whole_packets(self._rest, self._at, wanted)
+            if end > self._at:
                 block, self._at = self._rest[self._at : end], end
-                return block, count
-            more = await asyncio.to_thread(self._file.read, _READ)
-            if not more:
-                return b"", 0
-            self._rest, self._at = self._rest[self._at :] + more, 0
+                return block, count, more
+            rest = self._rest[self._at :]
+            read = await asyncio.to_thread(self._file.read, max(_READ, len(rest)))
+            if not read:
+                return b"", 0, False
+            self._rest, self._at = rest + read, 0
 
     def close(self) -> None:
         """Forget the rows."""
         self._file.close()
 
 
-def _whole_rows(data: bytes, at: int, wanted: int) -> tuple[int, int]:
-    """Return where the first `wanted` whole rows from `at` end, or as many as there are, and their number."""
-    end, count = at, 0
+def _whole_packets(data: bytes, at: int, wanted: int) -> tuple[int, int, bool]:
+    """Return where whole packets from `at` end, of `wanted` rows at most, how many rows that are, and whether one goes on."""
+    count, more = 0, False
     while count < wanted and at + 4 <= len(data):
         length = data[at] | data[at + 1] << 8 | data[at + 2] << 16
+        if at + 4 + length > len(data):
+            break
         at += 4 + length
-        if at <= len(data) and length < MAX_PAYLOAD:
-            end, count = at, count + 1
-    return end, count
+        more = length == MAX_PAYLOAD
+        count += not more
+    return at, count, more

@@ -2,18 +2,20 @@
 
 Whether MariaDB calls a computed integer INT or BIGINT depends on its plan (a temporary table on the
 way), so two chunks, or the merge and one plain server, may encode the same column in 4 and in 8 bytes.
+A row of 16 MiB and more is rewritten packet by packet, and never put together.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
-from shard.wire.packets import PacketError, packet, read_lenenc_int, same_encoding
+from shard.wire.packets import MAX_PAYLOAD, PacketError, packet, read_lenenc_int, same_encoding
 
 _INTEGERS = {1: 1, 2: 2, 13: 2, 3: 4, 9: 4, 8: 8}
 _FIXED = {**_INTEGERS, 4: 4, 5: 8}
 _TEMPORAL = frozenset({7, 10, 11, 12})
-_WHOLE = 0xFFFFFF
+_WIDTHS = {0xFC: 2, 0xFD: 3, 0xFE: 8}
 
 
 class Recoder:
@@ -36,6 +38,7 @@ class Recoder:
         if len(have) != len(want):
             raise PacketError("another number of columns")
         self._have, self._want = have, want
+        self._long: _LongRow | None = None
         self.needed = False
         for (kind, _), wanted in zip(have, want, strict=True):
             if same_encoding(kind, wanted):
@@ -45,12 +48,14 @@ class Recoder:
             self.needed = self.needed or _INTEGERS[kind] != _INTEGERS[wanted]
 
     def rows(self, block: bytes | bytearray | memoryview) -> bytes:
-        """Return a block of whole row packets with the wanted types.
+        """Return a block of row packets with the wanted types; it may begin and end within a long row.
+
+        Of a row that goes on, all that fills packets is returned, which may be nothing yet.
 
         Raises
         ------
         PacketError
-            If a packet is cut, a row is longer than a packet, or a value does not fit.
+            If a packet is cut, or a value does not fit.
         """
         data = bytes(block)
         if not self.needed:
@@ -59,11 +64,26 @@ class Recoder:
         at = 0
         while at < len(data):
             size = int.from_bytes(data[at : at + 3], "little")
-            if size == _WHOLE or at + 4 + size > len(data):
-                raise PacketError("a row of more than one packet cannot be recoded")
-            out.append(packet(self._row(data[at + 4 : at + 4 + size]), data[at + 3]))
-            at += 4 + size
+            end = at + 4 + size
+            if end > len(data):
+                raise PacketError("a packet is cut")
+            if size == MAX_PAYLOAD or self._long is not None:
+                out += self._part(memoryview(data)[at + 4 : end])
+            else:
+                out.append(packet(self._row(data[at + 4 : end]), data[at + 3]))
+            at = end
         return b"".join(out)
+
+    def _part(self, payload: memoryview) -> list[bytes]:
+        """Return what a packet of a long row completes."""
+        if self._long is None:
+            self._long = _LongRow(self._have, self._want, payload)
+        else:
+            self._long.add(payload)
+        if len(payload) == MAX_PAYLOAD:
+            return self._long.packets()
+        row, self._long = self._long, None
+        return [*row.packets(), row.last()]
 
     def _row(self, payload: bytes) -> bytes:
         at = 1 + (len(self._have) + 9) // 8
@@ -90,6 +110,72 @@ class Recoder:
             return at + 1 + payload[at]
         size, start = read_lenenc_int(payload, at)
         return start + size
+
+
+class _LongRow:
+    """A row of several packets, which cut its values anywhere; the first holds all NULL bits."""
+
+    def __init__(self, have: Sequence[tuple[int, bool]], want: Sequence[int], payload: memoryview) -> None:
+        at = 1 + (len(have) + 9) // 8
+        self._out = bytearray(payload[:at])
+        self._columns = deque(
+            (kind, unsigned, wanted)
+            for bit, ((kind, unsigned), wanted) in enumerate(zip(have, want, strict=True), 2)
+            if not payload[1 + bit // 8] & (1 << bit % 8)
+        )
+        self._head = b""  # what has come of the next value: all of a number, the length of a text
+        self._left = 0  # bytes of the current text that are still to come
+        self.add(payload[at:])
+
+    def add(self, payload: memoryview) -> None:
+        """Take the next packet's payload."""
+        at = 0
+        while at < len(payload):
+            if self._left:
+                end = min(at + self._left, len(payload))
+                self._out += payload[at:end]
+                self._left -= end - at
+            elif not self._columns:
+                raise PacketError("a row is not as long as its columns")
+            else:
+                end = at + _head_size(self._columns[0][0], self._head) - len(self._head)
+                self._head += payload[at:end]
+                end = min(end, len(payload))
+                if len(self._head) == _head_size(self._columns[0][0], self._head):
+                    self._begin(*self._columns.popleft())
+            at = end
+
+    def _begin(self, kind: int, unsigned: bool, wanted: int) -> None:
+        head, self._head = self._head, b""
+        if kind in _INTEGERS and _INTEGERS[kind] != _INTEGERS.get(wanted, _INTEGERS[kind]):
+            self._out += _resized(head, _INTEGERS[wanted], unsigned)
+            return
+        self._out += head
+        if kind in _TEMPORAL:
+            self._left = head[0]
+        elif kind not in _FIXED:
+            self._left, _ = read_lenenc_int(head, 0)
+
+    def packets(self) -> list[bytes]:
+        """Return the full packets that are there."""
+        out = []
+        while len(self._out) >= MAX_PAYLOAD:
+            out += [MAX_PAYLOAD.to_bytes(3, "little") + b"\0", bytes(self._out[:MAX_PAYLOAD])]
+            del self._out[:MAX_PAYLOAD]
+        return out
+
+    def last(self) -> bytes:
+        """Return the last packet, which may be empty."""
+        if self._columns or self._head or self._left:
+            raise PacketError("a row is not as long as its columns")
+        return packet(bytes(self._out), 0)
+
+
+def _head_size(kind: int, head: bytes) -> int:
+    """Return the bytes of a whole number, or of the length before a text, of which `head` is known."""
+    if kind in _FIXED:
+        return _FIXED[kind]
+    return 1 + _WIDTHS.get(head[0], 0) if head and kind not in _TEMPORAL else 1
 
 
 def _resized(value: bytes, size: int, unsigned: bool) -> bytes:

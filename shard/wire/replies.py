@@ -170,6 +170,11 @@ class ReplyScanner:
         self.consumed = self._at - kept if self.done else len(data)
         return events
 
+    @property
+    def cut(self) -> bool:
+        """Whether the bytes so far end within a packet, or between the packets of one payload."""
+        return not self.done and (self._at < len(self._buffer) or self._continued or bool(self._held))
+
     def _ended(self) -> None:
         """Go on to the next reply, if one follows."""
         if not self._then:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pymysql
 import pytest
 
 from backend.connection import ConnectionLost, RawConnection
@@ -19,6 +20,14 @@ MOST_OF_MANY = 200_000_000
 """Bytes of memory that it may use for so many."""
 WIDE = b"SELECT d.*, REPEAT('x', 200) FROM Detection d"
 """All of Detection, 600 MB: some ten times what proxy and agents hold in memory."""
+
+LONG = 17_000_000
+"""Bytes of a text that no packet holds."""
+WORD = f"REPEAT(CHAR(64 + objectId), IF(objectId = 3, {LONG}, 2))"
+DAY = 730485
+DERIVED = (
+    f"(SELECT objectId, {WORD} AS word, TO_DAYS('2000-01-01') AS day FROM Object WHERE objectId < 6 LIMIT 5)"
+)
 
 
 @pytest.fixture
@@ -148,19 +157,61 @@ async def test_rows_longer_than_packets_and_frames(cluster, inside, binary):
     await client.close()
 
 
-def fields(data, binary):
-    """Return (objectId, length of the text) of every row, checking every byte of the text."""
+@pytest.fixture(scope="module")
+def own(cluster):
+    """A table of a user's own whose third text is longer than a packet."""
+    with pymysql.connect(host="127.0.0.1", port=cluster.port, user="root", autocommit=True) as client:
+        with client.cursor() as cursor:
+            cursor.execute("CREATE OR REPLACE DATABASE own_long")
+            cursor.execute("CREATE TABLE own_long.t (id BIGINT, word LONGTEXT)")
+            texts = (f"({key}, REPEAT('{chr(64 + key)}', {LONG if key == 3 else 2}))" for key in range(1, 6))
+            cursor.execute(f"INSERT INTO own_long.t VALUES {', '.join(texts)}")
+        yield
+        with client.cursor() as cursor:
+            cursor.execute("DROP DATABASE own_long")
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        (f"SELECT MAX(objectId), MAX({WORD}) FROM Object WHERE objectId < 6 GROUP BY objectId % 100", [1, 2, 3, 4, 5]),
+        (f"SELECT MAX(objectId), MAX(word), MAX(day) FROM {DERIVED} a GROUP BY objectId", [1, 2, 3, 4, 5]),
+        (f"SELECT id, MAX(b.word), MAX(day) FROM own_long.t JOIN {DERIVED} b ON id + 0.0 = objectId + 0.0 GROUP BY id", [1, 2, 3, 4, 5]),
+        ("SELECT SQL_CALC_FOUND_ROWS id, word FROM own_long.t JOIN Object ON id + 0.0 = objectId + 0.0 ORDER BY id LIMIT 2 OFFSET 2", [3, 4]),
+    ],
+    ids=["merged", "gathered", "with own", "some with own"],
+)  # fmt: skip
+async def test_long_rows_that_home_puts_together(cluster, own, sql, found, binary):
+    """Of those with a day, binary rows at home have a BIGINT where clients are told of an INT."""
+    client = await RawConnection.open(cluster.address, "hip")
+    result = await (client.execute(sql.encode(), ()) if binary else client.query(sql.encode()))
+    held, seen = b"", []
+    async for block in result.blocks(pieces=True):
+        held += block.data
+        if not block.more:
+            seen += fields(held, binary, days="day" in sql)
+            held = b""
+    assert sorted(seen) == [(key, LONG if key == 3 else 2) for key in found]
+    if "FOUND_ROWS" in sql:
+        assert await client.fetch("SELECT FOUND_ROWS()") == [[b"5"]]
+    await client.close()
+
+
+def fields(data, binary, days=False):
+    """Return (objectId, length of the text) of every row, checking every byte of the text, and the day behind it."""
     if binary:
         found, at = [], 0
         while at < len(data):
             end = at + rows.take(data[at:], 1)
             payload = b"".join(payloads(data[at:end]))
             length, start = read_lenenc_int(payload, 10)  # after the header, NULLs and objectId
-            assert start + length == len(payload)
-            found.append((int.from_bytes(payload[2:10], "little"), payload[start:]))
+            assert payload[start + length :] == (DAY.to_bytes(4, "little") if days else b"")
+            found.append((int.from_bytes(payload[2:10], "little"), payload[start : start + length]))
             at = end
     else:
-        found = [(int(key), text) for key, text in rows.split(data)]
+        found = [(int(key), text) for key, text, *_ in rows.split(data)]
+        assert all(row[2:] == [b"%d" % DAY] * days for row in rows.split(data))
     assert all(text == bytes([64 + key]) * len(text) for key, text in found)
     return [(key, len(text)) for key, text in found]
 
@@ -173,13 +224,14 @@ def payloads(data):
         at += 4 + length
 
 
-async def test_a_row_that_breaks_off_ends_the_connection(cluster, inside):
+@pytest.mark.parametrize(
+    "tables", ["Object WHERE objectId IN (1, 2)", "own_long.t JOIN Object ON id + 0.0 = objectId + 0.0"]
+)
+async def test_a_row_that_breaks_off_ends_the_connection(cluster, own, tables):
     """Within a row there is no room for an error: a client would take it for the row's."""
     client = await RawConnection.open(cluster.address, "hip")
     other = await RawConnection.open(cluster.address)
-    result = await client.query(
-        b"SELECT objectId, REPEAT('x', 200000000) FROM Object WHERE objectId IN (1, 2)"
-    )
+    result = await client.query(f"SELECT objectId, REPEAT('x', 70000000) FROM {tables}".encode())
     blocks = result.blocks(pieces=True)
     block = await anext(blocks)
     while not block.more:
@@ -189,3 +241,16 @@ async def test_a_row_that_breaks_off_ends_the_connection(cluster, inside):
         async for _ in blocks:
             pass
     await other.close()
+
+
+async def test_a_home_server_that_is_lost_within_a_row(cluster, inside, raw):
+    """Nothing follows what came of a row that is relayed from there."""
+    client = raw()
+    client.command(b"\x03SELECT REPEAT('x', 50000000)")
+    data = client.socket.recv(1 << 20)
+    home = await RawConnection.open(inside.server("home"))
+    await home.run(f"KILL {client.thread_id}")
+    await home.close()
+    while more := client.socket.recv(1 << 20):
+        data = data[-100:] + more
+    assert data[-100:] == b"x" * 100

@@ -4,7 +4,8 @@ import struct
 
 import pytest
 
-from shard.wire.packets import PacketError, lenenc_bytes, packet
+from shard.wire import recode
+from shard.wire.packets import MAX_PAYLOAD, PacketError, lenenc_bytes, packet
 from shard.wire.recode import Recoder
 
 INT, BIGINT, DOUBLE, TEXT, BLOB, DATE, TINY = 3, 8, 5, 253, 252, 10, 1
@@ -50,3 +51,47 @@ def test_what_cannot_fit_is_refused():
         narrow.rows(row(struct.pack("<q", 1))[:-1])
     with pytest.raises(PacketError):
         narrow.rows(row(struct.pack("<q", 1), b"x"))
+
+
+def pieces(payload, size):
+    """Return a row's packets, of `size` bytes at most."""
+    parts = [payload[at : at + size] for at in range(0, len(payload) + 1, size)]
+    return [len(part).to_bytes(3, "little") + b"\0" + part for part in parts]
+
+
+@pytest.mark.parametrize("size", [5, 6, 7, 9, 20, 64, 301, 400])
+@pytest.mark.parametrize(("wide", "narrow"), [(BIGINT, INT), (BIGINT, TINY), (INT, BIGINT), (TINY, BIGINT)])
+def test_a_row_of_several_packets(monkeypatch, size, wide, narrow):
+    """They cut numbers, texts and their lengths anywhere; the first has all NULL bits."""
+    monkeypatch.setattr(recode, "MAX_PAYLOAD", size)
+    formats = {BIGINT: "<q", INT: "<i", TINY: "<b"}
+    date = b"\x0b\xe8\x07\x02\x1d\x01\x02\x03\x04\x05\x06\x07"
+    texts = [lenenc_bytes(b"t" * length) for length in (0, 9, 300)]
+
+    def payload(kind):
+        number = struct.pack(formats[kind], -3)
+        parts = [texts[2], number, date, number, texts[0], texts[1], struct.pack("<d", 0.5), number]
+        return b"\0" + (1 << 5).to_bytes(2, "little") + b"".join(parts)
+
+    def kinds(kind):
+        return [TEXT, kind, DATE, BIGINT, kind, TEXT, BLOB, DOUBLE, kind]
+
+    recoder = Recoder([(kind, False) for kind in kinds(wide)], kinds(narrow))
+    wanted = b"".join(pieces(payload(narrow), size))
+    for _ in range(2):  # nothing is left of a row when the next begins
+        assert b"".join(map(recoder.rows, pieces(payload(wide), size))) == wanted
+    assert recoder.rows(b"".join(pieces(payload(wide), size)) * 2) == wanted * 2
+    parts = pieces(payload(wide)[:-1], size)
+    with pytest.raises(PacketError):
+        b"".join(map(recoder.rows, parts))
+
+
+@pytest.mark.parametrize("length", [MAX_PAYLOAD - 14, MAX_PAYLOAD - 13, MAX_PAYLOAD])
+def test_a_row_that_needs_a_packet_less(length):
+    """Nothing of it may be sent before it is known how long its first packet is."""
+    recoder = Recoder([(BIGINT, False), (TEXT, False)], [INT, TEXT])
+    text = lenenc_bytes(b"l" * length)
+    found = [recoder.rows(part) for part in pieces(b"\0\0" + struct.pack("<q", 7) + text, MAX_PAYLOAD)]
+    assert b"".join(found) == b"".join(pieces(b"\0\0" + struct.pack("<i", 7) + text, MAX_PAYLOAD))
+    assert len(found) == 2
+    assert not found[0]
