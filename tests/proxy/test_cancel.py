@@ -10,6 +10,7 @@ import pymysql
 import pytest
 
 from backend.connection import RawConnection
+from shard.errors import ServerError
 from skyshard.cluster.mariadb import find
 from tests.support.agents import until
 from tests.support.servers import Inside
@@ -48,15 +49,24 @@ async def gone(inside):
     assert time.monotonic() - began < GONE_S
 
 
-async def begin(cluster):
+def ask(client, sql, binary):
+    """Run a statement as text, or prepare and execute it."""
+    return client.execute(sql.encode(), ()) if binary else client.query(sql.encode())
+
+
+async def begin(cluster, binary):
     """Start the slow query; return its connection and the task that waits for its answer."""
     client = await RawConnection.open(cluster.address, "hip")
-    return client, asyncio.ensure_future(client.query(SLOW.encode()))
+    return client, asyncio.ensure_future(ask(client, SLOW, binary))
 
 
+BOTH = pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
+
+
+@BOTH
 @pytest.mark.parametrize("what", ["QUERY", "CONNECTION"])
-async def test_kill(cluster, inside, what):
-    client, answer = await begin(cluster)
+async def test_kill(cluster, inside, what, binary):
+    client, answer = await begin(cluster, binary)
     other = await RawConnection.open(cluster.address)
     await runs(inside)
     await other.run(f"KILL {what} {client.thread_id}")
@@ -71,8 +81,44 @@ async def test_kill(cluster, inside, what):
     await other.close()
 
 
-async def test_a_client_that_disconnects(cluster, inside):
-    client, answer = await begin(cluster)
+@pytest.fixture(scope="module")
+def own(cluster):
+    """A table of a user's own, too large for the workers: what is joined with it the home server sends."""
+    with pymysql.connect(host="127.0.0.1", port=cluster.port, user="root", autocommit=True) as client:
+        with client.cursor() as cursor:
+            cursor.execute("CREATE OR REPLACE DATABASE own_cancel")
+            cursor.execute("CREATE TABLE own_cancel.t AS SELECT 500 AS id, REPEAT('x', 17000000) AS word")
+        yield
+        with client.cursor() as cursor:
+            cursor.execute("DROP DATABASE own_cancel")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "tables", ["Detection", "own_cancel.t JOIN Object ON objectId + 0.0 <= id AND objectId < 600 AND word > ''"]
+)  # fmt: skip
+async def test_kill_among_rows(cluster, inside, own, tables, binary):
+    """The error comes behind whole rows, and the connection goes on."""
+    client = await RawConnection.open(cluster.address, "hip")
+    other = await RawConnection.open(cluster.address)
+    result = await ask(client, f"SELECT objectId, REPEAT('SIN(', 50000) FROM {tables}", binary)
+    blocks = result.blocks()
+    found = (await anext(blocks)).rows
+    await other.run(f"KILL QUERY {client.thread_id}")
+    with pytest.raises(ServerError) as caught:
+        found += sum([block.rows async for block in blocks])
+    assert (caught.value.errno, caught.value.sqlstate) == (1317, "70100")
+    assert found > 0
+    await gone(inside)
+    again = await ask(client, "SELECT objectId FROM Object WHERE objectId < 5", binary)
+    assert sum([block.rows async for block in again.blocks()]) == 4
+    await client.close()
+    await other.close()
+
+
+@BOTH
+async def test_a_client_that_disconnects(cluster, inside, binary):
+    client, answer = await begin(cluster, binary)
     await runs(inside)
     client.abort()
     await gone(inside)
@@ -120,7 +166,7 @@ def test_the_list_of_processes_counts_chunks(cluster):
 async def watched(cluster, client):
     """Watch a query's chunks being counted up, then kill it."""
     other = await RawConnection.open(cluster.address)
-    query = asyncio.ensure_future(asyncio.to_thread(ask, client, PAIRS))
+    query = asyncio.ensure_future(asyncio.to_thread(refused, client, PAIRS))
     seen = set()
 
     async def counted():
@@ -140,7 +186,7 @@ async def watched(cluster, client):
     return seen
 
 
-def ask(client, sql):
+def refused(client, sql):
     try:
         client.query(sql)
     except pymysql.MySQLError as error:

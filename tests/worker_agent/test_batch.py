@@ -117,17 +117,18 @@ async def test_an_error_in_one_chunk_of_a_batch_names_it(small):
         assert (await agent.ask(job("SELECT a FROM s_#", [7]))).all_rows == [[b"7"], [None]]
 
 
+@pytest.mark.parametrize("binary", [False, True])
 @pytest.mark.parametrize("how", ["cancel", "leave"])
-async def test_a_cancel_in_the_middle_of_a_batch_ends_all_of_it(small, how):
+async def test_a_cancel_in_the_middle_of_a_batch_ends_all_of_it(small, how, binary):
     """Every chunk sleeps but those that make the batches wide: what was sent already must not run."""
     sql = "SELECT a, IF(a > 100, SLEEP(1000), 0) FROM s_# /* drowsy */"
     async with LocalAgent(small, slots=1) as agent:
         link = await agent.link()
-        await link.send(job(sql, [*range(MANY)], interactive=False))
+        await link.send(job(sql, [*range(MANY)], interactive=False, binary=binary))
         await until_running(small, "SLEEP(1000), 0) FROM s_101 ", 1)
         if how == "cancel":
             await link.send(frames.Cancel())
-            answer = await collect(link)
+            answer = await collect(link, raw=binary)
             assert answer.end.errno == 1317
         else:
             link.abort()
