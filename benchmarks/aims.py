@@ -72,6 +72,7 @@ def _ratio(name: str, bound: float, dense: bool = False) -> Aim:
 
 _SHORT = tuple(query.name for query in queries.QUERIES if query.short)
 AIMS = (
+    Aim("answers of skyshard that were wrong or missing", "wrong", 0, ""),
     _ratio(queries.FULL_SCAN, 0.8),
     _ratio(f"{queries.FULL_SCAN}, binary rows", 0.8),
     _ratio(queries.WIDE_SCAN, 0.8),

@@ -115,19 +115,17 @@ class Contest:
         """Ask all the same, in turn."""
         taken = {name: Taken() for name in self._addresses}
         judge, times = Judge(query.ordered), repeats * SHORT_TIMES if query.short else repeats
+        names = list(taken)
         for seed in range(-1, times):  # the first is not counted
-            wanted: Answer | None = None
-            for name, mine in taken.items():
-                if mine.error or mine.too_long:
-                    continue
-                answer = await self._once(query, seed, name, mine)
-                if answer is None:
-                    continue
-                if name == PLAIN:
-                    wanted = answer
-                right = self._right(judge, query, answer, wanted)
-                mine.wrong |= right is False
-                mine.unchecked |= right is None
+            found: dict[str, Answer] = {}
+            for name in names[seed % len(names) :] + names[: seed % len(names)]:  # each begins in turn
+                if not (taken[name].error or taken[name].too_long):
+                    answer = await self._once(query, seed, name, taken[name])
+                    found |= {} if answer is None else {name: answer}
+            for name, answer in found.items():
+                right = self._right(judge, query, answer, found.get(PLAIN))
+                taken[name].wrong |= right is False
+                taken[name].unchecked |= right is None
         return taken
 
     async def _once(self, query: Query, seed: int, name: str, mine: Taken) -> Answer | None:

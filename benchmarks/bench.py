@@ -79,13 +79,13 @@ class Field:
     def fill(self) -> None:
         """Load skyshard, and start the others."""
         data, stars = self.directory / "data", self.size.stars
-        skyshard("sample", "--dir", data, "--stars", str(stars))
+        skyshard("sample", "--dir", data, "--stars", str(stars), timeout=contest.PATIENT_S)
         for catalog in (
             data / "CATALOG.yaml",
             contest.write_wide(self.directory / "wide", stars // contest.WIDE_SHARE),
             near.write(self.directory / "near", NEAR_ROWS),
         ):
-            self.cluster.ingest(catalog)
+            self.cluster.ingest(catalog, timeout=contest.PATIENT_S)
         tls = self.cluster.directory / "tls"
         files = certificate.Files(tls / "server.crt", tls / "server.key")
         for part in ("plain", "spider"):
@@ -186,6 +186,7 @@ def run(options: argparse.Namespace, directory: Path, out: Findings) -> None:
         out.add(near.run(directory, near.sizes_to(NEAR_ROWS, size.near_most), size.repeats))
     if CHUNKS in parts:
         out.add(chunks.run(directory, size.stripes, size.repeats))
+    out.figures["wrong"] = len(out.wrong)
     out.add(Findings(aims.lines(out.figures)))
     if out.wrong:
         out.add(

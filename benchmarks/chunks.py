@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from backend.address import Address
 from benchmarks.asking import Contest
-from benchmarks.contest import PLAIN, SKYSHARD, layouts, workers_of
+from benchmarks.contest import PATIENT_S, PLAIN, SKYSHARD, layouts, workers_of
 from benchmarks.findings import Findings, table
 from benchmarks.queries import Query
 from benchmarks.usage import AGENTS, HOME, PROXY, WORKERS, Usage
@@ -95,7 +95,7 @@ def run(directory: Path, stripes: int, repeats: int) -> Findings:
     cluster = LocalCluster(directory / "chunks-cluster", free_port())
     plain = None
     try:
-        cluster.ingest(write(directory / "tiny", stripes))
+        cluster.ingest(write(directory / "tiny", stripes), timeout=PATIENT_S)
         plain = PlainMariaDB(directory / "chunks-plain", free_port(), home=False)
         return asyncio.run(report(cluster, plain, repeats))
     finally:

@@ -22,6 +22,8 @@ from tests.support.servers import Inside, LocalCluster, PlainMariaDB
 PLAIN, SKYSHARD = "plain", "skyshard"
 SPIDERS = ("Spider", "Spider, direct aggregates")
 """By the value of spider_direct_aggregate."""
+PATIENT_S = 3600.0
+"""Seconds that loading may take."""
 WIDE_COLUMNS = 100
 WIDE_STRIPES, WIDE_SHARE = 4, 6
 """Stripes (12 chunks), and stars for each row: ten thousand rows a chunk where there are a million stars."""
@@ -118,18 +120,24 @@ class Layout:
 
 async def layouts(server: Address, database: str, pattern: str) -> tuple[set[Layout], int]:
     """Return how tables that have rows are stored, and how many there are."""
+    where = f"WHERE TABLE_SCHEMA = {literal(database)} AND TABLE_NAME REGEXP {literal(pattern)}"
     connection = await RawConnection.open(server)
     try:
-        found = await connection.fetch(
-            "SELECT ENGINE, ROW_FORMAT, (SELECT COUNT(DISTINCT INDEX_NAME) FROM information_schema.STATISTICS s "
-            "WHERE s.TABLE_SCHEMA = t.TABLE_SCHEMA AND s.TABLE_NAME = t.TABLE_NAME) "
-            f"FROM information_schema.TABLES t WHERE TABLE_SCHEMA = {literal(database)} AND TABLE_ROWS > 0 "
-            f"AND TABLE_NAME REGEXP {literal(pattern)}"
+        tables = await connection.fetch(
+            f"SELECT TABLE_NAME, ENGINE, ROW_FORMAT FROM information_schema.TABLES {where} AND TABLE_ROWS > 0"
+        )
+        keys = await connection.fetch(
+            f"SELECT TABLE_NAME, COUNT(DISTINCT INDEX_NAME) FROM information_schema.STATISTICS {where} "
+            "GROUP BY TABLE_NAME"
         )
     finally:
         await connection.close()
-    texts = [[(value or b"").decode() for value in row] for row in found]
-    return {Layout(engine, rows_as, int(indexes)) for engine, rows_as, indexes in texts}, len(texts)
+    indexes = {name: int(number or 0) for name, number in keys}
+    found = {
+        Layout((engine or b"").decode(), (row_format or b"").decode(), indexes.get(name, 0))
+        for name, engine, row_format in tables
+    }
+    return found, len(tables)
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,7 @@ async def _medians(
     taken: dict[str, list[float]] = {name: [] for name in clients}
     for turn, key in enumerate(keys):
         rows: dict[str, int] = {}
-        for name, client in clients.items():
+        for name, client in list(clients.items())[:: 1 if turn % 2 else -1]:
             started = time.perf_counter()
             rows[name] = await client.ask(key)
             if turn >= KNOWN:

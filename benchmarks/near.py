@@ -175,7 +175,7 @@ def run(directory: Path, sizes: list[int], repeats: int) -> Findings:
     cluster = LocalCluster(directory / "near-cluster", free_port())
     try:
         for number in sizes:
-            cluster.ingest(write(directory / f"near{number}", number))
+            cluster.ingest(write(directory / f"near{number}", number), timeout=3600)
         return asyncio.run(report(cluster, sizes, repeats))
     finally:
         cluster.stop()

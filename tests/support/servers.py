@@ -68,10 +68,12 @@ class PlainMariaDB:
             self.process = None
 
 
-def skyshard(*arguments: str, check: bool = True, **options: object) -> subprocess.CompletedProcess:
+def skyshard(
+    *arguments: str, check: bool = True, timeout: float = 300, **options: object
+) -> subprocess.CompletedProcess:
     """Run the command as a user would."""
     done = subprocess.run(
-        [sys.executable, "-m", "skyshard.cli", *map(str, arguments)], capture_output=True, text=True, timeout=300,
+        [sys.executable, "-m", "skyshard.cli", *map(str, arguments)], capture_output=True, text=True, timeout=timeout,
         stdin=subprocess.DEVNULL, **options,
     )  # fmt: skip
     assert not check or done.returncode == 0, done.stdout + done.stderr
@@ -90,8 +92,8 @@ class LocalCluster:
     def address(self) -> Address:
         return Address("root", "", host="127.0.0.1", port=self.port)
 
-    def ingest(self, catalog: Path, *options: str) -> None:
-        skyshard("ingest", catalog, "--dir", self.directory, *options)
+    def ingest(self, catalog: Path, *options: str, timeout: float = 300) -> None:
+        skyshard("ingest", catalog, "--dir", self.directory, *options, timeout=timeout)
 
     def stop(self) -> None:
         skyshard("cluster", "down", "--dir", self.directory, check=False)
