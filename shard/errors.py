@@ -80,6 +80,7 @@ WORKER_LOST = _define(
 )
 FRAGMENT_FAILED = _define("FRAGMENT_FAILED", 1105, "HY000", "worker {worker} failed: {message}")
 SPOOL_FULL = _define("SPOOL_FULL", 1104, "42000", "worker {worker} has no room for the rows: {message}")
+SHUTDOWN = _define("SHUTDOWN", 1053, "08S01", "Server shutdown in progress")
 INTERRUPTED = _define("INTERRUPTED", 1317, "70100", "Query execution was interrupted")
 TIMEOUT = _define("TIMEOUT", 1969, "70100", "Query execution was interrupted (max_statement_time exceeded)")
 NO_SUCH_THREAD = _define("NO_SUCH_THREAD", 1094, "HY000", "Unknown thread id: {id}")

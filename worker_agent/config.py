@@ -37,6 +37,8 @@ class AgentConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     Attributes
     ----------
+    drain_s : float
+        Seconds that jobs have to come to their end after a first SIGTERM; 0: none.
     load_dir : str or None
         A directory of agent and MariaDB server in which the server may read files (`secure_file_priv`). Rows of an
         ingest wait there, since the server loads a file of its own with half the work. None: LOAD DATA LOCAL.
@@ -57,6 +59,7 @@ class AgentConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     spool_job_bytes: int = 256 << 20
     load_dir: str | None = None
     tls: TlsFiles | None = None
+    drain_s: float = 30.0
     log_level: str = "INFO"
 
     @staticmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 from typing import Any
 
@@ -14,13 +13,14 @@ from prometheus_client import generate_latest
 from backend import secret_file
 from backend.agent_tls import SHUTDOWN_S, BadTlsFiles
 from backend.http import Answer, HttpServer
+from backend.stopping import Stopping
 from worker_agent.config import AgentConfig, ConfigError, host_port
 from worker_agent.metrics import AgentMetrics
 from worker_agent.server import AgentServer
 
 
-async def serve(config: AgentConfig, secret: bytes, stop: asyncio.Event) -> None:
-    """Run an agent until `stop` is set."""
+async def serve(config: AgentConfig, secret: bytes, stop: Stopping) -> None:
+    """Run an agent until it is to stop."""
     metrics = AgentMetrics()
     agent = AgentServer(config, secret, metrics)
     host, port = host_port(config.listen)
@@ -35,6 +35,8 @@ async def serve(config: AgentConfig, secret: bytes, stop: asyncio.Event) -> None
         return Answer(200, "text/plain; version=0.0.4", generate_latest(metrics.registry))
 
     async def health() -> Answer:
+        if agent.draining:
+            return Answer(503, "text/plain", b"draining\n")
         ok = await agent.mariadb_ok()
         return Answer(200 if ok else 503, "text/plain", b"ok\n" if ok else b"MariaDB does not answer\n")
 
@@ -42,7 +44,8 @@ async def serve(config: AgentConfig, secret: bytes, stop: asyncio.Event) -> None
     if config.http is not None:
         await http.start(*host_port(config.http))
     try:
-        await stop.wait()
+        await stop.asked.wait()
+        await stop.patiently(agent.drain())  # still listening: proxies ask how it is, and jobs are refused
     finally:
         server.close()
         await agent.close()
@@ -62,9 +65,8 @@ def main(config_path: str) -> int:
     logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
     async def run() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        stop = Stopping()
+        stop.heed()
         await serve(config, secret, stop)
 
     try:

@@ -51,6 +51,8 @@ class Peer:
         will. The task then waits on.
     flight : Flight or None
         The look-up that is on its way without a task; once the task gets its job, `begun`.
+    serving : bool
+        The peer's task does something.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Peer:
         self._wire, self._transport, self._server_answers = wire, transport, server_answers
         self._decoder = frames.FrameDecoder()
         self._seen: deque[tuple[frames.Header, bytes | bytearray]] = deque()
-        self._idle = False
+        self._idle = self.serving = False
         self.swift: Callable[[frames.Header], bool] | None = None
         self.flight: Flight | None = None
         self.begun: Flight | None = None
@@ -142,6 +144,12 @@ class Peer:
         self.flight, self.begun = None, flight
         self._seen.append((flight.job, b""))
         self._wire.wake()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is done for it, or has not been sent."""
+        unsent = self._transport.get_write_buffer_size() > 0 and not self._transport.is_closing()
+        return self.serving or self.flight is not None or self.begun is not None or unsent
 
     def abort(self) -> None:
         """Close at once."""

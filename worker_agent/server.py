@@ -19,7 +19,7 @@ from backend.connection import ConnectionLost
 from backend.pool import Pool
 from backend.tasks import ended, to_the_end
 from shard.catalog.routines import create_htm_id
-from shard.errors import ServerError
+from shard.errors import SHUTDOWN, ServerError
 from shard.wire import frames, secret
 from worker_agent import loader
 from worker_agent.config import AgentConfig
@@ -37,8 +37,19 @@ from worker_agent.spool import SpoolSpace
 log = logging.getLogger("skyshard.agent")
 
 
+_WORK = (frames.Job, frames.LoadBegin, frames.Admin, frames.Settle)
+"""What an agent that is to end does not begin."""
+_LOOK_S = 0.05
+
+
 class AgentServer:
-    """Accepts proxies and ingests."""
+    """Accepts proxies and ingests.
+
+    Attributes
+    ----------
+    draining : bool
+        This agent is to end, and takes no more work.
+    """
 
     def __init__(self, config: AgentConfig, secret: bytes, metrics: AgentMetrics) -> None:
         self.config, self._secret, self.metrics = config, secret, metrics
@@ -54,6 +65,8 @@ class AgentServer:
         self._boot = secrets.token_hex(8)
         self._provided = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._peers: set[Peer] = set()
+        self.draining = False
 
     def accept(self) -> PeerWire:
         """Return the protocol of a new connection."""
@@ -69,13 +82,18 @@ class AgentServer:
         if wire.transport is None:
             return
         peer = Peer(wire, wire.transport, self.mariadb_ok)
+        self._peers.add(peer)
         try:
             async with asyncio.timeout(10):
                 await self._greet(peer)
             peer.swift = partial(self._swift, peer)
             while True:
                 header, body = await peer.next()
-                await self._serve(peer, header, body)
+                try:
+                    peer.serving = True
+                    await self._serve(peer, header, body)
+                finally:
+                    peer.serving = False
         except (Gone, ConnectionError, TimeoutError, frames.FrameError) as error:
             log.debug("connection ended: %s", error)
         except asyncio.CancelledError:
@@ -84,6 +102,7 @@ class AgentServer:
             log.exception("connection failed")
         finally:
             peer.swift = None
+            self._peers.discard(peer)
             for flight in (peer.flight, peer.begun):
                 if flight is not None:
                     await to_the_end(flight.abandon())
@@ -91,7 +110,7 @@ class AgentServer:
 
     def _swift(self, peer: Peer, header: frames.Header) -> bool:
         """Answer a look-up without the peer's task, if that can be."""
-        if not isinstance(header, frames.Job) or not header.chunks or not self._provided:
+        if not isinstance(header, frames.Job) or not header.chunks or not self._provided or self.draining:
             return False
 
         def landed(flight: Flight, answer: Frame, seconds: float) -> None:
@@ -117,7 +136,9 @@ class AgentServer:
 
     async def _serve(self, peer: Peer, header: frames.Header, body: bytes | bytearray) -> None:
         del body
-        if isinstance(header, frames.Job):
+        if self.draining and peer.begun is None and isinstance(header, _WORK):
+            await self._refuse(peer, header)
+        elif isinstance(header, frames.Job):
             await self._job(peer, header)
         elif isinstance(header, frames.LoadBegin):
             await self._load(peer, header)
@@ -128,9 +149,8 @@ class AgentServer:
                 answer = await self._disk.settle()
             await peer.send(answer)
         elif isinstance(header, frames.Ping):
-            await peer.send(
-                frames.Pong(await self.mariadb_ok(), self.scheduler.running, self.scheduler.queued)
-            )
+            state = await self.mariadb_ok(), self.scheduler.running, self.scheduler.queued
+            await peer.send(frames.Pong(*state, self.draining))
         elif not isinstance(header, frames.Cancel):  # a late Cancel finds nothing to do
             raise Gone
 
@@ -266,6 +286,23 @@ class AgentServer:
             ended = isinstance(header, frames.LoadEnd)
         self.metrics.loaded_rows.inc(sent[0])
         await peer.send(answer)
+
+    # the end -------------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Take no more work, and return when there is none left, or after `drain_s`."""
+        self.draining = True
+        log.info("draining: work for %d peers", sum(peer.busy for peer in self._peers))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.drain_s):
+                while any(peer.busy for peer in self._peers):
+                    await asyncio.sleep(_LOOK_S)
+
+    async def _refuse(self, peer: Peer, header: frames.Header) -> None:
+        """Let a job go elsewhere; whoever asks for more than that finds that the agent is away."""
+        if not isinstance(header, frames.Job):
+            raise Gone
+        await peer.send(frames.Failed(SHUTDOWN.errno, SHUTDOWN.sqlstate, SHUTDOWN.text, retry=True))
 
     async def close(self) -> None:
         """End all connections and what runs for them."""

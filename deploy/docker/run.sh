@@ -1,4 +1,4 @@
-# Sourced by the entrypoints: runs several processes as one, and ends all of them when one ends.
+# Sourced by the entrypoints: runs several processes as one, and ends all of them, the last one first, when one ends.
 set -euo pipefail
 skyshard=${SKYSHARD:-/venv/bin/skyshard}
 secrets=${SECRETS:-/run/secrets}
@@ -8,9 +8,11 @@ mkdir -p "$data"
 stop() {
     trap - TERM INT
     local left
-    left=$(jobs -p)
-    for pid in $left; do kill -TERM "$pid" 2>/dev/null || true; done
-    for pid in $left; do wait "$pid" || true; done
+    left=$(jobs -p | tac)
+    for pid in $left; do  # an agent lets its jobs end, and they need the server
+        kill -TERM "$pid" 2>/dev/null || true
+        wait "$pid" || true
+    done
     exit "$1"
 }
 trap 'stop 0' TERM INT

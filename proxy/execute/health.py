@@ -40,6 +40,7 @@ class Health:
         self._agents, self._every, self._patience = agents, every_s, patience_s
         self._down: set[int] = set()
         self._doubted: set[int] = set()
+        self._leaving: set[int] = set()  # their agents finish what they do, and take no more
         self._asking: dict[int, asyncio.Task[None]] = {}
         self._watchers: dict[Watcher, Watcher | None] = {}
         self._task: asyncio.Task[None] | None = None
@@ -57,7 +58,7 @@ class Health:
 
     def suspects(self) -> frozenset[int]:
         """Return the workers that others should be asked before."""
-        return frozenset(self._down | self._doubted)
+        return frozenset(self._down | self._doubted | self._leaving)
 
     def up(self, worker: int) -> bool:
         """Whether a worker has answered when it was last asked."""
@@ -82,6 +83,7 @@ class Health:
             known = set(self._agents.workers)
             self._down &= known
             self._doubted &= known
+            self._leaving &= known
             for worker in known:
                 self._ask(worker)
             await asyncio.sleep(self._every)
@@ -94,7 +96,11 @@ class Health:
 
     async def _examine(self, worker: int) -> None:
         for _ in range(MISSES):
-            if await self._answers(worker):
+            answer = await self._answer(worker)
+            if answer is not None and answer.draining:
+                self._leaving.add(worker)
+                return
+            if answer is not None:
                 self._is_back(worker)
                 return
         if worker not in self._down:
@@ -106,18 +112,19 @@ class Health:
     def _is_back(self, worker: int) -> None:
         if worker in self._down:
             log.warning("worker %s answers again", self._agents.name(worker))
-        if worker in self._down | self._doubted:
-            self._down.discard(worker)
-            self._doubted.discard(worker)
+        if worker in self.suspects():
+            for known in (self._down, self._doubted, self._leaving):
+                known.discard(worker)
             for returned in list(self._watchers.values()):
                 if returned is not None:
                     returned(worker)
 
-    async def _answers(self, worker: int) -> bool:
+    async def _answer(self, worker: int) -> frames.Pong | None:
+        """Return how a worker is, if it and its MariaDB answer in time."""
         try:
             async with asyncio.timeout(self._patience), self._agents.lease(worker) as link:
                 await link.send(frames.Ping())
                 header, _ = await link.receive()
         except (TimeoutError, LinkLost, SkyError):
-            return False
-        return isinstance(header, frames.Pong) and header.mariadb_ok
+            return None
+        return header if isinstance(header, frames.Pong) and header.mariadb_ok else None

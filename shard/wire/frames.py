@@ -283,11 +283,12 @@ class Ping(msgspec.Struct, frozen=True, tag="ping"):
 
 
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
-    """Health: whether the worker's MariaDB answers, and queue lengths."""
+    """Health: whether the worker's MariaDB answers, queue lengths, and whether the agent is to end and refuses jobs."""
 
     mariadb_ok: bool
     running: int
     queued: int
+    draining: bool = False
 
 
 class LoadBegin(msgspec.Struct, frozen=True, kw_only=True, tag="load_begin"):
