@@ -103,7 +103,13 @@ class Jobs(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Settings of one proxy; sizes in bytes, times in seconds."""
+    """Settings of one proxy; sizes in bytes, times in seconds.
+
+    Attributes
+    ----------
+    drain_s : float
+        Seconds that clients have to finish what they do after a first SIGTERM; 0: none.
+    """
 
     listen: str = "127.0.0.1:4040"
     secret_file: str = "/etc/skyshard/agents.secret"  # noqa: S105 - where it is
@@ -120,6 +126,7 @@ class ProxyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     home_silence_s: float = 15.0
     service_connections: int = 32
     trap_check_s: float = 30.0
+    drain_s: float = 60.0
     reuse_port: bool = False
     log_level: str = "INFO"
     tls: TlsConfig | None = None

@@ -38,6 +38,9 @@ _LAST = re.compile(rb"(?i)row_count|found_rows|warning|errors|diagnostics|last_i
 """What asks for what the last statement left behind."""
 _TEMPORARY = re.compile(rb"(?i)\b(?:temporary|call|execute)\b")
 """What may make a temporary table of the session, which a service connection does not see."""
+_LOCKS = re.compile(
+    rb"(?i)\b(?:(?P<freed>unlock\s+tables?|release_(?:all_)?locks?)|lock\s+tables?|get_lock|with\s+read\s+lock)\b"
+)
 _VIEW = re.compile(rb"(?i)\bview\b")
 _EXPLAINED = frozenset({"SELECT", "WITH", "VALUES", "(", "UPDATE", "DELETE", "INSERT", "REPLACE"})
 """What the statement behind EXPLAIN begins with."""
@@ -261,6 +264,8 @@ class Decider:
             await self._find_views()
         self._views_changed = _VIEW.search(sql) is not None  # this statement may make one
         session.temporaries = session.temporaries or _TEMPORARY.search(sql) is not None
+        if (found := _LOCKS.search(sql)) is not None:
+            session.locks = found["freed"] is None
 
     async def refresh(self, known: int) -> bool:
         """Read the catalogue and the views over it again; return whether they are others than in version `known`."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import signal
 import sys
 
 import msgspec
@@ -18,8 +17,10 @@ from backend.agent_link import AgentPool
 from backend.agent_tls import BadTlsFiles
 from backend.http import Answer, HttpServer
 from backend.pool import Pool
+from backend.stopping import Stopping
 from backend.wire import ConnectionLost
 from proxy.config import ConfigError, ProxyConfig, host_port
+from proxy.draining import drain
 from proxy.engine import Engine
 from proxy.execute.admission import Admissions
 from proxy.execute.budget import ByteBudget
@@ -87,13 +88,14 @@ class Proxy:
         self.door = Doorkeeper(self.pool, config.client_tls(), throttle, KeyPair(), by_socket)
         self.usage = Usage(config.limits, {config.home.user: Limits(), **config.user_limits}, share)
         self.spares = SpareLinks(self.pool.address)
-        self._sessions: set[asyncio.Task[None]] = set()
+        self._sessions: dict[asyncio.Task[None], Session | None] = {}  # None: it has no link home yet
+        self._draining = False
 
     def accept(self, wire: ClientWire) -> None:
         """Begin to serve a client."""
         task = asyncio.get_running_loop().create_task(self._serve(wire), name="session")
-        self._sessions.add(task)
-        task.add_done_callback(self._sessions.discard)
+        self._sessions[task] = None
+        task.add_done_callback(self._sessions.pop)
 
     def _connections(self) -> int:
         """Return how many connections this process has, and those it shares its port with."""
@@ -118,6 +120,8 @@ class Proxy:
             session = Session(
                 client, home, self.engine, self.registry, self.door, self.usage, self.config.session_limits()
             )
+            if (task := asyncio.current_task()) is not None:
+                self._sessions[task] = session
             await session.run(self.config.handshake_timeout_s)
         except SkyError as error:
             with contextlib.suppress(ClientGone):
@@ -137,7 +141,9 @@ class Proxy:
             wire.close()
 
     async def health(self) -> Answer:
-        """Whether the home server answers and the catalogue is loaded."""
+        """Whether this proxy takes clients, the home server answers and the catalogue is loaded."""
+        if self._draining:
+            return Answer(503, "text/plain", b"draining\n")
         try:
             async with asyncio.timeout(3):
                 await self.catalogue.refresh()
@@ -178,6 +184,14 @@ class Proxy:
         ]
         return Answer(200, "text/plain; charset=utf-8", ("\n".join(lines) + "\n").encode())
 
+    async def drain(self) -> None:
+        """Let clients finish what they do, within `drain_s`; jobs are given back at once."""
+        self._draining = True
+        log.info("draining: %d sessions, %d running queries", len(self._sessions), len(self.registry.queries))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.jobs.give_back())
+            group.create_task(drain(self._sessions, self.config.drain_s))
+
     async def close(self) -> None:
         """End all sessions and connections."""
         await self.home_watch.close()
@@ -194,8 +208,8 @@ class Proxy:
         await self.pool.close()
 
 
-async def serve(config: ProxyConfig, stop: asyncio.Event, share: Share | None = None) -> None:
-    """Run a proxy until `stop` is set."""
+async def serve(config: ProxyConfig, stop: Stopping, share: Share | None = None) -> None:
+    """Run a proxy until it is to stop."""
     proxy = Proxy(config, share)
     await proxy.catalogue.start()
     proxy.home_watch.start()
@@ -211,7 +225,9 @@ async def serve(config: ProxyConfig, stop: asyncio.Event, share: Share | None = 
     if config.http is not None:
         await http.start(*host_port(config.http))
     try:
-        await stop.wait()
+        await stop.asked.wait()
+        server.close()
+        await stop.patiently(proxy.drain())
     finally:
         server.close()
         await proxy.close()
@@ -259,9 +275,8 @@ def main(config_path: str, number: int = 0, share: Share | None = None) -> int:
     logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
     async def run() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        stop = Stopping()
+        stop.heed(repeated=share is not None)
         await serve(config, stop, share)
 
     settle()

@@ -19,6 +19,7 @@ from proxy.session.board import Board
 
 log = logging.getLogger("skyshard.proxy")
 _PR_SET_PDEATHSIG = 1
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _PAUSE_S = 0.5
 """Seconds before a process that died is started again."""
 
@@ -30,11 +31,15 @@ class Processes:
         self._config_path = config_path
         self._board = Board(number)
         self._numbers: dict[int, int] = {}
-        self._stopping = False
+        self._stopping: signal.Signals | None = None
 
     def run(self) -> int:
-        """Run until a signal, or until one of the processes cannot start; return the exit code."""
-        for which in (signal.SIGTERM, signal.SIGINT):
+        """Run until a signal, or until one of the processes cannot start; return the exit code.
+
+        SIGTERM is passed on, a second one as SIGINT: the processes themselves take any number of the former for one, since
+        whoever stops a service may send it to all of its processes.
+        """
+        for which in _SIGNALS:
             signal.signal(which, self._stop)
         for number in range(len(self._board.rows)):
             self._start(number)
@@ -44,10 +49,10 @@ class Processes:
             number = self._numbers.pop(pid)
             self._board.clear(number)
             code = os.waitstatus_to_exitcode(status)
-            if code == 1 and not self._stopping:  # it has said why it cannot run
+            if code == 1 and self._stopping is None:  # it has said why it cannot run
                 failed = 1
                 self._stop(signal.SIGTERM, None)
-            elif not self._stopping:
+            elif self._stopping is None:
                 log.error("process %s ended with %s; it is started again", number + 1, code)
                 time.sleep(_PAUSE_S)
                 self._start(number)
@@ -55,18 +60,22 @@ class Processes:
 
     def _start(self, number: int) -> None:
         parent = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # none comes before the child is known
+        if self._stopping is not None:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            return
         pid = os.fork()
         if pid:
             self._numbers[pid] = number
-            if self._stopping:  # the signal came before the child was known
-                os.kill(pid, signal.SIGTERM)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             return
         code = 1
         try:
-            for which in (signal.SIGTERM, signal.SIGINT):
+            for which in _SIGNALS:
                 signal.signal(which, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             if sys.platform.startswith("linux"):
-                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT))
             if os.getppid() == parent:
                 code = main(self._config_path, number, self._board.share(number))
         finally:
@@ -74,7 +83,7 @@ class Processes:
             os._exit(code)
 
     def _stop(self, which: int, frame: FrameType | None) -> None:
-        del which, frame
-        self._stopping = True
+        del frame
+        self._stopping = signal.Signals(which) if self._stopping is None else signal.SIGINT
         for pid in self._numbers:
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, self._stopping)

@@ -18,7 +18,7 @@ from backend.address import Address
 from backend.connection import ConnectionLost, RawConnection
 from backend.pool import Pool
 from backend.scratch import Scratch
-from backend.tasks import to_the_end
+from backend.tasks import ended, to_the_end
 from proxy.config import Jobs as Settings
 from proxy.home.settings import encoding_of
 from proxy.jobs import accounts
@@ -68,6 +68,7 @@ class Jobs:
         self._wake = asyncio.Event()
         self._noted: list[tuple[RunningQuery, float, str, int, str]] = []
         self._checked = 0.0
+        self._resting = False
 
     async def start(self, accept: Callable[[ClientWire], None]) -> None:
         """Begin to take jobs; `accept` serves a ClientWire."""
@@ -82,12 +83,18 @@ class Jobs:
             raise RuntimeError("not started")
         return self._directory.path / "s"
 
+    async def give_back(self) -> None:
+        """Let others begin the jobs anew that run here, and begin none; queries are still noted."""
+        self._resting = True
+        await self._end()
+        self._ticker = asyncio.create_task(self._tick(), name="jobs")
+
+    async def _end(self) -> None:
+        await ended([task for task in (self._ticker, *self._running.values()) if task is not None])
+
     async def close(self) -> None:
         """Stop; jobs that run here are begun anew by another proxy, or this one's successor."""
-        tasks = [task for task in (self._ticker, *self._running.values()) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._end()
         if self._server is not None:
             self._server.close()
         with contextlib.suppress(ServerError, ConnectionLost, OSError, TimeoutError):
@@ -130,7 +137,7 @@ class Jobs:
         mine = await self.store.alive({number: self._progress(number) for number in self._running})
         for number in set(self._running) - mine:
             self.forget(number)  # cancelled, or taken over by another proxy
-        free = self.settings.running - len(self._running)
+        free = 0 if self._resting else self.settings.running - len(self._running)
         for job in await self.store.claim(free, self.settings.running_per_user):
             task = asyncio.create_task(self._run(job), name=f"job {job.id}")
             self._running[job.id] = task

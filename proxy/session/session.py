@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,19 @@ from proxy.registry import Registry, RunningQuery
 from proxy.session import process_list
 from proxy.session.attention import Attention
 from proxy.session.client import ClientGone, ClientStream, Reply
+from proxy.session.commands import (
+    COM_CHANGE_USER,
+    COM_EXECUTE,
+    COM_INIT_DB,
+    COM_PREPARE,
+    COM_PROCESS_KILL,
+    COM_QUERY,
+    COM_QUIT,
+    COM_RESET_CONNECTION,
+    COM_SET_OPTION,
+    KILL,
+    RELAYED,
+)
 from proxy.session.diagnostics import MOST_NOTES, QUESTIONS, Diagnostics
 from proxy.session.engine import Distributed, Engine, Home, Local
 from proxy.session.handshake import MULTI_STATEMENTS, Response
@@ -47,27 +59,6 @@ DEFAULT_SHIP_LIMIT = 16 << 20
 DEFAULT_GATHER_LIMIT = 256 << 20
 """Bytes of rows that one query may bring home (session setting skyshard_gather_limit)."""
 
-COM_QUIT, COM_INIT_DB, COM_QUERY, COM_FIELD_LIST, COM_STATISTICS, COM_PROCESS_KILL = 1, 2, 3, 4, 9, 12
-COM_REFRESH, COM_PROCESS_INFO, COM_DEBUG = 7, 10, 13
-COM_PING, COM_CHANGE_USER, COM_PREPARE, COM_EXECUTE, COM_SET_OPTION, COM_RESET_CONNECTION = (
-    14,
-    17,
-    22,
-    23,
-    27,
-    31,
-)
-_SIMPLE = frozenset(
-    {COM_INIT_DB, COM_REFRESH, COM_PROCESS_KILL, COM_DEBUG, COM_PING, COM_SET_OPTION, COM_RESET_CONNECTION}
-)
-_RELAYED = {
-    COM_FIELD_LIST: ReplyKind.FIELD_LIST, COM_STATISTICS: ReplyKind.STATISTICS, COM_PROCESS_INFO: ReplyKind.QUERY,
-    **dict.fromkeys(_SIMPLE, ReplyKind.SIMPLE),
-}  # fmt: skip
-_KILL = re.compile(
-    rb"\s*(?>/\*.*?\*/\s*)*+KILL\s+(?:/\*!\d*\s*)?(?:HARD\s+|SOFT\s+)?(?P<what>QUERY\s+|CONNECTION\s+)?(?:\*/\s*)?(?P<id>\d+)\s*\Z",
-    re.IGNORECASE | re.DOTALL,
-)
 _ATTEND_AFTER_S = 0.1
 """Seconds a query may run before anyone looks whether it is still wanted: that costs more than a look-up."""
 _CHANGE_S = 30.0
@@ -104,7 +95,8 @@ class Session:
         self.gather_limit = DEFAULT_GATHER_LIMIT
         self.ship_limit = DEFAULT_SHIP_LIMIT
         self.leftovers: tuple[str, ...] = ()
-        self.temporaries = False
+        self.temporaries = self.locks = False
+        self._dismissed: SkyError | None = None
         self.texts: dict[str, PreparedText] = {}
         self.mode = LexerMode()
 
@@ -112,6 +104,32 @@ class Session:
     def id(self) -> int:
         """The connection id: the home server's thread id."""
         return self.home.thread_id
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is done for the client, and nothing has come from it."""
+        return self._idle and self._flight is None and self.client.wire.quiet
+
+    @property
+    def holds(self) -> bool:
+        """Whether the client is in the middle of something: a transaction, temporary tables, locks, rows of a cursor."""
+        return self.home.in_transaction or self.temporaries or self.locks or self._prepared.reading
+
+    def leave(self) -> None:
+        """End a session that rests."""
+        self.client.wire.on_gone = None  # the home server is told as by a client that quits
+        self.client.wire.close()
+
+    def dismiss(self, task: asyncio.Task[None], error: SkyError) -> None:
+        """End the session, which `task` serves; a statement that runs ends with an error, if that can still be said."""
+        query = self._registry.queries.get(self.id)
+        if self._idle and self._flight is None:
+            self.leave()
+        elif query is None and self._dismissed is None:
+            self._dismissed = error
+            task.cancel()
+        elif query is not None and query.reason is None:
+            query.cancel(error)
 
     async def run(self, handshake_s: float) -> None:
         """Greet, authenticate within so many seconds, and serve commands until either side ends."""
@@ -247,6 +265,10 @@ class Session:
             await self.client.error(SkyError(PROTOCOL))
         except ClientGone:
             raise
+        except asyncio.CancelledError:
+            if self._dismissed is not None and not self.client.started:
+                await self.client.error(self._dismissed)
+            raise
         except Exception:
             log.exception("session %s: internal error", self.id)
             await self.client.error(SkyError(INTERNAL, query_id=self.id))
@@ -262,7 +284,7 @@ class Session:
             await self._prepared.serve(code, payload)
         elif code == COM_CHANGE_USER:
             await self._change_user(payload)
-        elif code in _RELAYED:
+        elif code in RELAYED:
             await self._relayed(code, payload)
         else:
             raise SkyError(UNKNOWN_COMMAND)
@@ -273,12 +295,14 @@ class Session:
         if code == COM_RESET_CONNECTION:
             self._forget_statements()
             self.diagnostics = None
-        seen = await self.home.relay(payload, _RELAYED[code], self.client)
+        seen = await self.home.relay(payload, RELAYED[code], self.client)
         refused = any(isinstance(event, ErrEvent) for event in seen)
         if code == COM_SET_OPTION and not refused:
             self._multi = payload[1:3] == b"\0\0"
         if code == COM_PROCESS_KILL and not refused:
             self._cancel(int.from_bytes(payload[1:5], "little"))
+        if code == COM_RESET_CONNECTION and not refused:
+            self.temporaries = self.locks = False
 
     async def _change_user(self, payload: bytes) -> None:
         self.settings_dirty = True
@@ -290,6 +314,7 @@ class Session:
                     raise ClientGone
         except TimeoutError:
             raise ClientGone from None
+        self.temporaries = self.locks = False
 
     # statements ----------------------------------------------------------------------------------
 
@@ -366,7 +391,7 @@ class Session:
 
     def own_answer(self, sql: bytes, binary: bool = False) -> Coroutine[None, None, None] | None:
         """Return the answer to a statement that the proxy owns: KILL, SHOW PROCESSLIST, SHOW WARNINGS; or None."""
-        kill = _KILL.match(sql)
+        kill = KILL.match(sql)
         if kill is not None:
             return self._kill(sql, int(kill["id"]))
         if process_list.PATTERN.match(sql):

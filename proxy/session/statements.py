@@ -11,14 +11,14 @@ import re
 from typing import TYPE_CHECKING
 
 from proxy.home.link import Trapped, trap_error
-from proxy.session.cursor import Cursor
+from proxy.session.cursor import LAST_ROW_SENT, Cursor
 from proxy.session.diagnostics import QUESTIONS
 from proxy.session.engine import Distributed, Engine, Home, Local
 from proxy.session.prepared import Prepared
 from proxy.session.values import with_values
 from shard.errors import NO_CURSOR, UNKNOWN_COMMAND, SkyError
 from shard.wire.packets import PacketError, packet
-from shard.wire.replies import PreparedEvent, ReplyKind
+from shard.wire.replies import CURSOR_EXISTS, EndEvent, Event, PreparedEvent, ReplyKind
 
 if TYPE_CHECKING:
     from proxy.session.session import Session
@@ -43,6 +43,12 @@ class PreparedStatements:
         self._kept: dict[int, Prepared] = {}
         self._asked: dict[int, bytes] = {}
         self._last: int | None = None
+        self._fetched: set[int] = set()  # those at home of which a client has a cursor
+
+    @property
+    def reading(self) -> bool:
+        """Whether some statement has a cursor whose end the client has not met."""
+        return bool(self._fetched) or any(one.cursor is not None for one in self._kept.values())
 
     def forget(self) -> None:
         """Forget all of them."""
@@ -50,6 +56,7 @@ class PreparedStatements:
             prepared.close_cursor()
         self._kept.clear()
         self._asked.clear()
+        self._fetched.clear()
 
     async def serve(self, code: int, payload: bytes) -> None:
         """Carry out a command of `OF_STATEMENT`."""
@@ -63,12 +70,14 @@ class PreparedStatements:
         elif code == COM_CLOSE:
             closed = self._kept.pop(number, None)
             self._asked.pop(number, None)
+            self._fetched.discard(number)
             if closed is not None:
                 closed.close_cursor()
             await self._session.home.send(packet(payload, 0))
         elif code == COM_RESET:
             if number in self._kept:
                 self._kept[number].reset()
+            self._fetched.discard(number)
             await self._session.home.relay(payload, ReplyKind.SIMPLE, self._session.client)
         else:
             await self._fetch(number, payload)
@@ -140,9 +149,10 @@ class PreparedStatements:
         session.settings_dirty = True
         session.diagnostics = None
         try:
-            await session.home.relay(payload, ReplyKind.QUERY, session.client)
+            seen = await session.home.relay(payload, ReplyKind.QUERY, session.client)
         except Trapped:
             raise trap_error() from None
+        self._follow(_statement_id(payload), seen)
 
     async def _execute_question(self, number: int, payload: bytes) -> bool:
         """Answer a prepared statement that the proxy owns, or that is about the one before; False if it is no such."""
@@ -168,13 +178,21 @@ class PreparedStatements:
     async def _fetch(self, number: int, payload: bytes) -> None:
         prepared, session = self._kept.get(number), self._session
         if prepared is None:
-            await session.home.relay(payload, ReplyKind.FETCH, session.client)
+            self._follow(number, await session.home.relay(payload, ReplyKind.FETCH, session.client))
         elif prepared.cursor is None:
             raise SkyError(NO_CURSOR, id=number)
         else:
             wanted = int.from_bytes(payload[5:9], "little")
             if not await prepared.cursor.fetch(session.client, wanted, session.home.status):
                 prepared.close_cursor()
+
+    def _follow(self, number: int, seen: list[Event]) -> None:
+        """Note whether a statement at home has a cursor whose end is still to come."""
+        said = [event.ok.status for event in seen if isinstance(event, EndEvent)]
+        if not said or said[-1] & LAST_ROW_SENT:
+            self._fetched.discard(number)
+        elif said[-1] & CURSOR_EXISTS:
+            self._fetched.add(number)
 
     async def _long_data(self, number: int, payload: bytes) -> None:
         prepared = self._kept.get(number)

@@ -181,6 +181,11 @@ class ClientWire(asyncio.Protocol):
         data = bytes(memoryview(self._buffer)[self._at :])
         return data if int.from_bytes(data[:3], "little") == size - 4 else None
 
+    @property
+    def quiet(self) -> bool:
+        """Whether a command is waited for, and nothing of it has come."""
+        return self.resting and self._waiting_bytes() == 0
+
     def skip(self, size: int) -> None:
         """Forget received bytes."""
         del self._buffer[: self._at + size]

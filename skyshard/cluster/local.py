@@ -236,10 +236,14 @@ def _last_words(directory: Path, name: str) -> str:
 
 def _end_leftovers(directory: Path, state: states.ClusterState) -> None:
     """End processes of a cluster whose supervisor was killed, each known by its pid and start time."""
-    left = [found for process in state.processes if (found := health.process_of(process.pid, process.start))]
-    for process in left:
+    left: list[psutil.Process] = []
+    for item in state.processes:
+        if (found := health.process_of(item.pid, item.start)) is None:
+            continue
+        left.append(found)
         with suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGTERM)
+            for number in item.ending:
+                found.send_signal(number)
     _, stubborn = psutil.wait_procs(left, timeout=STOP_S)
     for process in stubborn:
         with suppress(psutil.NoSuchProcess):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,11 @@ class Process(msgspec.Struct, kw_only=True):
     pid: int = 0
     start: float = 0.0
     restarts: int = 0
+
+    @property
+    def ending(self) -> tuple[signal.Signals, ...]:
+        """The signals that end it: after SIGTERM alone a proxy or agent would let what it does come to its end."""
+        return (signal.SIGTERM, signal.SIGINT) if self.kind in ("proxy", "agent") else (signal.SIGTERM,)
 
 
 class ClusterState(msgspec.Struct, kw_only=True):

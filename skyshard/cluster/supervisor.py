@@ -120,7 +120,7 @@ class Supervisor:
             began = time.monotonic()
             child = await self._start(process)
             if await _first(child.wait(), stop):
-                await _end(child, STOP_S[process.kind])
+                await _end(child, process)
                 self._note(process, 0)
                 return
             failures = failures + 1 if time.monotonic() - began < STEADY_S else 1
@@ -177,10 +177,12 @@ async def _first(work: Awaitable[object], stop: asyncio.Event) -> bool:
     return stop.is_set()
 
 
-async def _end(child: asyncio.subprocess.Process, patience_s: float) -> None:
-    """End a child: SIGTERM, and SIGKILL when it takes too long."""
+async def _end(child: asyncio.subprocess.Process, process: states.Process) -> None:
+    """End a child: by its signals, and SIGKILL when it takes too long."""
+    patience_s = STOP_S[process.kind]
     with contextlib.suppress(ProcessLookupError):
-        child.terminate()
+        for number in process.ending:
+            child.send_signal(number)
     try:
         await asyncio.wait_for(child.wait(), patience_s)
     except TimeoutError:

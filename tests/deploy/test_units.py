@@ -8,9 +8,13 @@ import shlex
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
+import yaml
 
+from proxy.config import ProxyConfig
 from skyshard.cli import cli
+from worker_agent.config import AgentConfig
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
@@ -59,6 +63,19 @@ def words(line: str, instance: str) -> list[str]:
         else:
             out.append(re.sub(r"\$\{(\w+)\}", lambda found: VARIABLES[found[1]], word))
     return out
+
+
+@pytest.mark.parametrize(("name", "kind"), [("proxy", ProxyConfig), ("agent", AgentConfig)])
+def test_whoever_stops_a_process_waits_for_what_it_does(
+    name: str, kind: type[ProxyConfig | AgentConfig]
+) -> None:
+    (usual,) = [field.default for field in msgspec.structs.fields(kind) if field.name == "drain_s"]
+    assert kind.load(ROOT / "conf" / f"{name}.yaml").drain_s == usual
+    unit = read(ROOT / "deploy" / "systemd" / f"skyshard-{name}.service")
+    composed = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    container = composed["proxy" if name == "proxy" else "worker1"]["stop_grace_period"]
+    for given in (unit["Service"]["TimeoutStopSec"], container.removesuffix("s")):
+        assert int(given) >= usual + 15
 
 
 def test_there_are_units() -> None:

@@ -1,7 +1,6 @@
 """A proxy of several processes: connections spread, and kills, limits and restarts hold for all of them."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -181,6 +180,26 @@ async def test_running_queries_are_shown_by_every_process(shared):
     await ended(found)
 
 
+async def stop_twice(shared, busy: RawConnection, resting: RawConnection) -> None:
+    """As systemd does, the first signal goes to all processes: that is one, and what a client does may end."""
+    parent = psutil.Process(shared.proxy.process.pid)
+    children = parent.children()
+    await busy.run("START TRANSACTION")
+    await busy.fetch("SELECT COUNT(*) FROM mysql.user")
+    for process in (parent, *children):
+        process.send_signal(signal.SIGTERM)
+
+    async def left():
+        return resting.closed
+
+    await until(left)
+    assert await busy.fetch("SELECT 1") == [[b"1"]]
+    assert shared.proxy.process.poll() is None
+    parent.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(shared.proxy.process.wait, 30) == 0
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+
+
 async def test_a_process_that_dies_is_started_again_and_holds_no_limit(shared):
     found = await shared.connections(6)
     victim, other = psutil.Process(shared.proxy.process.pid).children()
@@ -200,11 +219,8 @@ async def test_a_process_that_dies_is_started_again_and_holds_no_limit(shared):
         await one.close()
     again = await shared.connections(12)
     assert sum(shared.spread("skyshard_sessions")) == 12
-    await ended(again)
-    children = psutil.Process(shared.proxy.process.pid).children()
-    os.kill(shared.proxy.process.pid, signal.SIGTERM)
-    assert shared.proxy.process.wait(30) == 0
-    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    await ended(again[2:])
+    await stop_twice(shared, *again[:2])
 
 
 def test_processes_that_cannot_start_end_the_command(tmp_path):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -156,7 +157,8 @@ class ExtraProxy:
         assert self._launch(), self.log.read_text()
 
     def stop(self) -> None:
-        self.process.terminate()
+        for number in (signal.SIGTERM, signal.SIGINT):  # at once, whatever it does
+            self.process.send_signal(number)
         self.process.wait(30)
 
 

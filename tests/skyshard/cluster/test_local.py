@@ -112,7 +112,12 @@ def test_down_leaves_no_process_and_keeps_data(running: Path) -> None:
     boss = health.supervisor_of(running)
     assert boss is not None
     everyone = [boss, *map(psutil.Process, pids(running).values())]
-    assert skyshard("cluster", "down", "--dir", running).returncode == 0
+    with pymysql.connect(host="127.0.0.1", port=state.port, user="root") as client:
+        client.begin()  # nobody waits for it
+        assert skyshard("cluster", "down", "--dir", running).returncode == 0
+        with pytest.raises(pymysql.OperationalError):
+            client.ping(reconnect=False)
+    assert "is killed" not in (running / "logs" / "supervisor.log").read_text()
     assert [who for who in everyone if health.process_of(who.pid, who.create_time())] == []
     assert skyshard("cluster", "status", "--dir", running).returncode == 1
     assert "not running" in skyshard("cluster", "down", "--dir", running).stdout
