@@ -226,10 +226,10 @@ def _union(query: exp.Union, context: Context) -> Derived:
 
 
 def _united(query: exp.Union, sides: tuple[Derived, Derived]) -> Derived:
+    first, second = sides
     databases = {side.database.name: side.database for side in sides if side.database is not None}
     if len(databases) != 1 or any(side.database is None for side in sides):
         raise not_supported("a UNION of sharded and other rows in a derived table")
-    first, second = sides
     links = tuple(
         (director, name)
         for director, name in first.links

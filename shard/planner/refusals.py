@@ -39,7 +39,7 @@ _AFTER_NOT = frozenset(
 
 
 def refuse_meanings(tokens: list[Token], mode: LexerMode) -> None:
-    """Refuse operators that a sql_mode gives another meaning than the parser does."""
+    """Refuse operators that a sql_mode gives another meaning than the parser does: MariaDB's own has to read them."""
     if mode.pipes_as_concat and any(token.text == "||" for token in tokens):
         raise not_supported("|| as a concatenation", "write CONCAT(…)")
     if mode.high_not_precedence and any(

@@ -12,7 +12,7 @@ from sqlglot import exp
 from shard.errors import not_supported
 from shard.planner.branches import find
 from shard.planner.emit import BARE, emit
-from shard.planner.lexer import Token, TokenKind, texts_of, tokenize, unquote
+from shard.planner.lexer import LexerMode, Token, TokenKind, texts_of, tokenize, unquote
 from shard.planner.silent import without_silent
 
 _SAME = {
@@ -35,8 +35,8 @@ _WORDS = frozenset({*_SAME, *_DROPPED, "NOT", "DISTINCT"})
 _SET_WORDS = frozenset({"union", "except", "intersect"})
 
 
-def prove(tokens: list[Token], tree: exp.Expression) -> None:
-    """Raise 1235 unless `tree`, written again, has the tokens of the text.
+def prove(tokens: list[Token], tree: exp.Expression, mode: LexerMode = LexerMode()) -> None:  # noqa: B008 - frozen
+    """Raise 1235 unless `tree`, written again, has the tokens of the text, read under the same sql_mode.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def prove(tokens: list[Token], tree: exp.Expression) -> None:
         written = emit(tree)
     except (AttributeError, KeyError, TypeError, IndexError) as error:  # a tree that was not foreseen
         raise not_supported("this statement's syntax") from error
-    after, after_nots = _canonical(tokenize(written))
+    after, after_nots = _canonical(tokenize(written, mode))
     if before_nots == after_nots and _alike(before, after, tree):
         return
     # The parser puts parentheses around an INTERSECT that binds tighter than the UNION before it.
@@ -55,7 +55,7 @@ def prove(tokens: list[Token], tree: exp.Expression) -> None:
     for node in bound:
         node.meta[BARE] = True
     if bound:
-        again, nots = _canonical(tokenize(emit(tree)))
+        again, nots = _canonical(tokenize(emit(tree), mode))
         if nots == before_nots and _alike(before, again, tree):
             return
     for node in bound:

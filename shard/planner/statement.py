@@ -270,7 +270,7 @@ def read(
     """
     if CHUNK_MARK in text or KEYS_MARK in text:
         raise not_supported("the characters U+E000 and U+E001")
-    first = tokenize(text, mode, MOST_TOKENS)
+    first = said = tokenize(text, mode, MOST_TOKENS)
     tokens: list[Token] = first
     if first.cut:
         refuse_whole(tokens, database, catalogue, too_long(MOST_TOKENS))
@@ -283,8 +283,9 @@ def read(
             return None
         if not isinstance(tree, (exp.Select, exp.SetOperation, exp.Subquery)):
             raise not_supported(type(tree).__name__.upper())
+        refuse_meanings(said, mode)
         if original is None:
-            prove(tokens, tree)
+            prove(tokens, tree, mode)
         _drop_dual(tree)
     except RecursionError:
         refuse_whole(tokens, database, catalogue, SkyError(TOO_DEEP))
@@ -292,7 +293,6 @@ def read(
         tree = None
         refuse_whole(tokens, database, catalogue, problem)
     refuse_words(tokens)
-    refuse_meanings(tokens, mode)
     if tree is not None:
         screen(tree)
     return Statement(text, tokens, tree, database, catalogue, original=original)
@@ -322,7 +322,7 @@ def _unfold(
     before = tree.copy()
     if not expand(tree, database, views, catalogue):
         return text, tokens, None
-    prove(tokens, before)
+    prove(tokens, before, mode)
     first = _first_select(tree)
     if first is not None:
         keep_headers(first, select_headers(text, tokens))
@@ -340,7 +340,8 @@ def native(text: str, mode: LexerMode) -> str | None:
         return None
     if not functions.uses_functions(tree):
         return None
-    prove(tokens, tree)
+    refuse_meanings(tokens, mode)
+    prove(tokens, tree, mode)
     headers = select_headers(text, tokens) if _first_select(tree) is not None else []
     medians.unfold(tree, ())
     tree = functions.rewrite(tree, ())

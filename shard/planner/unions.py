@@ -13,6 +13,8 @@ from shard.planner.branches import bare, is_star
 from shard.planner.outputs import output_name
 
 _ALIAS = "united"
+MOST_QUERIES = 16
+"""Each chunk that one of them needs runs them all: many look-ups are quicker each in its own chunk."""
 _TAIL = ("order", "limit", "offset")
 
 
@@ -72,6 +74,8 @@ def _united(tree: exp.Union, distinct: bool) -> list[exp.Union] | None:
             return None
         found.append(node)
         node = bare(node.this)
+    if len(found) >= MOST_QUERIES:
+        return None
     return None if isinstance(node, exp.SetOperation) else found
 
 

@@ -20,7 +20,11 @@ from skyshard.cluster import state as states
 from skyshard.cluster.local import home_address
 from tests.differential.test_differential import packets, shape
 
-SCRIPT = re.sub(r"(?m)^--.*\n", "", Path(__file__).with_name("own.sql").read_text())
+
+def script(name):
+    """Return the statements of a file."""
+    text = re.sub(r"(?m)^--.*\n", "", Path(__file__).with_name(name).read_text())
+    return [part.strip() for part in re.split(r";\s*\n", text) if part.strip()]
 
 
 async def outcome(connection, sql, binary, parameters=()):
@@ -41,10 +45,11 @@ async def outcome(connection, sql, binary, parameters=()):
 
 
 @pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
-async def test_script(cluster, plain, binary):
+@pytest.mark.parametrize("name", ["own.sql", "session.sql"])
+async def test_script(cluster, plain, binary, name):
     ours, theirs = await RawConnection.open(cluster.address), await RawConnection.open(plain.address)
     try:
-        for sql in [part.strip() for part in re.split(r";\s*\n", SCRIPT) if part.strip()]:
+        for sql in script(name):
             assert (sql, *await outcome(ours, sql, binary)) == (sql, *await outcome(theirs, sql, binary))
     finally:
         await ours.close()

@@ -67,8 +67,14 @@ def test_five_thousand_summands():
 
 
 def test_unions_of_many_queries():
-    plan, _ = planned(" UNION ALL ".join(f"SELECT ra FROM Object WHERE objectId = {n}" for n in range(300)))
-    assert plan.restriction == ByKey("Object", tuple(map(str, range(300))))
+    arms = 300
+    plan, _ = planned(" UNION ALL ".join(f"SELECT ra FROM Object WHERE objectId = {n}" for n in range(arms)))
+    assert len(explain.scatters(plan)) == arms
+    plan, steps = planned(
+        f"SELECT * FROM (SELECT ra FROM Object{' UNION ALL SELECT decl FROM Object' * arms}) AS q"
+    )
+    assert plan.strategy is Strategy.SCATTER
+    assert steps[0].sql.count("UNION ALL") == arms
 
 
 def test_unions_of_many_queries_that_are_gathered():

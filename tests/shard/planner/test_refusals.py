@@ -23,8 +23,6 @@ STATEMENTS = [
     "SELECT LOAD_FILE('f') FROM Object",
     "SELECT FOUND_ROWS(), objectId FROM Object",
     "SELECT objectId FROM Object WHERE ROWNUM() < 5",
-    "SET STATEMENT sql_mode='PIPES_AS_CONCAT' FOR SELECT name || 'x' FROM Object",
-    "SET STATEMENT sql_mode='HIGH_NOT_PRECEDENCE' FOR SELECT objectId FROM Object WHERE NOT mag = 5",
     "SELECT objectId INTO OUTFILE 'f' FROM Object",
     "SELECT scisql_median(mag), COUNT(*) FROM Object GROUP BY flags WITH ROLLUP",
     "SELECT scisql_percentile(mag, 200) FROM Object",
