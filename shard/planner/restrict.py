@@ -7,7 +7,9 @@ restricts nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from sqlglot import exp
@@ -85,7 +87,7 @@ def restriction(
     inner : sequence of Expression
         Conditions that every row satisfies: top-level conjuncts of WHERE and of inner joins' ON.
     """
-    parts = [_simplify(_of(item, scope, layout, values)) for item in inner]
+    parts = _all(inner, scope, layout, values)
     parts += [ref.derived.restriction for ref in scope.refs if ref.derived is not None and not ref.nullable]
     wanted = [part for part in parts if not isinstance(part, Everywhere)]
     if not wanted:
@@ -93,6 +95,22 @@ def restriction(
     if NOWHERE in wanted:
         return NOWHERE
     return wanted[0] if len(wanted) == 1 else AllOf(tuple(wanted))
+
+
+def _all(
+    items: Sequence[exp.Expression], scope: Scope, layout: Layout, values: Sequence[Value]
+) -> list[Restriction]:
+    """Return the restrictions of conditions that all hold; those on a table's two coordinates are one box."""
+    parts: list[Restriction] = []
+    bands: dict[str, list[_Band]] = {}
+    for item in items:
+        band = _band(item, scope, values)
+        if band is None:
+            parts.append(_simplify(_of(item, scope, layout, values)))
+        else:
+            bands.setdefault(band.ref.alias, []).append(band)
+    boxes = [_box_of(found, layout) for found in bands.values()]
+    return [*parts, *(box for box in boxes if box is not None)]
 
 
 def any_of(sides: Sequence[Restriction]) -> Restriction:
@@ -132,12 +150,15 @@ def _of(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Val
     if isinstance(item, exp.Paren):
         return _of(item.this, scope, layout, values)
     if isinstance(item, exp.And):
-        sides = [_of(part, scope, layout, values) for part in conjuncts(item)]
+        sides = _all(conjuncts(item), scope, layout, values)
         return _simplify(AllOf(tuple(part for part in sides if not isinstance(part, Everywhere))))
     if isinstance(item, exp.Or):
         sides = [_of(side, scope, layout, values) for side in operands(item, exp.Or)]
         return any_of(sides)
-    for reader in (_spatial, _separation, _band, _key, _chunk):
+    band = _band(item, scope, values)
+    if band is not None:
+        return _box_of([band], layout) or Everywhere()
+    for reader in (_spatial, _separation, _key, _chunk):
         found = reader(item, scope, layout, values)
         if found is not None:
             return found
@@ -249,8 +270,18 @@ def _position(node: exp.Expression, scope: Scope) -> tuple[TableRef, bool] | Non
     return (ref, False) if name == ref.table.latitude.lower() else None
 
 
-def _band(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction | None:
-    """Read BETWEEN on a position column, and comparisons on the latitude."""
+@dataclass(frozen=True, slots=True)
+class _Band:
+    """What a condition says of one coordinate of a table's position (degrees)."""
+
+    ref: TableRef
+    is_longitude: bool
+    low: float = -math.inf
+    high: float = math.inf
+
+
+def _band(item: exp.Expression, scope: Scope, values: Sequence[Value]) -> _Band | None:
+    """Read BETWEEN and comparisons of a position column with constants."""
     low: float | None = None
     high: float | None = None
     if isinstance(item, exp.Between):
@@ -268,14 +299,38 @@ def _band(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[V
     position = _position(node, scope)
     if position is None:
         return None
-    ref, is_longitude = position
-    if is_longitude:
-        if low is None or high is None or low > high:
-            return None
-        region = _box(low, -90.0, high, 90.0) if high - low < 360 else None
-    else:
-        region = _box(0.0, -90.0 if low is None else low, 360.0, 90.0 if high is None else high)
-    return None if region is None else _region(ref, region, layout)
+    return _Band(*position, -math.inf if low is None else low, math.inf if high is None else high)
+
+
+def _box_of(bands: Sequence[_Band], layout: Layout) -> Restriction | None:
+    """Return the chunks of rows whose coordinates are in all of these bands; None if they say nothing.
+
+    Longitudes are compared as they are stored, and may be stored beyond 0 and 360; a row's chunk is that of
+    the longitude modulo 360. So only a range with both ends restricts, and may wrap around.
+    """
+    ref = bands[0].ref
+    lon, lat = (
+        (max(band.low for band in side), min(band.high for band in side)) if side else (-math.inf, math.inf)
+        for side in (
+            [band for band in bands if band.is_longitude],
+            [band for band in bands if not band.is_longitude],
+        )
+    )
+    if lon[0] > lon[1] or lat[0] > lat[1] or lat[0] > 90 or lat[1] < -90:
+        return None
+    elsewhere = layout.neighbours is not None and layout.is_elsewhere(ref)
+    # What is stored differs from what the chunk was found by in each coordinate, near the poles too; other
+    # tables' rows are within an angle.
+    margin = 0.0 if layout.partner is ref or elsewhere else MARGIN
+    south, north = max(-90.0, lat[0] - margin), min(90.0, lat[1] + margin)
+    width = lon[1] - lon[0] + 2 * margin
+    ends = (0.0, 360.0)
+    if math.isfinite(width) and width < 360:
+        ends = ((lon[0] - margin) % 360.0, (lon[1] + margin) % 360.0)
+    elif (south, north) == (-90.0, 90.0):
+        return None
+    box = regions.Box(ends[0], south, ends[1], north)
+    return InRegion(box) if margin else _region(ref, box, layout)
 
 
 def _comparison(

@@ -572,6 +572,10 @@ SELECT SQRT(AVG(n)), POW(AVG(n), 2), AVG(n) / 3, AVG(n) / 3e0, -AVG(n) * 2e0, AV
 SELECT CUME_DIST() OVER (PARTITION BY starId ORDER BY visitId) AS c, PERCENT_RANK() OVER (PARTITION BY starId ORDER BY visitId) AS p, visitId FROM lab.Visit ORDER BY visitId DESC
 -- name: distribution of joined rows [ordered]
 SELECT v.visitId, CUME_DIST() OVER (PARTITION BY v.starId ORDER BY v.visitId) AS c FROM lab.Visit v JOIN lab.Star s ON s.starId = v.starId WHERE s.g > 1 ORDER BY v.flux, v.visitId LIMIT 50
+-- name: bands of both coordinates
+SELECT starId, ra, decl FROM lab.Star WHERE ra BETWEEN 0 AND 3 AND decl >= -2 AND 2 > decl
+-- name: bands of both coordinates at the pole
+SELECT starId FROM lab.Star WHERE decl = 90 AND ra BETWEEN 1 AND 200
 -- name: common table expressions 1 [in lab]
 WITH RECURSIVE r AS (SELECT MIN(starId) AS n FROM lab.Star UNION ALL SELECT n + 1 FROM r WHERE n < 5) SELECT * FROM r
 -- name: common table expressions 2 [in lab]
