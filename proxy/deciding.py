@@ -14,7 +14,17 @@ from functools import partial
 
 from backend.connection import ConnectionLost
 from backend.pool import Pool
-from proxy import classify, dynamic, explaining, session_limits, system_views, table_status, visible, writes
+from proxy import (
+    classify,
+    dynamic,
+    explaining,
+    listed,
+    setting,
+    system_views,
+    table_status,
+    visible,
+    writes,
+)
 from proxy.aside import Aside
 from proxy.home import settings as home_settings
 from proxy.home.metadata import Catalogue
@@ -25,11 +35,22 @@ from proxy.jobs.runner import Jobs
 from proxy.memories import Memories
 from proxy.registry import Registry
 from proxy.routes import Router
+from proxy.session import own_settings, owned
 from proxy.session.engine import Distributed, Explained, Home, Local, Route
+from proxy.session.owned import ShowListed, ShowTableStatus
 from proxy.session.session import Session
 from shard.errors import CATALOGUE_CHANGED, NOT_SUPPORTED, ServerError, SkyError, not_supported, too_long
 from shard.planner.fence import SyntaxProblem
-from shard.planner.lexer import MOST_TOKENS, LexError, Token, TokenKind, Tokens, tokenize, without_end
+from shard.planner.lexer import (
+    MOST_TOKENS,
+    LexerMode,
+    LexError,
+    Token,
+    TokenKind,
+    Tokens,
+    tokenize,
+    without_end,
+)
 from shard.planner.views import Views
 
 log = logging.getLogger("skyshard.query")
@@ -79,6 +100,7 @@ class Decider:
         self._router = Router(catalogue)
         self._mentions = classify.Mentions.of({}, -1)
         self._system = system_views.SystemViews(pool, catalogue, registry)
+        self._own_settings = setting.OwnSettings(self._of_catalogue)
         self._dynamic = dynamic.Dynamic(self._concerns, self._of_itself)
         self._about_jobs = statements.Statements(jobs, self._check)
 
@@ -95,10 +117,22 @@ class Decider:
             self._mentions = classify.Mentions.of(catalogue.databases, catalogue.version, names)
         return self._mentions.pattern.search(sql) is not None
 
+    def concerns(self, session: Session, sql: bytes) -> bool:
+        """Whether a statement could be one that is not the home server's to answer."""
+        return (
+            self._concerns(sql)
+            or system_views.may_read(sql)
+            or (bool(session.texts) and dynamic.PATTERN.search(sql) is not None)
+        )
+
     def _concerns(self, sql: bytes) -> bool:
         """Whether a text could be of those that are answered here."""
-        ours = (statements.PATTERN, session_limits.PATTERN, table_status.PATTERN)
-        return self.mentions(sql) or any(pattern.search(sql) for pattern in ours)
+        ours = (statements.PATTERN, own_settings.PATTERN)
+        return (
+            self.mentions(sql)
+            or any(pattern.search(sql) for pattern in ours)
+            or isinstance(owned.read(sql, LexerMode()), ShowTableStatus | ShowListed)
+        )
 
     async def with_truth(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
         """Return a statement on information_schema with our values in it; None if it needs none."""
@@ -139,8 +173,9 @@ class Decider:
             await self._tidy(session, sql)
             return found
         if found is not None:
-            route = await self._of_itself(session, found.encode(*settings.encoding))
-            if isinstance(route, Distributed | Local):
+            instead = found.encode(*settings.encoding)
+            route = await self._of_itself(session, instead)
+            if isinstance(route, Distributed | Local) or own_settings.PATTERN.search(instead):
                 return route
         return await self._decide(session, sql)
 
@@ -164,19 +199,22 @@ class Decider:
 
     async def _decide(self, session: Session, sql: bytes) -> Route:
         await self._tidy(session, sql)
-        catalogue = self._catalogue
-        if table_status.PATTERN.match(sql):
-            settings = await self.settings(session)
-            return Local(partial(table_status.answer, session, sql, settings.database, catalogue))
-        own_setting = session_limits.PATTERN.search(sql) is not None
-        if not own_setting and not self.mentions(sql):
+        asked = owned.read(sql, session.mode)
+        if isinstance(asked, ShowTableStatus):
+            database = asked.database or (await self.settings(session)).database
+            return Local(partial(table_status.answer, session, sql, database, self._catalogue))
+        if isinstance(asked, ShowListed):
+            known = listed.own_values(session, asked)
+            return Local(partial(listed.answer, session, sql, asked, known)) if known else Home()
+        if own_settings.PATTERN.search(sql) is not None:
+            return await self._own_settings.answer(session, sql, await self.settings(session))
+        return await self._of_catalogue(session, sql)
+
+    async def _of_catalogue(self, session: Session, sql: bytes) -> Route:
+        """Return who answers a statement that is none of skyshard's own."""
+        if not self.mentions(sql):
             return Home()
-        settings = await self.settings(session)
-        if own_setting:
-            said = session_limits.read(session, sql.decode(*settings.encoding))
-            if said is not None:
-                stand_in = session_limits.stand_in(said)
-                return Local(partial(session_limits.answer, session, said), stand_in)
+        catalogue, settings = self._catalogue, await self.settings(session)
         try:
             text = sql.decode(*settings.encoding)
             text, tokens = await self._tokens(text, settings)
@@ -212,9 +250,8 @@ class Decider:
 
     async def renew(self, session: Session, sql: bytes, route: Distributed) -> Distributed:
         """Return the route of a prepared statement, decided anew if the catalogue or a view has changed."""
-        if route.contents is self._catalogue.contents and (
-            not route.views or await self.views.definitions(route.statement.text) == route.views
-        ):
+        same = own_settings.PATTERN.search(sql) is None and route.contents is self._catalogue.contents
+        if same and (not route.views or await self.views.definitions(route.statement.text) == route.views):
             return route
         before = route.statement.database
         anew = await self.decide(session, sql)

@@ -91,7 +91,7 @@ class Engine:
         self._quick = Quick(pool, catalogue, dispatcher)
         self._learner = Learner(self._shapes, self._filler, catalogue)
         self.job_of = jobs.lent
-        self.mentions = self._decider.mentions
+        self.concerns = self._decider.concerns
         self.with_truth = self._decider.with_truth
         self.decide = self._decider.decide
         self.renew = self._decider.renew
@@ -149,7 +149,7 @@ class Engine:
         """Return the same for a session whose settings must be read before."""
         if not session.settings_dirty or session.leftovers or not self._shapes.may_know(sql):
             return None
-        if not self._decider.settled or not self.mentions(sql):
+        if not self._decider.settled or not self._decider.mentions(sql):
             return None
         await self._memories.of(session)
         return self.shortcut(session, sql)
@@ -272,7 +272,8 @@ class Engine:
         values = await session_values.read(session.home, statement.statement.needs)
         if statement.statement.tree is None and session.temporaries:
             raise not_supported("this statement's syntax in a session that may have temporary tables")
-        own = await own_tables.read(session.home, statement.statement.own, session.ship_limit)
+        limits = statement.limits or session.row_limits
+        own = await own_tables.read(session.home, statement.statement.own, limits.ship)
         known = None if statement.explained is not None else values
         plan = await self._aside.run(
             len(statement.statement.text),
@@ -301,6 +302,7 @@ class Engine:
             envelope=statement.envelope,
             around=around,
             change=statement.change,
+            gather_limit=limits.gather,
         )
         try:
             async with self._turn(request):

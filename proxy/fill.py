@@ -150,7 +150,7 @@ class Filler:
         digits: bool,
     ) -> tuple[int, int]:
         """Make and fill one gathered table; return (bytes moved in all, warnings of the workers)."""
-        limit, total = request.session.gather_limit, moved
+        limit, total = request.gather_limit, moved
         if part.schema is not None:
             shape = [ColumnDefinition.decode(item) for item in await self.columns(request, part.schema)]
             wide = {

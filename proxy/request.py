@@ -36,6 +36,8 @@ class Request:
         All tables that it reads.
     now : str
         Seconds since 1970: the same now for all its pieces.
+    gather_limit : int
+        Bytes of rows that it may bring home.
     shipments : mapping
         Users' own tables as they go to the workers, by target.
     envelope, around : Envelope or None, tuple of Parameter
@@ -58,6 +60,7 @@ class Request:
     variables: Mapping[str, str]
     shadows: tuple[Shadow, ...]
     now: str
+    gather_limit: int
     shipments: Mapping[tuple[object, ...], Shipment] = field(default_factory=dict)
     envelope: Envelope | None = None
     around: tuple[frames.Parameter, ...] = ()

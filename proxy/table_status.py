@@ -5,15 +5,9 @@ The home server lists its trap tables; their names, columns and comments are rig
 
 from __future__ import annotations
 
-import re
-
 from proxy.home.metadata import Catalogue
 from proxy.session.session import Session
 
-PATTERN = re.compile(rb"(?is)\s*(?>/\*.*?\*/\s*)*+SHOW\s+TABLE\s+STATUS\b")
-_FROM = re.compile(
-    rb"(?is)\s*SHOW\s+TABLE\s+STATUS\s+(?:FROM|IN)\s+(?:`(?P<quoted>(?:[^`]|``)+)`|(?P<bare>[^\s`']+))"
-)
 _NAME, _ENGINE, _ROWS, _AVERAGE = 0, 1, 4, 5
 
 
@@ -22,9 +16,6 @@ async def answer(
 ) -> None:
     """Write the home server's answer with the rows of sharded tables in it."""
     found = await session.home.table(sql)
-    named = _FROM.match(sql)
-    if named is not None:
-        database = (named["bare"] or named["quoted"].replace(b"``", b"`")).decode("utf-8", "replace")
     known = catalogue.databases.get(database or "")
     for row in found.rows:
         table = known.table((row[_NAME] or b"").decode("utf-8", "replace")) if known is not None else None

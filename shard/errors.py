@@ -92,12 +92,18 @@ GATHER_LIMIT = _define(
     "this query must bring rows together at home and {moved} bytes of {label} are past the limit of {limit}; "
     "restrict it ({label} by region, director key or columns), or raise skyshard_gather_limit",
 )
-UNKNOWN_SETTING = _define("UNKNOWN_SETTING", 1193, "HY000", "Unknown system variable '{name}'")
+SESSION_SETTING = _define("SESSION_SETTING", 1238, "HY000", "Variable '{name}' is a SESSION variable")
+SESSION_SETTING_SET = _define(
+    "SESSION_SETTING_SET",
+    1228,
+    "HY000",
+    "Variable '{name}' is a SESSION variable and can't be used with SET GLOBAL",
+)
 WRONG_SETTING = _define(
     "WRONG_SETTING",
     1231,
     "42000",
-    "Variable '{name}' can't be set to the value of '{value}'; give bytes, or DEFAULT",
+    "Variable '{name}' can't be set to the value of '{value}'; give a whole number of bytes, or DEFAULT",
 )
 LOCAL_DISABLED = _define(
     "LOCAL_DISABLED",

@@ -242,6 +242,14 @@ class Conversation:
                     found += rows.split(block.data)
         return Table(columns, found)
 
+    async def done(self, sql: bytes) -> Ok:
+        """Run a statement of the client's own that has no rows, and return how it ended."""
+        event = (await self._reply(b"\x03" + sql, ReplyKind.QUERY))[-1]
+        if isinstance(event, OkEvent):
+            self.note(event.ok.status)
+            return event.ok
+        raise ValueError("done was given a statement with rows")
+
     async def block(self, sql: bytes, most: int) -> Block:
         """Run a statement of the proxy's own and return its rows as they came, if they are `most` bytes at most."""
         columns: tuple[bytes, ...] = ()

@@ -24,10 +24,7 @@ from shard.wire.packets import ColumnDefinition
 if TYPE_CHECKING:
     from proxy.session.session import Session
 
-PATTERN = re.compile(
-    rb"(?i)\A[\s(]*(?>/\*.*?\*/\s*)*+(?:submit|cancel)\b|qserv_result|information_schema\s*`?\s*\.\s*`?queries",
-    re.S,
-)
+PATTERN = re.compile(rb"(?i)\b(?:submit|cancel)\b|qserv_result|information_schema\s*`?\s*\.\s*`?queries")
 """What every statement about jobs contains; others may, too."""
 _OF_A_SESSION = frozenset(
     {"USER", "SESSION_USER", "SYSTEM_USER", "CONNECTION_ID", "LAST_INSERT_ID", "FOUND_ROWS", "ROW_COUNT"}

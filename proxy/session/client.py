@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from proxy.session.capabilities import Capabilities
@@ -305,6 +306,10 @@ class ClientStream:
         """Send OK, perhaps with a text."""
         told = lenenc_bytes(info) if info else b""
         await self.packet(Ok(status=self._status(status), info=told).encode())
+
+    async def relayed_ok(self, ok: Ok) -> None:
+        """Send the home server's OK to a part of the client's statement."""
+        await self.packet(replace(ok, status=self._status(ok.status)).encode())
 
     async def progress(self, stage: int, stages: int, percent: float, text: str) -> None:
         """Report how far a statement is, unless its answer has begun; the reply has not begun by this."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from shard.wire.replies import ReplyKind
 
 COM_QUIT, COM_INIT_DB, COM_QUERY, COM_FIELD_LIST, COM_STATISTICS, COM_PROCESS_KILL = 1, 2, 3, 4, 9, 12
@@ -23,7 +21,3 @@ RELAYED = {
     COM_FIELD_LIST: ReplyKind.FIELD_LIST, COM_STATISTICS: ReplyKind.STATISTICS, COM_PROCESS_INFO: ReplyKind.QUERY,
     **dict.fromkeys(_SIMPLE, ReplyKind.SIMPLE),
 }  # fmt: skip
-KILL = re.compile(
-    rb"\s*(?>/\*.*?\*/\s*)*+KILL\s+(?:/\*!\d*\s*)?(?:HARD\s+|SOFT\s+)?(?P<what>QUERY\s+|CONNECTION\s+)?(?:\*/\s*)?(?P<id>\d+)\s*\Z",
-    re.IGNORECASE | re.DOTALL,
-)

@@ -9,17 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from proxy.session.owned import ShowConditions
 from shard.planner.lexer import LexerMode, LexError, Token, TokenKind, tokenize
 from shard.wire.frames import Note
 
 MOST_NOTES = 64
 """Conditions kept of a statement: MariaDB's default max_error_count."""
 
-_SHOW = re.compile(
-    rb"\s*SHOW\s+(?P<count>COUNT\s*\(\s*\*\s*\)\s+)?(?P<what>WARNINGS|ERRORS)"
-    rb"(?:\s+LIMIT\s+(?P<one>\d+)(?:\s*(?P<sep>,|OFFSET)\s*(?P<two>\d+))?)?\s*;?\s*\Z",
-    re.IGNORECASE,
-)
 QUESTIONS = re.compile(rb"(?i)found_rows|row_count|warning_count|error_count")
 """What a statement says that may ask about the one before."""
 
@@ -49,30 +45,16 @@ class Diagnostics:
         """Return the number of errors."""
         return sum(note.level == "Error" for note in self.notes)
 
-    def show(self, sql: bytes) -> Shown | None:
-        """Return the answer to SHOW WARNINGS and its kin; None if the statement is another."""
-        match = _SHOW.match(sql)
-        if match is None:
-            return None
-        errors_only = match["what"].upper() == b"ERRORS"
-        if match["count"]:
-            return Shown([[str(self.errors() if errors_only else self.warnings).encode()]])
-        notes = [note for note in self.notes if note.level == "Error" or not errors_only]
-        skip, most = 0, len(notes)
-        if match["one"]:
-            first, second = int(match["one"]), match["two"]
-            if second is None:
-                most = first
-            elif match["sep"] == b",":
-                skip, most = first, int(second)
-            else:
-                skip, most = int(second), first
-        return Shown(
-            [
-                [note.level.encode(), str(note.code).encode(), note.message.encode()]
-                for note in notes[skip : skip + most]
-            ]
-        )
+    def show(self, asked: ShowConditions) -> list[list[bytes | None]]:
+        """Return the rows of SHOW WARNINGS and its kin."""
+        if asked.counted:
+            return [[str(self.errors() if asked.errors_only else self.warnings).encode()]]
+        notes = [note for note in self.notes if note.level == "Error" or not asked.errors_only]
+        last = None if asked.most is None else asked.skip + asked.most
+        return [
+            [note.level.encode(), str(note.code).encode(), note.message.encode()]
+            for note in notes[asked.skip : last]
+        ]
 
     def fill_in(self, sql: bytes, mode: LexerMode) -> bytes | None:
         """Return a statement with its questions about the last one answered; None if it asks nothing."""
@@ -86,7 +68,7 @@ class Diagnostics:
         out, at = "", 0
         for start, end, value in self._questions(tokens):
             whole = text[tokens[start].start : tokens[end].start + len(tokens[end].text)]
-            out += text[at : tokens[start].start] + _typed(whole, value) + _alias(tokens, start, end, whole)
+            out += text[at : tokens[start].start] + _typed(whole, value) + alias_of(tokens, start, end, whole)
             at = tokens[end].start + len(tokens[end].text)
         return (out + text[at:]).encode("latin-1") if at else None
 
@@ -106,19 +88,12 @@ class Diagnostics:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """Rows of an answer."""
-
-    rows: list[list[bytes | None]]
-
-
 def _typed(question: str, value: int) -> str:
     """Return an expression of the question's type that is the value."""
     return f"IF(0,{question}," + (f"CAST({value} AS UNSIGNED))" if question[0] == "@" else f"{value})")
 
 
-def _alias(tokens: list[Token], start: int, end: int, whole: str) -> str:
+def alias_of(tokens: list[Token], start: int, end: int, whole: str) -> str:
     """Return the name that the column has without the value: only where it is a whole select item."""
     depth = sum((token.text == "(") - (token.text == ")") for token in tokens[:start])
     before = tokens[start - 1].upper if start else ""

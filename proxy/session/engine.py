@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.home.metadata import Contents
+from proxy.session.limits import RowLimits
 from shard.planner.change import Change
 from shard.planner.envelope import Envelope
 from shard.planner.statement import Statement
@@ -38,7 +39,7 @@ class Distributed:
     """Agents answer; `native` is what is prepared at home, `envelope` what stores the rows, `change` what uses them.
 
     `prefix` is the statement's own ``SET STATEMENT … FOR``, if it has one. `contents` and `views` are what it
-    was decided from: the catalogue, and the definitions of views.
+    was decided from: the catalogue, and the definitions of views. `limits` takes the place of the session's.
     """
 
     statement: Statement
@@ -49,6 +50,7 @@ class Distributed:
     views: Views = field(default_factory=dict)
     change: Change | None = None
     explained: Explained | None = None
+    limits: RowLimits | None = None
 
     def split(self, parameters: tuple[Parameter, ...]) -> tuple[tuple[Parameter, ...], tuple[Parameter, ...]]:
         """Return the parameters of the query, in its order, and those of what stores its rows around it."""
@@ -74,11 +76,14 @@ class Local:
         the statement itself.
     check : callable or None
         Raises what is wrong with the statement when it is prepared, as far as `stand_in` does not show it.
+    at_home : bool
+        The home server has run the client's own statement, or a part of it, and knows its warnings.
     """
 
     answer: Callable[[bool], Awaitable[None]]
     stand_in: bytes | None = None
     check: Callable[[], Awaitable[None]] | None = None
+    at_home: bool = False
 
 
 Route = Home | Distributed | Local
@@ -98,8 +103,8 @@ class Engine(Protocol):
     def job_of(self, name: str) -> Lent | None:
         """Return what was lent to a job that logs in by this name; None if none does."""
 
-    def mentions(self, sql: bytes) -> bool:
-        """Whether a text could be about sharded tables, or use skyshard's functions."""
+    def concerns(self, session: Session, sql: bytes) -> bool:
+        """Whether a statement could be one that is not the home server's to answer."""
 
     def take_off(self, session: Session, sql: bytes, landed: Callable[[Flight], bool]) -> Flight | None:
         """Begin a look-up that needs no task, if the statement is one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
 
@@ -30,6 +31,22 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     queries: int = 0
     result_bytes: int = 0
     statement_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RowLimits:
+    """Bytes of rows that one distributed query may move; a session sets them for itself.
+
+    Attributes
+    ----------
+    gather : int
+        Of what it brings home (skyshard_gather_limit).
+    ship : int
+        Of a user's own table that is sent to the workers (skyshard_ship_limit).
+    """
+
+    gather: int = 256 << 20
+    ship: int = 16 << 20
 
 
 class SessionLimits(msgspec.Struct, frozen=True):

@@ -5,7 +5,6 @@ At home a session whose query is distributed looks idle, or runs the statement t
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import replace
 
@@ -13,9 +12,6 @@ from proxy.home.link import WATCH, HomeLink, Table
 from proxy.registry import Registry
 from proxy.running_board import TEXT_BYTES, Shown
 
-PATTERN = re.compile(
-    rb"\s*(?>/\*.*?\*/\s*)*+SHOW\s+(?P<full>FULL\s+)?PROCESSLIST\s*;?\s*\Z", re.IGNORECASE | re.DOTALL
-)
 _SHORT = 100
 """Bytes of a statement that SHOW PROCESSLIST has without FULL."""
 _FULL = b"SHOW FULL PROCESSLIST"
@@ -23,19 +19,19 @@ _WATCHES = WATCH.encode() + b" /* "
 _ID, _COMMAND, _TIME, _STATE, _INFO, _PROGRESS = 0, 4, 5, 6, 7, 8
 
 
-async def read(home: HomeLink, sql: bytes, registry: Registry) -> Table:
+async def read(home: HomeLink, sql: bytes, full: bool, registry: Registry) -> Table:
     """Return the list.
 
     Parameters
     ----------
     sql : bytes
         The statement, as it was asked.
+    full : bool
+        It says FULL.
     registry : Registry
         Knows what runs in this proxy. Of another proxy's queries the home server has the text alone.
     """
-    asked = PATTERN.match(sql)
     found = await home.table(sql)
-    full = asked is not None and asked["full"] is not None
     if not full and any((row[_INFO] or b"").startswith(_WATCHES[:_SHORT]) for row in found.rows):
         found = replace(found, rows=(await home.table(_FULL)).rows)
     running = registry.shown()

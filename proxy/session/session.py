@@ -13,7 +13,7 @@ from proxy.aside import LONG
 from proxy.home.link import HomeLink, Trapped, trap_error
 from proxy.quick import Flight, limited
 from proxy.registry import Registry, RunningQuery
-from proxy.session import process_list
+from proxy.session import own_settings, owned, process_list
 from proxy.session.attention import Attention
 from proxy.session.client import ClientGone, ClientStream, Reply
 from proxy.session.commands import (
@@ -26,13 +26,12 @@ from proxy.session.commands import (
     COM_QUIT,
     COM_RESET_CONNECTION,
     COM_SET_OPTION,
-    KILL,
     RELAYED,
 )
 from proxy.session.diagnostics import MOST_NOTES, QUESTIONS, Diagnostics
 from proxy.session.engine import Distributed, Engine, Home, Local
 from proxy.session.handshake import MULTI_STATEMENTS, Response
-from proxy.session.limits import Limits, SessionLimits, Usage
+from proxy.session.limits import Limits, RowLimits, SessionLimits, Usage
 from proxy.session.login import Doorkeeper, Login
 from proxy.session.prepared import PreparedText
 from proxy.session.promises import MOST, promised
@@ -54,10 +53,6 @@ if TYPE_CHECKING:
     from proxy.jobs.accounts import Lent
 
 log = logging.getLogger("skyshard.session")
-DEFAULT_SHIP_LIMIT = 16 << 20
-"""Bytes of a user's own table up to which it is sent to the workers (session setting skyshard_ship_limit)."""
-DEFAULT_GATHER_LIMIT = 256 << 20
-"""Bytes of rows that one query may bring home (session setting skyshard_gather_limit)."""
 
 _ATTEND_AFTER_S = 0.1
 """Seconds a query may run before anyone looks whether it is still wanted: that costs more than a look-up."""
@@ -92,8 +87,7 @@ class Session:
         self.user = ""
         self.job: Lent | None = None
         self.settings_dirty = True
-        self.gather_limit = DEFAULT_GATHER_LIMIT
-        self.ship_limit = DEFAULT_SHIP_LIMIT
+        self.row_limits = RowLimits()
         self.leftovers: tuple[str, ...] = ()
         self.temporaries = self.locks = False
         self._dismissed: SkyError | None = None
@@ -247,6 +241,12 @@ class Session:
         if self._idle:
             self.client.wire.farewell(self.home.unasked())
 
+    def _begin_anew(self) -> None:
+        """Forget what a session has from its statements."""
+        self._forget_statements()
+        self.diagnostics = None
+        self.row_limits = RowLimits()
+
     def _forget_statements(self) -> None:
         self._prepared.forget()
         self.texts.clear()
@@ -293,8 +293,7 @@ class Session:
         if code in (COM_INIT_DB, COM_RESET_CONNECTION):
             self.settings_dirty = True
         if code == COM_RESET_CONNECTION:
-            self._forget_statements()
-            self.diagnostics = None
+            self._begin_anew()
         seen = await self.home.relay(payload, RELAYED[code], self.client)
         refused = any(isinstance(event, ErrEvent) for event in seen)
         if code == COM_SET_OPTION and not refused:
@@ -306,8 +305,7 @@ class Session:
 
     async def _change_user(self, payload: bytes) -> None:
         self.settings_dirty = True
-        self._forget_statements()
-        self.diagnostics = None
+        self._begin_anew()
         try:
             async with asyncio.timeout(_CHANGE_S):
                 if not await self._login.change(payload):
@@ -335,7 +333,7 @@ class Session:
             del parts[1:]
         if len(parts) == 1:
             await self._statement(parts[0])
-        elif not self._multi or not self._is_ours(sql):
+        elif not self._multi or not any(map(self._is_ours, parts)):
             await self._home(sql)
         else:
             await self._statements(parts)
@@ -353,9 +351,9 @@ class Session:
                 return
 
     def _is_ours(self, sql: bytes) -> bool:
-        """Whether a packet of several statements has one that the proxy may answer."""
+        """Whether a statement of several in a packet is one that the proxy may have to answer."""
         return (
-            self._engine.mentions(sql)
+            self._engine.concerns(self, sql)
             or OWN.search(sql) is not None
             or (self.diagnostics is not None and QUESTIONS.search(sql) is not None)
         )
@@ -387,22 +385,23 @@ class Session:
     async def answered(self, route: Local, binary: bool = False) -> None:
         """Answer a statement of skyshard's own."""
         await route.answer(binary)
-        self.diagnostics = Diagnostics()
+        self.diagnostics = None if route.at_home else Diagnostics()
 
     def own_answer(self, sql: bytes, binary: bool = False) -> Coroutine[None, None, None] | None:
         """Return the answer to a statement that the proxy owns: KILL, SHOW PROCESSLIST, SHOW WARNINGS; or None."""
-        kill = KILL.match(sql)
-        if kill is not None:
-            return self._kill(sql, int(kill["id"]))
-        if process_list.PATTERN.match(sql):
-            return self._list_processes(sql, binary)
-        shown = self.diagnostics.show(sql) if self.diagnostics is not None else None
-        return None if shown is None else self._show(sql, shown.rows, binary)
+        said = owned.read(sql, self.mode)
+        if isinstance(said, owned.Kill):
+            return self._kill(sql, said.thread)
+        if isinstance(said, owned.ShowProcesses):
+            return self._list_processes(sql, said.full, binary)
+        if isinstance(said, owned.ShowConditions) and self.diagnostics is not None:
+            return self._show(sql, self.diagnostics.show(said), binary)
+        return None
 
     def filled(self, sql: bytes) -> bytes:
-        """Return a statement for the home server, its questions about the last statement answered."""
+        """Return a statement for the home server: what it asks of the last one, or of our settings, is answered."""
         filled = self.diagnostics.fill_in(sql, self.mode) if self.diagnostics is not None else None
-        return sql if filled is None else filled
+        return own_settings.fill_in(sql if filled is None else filled, self.row_limits, self.mode)
 
     async def _home(self, sql: bytes, route: Home = Home()) -> None:  # noqa: B008 - frozen
         """Let the home server answer a packet."""
@@ -498,12 +497,17 @@ class Session:
         if query is not None:
             query.cancel()
 
-    async def _kill(self, sql: bytes, number: int) -> None:
+    async def _kill(self, sql: bytes, thread: str) -> None:
         """KILL goes home, which checks that the victim may be killed; then its distributed query ends too."""
+        if not thread.isdigit():
+            with contextlib.suppress(ServerError):  # KILL itself says what is wrong with it
+                ((value,),) = (await self.home.table(f"SELECT {thread}".encode("latin-1"))).rows
+                thread = (value or b"").decode("latin-1")
         await self.home.table(sql)
-        self._cancel(number)
+        if thread.isdigit():
+            self._cancel(int(thread))
         await self.client.ok(self.home.status)
 
-    async def _list_processes(self, sql: bytes, binary: bool) -> None:
-        found = await process_list.read(self.home, sql, self._registry)
+    async def _list_processes(self, sql: bytes, full: bool, binary: bool) -> None:
+        found = await process_list.read(self.home, sql, full, self._registry)
         await self.client.table(found.columns, found.rows, self.home.status, binary)

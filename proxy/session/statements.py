@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from proxy.home.link import Trapped, trap_error
+from proxy.session import own_settings
 from proxy.session.cursor import LAST_ROW_SENT, Cursor
 from proxy.session.diagnostics import QUESTIONS
 from proxy.session.engine import Distributed, Engine, Home, Local
@@ -105,7 +106,7 @@ class PreparedStatements:
             self._last = event.statement_id
             if isinstance(route, Distributed | Local):
                 self._kept[event.statement_id] = Prepared(sql, route, event.parameters)
-            elif OWN.search(sql) or QUESTIONS.search(sql):
+            elif any(pattern.search(sql) for pattern in (OWN, QUESTIONS, own_settings.PATTERN)):
                 self._asked[event.statement_id] = sql
 
     async def _execute(self, number: int, payload: bytes) -> None:

@@ -203,7 +203,7 @@ def tokenize(text: str, mode: LexerMode = LexerMode(), most: int | None = None) 
     return tokens
 
 
-def _is_code(version: str | None) -> bool:
+def _is_code(version: str | bytes | None) -> bool:
     """Whether a ``/*!NNNNN`` comment is executed by the reference server (MySQL 5.7+ ones are not)."""
     if version is None:
         return True
@@ -249,6 +249,33 @@ def without_end(text: str, tokens: Tokens, mode: LexerMode = LexerMode()) -> tup
     return shorter, Tokens(tokens[: last + 1])
 
 
+_LEAD = re.compile(
+    rb"\s++|(?:#|--(?=\s|\Z))[^\n]*+|\*/|(?P<open>/\*)(?:(?P<code>M?!)(?P<version>\d{5,6})?+)?+|(?P<word>[A-Za-z_]++)"
+)
+
+
+def opening_word(sql: bytes) -> str:
+    """Return the word that a statement begins with, behind comments or in an executable one, in upper case.
+
+    It is "" for a text that begins with anything else. The rest of the text is not looked at.
+
+    Examples
+    --------
+    >>> opening_word(b"/* a */ -- b\\n /*!40101 Set */ names utf8")
+    'SET'
+    """
+    position = 0
+    while (match := _LEAD.match(sql, position)) is not None:
+        if match["word"] is not None:
+            return match["word"].upper().decode("ascii")
+        position = match.end()
+        if match["open"] and not (match["code"] and _is_code(match["version"])):
+            position = sql.find(b"*/", position) + 2
+            if position < 2:
+                return ""
+    return ""
+
+
 def is_blank(sql: bytes, mode: LexerMode = LexerMode()) -> bool:
     """Whether a text consists of blanks and comments."""
     return _is_blank(sql.decode("latin-1"), mode)
@@ -259,6 +286,21 @@ def _is_blank(text: str, mode: LexerMode) -> bool:
         return not tokenize(text, mode)
     except LexError:
         return False
+
+
+def text_of(tokens: Iterable[Token]) -> str:
+    """Return the text of tokens without the comments between them.
+
+    Examples
+    --------
+    >>> text_of(tokenize("1+/* one */ @a -- two"))
+    '1+ @a'
+    """
+    out, end = "", 0
+    for token in tokens:
+        out += " " + token.text if out and token.start > end else token.text
+        end = token.start + len(token.text)
+    return out
 
 
 def unquote(token: Token) -> str:

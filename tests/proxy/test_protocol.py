@@ -215,6 +215,7 @@ def test_found_rows_and_row_count(pair):
         "SELECT COUNT(*) FROM Object; SELECT nosuch; SELECT 2",
         "SELECT COUNT(*) FROM Object; ; SELECT 2",
         "/* SELECT 3; */ SELECT ';', COUNT(*) FROM Object -- ; SELECT 4\n; SELECT 2 # ; SELECT 5",
+        "SELECT 1; /* x */ SHOW WARNINGS; SHOW /*!50002 FULL */ COLUMNS FROM Object",
     ],
 )
 @BOTH_ENDS
@@ -240,6 +241,29 @@ def test_several_statements_in_a_packet(pair, sql, flags):
             assert ours[2] & 0x200B == theirs[2] & 0x200B
             assert ours[3:] == theirs[3:]
     assert found[0][1] == found[1][1]
+
+
+@BOTH_ENDS
+def test_what_the_proxy_answers_may_stand_among_several(raw, flags):
+    client = raw(database="hip", flags=flags)
+    results = client.query_all("SHOW TABLE STATUS; SELECT 1")
+    assert {row[0]: row[1] for row in results[0].rows}[b"Object"] == b"skyshard"
+    assert results[1].rows == [(b"1",)]
+    asked = "SELECT TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'Object'"
+    assert [found.rows for found in client.query_all(f"SELECT 2; {asked}")] == [[(b"2",)], [(b"118216",)]]
+    submitted, listed = client.query_all(
+        "SUBMIT SELECT COUNT(*) FROM Object; SELECT QUERY FROM information_schema.queries ORDER BY ID DESC LIMIT 1"
+    )
+    assert listed.rows == [(b"SELECT COUNT(*) FROM Object",)]
+    number = submitted.rows[0][0].decode()
+    while client.query(f"SELECT STATUS FROM information_schema.queries WHERE ID = {number}").rows != [
+        (b"COMPLETED",)
+    ]:
+        pass
+    found = client.query_all(f"SELECT 3; SELECT * FROM qserv_result({number}) AS r; -- x\n SELECT 5")
+    assert [one.rows for one in found] == [[(b"3",)], [(b"118216",)], [(b"5",)]]
+    client.query("PREPARE s FROM 'SELECT COUNT(*) FROM Object'")
+    assert [one.rows for one in client.query_all("SELECT 4; EXECUTE s")] == [[(b"4",)], [(b"118216",)]]
 
 
 def test_an_error_in_the_middle_of_rows_is_an_error_packet(raw):

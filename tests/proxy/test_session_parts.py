@@ -10,9 +10,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from proxy.running_board import SLOTS, TEXT_BYTES, RunningBoard, Shown
-from proxy.session import handshake, passwords
+from proxy.session import handshake, owned, passwords
 from proxy.session.diagnostics import Diagnostics
 from proxy.session.limits import Limits, Usage
+from proxy.session.owned import ShowConditions
 from proxy.session.throttle import ACCOUNT_FAILURES, ADDRESS_FAILURES, Failures, LoginThrottle
 from proxy.session.wire import HIGH_WATER, ClientGone, ClientWire
 from shard.errors import SkyError
@@ -137,9 +138,9 @@ def test_show_warnings_has_limits_and_errors_only():
         b"SHOW ERRORS": [b"2"],
     }
     for sql, expected in codes.items():
-        assert [row[1] for row in known.show(sql).rows] == expected
-    assert known.show(b"SHOW COUNT(*) WARNINGS").rows == [[b"3"]]
-    assert known.show(b"SHOW WARNINGS x") is None
+        assert [row[1] for row in known.show(owned.read(sql, LexerMode()))] == expected
+    assert known.show(ShowConditions(False, counted=True)) == [[b"3"]]
+    assert known.show(ShowConditions(True, counted=True)) == [[b"1"]]
 
 
 @pytest.mark.parametrize("password", [b"geheim", "schlüssel".encode(), b"x" * 200])
