@@ -233,6 +233,8 @@ class Engine:
             raise
         except SkyError as error:
             said = error.message
+            if error.code is INTERNAL:
+                log.exception("query %s of session %s: internal error", query.query_id, session.id)
             raise
         except RecursionError as error:  # what could be read may yet be too deep to be written
             failure = SkyError(TOO_DEEP)
@@ -240,7 +242,7 @@ class Engine:
             raise failure from error
         except Exception as error:
             said = "internal error"
-            log.exception("query %s failed", query.query_id)
+            log.exception("query %s of session %s: internal error", query.query_id, session.id)
             raise SkyError(INTERNAL, query_id=query.query_id) from error
         finally:
             self._account(session, query, outcome, time.monotonic() - started, size, said)

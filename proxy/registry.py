@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 import time
 from dataclasses import dataclass, field
 
@@ -70,13 +71,17 @@ class Registry:
 
     def __init__(self, share: RunningShare | None = None) -> None:
         self._share = share
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count((secrets.randbits(31) << 32) + 1)
         self.queries: dict[int, RunningQuery] = {}
         self.sessions: set[int] = set()
 
+    def number(self) -> int:
+        """Return an id for a query, or for a fault: its upper half, which is random, is this process's own."""
+        return next(self._numbers)
+
     def begin(self, session_id: int, user: str, sql: str) -> RunningQuery:
-        """Note a query; ids are unique in this process."""
-        query = RunningQuery(next(self._numbers), session_id, user, sql)
+        """Note a query."""
+        query = RunningQuery(self.number(), session_id, user, sql)
         self.queries[session_id] = query
         return query
 

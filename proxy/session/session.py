@@ -270,8 +270,12 @@ class Session:
                 await self.client.error(self._dismissed)
             raise
         except Exception:
-            log.exception("session %s: internal error", self.id)
-            await self.client.error(SkyError(INTERNAL, query_id=self.id))
+            number = self._registry.number()
+            log.exception("query %s of session %s: internal error", number, self.id)
+            fault = SkyError(INTERNAL, query_id=number)
+            if asks:
+                self.diagnostics = Diagnostics.of_error(fault.errno, fault.message)
+            await self.client.error(fault)
         if self.home.closed:
             raise ClientGone
 
