@@ -1,4 +1,4 @@
-"""SHOW VARIABLES and SHOW STATUS with what only the proxy knows: skyshard's own settings.
+"""SHOW VARIABLES and SHOW STATUS with what only the proxy knows: skyshard's own settings, and the client's TLS.
 
 The home server makes the list; whether ours match its LIKE or WHERE is asked there, too.
 """
@@ -20,9 +20,13 @@ _TEXT = "CONVERT({} USING utf8mb3) COLLATE utf8mb3_general_ci"
 
 def own_values(session: Session, asked: ShowListed) -> dict[str, str]:
     """Return what is known here of what a statement lists: name → value; empty if it cannot ask for any."""
-    if asked.what != "VARIABLES" or asked.scope == "GLOBAL":
+    if asked.what == "STATUS":  # the session's link to the home server is another connection
+        wire = session.client.wire
+        known = {"Ssl_cipher": wire.cipher, "Ssl_version": wire.tls_version}
+    elif asked.scope == "GLOBAL":
         return {}
-    known = {name.lower(): str(getattr(session.row_limits, field)) for name, field in FIELDS.items()}
+    else:
+        known = {name.lower(): str(getattr(session.row_limits, field)) for name, field in FIELDS.items()}
     begins = _BEGINS.match(asked.condition)
     if begins is None or any(name.lower().startswith(begins[1].lower()) for name in known):
         return known

@@ -380,6 +380,11 @@ class ClientWire(asyncio.Protocol):
         return found[0] if found is not None else ""
 
     @property
+    def tls_version(self) -> str:
+        """Name of the protocol's version, as ``TLSv1.3``; empty without TLS."""
+        return (self._tls.version() or "") if self._tls is not None else ""
+
+    @property
     def peer(self) -> tuple[str, int]:
         """The client's address and port; empty and 0 if it has none."""
         return _address(self._transport, "peername")

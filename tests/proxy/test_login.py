@@ -42,6 +42,26 @@ def test_tls_is_on_and_its_certificate_verifies(cluster):
         assert cursor.fetchone() == (118216,)
 
 
+@pytest.mark.parametrize("tls", [True, None], ids=["tls", "plain"])
+def test_show_status_has_the_clients_own_tls(raw, tls):
+    with raw(tls=tls) as client:
+        cipher = client.socket.cipher()[0].encode() if tls else b""
+        version = client.socket.version().encode() if tls else b""
+        both = [(b"Ssl_cipher", cipher), (b"Ssl_version", version)]
+        assert client.query("SHOW SESSION STATUS LIKE 'Ssl_cipher'").rows == both[:1]
+        assert client.query("/* Workbench */ SHOW STATUS LIKE 'ssl\\_version'").rows == both[1:]
+        filtered = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Ssl_version', 'Ssl_cipher') AND Value <> ''"
+        assert client.query(filtered).rows == (both if tls else [])
+        listed = client.query("SHOW STATUS").rows
+        assert [row for row in listed if row in both] == both
+        assert [row[0].lower() for row in listed].index(b"ssl_cipher") > [row[0] for row in listed].index(
+            b"Queries"
+        )
+        number, columns, _ = client.prepare("SHOW STATUS LIKE 'Ssl_cipher'")
+        assert columns == 2
+        assert client.execute(number).rows[0].endswith(b"Ssl_cipher" + bytes((len(cipher),)) + cipher)
+
+
 def test_tls_carries_large_rows_both_ways(raw):
     with raw(tls=True) as client:
         text = "x" * 17_000_000
