@@ -127,10 +127,10 @@ class Decider:
 
     def _concerns(self, sql: bytes) -> bool:
         """Whether a text could be of those that are answered here."""
-        ours = (statements.PATTERN, own_settings.PATTERN)
         return (
             self.mentions(sql)
-            or any(pattern.search(sql) for pattern in ours)
+            or statements.may_be(sql)
+            or own_settings.PATTERN.search(sql) is not None
             or isinstance(owned.read(sql, LexerMode()), ShowTableStatus | ShowListed)
         )
 
@@ -142,7 +142,7 @@ class Decider:
 
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement."""
-        if statements.PATTERN.search(sql) is None and dynamic.PATTERN.search(sql) is None:
+        if not statements.may_be(sql) and dynamic.PATTERN.search(sql) is None:
             return await self._decide(session, sql)
         temporaries = session.temporaries
         settings = await self.settings(session)
@@ -181,7 +181,7 @@ class Decider:
 
     async def _of_itself(self, session: Session, sql: bytes) -> Route:
         """Return who answers the text that a PREPARE or EXECUTE names; none of those may be in it."""
-        if statements.PATTERN.search(sql) is None or dynamic.STARTS.match(sql):
+        if not statements.may_be(sql) or dynamic.STARTS.match(sql):
             return await self._decide(session, sql)
         return await self.decide(session, sql)
 

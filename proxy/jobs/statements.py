@@ -18,14 +18,13 @@ from proxy.jobs.runner import Jobs
 from proxy.session.engine import Local
 from shard.catalog.naming import JOBS_DATABASE, quote
 from shard.errors import JOB_NO_RESULT, JOB_NOT_DONE, NO_JOB, USER_LIMIT, SkyError, not_supported
-from shard.planner.lexer import Token, TokenKind
+from shard.planner.lexer import Token, TokenKind, opening_word
 from shard.wire.packets import ColumnDefinition
 
 if TYPE_CHECKING:
     from proxy.session.session import Session
 
-PATTERN = re.compile(rb"(?i)\b(?:submit|cancel)\b|qserv_result|information_schema\s*`?\s*\.\s*`?queries")
-"""What every statement about jobs contains; others may, too."""
+_NAMES = re.compile(rb"(?i)qserv_result|information_schema\s*`?\s*\.\s*`?queries")
 _OF_A_SESSION = frozenset(
     {"USER", "SESSION_USER", "SYSTEM_USER", "CONNECTION_ID", "LAST_INSERT_ID", "FOUND_ROWS", "ROW_COUNT"}
 )
@@ -34,6 +33,11 @@ _WORDS_OF_A_SESSION = frozenset({"CURRENT_USER", "CURRENT_ROLE"})
 _BIGINT, _VARCHAR = 8, 253
 
 Check = Callable[["Session", bytes], Awaitable[None]]
+
+
+def may_be(sql: bytes) -> bool:
+    """Whether a statement could be one about jobs."""
+    return opening_word(sql) in ("SUBMIT", "CANCEL") or _NAMES.search(sql) is not None
 
 
 class Statements:

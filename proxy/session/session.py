@@ -13,7 +13,7 @@ from proxy.aside import LONG
 from proxy.home.link import HomeLink, Trapped, trap_error
 from proxy.quick import Flight, limited
 from proxy.registry import Registry, RunningQuery
-from proxy.session import own_settings, owned, process_list
+from proxy.session import owned, process_list
 from proxy.session.attention import Attention
 from proxy.session.client import ClientGone, ClientStream, Reply
 from proxy.session.commands import (
@@ -403,9 +403,9 @@ class Session:
         return None
 
     def filled(self, sql: bytes) -> bytes:
-        """Return a statement for the home server: what it asks of the last one, or of our settings, is answered."""
+        """Return a statement for the home server, its questions about the last statement answered."""
         filled = self.diagnostics.fill_in(sql, self.mode) if self.diagnostics is not None else None
-        return own_settings.fill_in(sql if filled is None else filled, self.row_limits, self.mode)
+        return sql if filled is None else filled
 
     async def _home(self, sql: bytes, route: Home = Home()) -> None:  # noqa: B008 - frozen
         """Let the home server answer a packet."""

@@ -164,7 +164,7 @@ class PreparedStatements:
         if answer is not None:
             await answer
             return True
-        filled = session.filled(sql)
+        filled = own_settings.fill_in(session.filled(sql), session.row_limits, session.mode)
         if filled == sql:  # what runs now is asked at every execution
             filled = await self._engine.with_truth(session, sql) or sql
         if filled == sql:
