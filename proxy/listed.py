@@ -9,7 +9,7 @@ import re
 from bisect import bisect
 from collections.abc import Mapping
 
-from proxy.session.own_settings import FIELDS
+from proxy.session import own_settings
 from proxy.session.owned import ShowListed
 from proxy.session.session import Session
 from shard.catalog.naming import literal
@@ -26,7 +26,7 @@ def own_values(session: Session, asked: ShowListed) -> dict[str, str]:
     elif asked.scope == "GLOBAL":
         return {}
     else:
-        known = {name.lower(): str(getattr(session.row_limits, field)) for name, field in FIELDS.items()}
+        known = {name: str(value) for name, value in own_settings.values(session.row_limits).items()}
     begins = _BEGINS.match(asked.condition)
     if begins is None or any(name.lower().startswith(begins[1].lower()) for name in known):
         return known

@@ -17,7 +17,7 @@ from proxy.session.limits import RowLimits
 from proxy.session.own_settings import FIELDS, Setting, filled, find
 from shard.catalog.traps import is_trap_error
 from shard.errors import WRONG_SETTING, ServerError, SkyError, not_supported
-from shard.planner.lexer import LexError, Token, TokenKind, text_of, tokenize
+from shard.planner.lexer import LexError, Token, TokenKind, text_of, tokenize, without_end
 from shard.wire.packets import ColumnDefinition
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class OwnSettings:
         """
         try:
             text = sql.decode(*settings.encoding)
-            tokens = tokenize(text, settings.mode)
+            text, tokens = without_end(text, tokenize(text, settings.mode), settings.mode)
             if [token.upper for token in tokens[:2]] == ["SET", "STATEMENT"]:
                 route = await self._for_one(session, text, tokens, settings)
                 if route is not None:
@@ -58,8 +58,6 @@ class OwnSettings:
             tokens = tokenize(text, settings.mode)
         except (LexError, UnicodeDecodeError):
             return await self._decide(session, sql)
-        while tokens and tokens[-1].text == ";":
-            tokens.pop()
         setting = find(tokens[1:]) if tokens and tokens[0].upper == "SET" else None
         if setting is None:
             return await self._in_place(session, text.encode(*settings.encoding))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from proxy.home.settings import SessionSettings
 from proxy.jobs.job import Job, Settings
 from proxy.jobs.runner import Jobs
+from proxy.session import own_settings
 from proxy.session.engine import Local
 from shard.catalog.naming import JOBS_DATABASE, quote
 from shard.errors import JOB_NO_RESULT, JOB_NOT_DONE, NO_JOB, USER_LIMIT, SkyError, not_supported
@@ -123,7 +124,7 @@ class Statements:
             charset=settings.charset,
             role=role or None,
             max_seconds=settings.max_seconds,
-            own={"skyshard_gather_limit": session.gather_limit, "skyshard_ship_limit": session.ship_limit},
+            own=own_settings.values(session.row_limits),
         )
         number = await self._jobs.store.add(session.user, account, query, said)
         self._jobs.wake()

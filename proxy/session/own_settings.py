@@ -47,6 +47,11 @@ class Setting:
     marks: int
 
 
+def values(limits: RowLimits) -> dict[str, int]:
+    """Return the settings by name."""
+    return {name.lower(): getattr(limits, field) for name, field in FIELDS.items()}
+
+
 def variable_at(tokens: Sequence[Token], at: int) -> Named | None:
     """Return the system variable that is written with ``@@`` at a token; None if none is.
 

@@ -18,6 +18,7 @@ from shard.planner.lexer import (
     text_of,
     tokenize,
     unquote,
+    without_end,
 )
 
 _MAY = re.compile(rb"(?i)\s*+(?:kill|show|[/#-])")
@@ -79,11 +80,9 @@ def read(sql: bytes, mode: LexerMode) -> Owned | None:
         return None
     text = sql.decode("latin-1")
     try:
-        tokens: list[Token] = tokenize(text, mode)
+        _, tokens = without_end(text, tokenize(text, mode), mode)
     except LexError:
         return None
-    if tokens[-1].text == ";":
-        tokens = tokens[:-1]
     words = [token.upper for token in tokens]
     if words[0] == "KILL":
         return _kill(tokens, words)

@@ -19,6 +19,7 @@ FORMS = {
     "executable": "/*!50000 {} */",
     "newer": "/*!110000 SELECT */{}/*M!110000 NOW */",
     "trailing": "{} /* b */ ; -- c",
+    "ends": "{};;\n;",
 }
 EVERY_FORM = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
