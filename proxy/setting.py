@@ -5,7 +5,8 @@ The home server computes their values and takes the other items; nothing is set 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -108,7 +109,9 @@ async def _set(
         await session.client.ok(session.home.status)
     else:
         session.settings_dirty = True
-        await session.client.relayed_ok(await session.home.done(session.filled(others)))
+        with _explained():
+            ok = await session.home.done(session.filled(others))
+        await session.client.relayed_ok(ok)
     session.row_limits = limits
 
 
@@ -132,13 +135,20 @@ async def _valued(session: Session, setting: Setting, encoding: tuple[str, str])
 
 async def _computed(session: Session, expression: bytes) -> int | None:
     """Return the value of an expression if it is an integer."""
-    try:
+    with _explained():
         found = await session.home.table(b"SELECT (" + expression + b")")
-    except ServerError as error:
-        if is_trap_error(error.errno, error.message):
-            raise trap_error() from None
-        raise
     value = found.rows[0][0]
     if value is None or ColumnDefinition.decode(found.columns[0]).type not in _INTEGERS:
         return None
     return int(value)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Raise an explanation in the place of a trap's own error."""
+    try:
+        yield
+    except ServerError as error:
+        if is_trap_error(error.errno, error.message):
+            raise trap_error() from None
+        raise
