@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _INTEGERS = frozenset({1, 2, 3, 8, 9, 13})
 _MOST = 2**64 - 1
+_MOST_TOKENS = 20_000
+"""Words, signs and values of a statement that is searched for our settings."""
 
 
 class OwnSettings:
@@ -50,7 +52,10 @@ class OwnSettings:
         """
         try:
             text = sql.decode(*settings.encoding)
-            text, tokens = without_end(text, tokenize(text, settings.mode), settings.mode)
+            known = tokenize(text, settings.mode, _MOST_TOKENS)
+            if known.cut:  # a value in it, more likely than a variable
+                return await self._decide(session, sql)
+            text, tokens = without_end(text, known, settings.mode)
             if [token.upper for token in tokens[:2]] == ["SET", "STATEMENT"]:
                 route = await self._for_one(session, text, tokens, settings)
                 if route is not None:

@@ -24,6 +24,9 @@ from shard.planner.lexer import (
 _MAY = re.compile(rb"(?i)\s*+(?:kill|show|[/#-])")
 """What one of them begins with; after a comment, its first word is looked for."""
 
+_MOST_TOKENS = 5000
+"""Words, signs and values that such a statement may have; a longer one is left to the home server."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kill:
@@ -80,7 +83,10 @@ def read(sql: bytes, mode: LexerMode) -> Owned | None:
         return None
     text = sql.decode("latin-1")
     try:
-        _, tokens = without_end(text, tokenize(text, mode), mode)
+        known = tokenize(text, mode, _MOST_TOKENS)
+        if known.cut:
+            return None
+        _, tokens = without_end(text, known, mode)
     except LexError:
         return None
     words = [token.upper for token in tokens]
