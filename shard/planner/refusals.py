@@ -48,6 +48,28 @@ def refuse_meanings(tokens: list[Token], mode: LexerMode) -> None:
         raise not_supported("NOT under HIGH_NOT_PRECEDENCE", "take that sql_mode off")
 
 
+def open_joins(tokens: list[Token]) -> int:
+    """Return how long the longest chain of joins without ON is: the parser tries all 2ⁿ ways to nest one."""
+    most, waiting, before = 0, 0, ""
+    if texts_of(tokens).isdisjoint(_JOINS):
+        return 0
+    for token in tokens:
+        if token.kind is not TokenKind.WORD:
+            continue
+        word = token.upper
+        if word in _JOINS and before not in ("CROSS", "NATURAL"):
+            waiting += 1
+            most = max(most, waiting)
+        elif word in ("ON", "USING"):
+            waiting = max(0, waiting - 1)
+        elif word == "SELECT":
+            waiting = 0
+        before = word
+    return most
+
+
+_JOINS = frozenset({"JOIN", "STRAIGHT_JOIN"})
+MOST_OPEN_JOINS = 12
 _STORES = frozenset({"INTO", "PROCEDURE"})
 
 

@@ -31,7 +31,14 @@ from shard.planner.plan import (
     Sql,
 )
 from shard.planner.planner import plan_select
-from shard.planner.refusals import refuse_meanings, refuse_whole, refuse_words, screen
+from shard.planner.refusals import (
+    MOST_OPEN_JOINS,
+    open_joins,
+    refuse_meanings,
+    refuse_whole,
+    refuse_words,
+    screen,
+)
 from shard.planner.roundtrip import prove
 from shard.planner.scope import catalogue_tables, flatten_joins, lookup, reads_sharded
 from shard.planner.session_parts import may_need, put_session, session_values
@@ -276,6 +283,8 @@ def read(
         refuse_whole(tokens, database, catalogue, too_long(MOST_TOKENS))
     original: Statement | None = None
     try:
+        if open_joins(tokens) > MOST_OPEN_JOINS:
+            raise not_supported(f"more than {MOST_OPEN_JOINS} joins without ON", "write CROSS JOIN")
         tree: exp.Expression | None = parse(tokens)
         if views and tree is not None:
             text, tokens, original = _unfold(text, tokens, tree, database, catalogue, mode, views)
@@ -335,8 +344,10 @@ def native(text: str, mode: LexerMode) -> str | None:
     """Return a statement without sharded tables with skyshard's functions made native; None: unchanged."""
     tokens = tokenize(text, mode)
     try:
-        tree = parse(tokens)
+        tree = None if open_joins(tokens) > MOST_OPEN_JOINS else parse(tokens)
     except SyntaxProblem:
+        return None
+    if tree is None:
         return None
     if not functions.uses_functions(tree):
         return None

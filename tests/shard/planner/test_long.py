@@ -148,3 +148,11 @@ def test_what_is_too_long_says_so(sql):
 def test_what_is_too_long_and_not_on_sharded_tables_is_the_home_servers_matter():
     with pytest.raises(SyntaxProblem):
         read(f"SELECT {'f + ' * 40_000} 1 FROM mine.t", "sky", CATALOGUE, LexerMode())
+
+
+def test_joins_without_on():
+    """The parser would try each way to nest them."""
+    joined = " JOIN ".join(f"Object AS o{n}" for n in range(40))
+    assert planned(f"SELECT COUNT(*) FROM {joined}")[0].strategy is Strategy.GATHER
+    crossed = " CROSS JOIN ".join(f"Ref AS r{n}" for n in range(40))
+    assert planned(f"SELECT COUNT(*) FROM {crossed}")[0].strategy is Strategy.GATHER
