@@ -72,7 +72,7 @@ class Jobs:
 
     async def start(self, accept: Callable[[ClientWire], None]) -> None:
         """Begin to take jobs; `accept` serves a ClientWire."""
-        self._directory = Scratch("skyshard-proxy-")
+        self._directory = Scratch("skyshard-jobs-")
         self._server = await asyncio.get_running_loop().create_unix_server(
             lambda: ClientWire(accept, private=True), str(self._path())
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-SCRATCH = "skyshard-ingest-"
+SCRATCH = "skyshard-rows-"
 """How the directories for temporary files begin."""
 CAP_BYTES = 128 << 20
 _READ = 1 << 20
