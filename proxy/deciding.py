@@ -60,7 +60,7 @@ _LAST = re.compile(rb"(?i)row_count|found_rows|warning|errors|diagnostics|last_i
 _TEMPORARY = re.compile(rb"(?i)\b(?:temporary|call|execute)\b")
 """What may make a temporary table of the session, which a service connection does not see."""
 _LOCKS = re.compile(
-    rb"(?i)\b(?:(?P<freed>unlock\s+tables?|release_(?:all_)?locks?)|lock\s+tables?|get_lock|with\s+read\s+lock)\b"
+    rb"(?i)\b(?:(?P<freed>unlock\s+tables?|release_all_locks)|lock\s+tables?|get_lock|with\s+read\s+lock)\b"
 )
 _VIEW = re.compile(rb"(?i)\bview\b")
 _EXPLAINED = frozenset({"SELECT", "WITH", "VALUES", "(", "UPDATE", "DELETE", "INSERT", "REPLACE"})

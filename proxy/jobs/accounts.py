@@ -56,9 +56,9 @@ async def lent(pool: Pool, job: Job, limits: Limits) -> AsyncIterator[Lent]:
     SkyError
         NO_JOB_RIGHTS if the user's account, or the role that was active, is not theirs any more.
     """
-    async with pool.lease() as connection:
-        found = await _lend(connection, job, limits)
     try:
+        async with pool.lease() as connection:
+            found = await _lend(connection, job, limits)
         yield found
     finally:
         await to_the_end(_take_back(pool, job))

@@ -37,6 +37,7 @@ EXPIRE_S = 60.0
 _RETRIED = frozenset({1053, 1158, 1412, 1429, 1927, 2006, 2013})
 """Errors after which a job is tried again."""
 _PAUSE_S = 1.0
+_KILL_S = 3.0
 MOST_NOTED = 1000
 """Queries that wait for the home server to be written to the history."""
 _TRIES = 3
@@ -241,10 +242,17 @@ class Jobs:
             sql = f"CREATE TABLE {job.running} ENGINE=Aria TRANSACTIONAL=0 AS {job.query}"
             ok = await connection.run(sql.encode(*encoding_of(said.charset)))
         except BaseException:
+            await to_the_end(self._kill(connection.thread_id))
             connection.abort()
             raise
         await connection.close()
         return ok.affected_rows
+
+    async def _kill(self, thread: int) -> None:
+        """End what runs at home for a job: the server would go on with it, and hold its table, until it is done."""
+        with contextlib.suppress(ServerError, ConnectionLost, OSError, TimeoutError):
+            async with asyncio.timeout(_KILL_S), self._pool.lease() as service:
+                await service.run(f"KILL CONNECTION {thread}")
 
 
 def _too_large(size: int) -> SkyError:

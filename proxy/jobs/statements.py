@@ -31,6 +31,8 @@ _OF_A_SESSION = frozenset(
 )
 _WORDS_OF_A_SESSION = frozenset({"CURRENT_USER", "CURRENT_ROLE"})
 """Functions that need no parentheses."""
+_VIEW = ["INFORMATION_SCHEMA", ".", "QUERIES"]
+"""What shows each user their own queries: a job is a user of its own."""
 _BIGINT, _VARCHAR = 8, 253
 
 Check = Callable[["Session", bytes], Awaitable[None]]
@@ -87,6 +89,9 @@ class Statements:
                 raise not_supported("variables in a submitted query", "write the values themselves")
             if token.kind is TokenKind.WORD and token.upper == "INTO":
                 raise not_supported("SELECT … INTO in a submitted query")
+        words = [_word(token) for token in rest]
+        if any(words[at : at + 3] == _VIEW for at in range(len(words))):
+            raise not_supported("information_schema.queries in a submitted query")
         if settings.limit is not None:
             raise not_supported("SUBMIT under sql_select_limit", "write LIMIT in the query")
         if session.temporaries:
@@ -168,7 +173,7 @@ class Statements:
             ):
                 name = await self._result(session, int(words[2]))
                 cuts.append((token.start, tokens[at + 3].start + 1, name))
-            elif words[:3] == ["INFORMATION_SCHEMA", ".", "QUERIES"]:
+            elif words[:3] == _VIEW:
                 last = tokens[at + 2]
                 cuts.append((token.start, last.start + len(last.text), f"{quote(JOBS_DATABASE)}.queries"))
         for start, end, name in reversed(cuts):

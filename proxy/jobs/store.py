@@ -101,7 +101,8 @@ class Store:
                 return []
             found = await connection.fetch(  # users take turns; whoever has fewer running comes first
                 f"SELECT id FROM (SELECT q.id, ROW_NUMBER() OVER (PARTITION BY q.user ORDER BY q.id) + (SELECT COUNT(*) "
-                f"FROM {QUERIES} r WHERE r.user = q.user AND r.type = 'ASYNC' AND r.status = 'EXECUTING') AS turn "
+                f"FROM {QUERIES} r WHERE r.user = q.user AND r.type = 'ASYNC' AND r.status = 'EXECUTING' "
+                f"AND r.alive_at >= NOW(3) - INTERVAL {LOST_S} SECOND) AS turn "
                 f"FROM {QUERIES} q WHERE q.type = 'ASYNC' AND (q.status = 'QUEUED' OR {lost})) AS waiting "
                 f"{f'WHERE turn <= {per_user} ' if per_user else ''}ORDER BY turn, id LIMIT {most}"
             )

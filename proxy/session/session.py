@@ -8,6 +8,7 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
+from backend.connection import ConnectionLost
 from backend.tasks import ended
 from proxy.aside import LONG
 from proxy.home.link import HomeLink, Trapped, trap_error
@@ -57,6 +58,7 @@ log = logging.getLogger("skyshard.session")
 _ATTEND_AFTER_S = 0.1
 """Seconds a query may run before anyone looks whether it is still wanted: that costs more than a look-up."""
 _CHANGE_S = 30.0
+_KILL_S = 3.0
 
 
 class Session:
@@ -124,6 +126,12 @@ class Session:
             task.cancel()
         elif query is not None and query.reason is None:
             query.cancel(error)
+
+    async def _end_at_home(self) -> None:
+        """End what the home server does for this session: it would go on, and commit, when the connection is gone."""
+        with contextlib.suppress(ServerError, ConnectionLost, OSError, TimeoutError):
+            async with asyncio.timeout(_KILL_S), self._door.pool.lease() as service:
+                await service.run(f"KILL CONNECTION {self.id}")
 
     async def run(self, handshake_s: float) -> None:
         """Greet, authenticate within so many seconds, and serve commands until either side ends."""
@@ -267,6 +275,7 @@ class Session:
             raise
         except asyncio.CancelledError:
             if self._dismissed is not None and not self.client.started:
+                await self._end_at_home()
                 await self.client.error(self._dismissed)
             raise
         except Exception:

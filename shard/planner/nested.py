@@ -167,6 +167,7 @@ def derive(query: exp.Expression, context: Context) -> Derived:
         return _union(query, context)
     if not isinstance(query, exp.Select):
         raise not_supported(f"{type(query).__name__.upper()} in a derived table")
+    query.set("locks", None)  # nobody locks the rows of a chunk
     arrays_of_joined_rows(query)
     bound = bind(query, context)
     _simple(bound)
@@ -237,6 +238,8 @@ def _united(query: exp.Union, sides: tuple[Derived, Derived]) -> Derived:
         if column.name.lower() == name
         and at < len(second.table.columns)
         and (director, second.table.columns[at].name.lower()) in second.links
+        and _once(first, name)
+        and _once(second, second.table.columns[at].name.lower())
     )
     nulls = any(side.table.null_keys for side in sides)
     if query.args.get("distinct") and (not links or nulls):
@@ -259,6 +262,11 @@ def _united(query: exp.Union, sides: tuple[Derived, Derived]) -> Derived:
     )
     where = restrict.any_of([side.restriction for side in sides])
     return Derived(next(iter(databases.values())), table, links, where)
+
+
+def _once(derived: Derived, name: str) -> bool:
+    """Whether a name, by which a link is known, means one column."""
+    return sum(column.name.lower() == name for column in derived.table.columns) == 1
 
 
 def _simple(bound: Bound) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from shard.planner.branches import bare, is_star
+from shard.planner.branches import bare, find, is_star
 from shard.planner.outputs import output_name
 
 _ALIAS = "united"
@@ -19,18 +19,20 @@ _TAIL = ("order", "limit", "offset")
 
 
 def as_select(tree: exp.Expression) -> exp.Select | None:
-    """Return a UNION as a SELECT; None if it is none, or has columns that a derived table cannot have.
+    """Return a UNION as a SELECT; None if it is none, or cannot be one.
 
     The tree is taken apart for it.
     """
-    if not isinstance(tree, exp.Union) or not _nameable(tree):
+    if not isinstance(tree, exp.Union):
         return None
     distinct = bool(tree.args.get("distinct"))
-    united = _united(tree, distinct)
-    if united is None:
+    united, names = _united(tree, distinct), _named(tree)
+    if united is None or names is None or not _ordered_by_names(tree, names):
         return None
     for node in united:
         node.set("distinct", False)
+    for inner in find(tree, exp.Select):
+        inner.set("locks", None)  # nobody locks the rows of a chunk
     tail = {key: tree.args[key] for key in _TAIL if tree.args.get(key) is not None}
     for key in tail:
         tree.set(key, None)
@@ -79,14 +81,41 @@ def _united(tree: exp.Union, distinct: bool) -> list[exp.Union] | None:
     return None if isinstance(node, exp.SetOperation) else found
 
 
-def _nameable(tree: exp.Union) -> bool:
-    """Whether the columns have names of their own, as those of a derived table must."""
+def _named(tree: exp.Union) -> frozenset[str] | None:
+    """Give the first query's columns names that are known here; return them, or None if they are not all different.
+
+    Of ``'x'`` or ``f(a)`` MariaDB would make names of its own, which what is around could not name. The client's
+    headers come from its own text.
+    """
     first: exp.Expression = tree
     while isinstance(first, exp.SetOperation):
         first = bare(first.this)
     if not isinstance(first, exp.Select) or first.args.get("operation_modifiers"):
-        return False
+        return None
     if any(is_star(item) for item in first.expressions):
-        return len(first.expressions) == 1 and not first.args.get("joins")
-    names = [output_name(item).lower() for item in first.expressions]
-    return len(set(names)) == len(names)
+        return frozenset() if len(first.expressions) == 1 and not first.args.get("joins") else None
+    names = [
+        output_name(item).lower() if isinstance(item, exp.Column | exp.Alias) else f"{_ALIAS}_{at}"
+        for at, item in enumerate(first.expressions)
+    ]
+    if len(set(names)) < len(names):
+        return None
+    first.set(
+        "expressions",
+        [
+            item if isinstance(item, exp.Column | exp.Alias) else exp.alias_(item, name, quoted=True)
+            for item, name in zip(first.expressions, names, strict=True)
+        ],
+    )
+    return frozenset(name for name in names if not name.startswith(f"{_ALIAS}_"))
+
+
+def _ordered_by_names(tree: exp.Union, names: frozenset[str]) -> bool:
+    """Whether a UNION is ordered by places and names of its columns alone."""
+    order = tree.args.get("order")
+    keys = [item.this for item in order.expressions] if order is not None else []
+    return all(
+        isinstance(key, exp.Literal)
+        or (isinstance(key, exp.Column) and not key.table and (not names or key.name.lower() in names))
+        for key in keys
+    )

@@ -16,6 +16,7 @@ from shard.planner.scope import from_items, lookup
 
 VOLATILE = frozenset({"rand", "uuid", "uuid_v4", "uuid_v7", "sys_guid", "random_bytes", "sysdate", "encrypt"})
 """Functions that may have another value for every row."""
+_OF_ORDER = frozenset({"group_concat", "json_arrayagg", "json_objectagg"})
 _EXACT = (
     "tinyint",
     "smallint",
@@ -50,6 +51,8 @@ def refuse_unsettled(query: exp.Expression, context: Context) -> None:
         raise not_supported("an inner query with other values each time it is evaluated")
     kinds = (exp.Select, exp.SetOperation, exp.Subquery)
     for node in (node for kind in kinds for node in find(query, kind)):
+        if isinstance(node, exp.Select) and _is_loose(node, context):
+            raise not_supported("an inner query whose values depend on the order of rows")
         if (node.args.get("limit") or node.args.get("offset")) and not _is_settled(node, context):
             raise not_supported(
                 "an inner query whose LIMIT takes any of its rows", "order it by all columns that it selects"
@@ -67,17 +70,46 @@ def _is_settled(query: exp.Expression, context: Context) -> bool:
     order = query.args.get("order")
     keys = [item.this for item in order.expressions] if order is not None else []
     return all(
-        _is_exact(item.unalias(), query, context) and any(_means(key, item, at) for key in keys)
+        _is_exact(item.unalias(), query, context) and any(_means(key, item, at, query) for key in keys)
         for at, item in enumerate(query.expressions, start=1)
     )
 
 
-def _means(key: exp.Expression, item: exp.Expression, at: int) -> bool:
-    """Whether a sort key is a select item: its place, its alias, or itself."""
+def _is_loose(select: exp.Select, context: Context) -> bool:
+    """Whether a query's values may be others where its tables' rows lie in another order: of rows that are alike."""
+    if find(select, exp.Window) or any(
+        call.name.lower() in _OF_ORDER for call in find(select, exp.Anonymous)
+    ):
+        return True
+    if find(select, exp.GroupConcat):
+        return True
+    group = select.args.get("group")
+    outside = select.parent.parent if isinstance(select.parent, exp.Subquery) else select.parent
+    if group is None and (select.args.get("distinct") is None or isinstance(outside, exp.In | exp.Exists)):
+        return False
+    keys = list(group.expressions) if group is not None else []
+    return any(
+        not has_aggregate(item)
+        and not (
+            _is_exact(item.unalias(), select, context)
+            and (group is None or any(_means(key, item, at, select) for key in keys))
+        )
+        for at, item in enumerate(select.expressions, start=1)
+    )
+
+
+def _means(key: exp.Expression, item: exp.Expression, at: int, select: exp.Select) -> bool:
+    """Whether a key is a select item: its place, its alias, or itself if no other item has its name as alias."""
     if isinstance(key, exp.Literal):
         return str(key.this) == str(at)
-    named = isinstance(key, exp.Column) and not key.table and isinstance(item, exp.Alias)
-    return key == item.unalias() or (named and key.name.lower() == item.alias.lower())
+    if isinstance(key, exp.Column) and not key.table:
+        name = key.name.lower()
+        aliased = [
+            one for one in select.expressions if isinstance(one, exp.Alias) and one.alias.lower() == name
+        ]
+        if aliased:
+            return any(one is item for one in aliased)
+    return key == item.unalias()
 
 
 def _is_exact(node: exp.Expression, select: exp.Select, context: Context) -> bool:

@@ -873,3 +873,15 @@ SELECT starId, small FROM lab.Star ORDER BY 1 + 1, starId LIMIT 5
 SELECT starId FROM lab.Star ORDER BY -1
 -- name: group concat by a position in parentheses
 SELECT g, GROUP_CONCAT(starId, small ORDER BY (2), starId) FROM lab.Star WHERE starId < 60 GROUP BY g
+-- name: union of tagged rows without repetitions
+SELECT 'star', kind FROM lab.Star UNION SELECT 'visit', band FROM lab.Visit
+-- name: union of tagged rows in order [ordered]
+SELECT 's', starId FROM lab.Star UNION ALL SELECT 'v', visitId FROM lab.Visit ORDER BY 2, 1 LIMIT 30
+-- name: union whose later query has a name twice
+SELECT starId, n FROM lab.Visit UNION SELECT 7 AS starId, starId FROM lab.Star
+-- name: union with locks
+SELECT starId FROM lab.Star WHERE starId < 9 UNION ALL SELECT starId FROM lab.Visit WHERE starId < 9 FOR UPDATE
+-- name: union ordered by an expression
+SELECT starId, f FROM lab.Star WHERE starId < 30 UNION SELECT starId, flux FROM lab.Visit WHERE starId < 30 ORDER BY starId + f, 1, 2
+-- name: replicated rows in groups, and numbered
+SELECT COUNT(*), SUM(q.n) FROM lab.Star s JOIN (SELECT n, ROW_NUMBER() OVER (ORDER BY n, v) AS k FROM lab.Lut) q ON q.k = s.g

@@ -12,15 +12,20 @@ from skyshard.cluster.supervisor import LONGEST_BACKOFF_S, backoff
 from skyshard.errors import UserError
 
 
-def test_a_url(tmp_path: Path) -> None:
+def test_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = tmp_path / "secret"
     secret.write_text("abc\n")
-    found = from_url("mysql://load%40er:p%3Aw@db.example:3307/", secret)
+    (tmp_path / "password").write_text("p:w\n")
+    found = from_url("mysql://load%40er@db.example:3307/", secret, tmp_path / "password")
     assert found.home == Address("load@er", "p:w", host="db.example", port=3307)
     assert found.secret == b"abc"
+    with pytest.raises(UserError, match="use --password-file"):
+        from_url("mysql://u:geheim@db.example/", secret)
     assert from_url("mysql://db.example", secret).home == Address(
         "skyshard", "", host="db.example", port=3306
     )
+    monkeypatch.setenv("SKYSHARD_HOME_PASSWORD", "of the environment")
+    assert from_url("mysql://db.example", secret).home.password == "of the environment"
 
 
 @pytest.mark.parametrize("url", ["db.example", "http://db.example/", "mysql://u@h:port/", "mysql:///x"])
