@@ -109,7 +109,7 @@ async def finishes(field, proxy, http: int) -> None:
         assert await scan == stored
     await ended(asking)
     await changing.run("COMMIT")
-    await locking.fetch("SELECT RELEASE_LOCK('rolling')")
+    await locking.fetch("SELECT RELEASE_ALL_LOCKS()")
     await asyncio.gather(ended(changing), ended(locking))
     assert await asyncio.gather(*(asyncio.to_thread(one.read_on) for one in readers)) == [stored.total(), 50]
     assert await lasting.fetch("SELECT COUNT(*) FROM skyshard_scratch.mine") == [[b"0"]]
