@@ -207,6 +207,11 @@ class Lane:
         """
         texts = [asked.whole.root.render(), *asked.parts]
         got = [await self.sky.ask(text, True) for text in texts]
+        if any(answer.errno == REFUSED for answer in got):
+            plain = [asked.whole.root.render(plain=True), *asked.plain_parts]
+            want = [await self.plain.ask(text, True) for text in plain]
+            pairs = zip(got, want, strict=True)
+            return next((found for pair in pairs if (found := _failed(*pair)) is not None), None)
         failed = next((found for answer in got if (found := _failed(answer)) is not None), None)
         if failed is not None or any(answer.errno in (REFUSED, TIMED_OUT) for answer in got):
             return failed

@@ -99,7 +99,7 @@ class Hammer:
         self.phases = Counter()
 
     def dial(self, flags=0):
-        client = RawClient(self.port, timeout=30)
+        client = self._stranger()  # changes of user that fail count against an address
         return client.connect(user="fuzz", password="geheim", flags=flags)
 
     def _stranger(self):

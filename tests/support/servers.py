@@ -113,6 +113,10 @@ def free_ports(number: int) -> int:
 class ExtraProxy:
     """One more proxy of a running cluster, with settings of its own; HTTP for `processes` ports from `http` on."""
 
+    @property
+    def address(self) -> Address:
+        return Address("root", "", host="127.0.0.1", port=self.port)
+
     def __init__(
         self, cluster: LocalCluster, directory: Path, processes: int = 0, **settings: object
     ) -> None:
