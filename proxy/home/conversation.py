@@ -327,9 +327,11 @@ class Conversation:
             self.asking = False
 
     async def read_on(self, scanner: ReplyScanner) -> None:
-        """Read a reply to its end, and forget it."""
+        """Read a reply to its end, and forget it; the server that asks for a file gets an empty one, or both would wait."""
         while not scanner.done:
-            scanner.feed(await self.receive())
+            for event in scanner.feed(await self.receive()):
+                if isinstance(event, LocalInfile):
+                    await self.send(b"\0\0\0\x02")
 
     async def _send_file(self, pieces: AsyncIterator[bytes]) -> None:
         number = 2
