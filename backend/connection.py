@@ -19,7 +19,7 @@ from backend.wire import ConnectionLost, Wire
 from shard.errors import ServerError
 from shard.wire import rows
 from shard.wire.frames import Parameter
-from shard.wire.packets import STATUS_MORE_RESULTS, Eof, Ok, PacketError, packet
+from shard.wire.packets import STATUS_IN_TRANS, STATUS_MORE_RESULTS, Eof, Ok, PacketError, packet
 from shard.wire.replies import (
     ColumnsEvent,
     ErrEvent,
@@ -45,6 +45,11 @@ class RawConnection:
     """One connection; one statement at a time, or several that are sent together.
 
     A statement whose reply was not read to its end leaves the connection `busy`: it can only be closed.
+
+    Attributes
+    ----------
+    in_transaction : bool
+        Whether what `run` has run last has left a transaction open.
     """
 
     def __init__(self, taken: Taken, wire: Wire) -> None:
@@ -55,6 +60,7 @@ class RawConnection:
         self._unread = 0
         self._deferred: list[bytes] = []
         self._closed = False
+        self.in_transaction = False
 
     @staticmethod
     async def open(address: Address, database: str | None = None) -> RawConnection:
@@ -232,7 +238,9 @@ class RawConnection:
     async def run(self, sql: str | bytes) -> Ok:
         """Run a statement and forget its rows."""
         result = await self.query(sql.encode() if isinstance(sql, str) else sql)
-        return await result.drain()
+        ok = await result.drain()
+        self.in_transaction = bool(ok.status & STATUS_IN_TRANS)
+        return ok
 
     async def fetch(self, sql: str | bytes) -> list[list[bytes | None]]:
         """Return all rows of a small result, as text fields."""

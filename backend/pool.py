@@ -12,7 +12,7 @@ from backend.connection import RawConnection
 
 
 class Pool:
-    """Lends connections; broken ones, and ones with an unread result, are closed and not lent again.
+    """Lends connections; broken ones, ones with an unread result and ones in a transaction are not lent again.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ class Pool:
         return await self._get()
 
     async def put(self, connection: RawConnection) -> None:
-        """Take a borrowed connection back; broken ones and those beyond the limit are closed."""
-        if self._closed or connection.closed or connection.busy or len(self._idle) >= self._limit:
+        """Take a borrowed connection back; ones that cannot be lent and those beyond the limit are closed."""
+        if not self._lendable(connection):
             await connection.close()
         else:
             self._idle.append(connection)
@@ -74,10 +74,14 @@ class Pool:
 
     def take_back(self, connection: RawConnection) -> None:
         """Take back what `lend` has lent."""
-        if self._closed or connection.closed or connection.busy or len(self._idle) >= self._limit:
+        if not self._lendable(connection):
             connection.abort()
         else:
             self._idle.append(connection)
+
+    def _lendable(self, connection: RawConnection) -> bool:
+        broken = connection.closed or connection.busy or connection.in_transaction
+        return not (self._closed or broken or len(self._idle) >= self._limit)
 
     async def _get(self) -> RawConnection:
         while self._idle:

@@ -31,8 +31,6 @@ MOST_NOTES = 64
 """Warnings a job reports by text; the others are counted."""
 BATCH_S = 0.02
 """Seconds that a batch of several chunks should take."""
-SLOW_S = 0.1
-"""Seconds for a chunk past which a scan counts as slow: other scans need not keep its pace."""
 END_S = 0.05
 """Seconds that a job with rows enough waits to hear whether its last statements end with warnings."""
 BATCH_BYTES = 1 << 20
@@ -118,6 +116,7 @@ class JobRun:
         self._columns: tuple[frames.ColumnType, ...] | None = None
         self._told = False
         self._number = self._batches = self._rows = self._noted = self._spooled = self._found = 0
+        self._seconds, self._measured = 0.0, 0  # of batches that have ended, and their chunks
         self._paused: list[int] = []
         self._within: int | None = None  # the batch of which a row has been sent in part
         self.chunks_done = self.bytes_sent = 0
@@ -280,11 +279,10 @@ class JobRun:
             self._tell(batch)
         except PacketError as error:
             raise refusal(error, batch.chunk) from error
-        took = (time.monotonic() - started) / len(chunks)
-        if took > SLOW_S:
-            self._floor.scheduler.slow(self._number)
+        seconds = time.monotonic() - started
+        self._measure(seconds, len(chunks))
         if together(self._job):
-            self._widen(took)
+            self._widen(seconds / len(chunks))
         spool.end(warnings, tuple(notes))
 
     async def _run_batch(self, batch: Batch, job: frames.Job, spool: Spool) -> None:
@@ -320,6 +318,12 @@ class JobRun:
         """Let the proxy know the types of the rows before any of them."""
         if not self._told:
             self._told, self._columns = True, batch.types
+
+    def _measure(self, seconds: float, chunks: int) -> None:
+        """Tell the scheduler the average: a single chunk that had to wait for something says little."""
+        self._seconds += seconds
+        self._measured += chunks
+        self._floor.scheduler.pace(self._number, self._seconds / self._measured)
 
     def _widen(self, took: float) -> None:
         """Choose how many chunks the next batch has, now that one has shown what seconds a chunk takes."""

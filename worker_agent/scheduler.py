@@ -4,19 +4,25 @@ Interactive jobs take slots first and have some of their own; while a scan waits
 slot, so that a stream of them cannot hold it up for ever. In each lane users share the slots: the next one goes to
 the user who has the fewest, and of several such to the one who has waited longest, however many jobs each has.
 Scans of one user wait by chunk number: when a chunk is begun, all waiting scans of that chunk are started next to it,
-so that its pages are read once; another user's scans join where the scans are. Scans whose chunks take long keep company
-with each other only, and share their user's slots with the others like two users. A job whose chunks are small takes
-several at a time.
+so that its pages are read once; another user's scans join where the scans are. Scans keep company with those of their
+pace only, and the paces of one user share its slots like users: what computes long on a chunk holds up nothing that does
+not, and what is done with one at once has read next to nothing that others could share. A job whose chunks are small
+takes several at a time.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+
+PACES_S = (0.01, 0.1)
+"""Seconds that a chunk takes, from which on a scan is of the next slower pace."""
+_STEADY = 2.0
+"""A scan is of a quicker pace again only if it is that much quicker than the bound, or it would go to and fro."""
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -27,7 +33,7 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class _Scans:
-    """The waiting scans of one user that are alike: those whose chunks take long, or the others.
+    """The waiting scans of one user that are of one pace.
 
     Parameters
     ----------
@@ -121,14 +127,17 @@ class Scheduler:
     scan_lane: Lane = field(default_factory=Lane)
     _quick: dict[str, deque[int]] = field(default_factory=dict)
     """Waiting interactive jobs by user."""
-    _scans: dict[tuple[str, bool], _Scans] = field(default_factory=dict)
-    """Waiting scans by user and whether their chunks take long."""
-    _slow: set[int] = field(default_factory=set)
-    """Scans whose chunks take long."""
+    _scans: dict[tuple[str, int], _Scans] = field(default_factory=dict)
+    """Waiting scans by user and pace."""
+    _pace: dict[int, int] = field(default_factory=dict)
+    """The paces of jobs; 0, the quickest, until something is known."""
     _active: Counter[int] = field(default_factory=Counter)
     """Starts of scans that run, by job."""
-    _paces: Counter[tuple[str, bool]] = field(default_factory=Counter)
-    """The same by user and whether their chunks take long."""
+    _paces: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """The same by user and pace."""
+    _turns: dict[tuple[str, int], int] = field(default_factory=dict)
+    """When a pace of a user was given a slot last, in scans begun before."""
+    _begun: int = 0
     _at: int = -1
     """The chunk that a scan has begun last."""
     _mine: dict[int, list[int]] = field(default_factory=dict)
@@ -157,15 +166,20 @@ class Scheduler:
             self._scans[key] = _Scans(self._at)
         self._scans[key].add(job, chunks)
 
-    def _key(self, job: int) -> tuple[str, bool]:
-        return self._user[job], job in self._slow
+    def _key(self, job: int) -> tuple[str, int]:
+        return self._user[job], self._pace.get(job, 0)
 
-    def slow(self, job: int) -> None:
-        """Note that the chunks of a job take long."""
-        if self._lane.get(job) is not False or job in self._slow:
+    def pace(self, job: int, seconds: float) -> None:
+        """Note what a chunk of a job takes on average so far."""
+        if self._lane.get(job) is not False:
+            return
+        now, new = self._pace.get(job, 0), bisect_right(PACES_S, seconds)
+        if new < now:
+            new = min(now, bisect_right(PACES_S, seconds * _STEADY))
+        if new == now:
             return
         waiting, before, running = self.remove(job), self._key(job), self._active[job]
-        self._slow.add(job)
+        self._pace[job] = new
         self._paces[before] -= running
         self._paces[self._key(job)] += running
         if waiting:
@@ -184,7 +198,7 @@ class Scheduler:
         else:
             self._active[job] -= 1
             self._paces[self._key(job)] -= 1
-            self.scan_lane.take(user, any((user, slow) in self._scans for slow in (False, True)))
+            self.scan_lane.take(user, any(key in self._scans for key in _keys(user)))
         return self._fill()
 
     def begin_one(self) -> bool:
@@ -223,12 +237,14 @@ class Scheduler:
         self._lane.pop(job, None)
         self._width.pop(job, None)
         self._mine.pop(job, None)
-        self._slow.discard(job)
+        self._pace.pop(job, None)
         self._active.pop(job, None)
         if (user := self._user.pop(job, None)) is not None:
-            for key in ((user, False), (user, True)):
+            for key in _keys(user):
                 if not self._paces[key]:
                     del self._paces[key]
+                    if key not in self._scans:
+                        self._turns.pop(key, None)
 
     @property
     def running(self) -> int:
@@ -268,8 +284,11 @@ class Scheduler:
         return Start(job, chunks)
 
     def _scan_start(self, user: str) -> Start:
-        alike = [key for key in ((user, False), (user, True)) if key in self._scans]
-        scans = self._scans[min(alike, key=lambda key: self._paces[key])]
+        paces = [key for key in _keys(user) if key in self._scans]
+        key = min(paces, key=lambda key: (self._paces[key], self._turns.get(key, 0)))
+        self._begun += 1
+        self._turns[key] = self._begun
+        scans = self._scans[key]
         self._at = head = scans.head()
         job = scans.waiting[head][0]
         mine = self._mine[job]
@@ -281,7 +300,7 @@ class Scheduler:
         if not mine:
             del self._mine[job]
         self._active[job] += 1
-        self._paces[self._key(job)] += 1
+        self._paces[key] += 1
         self.scan_lane.give(user)
         return Start(job, chunks)
 
@@ -290,3 +309,8 @@ class Scheduler:
         self._scans[key].take(job, chunk)
         if not self._scans[key].waiting:
             del self._scans[key]
+
+
+def _keys(user: str) -> list[tuple[str, int]]:
+    """Return the keys of a user's scans of every pace."""
+    return [(user, pace) for pace in range(len(PACES_S) + 1)]

@@ -24,7 +24,7 @@ from backend.wire import ConnectionLost, Wire
 from shard.errors import HOME_DOWN, ServerError, SkyError
 from shard.wire import rows
 from shard.wire.frames import Parameter
-from shard.wire.packets import Err, Ok, packet
+from shard.wire.packets import STATUS_IN_TRANS, Err, Ok, packet
 from shard.wire.replies import (
     ColumnsEvent,
     ErrEvent,
@@ -37,7 +37,6 @@ from shard.wire.replies import (
     RowsEvent,
 )  # fmt: skip
 
-STATUS_IN_TRANS = 0x0001
 STATUS_KEPT = 0x2203
 """Status flags of the session itself: in transaction, autocommit, backslash escapes, read-only transaction."""
 

@@ -24,7 +24,7 @@ from proxy.home.settings import encoding_of
 from proxy.jobs import accounts
 from proxy.jobs.accounts import Lent
 from proxy.jobs.job import Job
-from proxy.jobs.store import Store
+from proxy.jobs.store import DEADLOCKS, Store
 from proxy.registry import Registry, RunningQuery
 from proxy.session.limits import Limits
 from proxy.session.wire import ClientWire
@@ -34,7 +34,7 @@ from shard.errors import LIMIT_EXCEEDED, ServerError, SkyError
 log = logging.getLogger("skyshard.jobs")
 TICK_S = 1.0
 EXPIRE_S = 60.0
-_RETRIED = frozenset({1053, 1158, 1412, 1429, 1927, 2006, 2013})
+_RETRIED = DEADLOCKS | {1053, 1158, 1412, 1429, 1927, 2006, 2013}
 """Errors after which a job is tried again."""
 _PAUSE_S = 1.0
 _KILL_S = 3.0
@@ -129,6 +129,8 @@ class Jobs:
                 await self._turn()
             except (ServerError, ConnectionLost, OSError) as error:
                 log.warning("jobs: %s", error)
+            except Exception:  # or no job would run here any more, without a word
+                log.exception("jobs")
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):

@@ -12,13 +12,20 @@ from proxy.jobs import accounts
 from proxy.jobs.job import Job, Settings
 from proxy.registry import RunningQuery
 from shard.catalog.naming import JOBS_DATABASE, META_DATABASE, literal, quote
+from shard.errors import ServerError
+from shard.wire.packets import Ok
 
 QUERIES = f"{quote(META_DATABASE)}.queries"
 LOST_S = 10
 """Seconds without a sign of life of its proxy after which a job is another's."""
 MOST_ATTEMPTS = 3
+DEADLOCKS = frozenset({1205, 1213})
+"""Errors of a statement that others' locks were in the way of."""
+_DEADLOCKS = 5
 LONGEST_TEXT = 1 << 20
 """Characters of a query that the history keeps."""
+LONGEST_ERROR = 10_000
+"""The same of an error."""
 
 
 _COLUMNS = "id, user, status, account, query, settings, attempts, stored, COALESCE(error, '')"
@@ -39,6 +46,17 @@ def _job(row: Sequence[bytes | None]) -> Job:
     )
 
 
+async def _settled(connection: RawConnection, sql: str) -> Ok:
+    """Run a statement that other proxies' may deadlock with: they go on, and it comes again."""
+    for _ in range(_DEADLOCKS):
+        try:
+            return await connection.run(sql)
+        except ServerError as error:
+            if error.errno not in DEADLOCKS:
+                raise
+    return await connection.run(sql)
+
+
 class Store:
     """Jobs in the metadata.
 
@@ -57,9 +75,10 @@ class Store:
         """Write a new job; return its id."""
         said = msgspec.json.encode(settings).decode()
         async with self._pool.lease() as connection:
-            await connection.run(
+            await _settled(
+                connection,
                 f"INSERT INTO {QUERIES} (user, type, status, submitted, query, account, settings) VALUES "
-                f"({literal(user)}, 'ASYNC', 'QUEUED', NOW(3), {literal(query)}, {literal(account)}, {literal(said)})"
+                f"({literal(user)}, 'ASYNC', 'QUEUED', NOW(3), {literal(query)}, {literal(account)}, {literal(said)})",
             )
             return int((await connection.fetch("SELECT LAST_INSERT_ID()"))[0][0] or b"0")
 
@@ -92,10 +111,11 @@ class Store:
         """
         lost = f"status = 'EXECUTING' AND alive_at < NOW(3) - INTERVAL {LOST_S} SECOND"
         async with self._pool.lease() as connection:
-            await connection.run(
+            await _settled(
+                connection,
                 f"UPDATE {QUERIES} SET status = 'FAILED', completed = NOW(3), "
                 f"error = 'the proxy that ran it was lost {MOST_ATTEMPTS} times' "
-                f"WHERE {lost} AND attempts >= {MOST_ATTEMPTS}"
+                f"WHERE {lost} AND attempts >= {MOST_ATTEMPTS}",
             )
             if most <= 0:
                 return []
@@ -108,10 +128,11 @@ class Store:
             )
             out = []
             for (number,) in found:
-                ok = await connection.run(
+                ok = await _settled(
+                    connection,
                     f"UPDATE {QUERIES} SET status = 'EXECUTING', proxy = {self._proxy}, alive_at = NOW(3), "
                     f"attempts = attempts + 1, chunks = 0, chunks_comp = 0 WHERE id = {int(number or b'0')} "
-                    f"AND (status = 'QUEUED' OR {lost})"
+                    f"AND (status = 'QUEUED' OR {lost})",
                 )
                 if ok.affected_rows:
                     rows = await connection.fetch(
@@ -126,9 +147,10 @@ class Store:
             return set()
         async with self._pool.lease() as connection:
             for number, (chunks, done) in progress.items():
-                await connection.run(
+                await _settled(
+                    connection,
                     f"UPDATE {QUERIES} SET alive_at = NOW(3), chunks = {chunks}, chunks_comp = {done} "
-                    f"WHERE id = {number} AND status = 'EXECUTING' AND proxy = {self._proxy}"
+                    f"WHERE id = {number} AND status = 'EXECUTING' AND proxy = {self._proxy}",
                 )
             listed = ", ".join(map(str, progress))
             found = await connection.fetch(
@@ -148,9 +170,10 @@ class Store:
             await connection.run(f"DROP TABLE IF EXISTS {job.result}")
             await connection.run(f"RENAME TABLE {job.running} TO {job.result}")
             await connection.run(f"GRANT SELECT ON {job.result} TO {_account(job.account)}")
-            ok = await connection.run(
+            ok = await _settled(
+                connection,
                 f"UPDATE {QUERIES} SET status = 'COMPLETED', completed = NOW(3), row_count = {rows}, bytes = {size}, "
-                f"chunks_comp = chunks, stored = 1 WHERE {mine}"
+                f"chunks_comp = chunks, stored = 1 WHERE {mine}",
             )
             if not ok.affected_rows:  # cancelled at this moment
                 await _drop(connection, job)
@@ -159,9 +182,10 @@ class Store:
         """Note why a job failed."""
         async with self._pool.lease() as connection:
             await connection.run(f"DROP TABLE IF EXISTS {job.running}")
-            await connection.run(
-                f"UPDATE {QUERIES} SET status = 'FAILED', completed = NOW(3), error = {literal(reason)} "
-                f"WHERE id = {job.id} AND status = 'EXECUTING' AND proxy = {self._proxy}"
+            await _settled(
+                connection,
+                f"UPDATE {QUERIES} SET status = 'FAILED', completed = NOW(3), error = {literal(reason[:LONGEST_ERROR])} "
+                f"WHERE id = {job.id} AND status = 'EXECUTING' AND proxy = {self._proxy}",
             )
 
     async def drop_unfinished(self, job: Job) -> None:
@@ -182,17 +206,19 @@ class Store:
         """Drop what an attempt has left; unless the job was cancelled or is another's, it waits again at once."""
         async with self._pool.lease() as connection:
             await connection.run(f"DROP TABLE IF EXISTS {job.running}")
-            await connection.run(
+            await _settled(
+                connection,
                 f"UPDATE {QUERIES} SET status = 'QUEUED', attempts = attempts - 1 WHERE id = {job.id} "
-                f"AND status = 'EXECUTING' AND proxy = {self._proxy} AND attempts = {job.attempts}"
+                f"AND status = 'EXECUTING' AND proxy = {self._proxy} AND attempts = {job.attempts}",
             )
 
     async def abort(self, number: int) -> bool:
         """Cancel a job; return whether it was not over yet."""
         async with self._pool.lease() as connection:
-            ok = await connection.run(
+            ok = await _settled(
+                connection,
                 f"UPDATE {QUERIES} SET status = 'ABORTED', completed = NOW(3), error = 'cancelled' "
-                f"WHERE id = {number} AND status IN ('QUEUED', 'EXECUTING')"
+                f"WHERE id = {number} AND status IN ('QUEUED', 'EXECUTING')",
             )
         return bool(ok.affected_rows)
 
@@ -210,8 +236,9 @@ class Store:
             )
             for row in found:
                 await _drop(connection, _job(row))
-            await connection.run(
-                f"DELETE FROM {QUERIES} WHERE stored = 0 AND completed < NOW(3) - INTERVAL {history_s:.3f} SECOND"
+            await _settled(
+                connection,
+                f"DELETE FROM {QUERIES} WHERE stored = 0 AND completed < NOW(3) - INTERVAL {history_s:.3f} SECOND",
             )
             await accounts.sweep(connection, f"SELECT id FROM {QUERIES} WHERE status = 'EXECUTING'")
 
@@ -223,7 +250,7 @@ class Store:
             lines.append(
                 f"({literal(query.user[:128])}, 'SYNC', '{status}', NOW(3) - INTERVAL {seconds:.6f} SECOND, NOW(3), "
                 f"{query.chunks_total}, {query.chunks_done}, {size}, {query.rows}, "
-                f"{literal(query.sql[:LONGEST_TEXT])}, {literal(error) if error else 'NULL'})"
+                f"{literal(query.sql[:LONGEST_TEXT])}, {literal(error[:LONGEST_ERROR]) if error else 'NULL'})"
             )
         async with self._pool.lease() as connection:
             await connection.run("START TRANSACTION")  # all or none: what fails is tried again
@@ -250,7 +277,7 @@ def _packed(lines: Sequence[str]) -> Iterator[list[str]]:
 
 
 async def _drop(connection: RawConnection, job: Job) -> None:
-    await connection.run(f"UPDATE {QUERIES} SET stored = 0 WHERE id = {job.id}")
+    await _settled(connection, f"UPDATE {QUERIES} SET stored = 0 WHERE id = {job.id}")
     revoke = f"REVOKE SELECT ON {job.result} FROM {_account(job.account)}"
     found = await connection.fetch(
         f"SELECT 1 FROM mysql.tables_priv WHERE Db = {literal(JOBS_DATABASE)} AND Table_name = 'result_{job.id}' LIMIT 1"

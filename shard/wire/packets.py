@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 MAX_PAYLOAD = 0xFFFFFF
 """Bytes; a payload this long is continued in the next packet."""
 
+STATUS_IN_TRANS = 0x0001
 STATUS_MORE_RESULTS = 0x0008
 
 TEXT_TYPES = frozenset({15, 247, 248, 249, 250, 251, 252, 253, 254})

@@ -132,3 +132,28 @@ async def test_what_comes_back_after_the_end_is_closed(plain):
     assert connection.closed
     assert pool.idle == 0
     await gone(plain, connection.thread_id)
+
+
+async def test_a_transaction_that_was_left_open_is_not_lent_on(pool, plain):
+    async with pool.lease() as connection:
+        await connection.run("CREATE OR REPLACE DATABASE left_open")
+        await connection.run("CREATE TABLE left_open.t (a INT PRIMARY KEY) ENGINE=InnoDB")
+
+    async def left():
+        async with pool.lease() as connection:
+            await connection.run("START TRANSACTION")
+            await connection.run("INSERT INTO left_open.t VALUES (1)")
+            await connection.run("INSERT INTO left_open.t VALUES (1)")
+
+    with pytest.raises(ServerError):
+        await left()
+    assert pool.idle == 0
+    async with pool.lease() as connection:
+        await connection.run("START TRANSACTION")
+        await connection.run(
+            "INSERT INTO left_open.t VALUES (1)"
+        )  # waits for the server to take the other back
+        await connection.run("COMMIT")
+        assert await connection.fetch("SELECT COUNT(*) FROM left_open.t") == [[b"1"]]
+        await connection.run("DROP DATABASE left_open")
+    assert pool.idle == 1

@@ -48,7 +48,7 @@ def test_everything_runs_once_and_never_too_much_at_once():
         waiting += scheduler.submit(job, chunks, rng.random() < 0.3, rng.choice("abc"))
         scheduler.widen(job, rng.randint(1, 3))
         if rng.random() < 0.2:
-            scheduler.slow(rng.randint(0, job))
+            scheduler.pace(rng.randint(0, job), rng.choice((0.001, 0.03, 0.5)))
         wanted += [(job, chunk) for chunk in chunks]
         assert scheduler.running <= 5
         while waiting and rng.random() < 0.6:
@@ -116,7 +116,7 @@ def test_another_users_scan_joins_where_the_scans_are():
 def test_slow_scans_hold_up_no_others_of_their_user():
     scheduler = Scheduler(slots=2, interactive_slots=0)
     assert scheduler.submit(1, range(8), False, "a") == [Start(1, (0,)), Start(1, (1,))]
-    scheduler.slow(1)
+    scheduler.pace(1, 0.2)
     assert scheduler.submit(2, range(8), False, "a") == []
     assert scheduler.finished(1) == [Start(2, (1,))]  # it joins where the scans are
     assert [scheduler.finished(2)[0].job for _ in range(7)] == [2] * 7  # the slow one has the other slot
@@ -126,4 +126,39 @@ def test_slow_scans_hold_up_no_others_of_their_user():
     assert scheduler.finished(1) == scheduler.finished(1) == []
     for job in (1, 2):
         scheduler.forget(job)
-    assert (scheduler.running, scheduler._paces, scheduler._active) == (0, {}, {})
+    assert (scheduler.running, scheduler._paces, scheduler._active, scheduler._turns) == (0, {}, {}, {})
+
+
+def test_a_scan_that_computes_little_does_not_keep_the_pace_of_one_that_computes_much():
+    scheduler = Scheduler(slots=1, interactive_slots=0)
+    scheduler.submit(1, range(50), False, "a")
+    scheduler.pace(1, 0.05)
+    scheduler.submit(2, range(50), False, "a")
+    begun = [scheduler.finished(1)[0]]
+    scheduler.pace(2, 0.002)
+    scheduler.widen(2, 10)
+    while 2 in scheduler._mine:
+        begun += scheduler.finished(begun[-1].job)
+    assert [one.job for one in begun].count(1) <= 6  # they take turns, and the quick one's are ten chunks
+
+
+def test_a_scan_may_become_quick_again_but_does_not_go_to_and_fro():
+    scheduler = Scheduler(slots=1, interactive_slots=0)
+    scheduler.submit(1, range(50), False, "a")
+    paces = []
+    for seconds in (0.005, 0.012, 0.009, 0.006, 0.004, 0.2, 0.09, 0.04, 0.004):
+        scheduler.pace(1, seconds)
+        paces.append(scheduler._pace.get(1, 0))
+    assert paces == [0, 1, 1, 1, 0, 2, 2, 1, 0]
+    assert scheduler.queued == 49
+
+
+def test_paces_of_one_user_take_turns():
+    scheduler = Scheduler(slots=1, interactive_slots=0)
+    scheduler.submit(1, range(10), False, "a")
+    scheduler.pace(1, 0.3)
+    scheduler.submit(2, range(10), False, "a")
+    turns = [scheduler.finished(1)[0].job]
+    while len(turns) < 10:
+        turns.append(scheduler.finished(turns[-1])[0].job)
+    assert sorted(turns) == [1] * 5 + [2] * 5
