@@ -1,5 +1,6 @@
 """Asynchronous queries: submitted, seen, fetched, cancelled, kept for a while, and never lost."""
 
+import contextlib
 import re
 import time
 
@@ -48,6 +49,18 @@ async def ended(client, number, seconds=60):
 
     await until(over, seconds, pause=0.05)
     return seen(client, number)
+
+
+@contextlib.contextmanager
+def cancelled():
+    """Cancel the jobs (client, number) that are put into the list, however the block ends."""
+    jobs = []
+    try:
+        yield jobs
+    finally:
+        for client, number in jobs:
+            if seen(client, number)[0] in ("QUEUED", "EXECUTING"):
+                fetch(client, f"CANCEL {number}")
 
 
 def refused(client, sql):
@@ -186,12 +199,11 @@ async def test_a_job_may_do_what_its_user_may(cluster, client, account):
 async def test_rights_are_those_of_the_moment_it_begins(cluster, client, proxy, account, inside):
     account("poor@127.0.0.1")
     with connect(cluster, user="poor", password="geheim") as poor:
-        blockers = [submit(poor, PAIRS) for _ in range(3)]  # `running_per_user` of them
-        number = submit(poor, "SELECT objectId FROM Object WHERE objectId < 10")
-        fetch(client, "REVOKE SELECT ON hip.* FROM poor@127.0.0.1")
-        assert seen(poor, number)[0] == "QUEUED"
-        for blocker in blockers:
-            fetch(poor, f"CANCEL {blocker}")
+        with cancelled() as blockers:
+            blockers += [(poor, submit(poor, PAIRS)) for _ in range(3)]  # `running_per_user` of them
+            number = submit(poor, "SELECT objectId FROM Object WHERE objectId < 10")
+            fetch(client, "REVOKE SELECT ON hip.* FROM poor@127.0.0.1")
+            assert seen(poor, number)[0] == "QUEUED"
         state = await ended(poor, number)
     assert (state[0], "denied" in state[5]) == ("FAILED", True)
 
@@ -235,8 +247,8 @@ async def test_limits(cluster, client, proxy, inside):
 
 async def test_bytes_of_results_are_counted_as_they_are_written(cluster, client, proxy, account):
     account("full@127.0.0.1", grants=("SELECT ON hip.*",))
-    with connect(cluster, user="full", password="geheim") as full:
-        blockers = [(one, submit(one, PAIRS)) for one in (client, client, client, full)]
+    with connect(cluster, user="full", password="geheim") as full, cancelled() as blockers:
+        blockers += [(one, submit(one, PAIRS)) for one in (client, client, client, full)]
 
         async def busy():  # so that the other proxy takes what comes next
             return all(seen(one, number)[0] == "EXECUTING" for one, number in blockers)
@@ -248,8 +260,6 @@ async def test_bytes_of_results_are_counted_as_they_are_written(cluster, client,
             assert small[0] == "COMPLETED"
             assert (large[0], "exceeded" in large[5]) == ("FAILED", True)
             assert int(re.search(r"\((\d+)\)", large[5])[1]) < 2_000_000  # of far more
-        for one, number in blockers:
-            fetch(one, f"CANCEL {number}")
 
 
 async def test_results_are_kept_for_some_time(client, proxy):
