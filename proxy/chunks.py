@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 from backend.pool import Pool
-from proxy.home.director_index import lookup, places
+from proxy.home.director_index import in_ranges, lookup, places
 from proxy.home.metadata import Contents
 from shard.geometry.chunker import ChunkGrid
 from shard.geometry.regions import cover
-from shard.planner.plan import AllOf, AnyOf, ByKey, InChunks, InRegion, Plan, Restriction
+from shard.planner.plan import AllOf, AnyOf, ByKey, ByRange, InChunks, InRegion, Plan, Restriction
+
+_FEW = 4
+"""So many chunks are asked sooner than the director index, which of them have keys in a range."""
 
 
 async def find_chunks(
@@ -61,6 +64,12 @@ async def _resolve(
     if isinstance(restriction, ByKey):
         more = contents.indexes.get((database, restriction.director), ())
         return exist & await lookup(pool, database, restriction.director, restriction.keys, more)
+    if isinstance(restriction, ByRange):
+        if len(exist) <= _FEW:
+            return exist
+        more = contents.indexes.get((database, restriction.director), ())
+        ranged = await in_ranges(pool, database, restriction, more)
+        return exist if ranged is None else exist & ranged
     if isinstance(restriction, AllOf):
         left = exist
         for part in restriction.parts:

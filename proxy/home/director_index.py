@@ -13,6 +13,7 @@ import numpy.typing as npt
 from backend.connection import RowBlock
 from backend.pool import Pool
 from shard.catalog.naming import INDEX_DATABASE, index_table, quote, stage_name
+from shard.planner.plan import ByRange, Range
 from shard.wire import rows
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ MOST_KEYS = 50_000
 _KEYS_A_STATEMENT = 10_000
 _SCAN_RATIO = 8
 """Rows of the index that are read in the time of one look-up."""
+
+MOST_IN_RANGE = 50_000
+"""Rows of the index that are read for a range: some 10 ms."""
+_ESTIMATE = 8
+"""The column of EXPLAIN that says how many rows are expected."""
 
 
 async def lookup(
@@ -47,6 +53,40 @@ async def lookup(
             part = keys[start : start + 1000]
             found |= chunks_of(await connection.fetch(question(database, director, part, transactions)))
     return found
+
+
+async def in_ranges(
+    pool: Pool, database: str, restriction: ByRange, transactions: Sequence[int] = ()
+) -> set[int] | None:
+    """Return the chunks that hold rows with keys in some ranges; None if the index has too many rows in them.
+
+    How many there are is guessed by the server, and counted as they are read.
+    """
+    condition = " OR ".join(map(_within, restriction.ranges))
+    found: set[int] = set()
+    left = MOST_IN_RANGE
+    async with pool.lease() as connection:
+        for base in (database, *map(stage_name, transactions)):
+            name = f"{quote(INDEX_DATABASE)}.{quote(index_table(base, restriction.director))}"
+            rows_of = f"SELECT chunkId FROM {name} FORCE INDEX (directorKey) WHERE {condition}"
+            guessed = sum(int(row[_ESTIMATE] or b"0") for row in await connection.fetch("EXPLAIN " + rows_of))
+            if guessed > 2 * MOST_IN_RANGE:
+                return None
+            counted = await connection.fetch(
+                f"SELECT chunkId, COUNT(*) FROM ({rows_of} LIMIT {left + 1}) AS q GROUP BY chunkId"
+            )
+            left -= sum(int(row[1] or b"0") for row in counted)
+            if left < 0:
+                return None
+            found |= chunks_of(counted)
+    return found
+
+
+def _within(ends: Range) -> str:
+    low, high = ends
+    parts = [] if low is None else [f"directorKey >= {low}"]
+    parts += [] if high is None else [f"directorKey <= {high}"]
+    return f"({' AND '.join(parts)})"
 
 
 def question(database: str, director: str, keys: Sequence[str], transactions: Sequence[int] = ()) -> str:

@@ -6,6 +6,7 @@ cannot be read exactly is no constant.
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Sequence
@@ -230,6 +231,18 @@ def _plain_number(node: exp.Expression, values: Sequence[Value]) -> Decimal | No
         return None
     found = None if len(node.name) > _MOST_DIGITS else _value(node, values)
     return found if isinstance(found, Decimal) else None
+
+
+def bound(node: exp.Expression, values: Sequence[Value]) -> Decimal | float | None:
+    """Return a number as MariaDB compares it with others: exactly, or as DOUBLE; None if it is no plain number."""
+    exact = _plain_number(node, values)
+    inner = node
+    while isinstance(inner, (exp.Paren, exp.Neg)):
+        inner = inner.this
+    if exact is not None or not isinstance(inner, (exp.Literal, exp.Placeholder)):
+        return exact
+    found = _value(node, values)
+    return found if isinstance(found, float) and math.isfinite(found) else None
 
 
 def conjuncts(node: exp.Expression | None) -> list[exp.Expression]:

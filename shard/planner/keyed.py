@@ -7,7 +7,6 @@ Both are compared as integers by MariaDB and by the index; of other types, all g
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +14,11 @@ from sqlglot import exp
 
 from shard.catalog.model import Kind, Table
 from shard.catalog.naming import SCRATCH_DATABASE
-from shard.planner import restrict
 from shard.planner.branches import bare, find
 from shard.planner.chunk_tables import add_condition
 from shard.planner.constants import Value, conjuncts, integer, length_of, values_of
 from shard.planner.context import Bound, Context
+from shard.planner.director_keys import INTEGER, MAX_KEYS, integer_director, is_integer
 from shard.planner.emit import CHUNK_MARK, KEYS_MARK
 from shard.planner.locality import Layout
 from shard.planner.nested import PLACE, SPLIT_COLUMN, shipped_name
@@ -32,7 +31,6 @@ FEWEST_KEYS = 8
 """A shorter list is sent whole."""
 PLACED = "placed"
 """Key of the meta of an inner query that reads a split table: its name there."""
-_INTEGER = re.compile(r"(?i)(?:tiny|small|medium|big)?int(?:eger)?\b")
 _LARGEST = 1 << 63
 
 
@@ -93,7 +91,7 @@ def _key_of(own: TableRef, conditions: Sequence[exp.Expression], bound: Bound) -
         if not isinstance(item, exp.EQ):
             continue
         for mine, theirs in ((item.this, item.expression), (item.expression, item.this)):
-            if bound.scope.owner(mine) is not own or not _is_integer(mine, bound.scope):
+            if bound.scope.owner(mine) is not own or not is_integer(mine, bound.scope):
                 continue
             director = integer_director(theirs, bound.scope, bound.layout)
             if director is not None:
@@ -116,7 +114,7 @@ def _listed(bound: Bound, certain: Sequence[exp.Expression], context: Context) -
             continue
         kinds = {one.name.lower(): one.sql_type for one in found[1].columns}
         qualified = column.table in ("", node.alias_or_name) and column.args.get("db") is None
-        if qualified and _INTEGER.match(kinds.get(column.name.lower(), "")):
+        if qualified and INTEGER.match(kinds.get(column.name.lower(), "")):
             keyed = Keyed(found[0].name, found[1], KeySplit(column.name, director, False), None)
             node.meta[PLACE] = (SCRATCH_DATABASE, keyed.target, False)
             body.meta[PLACED] = node.alias_or_name
@@ -127,26 +125,6 @@ def _is_plain(body: exp.Select) -> bool:
     """Whether a query has the rows of one table, with a condition at most: fewer of them are fewer of its rows."""
     clauses = {key for key, value in body.args.items() if value}
     return clauses <= {"expressions", "from_", "where", "kind"} and len(body.expressions) == 1
-
-
-def integer_director(node: exp.Expression, scope: Scope, layout: Layout) -> str | None:
-    """Return the director whose key a column holds for rows of the chunk, if both are of integer types."""
-    director = restrict.key_director(node, scope, layout)
-    if director is None or not _is_integer(node, scope):
-        return None
-    table = scope.database.table(director)
-    kinds = {} if table is None else {column.name: column.sql_type for column in table.columns}
-    key = None if table is None else table.key
-    return director if key is not None and _INTEGER.match(kinds.get(key, "")) else None
-
-
-def _is_integer(node: exp.Expression, scope: Scope) -> bool:
-    """Whether a table's column is of an integer type."""
-    ref = scope.owner(node)
-    if ref is None:
-        return False
-    kinds = {column.name.lower(): column.sql_type for column in ref.table.columns}
-    return _INTEGER.match(kinds.get(node.name.lower(), "")) is not None
 
 
 def list_of_keys(
@@ -167,7 +145,7 @@ def _lists(
     inner: Sequence[exp.Expression], scope: Scope, layout: Layout, values: Sequence[Value]
 ) -> Iterator[tuple[exp.In, ByKey]]:
     for item in inner:
-        if not isinstance(item, exp.In) or not FEWEST_KEYS <= length_of(item) <= restrict.MAX_KEYS:
+        if not isinstance(item, exp.In) or not FEWEST_KEYS <= length_of(item) <= MAX_KEYS:
             continue
         director = integer_director(item.this, scope, layout)
         if director is None:

@@ -64,6 +64,18 @@ class ByKey:
     keys: tuple[str, ...]
 
 
+Range: TypeAlias = tuple[int | None, int | None]
+"""First and last of some integers; None: there is no such end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByRange:
+    """Chunks that the director index gives for keys in any of these ranges; all, if too many rows are in them."""
+
+    director: str
+    ranges: tuple[Range, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class AllOf:
     """Intersection."""
@@ -78,7 +90,7 @@ class AnyOf:
     parts: tuple[Restriction, ...]
 
 
-Restriction: TypeAlias = Everywhere | InRegion | InChunks | ByKey | AllOf | AnyOf
+Restriction: TypeAlias = Everywhere | InRegion | InChunks | ByKey | ByRange | AllOf | AnyOf
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from sqlglot import exp
 
@@ -18,28 +17,26 @@ from shard.catalog.model import Kind
 from shard.errors import not_supported
 from shard.geometry import regions
 from shard.geometry.regions import Region
+from shard.planner import director_keys
 from shard.planner.branches import find
 from shard.planner.constants import (
     Value,
     conjuncts,
     integer,
     is_never,
-    key_literal,
-    length_of,
     number,
     operands,
     values_of,
 )
+from shard.planner.director_keys import MAX_KEYS
 from shard.planner.locality import Layout, position_owner
-from shard.planner.plan import AllOf, AnyOf, ByKey, Everywhere, InChunks, InRegion, Restriction
+from shard.planner.plan import AllOf, AnyOf, ByKey, ByRange, Everywhere, InChunks, InRegion, Restriction
 from shard.planner.scope import Scope, TableRef, column_of
 
 MARGIN = 1e-4
 """Degrees by which every region is widened: positions may be stored as FLOAT or rounded DECIMAL."""
 NOWHERE = InChunks(())
 """No chunk has a row that satisfies a condition."""
-MAX_KEYS = 100_000
-"""More keys than this are not looked up: all chunks are asked."""
 
 AREA = {
     "qserv_areaspec_box": "scisql_s2PtInBox",
@@ -100,17 +97,24 @@ def restriction(
 def _all(
     items: Sequence[exp.Expression], scope: Scope, layout: Layout, values: Sequence[Value]
 ) -> list[Restriction]:
-    """Return the restrictions of conditions that all hold; those on a table's two coordinates are one box."""
+    """Return the restrictions of conditions that all hold.
+
+    Those on a table's two coordinates are one box, those on a key one range.
+    """
     parts: list[Restriction] = []
     bands: dict[str, list[_Band]] = {}
+    ends: list[director_keys.Bounds] = []
     for item in items:
         band = _band(item, scope, values)
-        if band is None:
-            parts.append(_simplify(_of(item, scope, layout, values)))
-        else:
+        end = director_keys.bounds(item, scope, layout, values) if band is None else None
+        if band is not None:
             bands.setdefault(band.ref.alias, []).append(band)
+        elif end is not None:
+            ends.append(end)
+        else:
+            parts.append(_simplify(_of(item, scope, layout, values)))
     boxes = [_box_of(found, layout) for found in bands.values()]
-    return [*parts, *(box for box in boxes if box is not None)]
+    return [*parts, *(box for box in boxes if box is not None), *director_keys.ranges(ends)]
 
 
 def any_of(sides: Sequence[Restriction]) -> Restriction:
@@ -120,7 +124,10 @@ def any_of(sides: Sequence[Restriction]) -> Restriction:
 
 
 def _one_list(sides: Sequence[Restriction]) -> tuple[Restriction, ...]:
-    """Return alternatives with the keys of each director and kind in one list, which is looked up at once."""
+    """Return alternatives with the keys of each director and kind in one list, its ranges in another.
+
+    Each is looked up at once.
+    """
     lists: dict[tuple[str, str], dict[str, None]] = {}
     for side in sides:
         if isinstance(side, ByKey):
@@ -130,8 +137,9 @@ def _one_list(sides: Sequence[Restriction]) -> tuple[Restriction, ...]:
     if any(len(keys) > MAX_KEYS for keys in lists.values()):
         return (Everywhere(),)
     known = [ByKey(director, tuple(keys)) for (director, _), keys in lists.items()]
-    others = [side for side in sides if not isinstance(side, ByKey) and side != NOWHERE]
-    return (*known, *others) or (NOWHERE,)
+    wide = director_keys.united([side for side in sides if isinstance(side, ByRange)])
+    others = [side for side in sides if not isinstance(side, (ByKey, ByRange)) and side != NOWHERE]
+    return (*known, *wide, *others) or (NOWHERE,)
 
 
 def _simplify(part: Restriction) -> Restriction:
@@ -158,7 +166,10 @@ def _of(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Val
     band = _band(item, scope, values)
     if band is not None:
         return _box_of([band], layout) or Everywhere()
-    for reader in (_spatial, _separation, _key, _chunk):
+    end = director_keys.bounds(item, scope, layout, values)
+    if end is not None:
+        return next(director_keys.ranges([end]))
+    for reader in (_spatial, _separation, director_keys.keys, _chunk):
         found = reader(item, scope, layout, values)
         if found is not None:
             return found
@@ -345,65 +356,6 @@ def _comparison(
         return node, value, value
     below = isinstance(item, (exp.LT, exp.LTE)) != flipped
     return (node, None, value) if below else (node, value, None)
-
-
-def _key(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction | None:
-    read = partial(key_director, scope=scope, layout=layout)
-    if isinstance(item, exp.EQ):
-        for column, value in ((item.this, item.expression), (item.expression, item.this)):
-            director = read(column)
-            literal = key_literal(value, values)
-            if director is not None and literal is not None:
-                return ByKey(director, (literal,))
-    elif isinstance(item, exp.In) and item.expressions and length_of(item) <= MAX_KEYS:
-        director = read(item.this)
-        literals = [] if director is None else [key_literal(node, values) for node in values_of(item)]
-        if director is not None and None not in literals:
-            return ByKey(director, tuple(text for text in literals if text is not None))
-    elif isinstance(item, exp.Between):
-        director = read(item.this)
-        low, high = integer(item.args["low"], values), integer(item.args["high"], values)
-        if director is not None and low is not None and high is not None and 0 <= high - low < 1000:
-            return (
-                ByKey(director, tuple(str(value) for value in range(low, high + 1)))
-                if _whole(item, scope)
-                else None
-            )
-    return None
-
-
-def _whole(item: exp.Expression, scope: Scope) -> bool:
-    """Whether the column of a range is of an integer type, so that the range is a list of values."""
-    ref = scope.owner(item.this)
-    if ref is None:
-        return False
-    name = item.this.name.lower()
-    kind = next((column.sql_type for column in ref.table.columns if column.name.lower() == name), "")
-    return kind.upper().split("(")[0].split()[0] in (
-        "BIGINT",
-        "INT",
-        "INTEGER",
-        "SMALLINT",
-        "TINYINT",
-        "MEDIUMINT",
-    )
-
-
-def key_director(node: exp.Expression, scope: Scope, layout: Layout) -> str | None:
-    """Return the director whose key this column holds for rows of the anchor's chunk, or None."""
-    ref = scope.owner(node)
-    if (
-        ref is None
-        or not ref.is_sharded
-        or (ref.table.key_spans_chunks and ref.table.kind is not Kind.DIRECTOR)
-    ):
-        return None
-    if layout.is_elsewhere(ref):
-        return None
-    links = ref.links
-    if ref.table.kind is Kind.MATCH:
-        links = links[layout.side : layout.side + 1]
-    return next((director for director, column in links if column == node.name.lower()), None)
 
 
 def _chunk(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction | None:

@@ -127,6 +127,70 @@ SELECT b.g, COUNT(*) FROM keyed.Big b GROUP BY b.g HAVING MAX(b.id) IN (SELECT u
 SELECT k, COUNT(*) FROM (SELECT u.k, b.g FROM mine.u u JOIN keyed.Big b ON b.id = u.k) q GROUP BY k
 """.strip().split("\n")  # fmt: skip
 
+RANGES = [
+    f"SELECT id, g FROM keyed.Big WHERE {condition}"
+    for condition in """\
+id > 5 AND id < 9
+id >= 5 AND id <= 9 AND g <> 2
+4.5 < id AND 9.5 >= id
+id > -4.5 AND id < 5.0
+id < 5
+id > 110
+id > 9223372036854775807
+id >= 9223372036854775807 AND id < 18446744073709551615
+id > 18446744073709551615
+id >= 18446744073709551616
+id <= 18446744073709551615.5
+id < 99999999999999999999999999999999999999
+id > -1
+id < -1
+id <= -9223372036854775809
+id BETWEEN -1 AND 5
+id BETWEEN 5 AND -1
+id BETWEEN 9 AND 5
+id BETWEEN 4.2 AND 4.8
+id BETWEEN 100 AND 20000
+id BETWEEN 100 AND 9223372036854775808
+id BETWEEN 1e1 AND 2e1
+id BETWEEN 110 AND 1e30
+id BETWEEN '110' AND 2000
+id BETWEEN 9223372036854775808 AND 1e19
+id > 9.3e18
+id > '110'
+id > '110x'
+id NOT BETWEEN 5 AND 20000
+NOT id < 110
+NOT (id > 5 AND id < 2000)
+(id > 5) IS NOT TRUE
+(id > 5 AND id < 110) = 0
+id < 3 OR id BETWEEN 2 AND 7 OR id > 116
+id < 3 OR g = 1
+id < 3 OR id IS NULL
+id < 3 XOR id > 110
+id > NULL
+id BETWEEN NULL AND 5
+id BETWEEN 5 AND g + 6
+id > TRUE AND id < 4
+id > 0x10 AND id < 0x20
+id > 5 AND id < 3
+id > 5 AND id IN (3, 7, 9) AND id < 9""".strip().split("\n")
+] + """\
+SELECT partId, id FROM keyed.Part WHERE id > 100
+SELECT COUNT(*), COUNT(id) FROM keyed.Part WHERE id < 18446744073709551615
+SELECT b.id, p.v FROM keyed.Big b LEFT JOIN keyed.Part p ON p.id = b.id AND p.id > 100
+SELECT b.id, p.v FROM keyed.Big b LEFT JOIN keyed.Part p ON p.id = b.id AND b.id < 100 WHERE p.v IS NULL
+SELECT b.id, p.v FROM keyed.Big b LEFT JOIN keyed.Part p ON p.id = b.id WHERE p.id > 100
+SELECT b.id, p.v FROM keyed.Part p RIGHT JOIN keyed.Big b ON p.id = b.id AND p.id > 100 WHERE b.id < 110
+SELECT b.id, p.v FROM keyed.Part p JOIN keyed.Big b ON p.id = b.id WHERE p.id > 5 AND b.id < 12
+SELECT a.id, b.id FROM keyed.Big a JOIN keyed.Big b ON a.g = b.g WHERE a.id < 4 AND b.id > 110
+SELECT k, COUNT(*) FROM keyed.Twice WHERE k > 5 AND k < 4e9 GROUP BY k
+SELECT q.id, q.n FROM (SELECT id, COUNT(*) n FROM keyed.Part WHERE id > 7 GROUP BY id) q WHERE q.id < 100
+SELECT id FROM keyed.Big WHERE id IN (SELECT id FROM keyed.Part WHERE id > 90 AND id < 100)
+SELECT id, (SELECT MAX(v) FROM keyed.Part p WHERE p.id = b.id AND p.id > 50) FROM keyed.Big b WHERE b.id > 40
+SELECT s.starId, m.refId FROM lab.Star s JOIN lab.StarRef m ON m.starId = s.starId WHERE m.starId > 390 AND s.starId < 400
+SELECT m.starId, r.refId FROM lab.Ref r JOIN lab.StarRef m ON m.refId = r.refId WHERE m.starId > 390
+SELECT id FROM keyed.Big WHERE id > 100 ORDER BY id LIMIT 5""".strip().split("\n")  # fmt: skip
+
 
 def write(directory):
     """Write a catalogue with unsigned keys up to the largest, NULL keys of dependents, and keys in two chunks."""
@@ -180,7 +244,7 @@ async def pair(keyed, plain):
 async def test_answers(pair, binary):
     ours, theirs = pair
     wrong = []
-    for sql in QUERIES:
+    for sql in [*QUERIES, *RANGES]:
         got, want = await outcome(ours, sql, binary), await outcome(theirs, sql, binary)
         if got != want or want[0]:
             wrong.append((sql, got, want))
@@ -193,6 +257,32 @@ async def test_lists_of_parameters(pair):
         sql = f"SELECT id, g + ? FROM keyed.Big WHERE id IN ({', '.join('?' * len(keys))}) AND g < ?"
         given = [integer(1), *map(integer, keys), integer(4)]
         assert await outcome(ours, sql, True, given) == await outcome(theirs, sql, True, given)
+
+
+async def test_ranges_of_parameters(pair):
+    ours, theirs = pair
+    sql = "SELECT id, g FROM keyed.Big WHERE id > ? AND ? >= id"
+    for ends in ((5, 9), (-3, 1 << 40), (9, 5), ((1 << 63) - 2, (1 << 63) - 1)):
+        given = list(map(integer, ends))
+        assert await outcome(ours, sql, True, given) == await outcome(theirs, sql, True, given)
+
+
+@pytest.mark.parametrize(
+    ("condition", "chunks"),
+    [
+        ("id > 118", 4),
+        ("id BETWEEN 119 AND 18446744073709551615", 4),
+        ("id >= 0", None),
+        ("id < 3 OR id > 9223372036854775807", 5),
+        ("NOT id > 118", None),
+    ],
+)
+async def test_a_range_asks_the_chunks_that_have_its_keys(pair, condition, chunks):
+    ((_, _, _, asked, *_),) = await pair[0].fetch(f"EXPLAIN SELECT g FROM keyed.Big WHERE {condition}")
+    ((every,),) = await pair[0].fetch("SELECT COUNT(DISTINCT chunkId) FROM keyed.Big")
+    wanted = await pair[1].fetch(f"SELECT COUNT(DISTINCT chunkId) FROM keyed.Big WHERE {condition}")
+    assert wanted[0][0] == asked if chunks else int(asked) >= int(every)
+    assert chunks is None or int(asked) <= chunks < int(every)
 
 
 @pytest.mark.parametrize(
