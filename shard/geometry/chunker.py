@@ -58,6 +58,12 @@ def max_alpha(radius: float, lat: float) -> float:
     return abs(math.degrees(math.atan(x / y)))
 
 
+def _along(lat: float, width: float) -> float:
+    """Return how far apart two points of a latitude are whose longitudes differ by `width`."""
+    half = math.sin(math.radians(min(width, 180.0) / 2))
+    return math.degrees(2 * math.asin(math.cos(math.radians(lat)) * half))
+
+
 class ChunkGrid:
     """The chunk grid of one partitioning.
 
@@ -116,6 +122,26 @@ class ChunkGrid:
         """Return all chunk numbers."""
         numbers = [2 * self.stripes * i + np.arange(n) for i, n in enumerate(self.chunks)]
         return np.concatenate(numbers).astype(np.int32)
+
+    @functools.cached_property
+    def reach(self) -> float:
+        """How far (degrees) a row in a chunk's overlap may be from the chunk.
+
+        More than the overlap: in longitude, `overlap_rows` takes what is within the half width of a circle at the sub-stripe's
+        edge nearest to a pole, which is wider on the other edge, and beyond an edge towards north or south both together.
+        """
+        found = [0.0]
+        for k in range(self.count):
+            edges = abs(k * self.height - 90.0), abs((k + 1) * self.height - 90.0)
+            crossing = k * self.height < 90.0 < (k + 1) * self.height
+            if self.around[k] > 1:
+                found.append(_along(0.0 if crossing else min(edges), self.alpha[k]))
+            for near, edge in ((k - 1, edges[0]), (k + 1, edges[1])):
+                if 0 <= near < self.count and self.around[near] > 1:
+                    found.append(self.overlap + _along(edge, self.alpha[near]))
+                elif 0 <= near < self.count:
+                    found.append(self.overlap)
+        return max(found)
 
     def _reduce(self, lon: Floats, lat: Floats) -> Floats:
         bad = ~(np.isfinite(lon) & (np.abs(lat) <= 90.0))

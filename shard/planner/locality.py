@@ -8,12 +8,13 @@ Anything else is refused here (1235), never guessed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
-from shard.catalog.model import Kind
+from shard.catalog.model import Kind, Partitioning
 from shard.errors import RADIUS_TOO_WIDE, SkyError, not_supported
+from shard.geometry.chunker import ChunkGrid
 from shard.planner.constants import Value, conjuncts, number
 from shard.planner.links import Links
 from shard.planner.scope import Scope, TableRef
@@ -59,6 +60,8 @@ class Layout:
         Second director of a match join: read from chunk and overlap, in two arms.
     neighbours : Neighbours or None
         The near-neighbour join, if there is one.
+    reach : float
+        How far (degrees) rows of the partner may be from the chunk.
     placed : tuple of str
         Aliases of users' own tables of which the chunk reads its own rows alone (`keyed`).
     """
@@ -68,6 +71,7 @@ class Layout:
     owners: tuple[TableRef, ...] = ()
     partner: TableRef | None = None
     neighbours: Neighbours | None = None
+    reach: float = 0.0
     placed: tuple[str, ...] = ()
 
     def is_elsewhere(self, ref: TableRef) -> bool:
@@ -122,7 +126,7 @@ def layout(scope: Scope, where: Sequence[exp.Expression], values: Sequence[Value
         raise not_supported("a join of two match tables")
     if len(groups) == 1:
         if matches:
-            return _match_layout(matches[0], sharded, links)
+            return _match_layout(matches[0], sharded, links, scope.database.partitioning)
         _no_spanning_keys(sharded)
         return Layout(anchor=solid[0], neighbours=_own_neighbours(scope, inner, values))
     if len(groups) == 2 and not matches:
@@ -137,7 +141,9 @@ def _no_spanning_keys(refs: Sequence[TableRef]) -> None:
         raise not_supported(f"a join on the director key of '{name}', whose equal keys lie in several chunks")
 
 
-def _match_layout(match: TableRef, refs: Sequence[TableRef], links: Links) -> Layout:
+def _match_layout(
+    match: TableRef, refs: Sequence[TableRef], links: Links, partitioning: Partitioning
+) -> Layout:
     first, second = match.table.sides
     columns = [side.foreign_key.lower() for side in (first, second)]
     sides: list[list[TableRef]] = [[], []]
@@ -155,7 +161,7 @@ def _match_layout(match: TableRef, refs: Sequence[TableRef], links: Links) -> La
         sides[on[0]].append(ref)
     _no_spanning_keys([ref for ref in refs if ref is not match] * 2)
     if sides[0] and sides[1]:
-        return _pair_layout(match, sides)
+        return replace(_pair_layout(match, sides), reach=ChunkGrid.of(partitioning).reach)
     if sides[1]:
         if not match.nullable and any(ref.nullable for ref in sides[1]):
             raise not_supported(f"an outer join that keeps rows of match table '{match.alias}'")

@@ -180,16 +180,10 @@ def _region(ref: TableRef, region: Region, layout: Layout) -> Restriction:
     """Return the chunks of the anchor for rows of `ref` in a region."""
     margin = MARGIN
     if layout.partner is ref:
-        margin += _overlap(layout, ref)
+        margin += layout.reach
     elif layout.neighbours is not None and layout.is_elsewhere(ref):
         margin += layout.neighbours.radius
     return InRegion(regions.widen(region, margin))
-
-
-def _overlap(layout: Layout, ref: TableRef) -> float:
-    # A partner may be anywhere in the overlap, whose width the scope's database gives; the widest
-    # allowed one (10 degrees) is always a superset.
-    return 10.0
 
 
 def _truth(item: exp.Expression) -> exp.Expression | None:

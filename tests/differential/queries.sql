@@ -136,6 +136,14 @@ SELECT s.starId, s.name, m.dist FROM lab.Star s JOIN lab.StarRef m ON s.starId =
 SELECT r.refId, r.mag, m.dist FROM lab.Ref r JOIN lab.StarRef m ON r.refId = m.refId WHERE m.dist < 0.3
 -- name: match both
 SELECT s.starId, r.refId, m.dist, s.ra, r.lon FROM lab.Star s JOIN lab.StarRef m ON s.starId = m.starId JOIN lab.Ref r ON r.refId = m.refId
+-- name: match both, a region of the second
+SELECT s.starId, r.refId FROM lab.Star s JOIN lab.StarRef m ON s.starId = m.starId JOIN lab.Ref r ON r.refId = m.refId WHERE scisql_s2PtInCircle(r.lon, r.lat, 1, 0, 2) = 1
+-- plain:
+SELECT s.starId, r.refId FROM lab.Star s JOIN lab.StarRef m ON s.starId = m.starId JOIN lab.Ref r ON r.refId = m.refId WHERE r.lat BETWEEN -2 AND 2 AND POW(SIN(RADIANS(r.lon - 1) / 2), 2) * COS(RADIANS(r.lat)) + POW(SIN(RADIANS(r.lat) / 2), 2) <= POW(SIN(RADIANS(1)), 2)
+-- name: match both, a box of the second at the pole
+SELECT s.starId, r.refId FROM lab.Star s JOIN lab.StarRef m ON s.starId = m.starId JOIN lab.Ref r ON r.refId = m.refId WHERE r.lat > 89.7 AND r.lon BETWEEN 10 AND 200
+-- name: match both, a box of the second
+SELECT s.starId, r.refId FROM lab.Star s JOIN lab.StarRef m ON s.starId = m.starId JOIN lab.Ref r ON r.refId = m.refId WHERE r.lat BETWEEN 17.6 AND 18.05
 -- name: match both grouped
 SELECT s.kind, COUNT(*), MAX(r.mag) FROM lab.StarRef m JOIN lab.Star s ON s.starId = m.starId JOIN lab.Ref r ON r.refId = m.refId GROUP BY s.kind
 -- name: match left

@@ -87,6 +87,29 @@ def test_every_neighbour_across_a_border_is_in_the_overlap(centre):
     assert all(pair in have for pair in pairs)
 
 
+@pytest.mark.parametrize(
+    ("stripes", "subs", "overlap"),
+    [(18, 10, 0.3), (85, 12, 0.1), (10, 6, 3.0), (3, 2, 10.0), (2, 1, 5.0), (1, 2, 1.0), (12, 4, 0.0)],
+)
+def test_rows_of_an_overlap_are_within_reach(stripes, subs, overlap):
+    """A circle of that radius around a row touches every chunk in whose overlap it is."""
+    grid = ChunkGrid(stripes, subs, overlap)
+    rng = np.random.default_rng(2)
+    edges = np.arange(grid.count + 1) * grid.height - 90.0
+    near = rng.choice(edges, 2000) + rng.uniform(-1, 1, 2000) * (overlap + 1e-6)
+    polar = 90 - rng.uniform(0, 3 * grid.height, 1000)
+    lat = np.clip(np.concatenate([near, polar, -polar]), -90, 90)
+    k = np.minimum((lat + 90) // grid.height, grid.count - 1).astype(int)
+    sides = rng.integers(0, 400, lat.size) * grid.width[k]
+    lon = (sides + rng.uniform(-1.5, 1.5, lat.size) * grid.alpha[k]) % 360
+    rows, chunks = grid.overlap_rows(lon, lat)
+    assert (rows.size > 0) == (overlap > 0 and len(grid.all_chunks()) > 1)
+    assert overlap <= grid.reach <= 5 * overlap
+    for row in np.unique(rows):
+        reached = cover(Circle(lon[row], lat[row], grid.reach + 1e-9), grid)
+        assert set(chunks[rows == row]) <= set(reached.tolist()), (lon[row], lat[row])
+
+
 def test_covers_hold_their_points():
     grid = ChunkGrid(85, 12)
     lon, lat = points(3000, 3)
