@@ -188,6 +188,12 @@ def is_never(node: exp.Expression, values: Sequence[Value] = ()) -> bool:
     return True not in _truths(node, values)
 
 
+def has_no_groups(select: exp.Select, values: Sequence[Value]) -> bool:
+    """Whether HAVING is false or NULL, whatever the rows."""
+    having = select.args.get("having")
+    return having is not None and is_never(having.this, values)
+
+
 def _truths(node: exp.Expression, values: Sequence[Value]) -> Truths:
     """Return what a condition can be: true, false, NULL; any of them where it is not made of constants."""
     if isinstance(node, exp.Paren):

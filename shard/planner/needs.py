@@ -10,7 +10,7 @@ from shard.catalog.model import Kind
 from shard.errors import not_supported
 from shard.planner.aggregates import has_aggregate
 from shard.planner.branches import bare, is_query, is_star, own_nodes, own_queries
-from shard.planner.constants import conjuncts, integer, is_never
+from shard.planner.constants import conjuncts, has_no_groups, integer, is_never
 from shard.planner.context import Context
 from shard.planner.outputs import output_name
 from shard.planner.scope import column_names, from_items, lookup
@@ -125,9 +125,11 @@ def own_filters(node: exp.Table, select: exp.Select, alias: str, context: Contex
 
 
 def has_no_rows(query: exp.Expression, context: Context) -> bool:
-    """Whether LIMIT 0 ends a query before its first row."""
+    """Whether LIMIT 0 ends a query before its first row, or HAVING is never true."""
     limit = query.args.get("limit")
-    return limit is not None and integer(limit.expression, context.values) == 0
+    if limit is not None and integer(limit.expression, context.values) == 0:
+        return True
+    return isinstance(query, exp.Select) and has_no_groups(query, context.values)
 
 
 def is_useless(node: exp.Expression, select: exp.Select, context: Context) -> bool:

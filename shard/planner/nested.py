@@ -21,7 +21,7 @@ from shard.errors import SYSTEM_TABLE, SkyError, not_supported
 from shard.planner import restrict
 from shard.planner.aggregates import has_aggregate, is_aggregate
 from shard.planner.branches import bare, find, is_query, is_star, own_queries
-from shard.planner.constants import conjuncts
+from shard.planner.constants import conjuncts, has_no_groups
 from shard.planner.context import Bound, Context
 from shard.planner.locality import Layout, chunk_links, layout
 from shard.planner.outputs import (
@@ -79,6 +79,8 @@ def bind(select: exp.Select, context: Context, outer: Scope | None = None) -> Bo
     inner = [*where, *(part for item in scope.conditions for part in conjuncts(item))]
     certain = [*where, *(part for item in scope.certain for part in conjuncts(item))]
     restriction = restrict.restriction(scope, place, certain, context.values)
+    if has_no_groups(select, context.values):
+        restriction = restrict.NOWHERE
     for query in own_queries(select):
         _subquery(query, scope, place, inner, context)
     _one_database(select, scope)

@@ -31,11 +31,19 @@ WITHOUT_ROWS = [
     "SELECT o.objectId, d.flux FROM Object o JOIN Detection d ON o.objectId = d.objectId AND 1 = 0",
     "SELECT a.objectId, s.starId FROM Object a JOIN lab.Star s ON a.vmag = s.d WHERE 1 = 0",
     "SELECT a.objectId, s.starId FROM Object a JOIN lab.Star s ON a.vmag = s.d LIMIT 0",
+    f"{GROUPS} HAVING FALSE",
+    f"{GROUPS} WITH ROLLUP HAVING 1=0 AND n > 3",
+    "SELECT COUNT(*) FROM Object HAVING NULL",
+    "SELECT objectId, vmag FROM Object HAVING 1=0 ORDER BY vmag LIMIT 3",
+    "SELECT objectId, COUNT(*) FROM Detection GROUP BY objectId HAVING 0 AND COUNT(*) > 1",
+    "SELECT GROUP_CONCAT(kind) FROM lab.Star HAVING FALSE",
+    f"SELECT * FROM ({GROUPS} HAVING 1=0) q",
 ]
 ONE_ROW = [
     "SELECT COUNT(*), COUNT(DISTINCT kind), SUM(d), GROUP_CONCAT(name) FROM lab.Star WHERE 1=0",
     f"SELECT COUNT(*), SUM(n) FROM ({GROUPS}) q WHERE 1=0",
     "SELECT COUNT(*), MAX(starId) FROM (SELECT * FROM lab.Star LIMIT 0) q",
+    "SELECT COUNT(*) FROM (SELECT COUNT(*) c FROM lab.Star HAVING 0) q",
 ]
 GOOD = [
     "SELECT * FROM Object",
