@@ -84,6 +84,13 @@ SHUTDOWN = _define("SHUTDOWN", 1053, "08S01", "Server shutdown in progress")
 INTERRUPTED = _define("INTERRUPTED", 1317, "70100", "Query execution was interrupted")
 TIMEOUT = _define("TIMEOUT", 1969, "70100", "Query execution was interrupted (max_statement_time exceeded)")
 NO_SUCH_THREAD = _define("NO_SUCH_THREAD", 1094, "HY000", "Unknown thread id: {id}")
+UNFIT = _define(
+    "UNFIT",
+    1406,
+    "22001",
+    "values do not fit the type that MariaDB gives an expression of the query when it stores it ({warnings} warnings); "
+    "give it one with CAST, as CAST(x AS CHAR(64))",
+)
 LIMIT_EXCEEDED = _define("LIMIT_EXCEEDED", 1104, "42000", "{limit} exceeded ({value}); setting {setting}")
 GATHER_LIMIT = _define(
     "GATHER_LIMIT",

@@ -14,6 +14,7 @@ from typing import Protocol
 from backend.connection import RawConnection, RowBlock
 from proxy.home.definitions import set_statement
 from shard.catalog.naming import SCRATCH_DATABASE, quote
+from shard.errors import UNFIT, SkyError
 from shard.planner.chunk_tables import LENIENT
 from shard.planner.fragment import BIT, NOT_FIXED
 from shard.planner.partials import MERGE_TABLE
@@ -33,7 +34,7 @@ MERGE_NAME = f"{quote(SCRATCH_DATABASE)}.{quote(MERGE_TABLE)}"
 
 
 class MergeError(Exception):
-    """Rows were changed on their way into the merge table; the query must fail."""
+    """Rows were lost on their way into the merge table; the query must fail."""
 
 
 @dataclass(slots=True)
@@ -212,7 +213,9 @@ async def load(
     Raises
     ------
     MergeError
-        If records differ from rows sent, or any value was changed.
+        If records differ from rows sent.
+    SkyError
+        UNFIT if a value was changed: MariaDB says of some expressions that they are shorter than they are.
     """
     moved, text = Loaded(), LoadText()
 
@@ -225,8 +228,10 @@ async def load(
                 yield piece
 
     ok = await desk.load(load_statement(target, types).encode(), pieces())
-    if ok.affected_rows != moved.rows or ok.warnings:
-        raise MergeError(f"{moved.rows} rows sent, {ok.affected_rows} records, {ok.warnings} warnings")
+    if ok.affected_rows != moved.rows:
+        raise MergeError(f"{moved.rows} rows sent, {ok.affected_rows} records")
+    if ok.warnings:
+        raise SkyError(UNFIT, warnings=ok.warnings)
     return moved
 
 
