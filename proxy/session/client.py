@@ -9,7 +9,7 @@ from typing import Protocol
 
 from proxy.session.capabilities import Capabilities
 from proxy.session.columns import dressed
-from proxy.session.inbox import Inbox
+from proxy.session.inbox import Inbox, Sending
 from proxy.session.rows import binary_row, text_row
 from proxy.session.wire import ClientGone, ClientWire
 from shard.errors import LIMIT_EXCEEDED, PACKET_TOO_LARGE, SkyError
@@ -89,7 +89,7 @@ class ClientStream:
     """
 
     def __init__(self, wire: ClientWire, inbox: Inbox) -> None:
-        self.wire, self._inbox = wire, inbox
+        self.wire, self._inbox, self._sending = wire, inbox, Sending(wire.refuse)
         self.gone = wire.gone
         self.capabilities = 0
         self.seq = 0
@@ -134,10 +134,12 @@ class ClientStream:
             while len(whole) < length:
                 piece = await self.wire.read(min(length - len(whole), _PIECE), begun=True)
                 whole += piece
-                self._inbox.take(len(piece))
+                self._inbox.take(self._sending, len(piece))
+                self.wire.check()
+            return head[3], bytes(whole)
         finally:
-            self._inbox.give(len(whole))
-        return head[3], bytes(whole)
+            self._inbox.give(self._sending, len(whole))
+            whole.clear()  # the error's traceback would keep it while the client is waited for
 
     async def answer(self) -> bytes:
         """Return the next packet of a dialogue."""
@@ -166,12 +168,18 @@ class ClientStream:
         try:
             while True:
                 whole += payload
-                self._inbox.take(len(payload))
+                self._inbox.take(self._sending, len(payload))
+                self.wire.check()
                 if len(payload) < MAX_PAYLOAD:
                     return bytes(whole)
                 _, payload = await self._packet_of(await self.wire.read(4, begun=True), len(whole))
         finally:
-            self._inbox.give(len(whole))
+            self._inbox.give(self._sending, len(whole))
+            whole.clear()  # the error's traceback would keep it while the client is waited for
+
+    def belongs_to(self, user: str) -> None:
+        """Count what is received as a user's."""
+        self._sending.user = user
 
     def begin_reply(self) -> None:
         """Say that nothing of the next reply has been sent."""

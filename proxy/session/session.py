@@ -223,9 +223,11 @@ class Session:
         self.job = self._engine.job_of(user) if self.client.wire.private else None
         if self.job is not None:  # it has limits of its own, and is seen as its user's
             self.user = self.job.user
+            self.client.belongs_to(self.user)
             return
         self.usage.enter(user)
         self.user = self._counted = user
+        self.client.belongs_to(user)
 
     def allowed(self) -> Limits:
         """Return what its statements may use."""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import cast
 
 from backend.keepalive import keep_alive
+from shard.errors import SkyError
 from shard.wire.packets import MAX_PAYLOAD
 
 HIGH_WATER = 1 << 20
@@ -68,6 +69,7 @@ class ClientWire(asyncio.Protocol):
         self.on_gone: Callable[[], None] | None = None
         self.resting = False
         self.patience_s = 0.0
+        self._refusal: SkyError | None = None
         self._arrived = 0
         self._forgetting = False
         self.swift: Callable[[], bool] | None = None
@@ -173,6 +175,16 @@ class ClientWire(asyncio.Protocol):
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
+    def refuse(self, why: SkyError) -> None:
+        """Let who reads the rest of a packet have an error in its place."""
+        self._refusal = why
+        self.wake()
+
+    def check(self) -> None:
+        """Raise the error that this client's packet was refused with, if it was."""
+        if self._refusal is not None:
+            raise self._refusal
+
     def whole(self) -> bytes | None:
         """Return the only packet that waits, if it is whole: header and payload; it stays where it is."""
         size = len(self._buffer) - self._at
@@ -215,6 +227,7 @@ class ClientWire(asyncio.Protocol):
         """Wait for bytes; `want` is how many the reader needs in all."""
         if self.gone.is_set():
             raise ClientGone
+        self.check()
         self._want = want
         if self._paused and self._transport is not None:
             self._paused = False
@@ -237,6 +250,8 @@ class ClientWire(asyncio.Protocol):
         ------
         ClientGone
             If they do not come.
+        SkyError
+            If they are waited for, and the packet is refused.
         """
         loop = asyncio.get_running_loop()
         seen, until = 0, 0.0

@@ -72,20 +72,53 @@ def test_who_is_slow_or_idle_is_served(raw, port):
 def test_what_is_being_received_is_bounded(raw, port):
     """Of two commands that do not fit together one is refused; then the other goes on."""
     clients = [raw(port), raw(port)]
-    text = b"\x03SELECT LENGTH('" + b"x" * (3 << 20) + b"')"
-    data = len(text).to_bytes(3, "little") + b"\0" + text
-    for client in clients:
-        client.seq = 1
-        client.socket.sendall(data[:-100])
+    ((end, rows), _) = [begin(client, 3 << 20) for client in clients]
     (less, *_), _, _ = select.select([client.socket for client in clients], [], [], 20)
     (other,) = (client for client in clients if client.socket is not less)
-    other.socket.sendall(data[-100:])
+    other.socket.sendall(end)
     with pytest.raises(ServerError) as caught:
         next(client for client in clients if client is not other).read_ok()
     assert caught.value.errno == 1104
     assert "inbox_bytes" in caught.value.message
-    assert other.result().rows == [(str(3 << 20).encode(),)]
+    assert other.result().rows == rows
     assert other.query("SELECT 1").rows == [(b"1",)]
+
+
+def begin(client, size):
+    """Send a command of so many x but for its end; return that, and what would be answered."""
+    text = b"\x03SELECT LENGTH('" + b"x" * size + b"')"
+    client.seq = 1
+    client.socket.sendall(len(text).to_bytes(3, "little") + b"\0" + text[:-10])
+    return text[-10:], [(str(size).encode(),)]
+
+
+def test_a_slow_sender_of_much_is_not_in_the_way_of_less(raw, port):
+    slow, quick, small = raw(port), raw(port), raw(port)
+    begin(slow, 7 << 19)
+    end, rows = begin(quick, 1 << 20)
+    with pytest.raises(ServerError) as caught:
+        slow.read_ok()
+    assert (caught.value.errno, "inbox_bytes" in caught.value.message) == (1104, True)
+    assert small.query("SELECT 1").rows == [(b"1",)]
+    quick.socket.sendall(end)
+    assert quick.result().rows == rows
+
+
+def test_who_sends_much_in_many_commands_is_not_in_the_way_of_others(raw, port, account):
+    account("many", "")
+    many = [raw(port, user="many") for _ in range(6)]
+    begun = [begin(client, 600_000) for client in many]
+    other = raw(port)
+    end, rows = begin(other, 1 << 20)
+    (refused,), _, _ = select.select([client.socket for client in [*many, other]], [], [], 20)
+    other.socket.sendall(end)
+    assert other.result().rows == rows
+    went_on = []
+    for client, (end, rows) in zip(many, begun, strict=True):
+        if client.socket is not refused:
+            client.socket.sendall(end)
+            went_on.append(client.result().rows == rows)
+    assert went_on == [True] * 5
 
 
 async def test_the_home_servers_longest_command_is_the_longest(cluster, raw, port):
