@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 from backend.connection import RawConnection, Result, RowBlock, Small
@@ -53,12 +54,14 @@ async def _turn(floor: Floor, job: frames.Job) -> AsyncIterator[None]:
     """Wait among the interactive jobs for a slot."""
     number, turn = floor.number(), asyncio.Event()
     floor.enter(number, job, job.chunks, lambda _: turn.set())
+    began = time.monotonic()
     try:
         await turn.wait()
+        began = time.monotonic()
         yield
     finally:
         if turn.is_set():
-            floor.batch_done(number)
+            floor.batch_done(number, time.monotonic() - began)
         else:
             floor.leave(number)
         floor.forget(number)

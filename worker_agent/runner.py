@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -87,9 +88,9 @@ class Floor:
         """Give the slot of a look-up back (`Scheduler.begin_one`)."""
         self._begin(self.scheduler.end_one())
 
-    def batch_done(self, number: int) -> None:
-        """Give a slot back."""
-        self._begin(self.scheduler.finished(number))
+    def batch_done(self, number: int, seconds: float) -> None:
+        """Give a slot back after so many seconds."""
+        self._begin(self.scheduler.finished(number, seconds))
 
     def leave(self, number: int) -> list[int]:
         """Drop a job's waiting chunks and return them."""
@@ -161,13 +162,13 @@ class JobRun:
         self._left -= len(chunks)
         task = asyncio.ensure_future(self._batch(chunks, spool))
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, time.monotonic()))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, started: float, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None and not self._failure.done():
             self._failure.set_exception(task.exception() or RuntimeError())
-        self._floor.batch_done(self._number)
+        self._floor.batch_done(self._number, time.monotonic() - started)
 
     async def _send_all(self) -> None:
         while self.chunks_done < len(self._job.chunks):

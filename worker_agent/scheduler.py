@@ -1,8 +1,9 @@
 """Which chunk queries run now: a pure core, events in, instructions out.
 
 Interactive jobs take slots first and have some of their own; while a scan waits or runs they leave it one
-slot, so that a stream of them cannot hold it up for ever. In each lane users share the slots: the next one goes to
-the user who has the fewest, and of several such to the one who has waited longest, however many jobs each has.
+slot, so that a stream of them cannot hold it up for ever. In each lane users share the slots and their time: the next one
+goes to the user who has the fewest, and of several such to the one who has had them for the least time, however many jobs
+each has.
 Scans of one user wait by chunk number: when a chunk is begun, all waiting scans of that chunk are started next to it,
 so that its pages are read once; another user's scans join where the scans are. Scans keep company with those of their
 pace only, and the paces of one user share its slots like users: what computes long on a chunk holds up nothing that does
@@ -14,11 +15,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import msgspec
 
+Key = TypeVar("Key", bound=Hashable)
 PACES_S = (0.01, 0.1)
 """Seconds that a chunk takes, from which on a scan is of the next slower pace."""
 _STEADY = 2.0
@@ -75,33 +78,75 @@ class _Scans:
 
 
 @dataclass(slots=True)
+class Turns(Generic[Key]):
+    """Who is next of those who share slots: who has the fewest, has had them for the least time, has waited longest.
+
+    Who comes counts as served like the one who was chosen last (start-time fair queueing, Goyal et al. 1996), so that
+    neither those that come nor those that stay have a claim from before.
+    """
+
+    running: Counter[Key] = field(default_factory=Counter)
+    """Slots that are taken, by holder."""
+    _served: dict[Key, float] = field(default_factory=dict)
+    """Seconds of slots that holders have had."""
+    _given: dict[Key, int] = field(default_factory=dict)
+    _count: int = 0
+    _clock: float = 0.0
+
+    def next(self, keys: Iterable[Key]) -> Key:
+        """Return whose turn it is."""
+        return min(keys, key=self._place)
+
+    def _place(self, key: Key) -> tuple[int, float, int]:
+        return self.running[key], self._served.get(key, self._clock), self._given.get(key, 0)
+
+    def give(self, key: Key) -> None:
+        """Give a slot."""
+        self._count += 1
+        self.running[key] += 1
+        self._clock = max(self._clock, self._served.setdefault(key, self._clock))
+        self._given[key] = self._count
+
+    def take(self, key: Key, seconds: float, waits: bool) -> None:
+        """Take a slot back after so many seconds; of one for whom nothing runs or waits nothing is kept."""
+        self._served[key] += seconds
+        self.move(key, None, 1, waits)
+
+    def move(self, key: Key, to: Key | None, slots: int, waits: bool) -> None:
+        """Let slots be another's, or nobody's."""
+        self.running[key] -= slots
+        if to is not None and slots:
+            self.running[to] += slots
+            self._served.setdefault(to, self._clock)
+        if not self.running[key]:
+            del self.running[key]
+            if not waits:
+                self._served.pop(key, None)
+                self._given.pop(key, None)
+
+
+@dataclass(slots=True)
 class Lane:
-    """Who has slots of a lane, and who was given one last."""
+    """Slots that users share.
+
+    Attributes
+    ----------
+    running : int
+        Those that are taken, those of look-ups that no queue knows included.
+    """
 
     running: int = 0
-    _by_user: Counter[str] = field(default_factory=Counter)
-    _given: dict[str, int] = field(default_factory=dict)
-    _count: int = 0
-
-    def next(self, users: Iterable[str]) -> str:
-        """Return the user whose turn it is."""
-        return min(users, key=lambda user: (self._by_user[user], self._given.get(user, 0)))
+    turns: Turns[str] = field(default_factory=Turns)
 
     def give(self, user: str) -> None:
         """Give a slot to a user."""
-        self._count += 1
         self.running += 1
-        self._by_user[user] += 1
-        self._given[user] = self._count
+        self.turns.give(user)
 
-    def take(self, user: str, waits: bool) -> None:
-        """Take a slot back; of a user for whom nothing runs or waits nothing is kept."""
+    def take(self, user: str, seconds: float, waits: bool) -> None:
+        """Take a slot back."""
         self.running -= 1
-        self._by_user[user] -= 1
-        if not self._by_user[user]:
-            del self._by_user[user]
-            if not waits:
-                self._given.pop(user, None)
+        self.turns.take(user, seconds, waits)
 
 
 @dataclass(slots=True)
@@ -133,11 +178,8 @@ class Scheduler:
     """The paces of jobs; 0, the quickest, until something is known."""
     _active: Counter[int] = field(default_factory=Counter)
     """Starts of scans that run, by job."""
-    _paces: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """The same by user and pace."""
-    _turns: dict[tuple[str, int], int] = field(default_factory=dict)
-    """When a pace of a user was given a slot last, in scans begun before."""
-    _begun: int = 0
+    _paces: dict[str, Turns[int]] = field(default_factory=dict)
+    """How the paces of each user share its slots."""
     _at: int = -1
     """The chunk that a scan has begun last."""
     _mine: dict[int, list[int]] = field(default_factory=dict)
@@ -178,10 +220,10 @@ class Scheduler:
             new = min(now, bisect_right(PACES_S, seconds * _STEADY))
         if new == now:
             return
-        waiting, before, running = self.remove(job), self._key(job), self._active[job]
+        waiting, user = self.remove(job), self._user[job]
         self._pace[job] = new
-        self._paces[before] -= running
-        self._paces[self._key(job)] += running
+        if user in self._paces:
+            self._paces[user].move(now, new, self._active[job], (user, now) in self._scans)
         if waiting:
             self._wait(job, waiting)
 
@@ -190,15 +232,19 @@ class Scheduler:
         if job in self._lane:
             self._width[job] = width
 
-    def finished(self, job: int) -> list[Start]:
-        """Note that one start of a job has ended; return what to start."""
+    def finished(self, job: int, seconds: float = 0.0) -> list[Start]:
+        """Note that one start of a job has ended, after so many seconds; return what to start."""
         user = self._user[job]
         if self._lane[job]:
-            self.quick_lane.take(user, user in self._quick)
+            self.quick_lane.take(user, seconds, user in self._quick)
         else:
             self._active[job] -= 1
-            self._paces[self._key(job)] -= 1
-            self.scan_lane.take(user, any(key in self._scans for key in _keys(user)))
+            _, pace = key = self._key(job)
+            self._paces[user].take(pace, seconds, key in self._scans)
+            waits = any(key in self._scans for key in _keys(user))
+            self.scan_lane.take(user, seconds, waits)
+            if not waits and not self._paces[user].running:
+                del self._paces[user]
         return self._fill()
 
     def begin_one(self) -> bool:
@@ -239,12 +285,7 @@ class Scheduler:
         self._mine.pop(job, None)
         self._pace.pop(job, None)
         self._active.pop(job, None)
-        if (user := self._user.pop(job, None)) is not None:
-            for key in _keys(user):
-                if not self._paces[key]:
-                    del self._paces[key]
-                    if key not in self._scans:
-                        self._turns.pop(key, None)
+        self._user.pop(job, None)
 
     @property
     def running(self) -> int:
@@ -266,9 +307,9 @@ class Scheduler:
         total = self.slots + self.interactive_slots
         for_scans = 1 if total > 1 and (self._scans or self.scan_lane.running) else 0
         while self._quick and self.running < total and self.quick_lane.running < total - for_scans:
-            out.append(self._quick_start(self.quick_lane.next(self._quick)))
+            out.append(self._quick_start(self.quick_lane.turns.next(self._quick)))
         while self._scans and self.scan_lane.running < self.slots and self.running < total:
-            out.append(self._scan_start(self.scan_lane.next({user for user, _ in self._scans})))
+            out.append(self._scan_start(self.scan_lane.turns.next({user for user, _ in self._scans})))
         return out
 
     def _quick_start(self, user: str) -> Start:
@@ -284,11 +325,9 @@ class Scheduler:
         return Start(job, chunks)
 
     def _scan_start(self, user: str) -> Start:
-        paces = [key for key in _keys(user) if key in self._scans]
-        key = min(paces, key=lambda key: (self._paces[key], self._turns.get(key, 0)))
-        self._begun += 1
-        self._turns[key] = self._begun
-        scans = self._scans[key]
+        paces = self._paces.setdefault(user, Turns())
+        pace = paces.next(pace for _, pace in _keys(user) if (user, pace) in self._scans)
+        scans = self._scans[user, pace]
         self._at = head = scans.head()
         job = scans.waiting[head][0]
         mine = self._mine[job]
@@ -300,7 +339,7 @@ class Scheduler:
         if not mine:
             del self._mine[job]
         self._active[job] += 1
-        self._paces[key] += 1
+        paces.give(pace)
         self.scan_lane.give(user)
         return Start(job, chunks)
 

@@ -2,7 +2,7 @@
 
 import random
 
-from worker_agent.scheduler import Scheduler, Start
+from worker_agent.scheduler import Scheduler, Start, Turns
 
 
 def test_scans_of_one_chunk_run_together():
@@ -126,7 +126,8 @@ def test_slow_scans_hold_up_no_others_of_their_user():
     assert scheduler.finished(1) == scheduler.finished(1) == []
     for job in (1, 2):
         scheduler.forget(job)
-    assert (scheduler.running, scheduler._paces, scheduler._active, scheduler._turns) == (0, {}, {}, {})
+    assert (scheduler.running, scheduler._paces, scheduler._active) == (0, {}, {})
+    assert scheduler.scan_lane.turns == Turns(_count=scheduler.scan_lane.turns._count)
 
 
 def test_a_scan_that_computes_little_does_not_keep_the_pace_of_one_that_computes_much():
@@ -162,3 +163,31 @@ def test_paces_of_one_user_take_turns():
     while len(turns) < 10:
         turns.append(scheduler.finished(turns[-1])[0].job)
     assert sorted(turns) == [1] * 5 + [2] * 5
+
+
+def test_slots_are_shared_by_time_not_by_number():
+    """A scan of ten milliseconds a batch has as much time as one of a second a chunk, of its user or another's."""
+    for user in ("a", "b"):
+        scheduler = Scheduler(slots=1, interactive_slots=0)
+        scheduler.submit(1, range(50), False, "a")
+        scheduler.pace(1, 1.0)
+        scheduler.submit(2, range(300), False, user)
+        running, seconds = 1, {1: 0.0, 2: 0.0}
+        while 2 in scheduler._mine:
+            took = 1.0 if running == 1 else 0.01
+            seconds[running] += took
+            running = scheduler.finished(running, took)[0].job
+        assert abs(seconds[1] - seconds[2]) <= 1.02, user
+
+
+def test_who_comes_late_is_served_like_the_others_from_then_on():
+    turns = Turns()
+    for _ in range(5):
+        turns.give("old")
+        turns.take("old", 1.0, True)
+    order = []
+    for _ in range(6):
+        order.append(turns.next(("old", "new")))
+        turns.give(order[-1])
+        turns.take(order[-1], 1.0, True)
+    assert sorted(order[:2]) == sorted(order[2:4]) == sorted(order[4:]) == ["new", "old"]

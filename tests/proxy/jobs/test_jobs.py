@@ -257,7 +257,7 @@ async def test_bytes_of_results_are_counted_as_they_are_written(cluster, client,
         with connect(proxy(jobs={"user_bytes": 100_000}), user="full", password="geheim") as strict:
             small = await ended(strict, submit(strict, "SELECT objectId FROM Object WHERE objectId < 1000"))
             large = await ended(strict, submit(strict, "SELECT * FROM Detection"))
-            assert small[0] == "COMPLETED"
+            assert small[0] == "COMPLETED", small
             assert (large[0], "exceeded" in large[5]) == ("FAILED", True)
             assert int(re.search(r"\((\d+)\)", large[5])[1]) < 2_000_000  # of far more
 
