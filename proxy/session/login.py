@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from backend.pool import Pool
@@ -184,23 +184,29 @@ class Login:
 
     async def _relay(self, plugin: str) -> bool:
         """Relay authentication packets until OK or ERR; return whether it was OK."""
-        self._plugin, scramble = plugin or passwords.NATIVE, self._scramble
-        while True:
-            seq, payload = await self._home.packet()
-            if payload[:1] in (b"\x00", b"\xff"):
-                return await self._finish(payload)
-            if payload[0] == _SWITCH:
-                name, _, scramble = payload[1:].partition(b"\0")
-                self._plugin = name.decode("ascii", "replace")
+
+        async def ask(payload: bytes, _: bytes) -> bytes:
             await self._client.packet(payload)
             answer = await self._client.answer()
-            self._proof = answer, scramble
             self._answered = self._answered or bool(answer)
-            await self._home.send(packet(answer, (seq + 1) & 255))
+            return answer
+
+        return await self._dialogue(plugin or passwords.NATIVE, ask)
 
     async def _answer(self, secret: bytes) -> bool:
         """Answer the home server's plugins with a password."""
-        self._plugin, scramble = passwords.NATIVE, self._scramble
+
+        async def know(_: bytes, scramble: bytes) -> bytes:
+            reply = passwords.answer(self._plugin, secret, scramble)
+            if reply is None:
+                raise SkyError(NO_SUCH_PLUGIN, plugin=self._plugin)
+            return reply
+
+        return await self._dialogue(passwords.NATIVE, know)
+
+    async def _dialogue(self, plugin: str, reply: Callable[[bytes, bytes], Awaitable[bytes]]) -> bool:
+        """Give the home server what `reply` says to each packet (payload, scramble) until OK or ERR."""
+        self._plugin, scramble = plugin, self._scramble
         while True:
             seq, payload = await self._home.packet()
             if payload[:1] in (b"\x00", b"\xff"):
@@ -208,11 +214,9 @@ class Login:
             if payload[0] == _SWITCH:
                 name, _, scramble = payload[1:].partition(b"\0")
                 self._plugin = name.decode("ascii", "replace")
-            reply = passwords.answer(self._plugin, secret, scramble)
-            if reply is None:
-                raise SkyError(NO_SUCH_PLUGIN, plugin=self._plugin)
-            self._proof = reply, scramble
-            await self._home.send(packet(reply, (seq + 1) & 255))
+            answer = await reply(payload, scramble)
+            self._proof = answer, scramble
+            await self._home.send(packet(answer, (seq + 1) & 255))
 
     async def _finish(self, payload: bytes) -> bool:
         """Pass the home server's verdict on."""

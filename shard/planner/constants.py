@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from decimal import ROUND_DOWN, Decimal, localcontext
 from functools import partial, reduce
+from typing import Any
 
 from sqlglot import exp
 
@@ -22,6 +23,11 @@ _INTEGER = re.compile(r"\d+\Z")
 
 _PRECISION_INCREMENT = 4
 """MariaDB's div_precision_increment; any from 1 to 9 gives a quotient of integers nine decimals."""
+_ARITHMETIC: dict[type[exp.Expression], Callable[[Any, Any], Any]] = {
+    exp.Add: operator.add,
+    exp.Sub: operator.sub,
+    exp.Mul: operator.mul,
+}
 
 LISTED = "listed"
 """Argument of a literal that is a long list of values: their texts, one by one."""
@@ -96,12 +102,9 @@ def _exact(node: exp.Expression, left: Decimal, right: Decimal) -> Decimal | Non
     """Return the result of DECIMAL arithmetic (MariaDB's strings/decimal.c keeps nine digits a word)."""
     with localcontext() as context:
         context.prec = 120
-        if isinstance(node, exp.Add):
-            return left + right
-        if isinstance(node, exp.Sub):
-            return left - right
-        if isinstance(node, exp.Mul):
-            return left * right
+        if type(node) in _ARITHMETIC:
+            exact: Decimal = _ARITHMETIC[type(node)](left, right)
+            return exact
         if not right:
             return None
         words = [-(-_decimals(side) // 9) for side in (left, right)]
@@ -118,12 +121,9 @@ def _decimals(value: Decimal) -> int:
 
 
 def _inexact(node: exp.Expression, left: float, right: float) -> float | None:
-    if isinstance(node, exp.Add):
-        return left + right
-    if isinstance(node, exp.Sub):
-        return left - right
-    if isinstance(node, exp.Mul):
-        return left * right
+    if type(node) in _ARITHMETIC:
+        inexact: float = _ARITHMETIC[type(node)](left, right)
+        return inexact
     return left / right if right else None
 
 
