@@ -73,7 +73,7 @@ class AgentLink:
         self.wire, self._transport = wire, transport
         self._decoder = frames.FrameDecoder()
         self._seen: tuple[frames.Header, bytes | bytearray] | None = None
-        self.worker = ""
+        self.worker = self.boot = ""
         self.where = ("", 0)
 
     def post(self, data: bytes) -> None:
@@ -182,6 +182,7 @@ class AgentPool:
         self.workers, self.silence_s = workers, silence_s
         self._secret, self._timeout, self._tls = secret, timeout_s, tls
         self._idle: dict[tuple[str, int], list[AgentLink]] = {}
+        self._failures: dict[str, int] = {}  # of disks, by agent's boot, before we wrote anything
 
     def name(self, worker_id: int) -> str:
         """Return what a worker is called in errors: its name and id."""
@@ -253,7 +254,8 @@ class AgentPool:
             raise LinkLost("not welcome")
         if not secret.same(secret.agent_proof(self._secret, theirs, ours), header.proof):
             raise LinkLost("it does not know the secret")
-        link.worker = header.worker
+        link.worker, link.boot = header.worker, header.boot_id
+        self._failures.setdefault(link.boot, header.failures)
 
     def put(self, worker_id: int, link: AgentLink) -> None:
         """Keep a connection on which nothing runs, or close it if enough are idle."""
@@ -309,7 +311,7 @@ class AgentPool:
         Raises
         ------
         SkyError
-            If a worker does not answer, or its disk has failed.
+            If a worker does not answer, or its disk has failed since this pool first reached it.
         """
         answers = await asyncio.gather(*map(self._settle, workers), return_exceptions=True)
         for answer in answers:
@@ -319,7 +321,7 @@ class AgentPool:
     async def _settle(self, worker_id: int) -> None:
         try:
             async with self.lease(worker_id) as link:
-                await link.send(frames.Settle())
+                await link.send(frames.Settle(self._failures.get(link.boot, 0)))
                 header, _ = await link.receive(SILENCE_S)
         except LinkLost as error:
             raise SkyError(WORKER_DOWN, worker=self.name(worker_id)) from error

@@ -22,17 +22,34 @@ NOT_WRITTEN = 1026
 
 
 class Disk:
-    """The file system of a worker's server; callers at the same time share the work."""
+    """The file system of a worker's server; callers at the same time share the work.
+
+    The system tells of a write that failed once, and not whose rows it was to have: all who have written by then are told.
+
+    Attributes
+    ----------
+    failures : int
+        How often that happened.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._alone = asyncio.Lock()
-        self._begun = self._done = 0
+        self._begun = self._done = self.failures = 0
+        self._reason = ""
 
-    async def settle(self) -> frames.Settled | frames.Failed:
-        """Wait until everything that the server has written by now is on disk."""
+    async def settle(self, failures: int) -> frames.Settled | frames.Failed:
+        """Wait until everything that the server has written by now is on disk.
+
+        Parameters
+        ----------
+        failures : int
+            How many there were before the caller's rows were written.
+        """
         seen = self._begun
         async with self._alone:
+            if failures != self.failures:
+                return self._failed()
             if self._done > seen:  # one that was begun since has had all of it
                 return frames.Settled()
             self._begun += 1
@@ -44,9 +61,14 @@ class Disk:
                 text = "the worker's MariaDB server cannot be reached"
                 return frames.Failed(2013, "HY000", text, retry=True)
             except OSError as error:
-                return frames.Failed(NOT_WRITTEN, "HY000", f"rows are not on disk: {error.strerror}")
+                self.failures += 1
+                self._reason = error.strerror or ""
+                return self._failed()
             self._done = self._begun
         return frames.Settled()
+
+    def _failed(self) -> frames.Failed:
+        return frames.Failed(NOT_WRITTEN, "HY000", f"rows are not on disk: {self._reason}")
 
 
 def sync(directory: Path) -> None:

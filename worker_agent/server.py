@@ -132,7 +132,7 @@ class AgentServer:
             await peer.send(frames.Failed(1045, "28000", "the agent refuses this secret"))
             raise Gone
         proof = secret.agent_proof(self._secret, nonce, header.nonce)
-        await peer.send(frames.Welcome(self.config.worker, self._boot, proof))
+        await peer.send(frames.Welcome(self.config.worker, self._boot, proof, self._disk.failures))
 
     async def _serve(self, peer: Peer, header: frames.Header, body: bytes | bytearray) -> None:
         del body
@@ -146,7 +146,7 @@ class AgentServer:
             await self._admin(peer, header)
         elif isinstance(header, frames.Settle):
             async with alive(peer):
-                answer = await self._disk.settle()
+                answer = await self._disk.settle(header.failures)
             await peer.send(answer)
         elif isinstance(header, frames.Ping):
             state = await self.mariadb_ok(), self.scheduler.running, self.scheduler.queued

@@ -50,11 +50,15 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
-    """The connection is accepted; the agent's proof. `boot_id` changes whenever the agent restarts."""
+    """The connection is accepted; the agent's proof. `boot_id` changes whenever the agent restarts.
+
+    `failures` counts the times that rows did not get to its disk since then.
+    """
 
     worker: str
     boot_id: str
     proof: bytes
+    failures: int = 0
 
 
 class Template(msgspec.Struct, frozen=True):
@@ -335,7 +339,13 @@ class AdminDone(msgspec.Struct, frozen=True, tag="admin_done"):
 
 
 class Settle(msgspec.Struct, frozen=True, tag="settle"):
-    """Have on disk everything that the worker's MariaDB has written: the metadata are about to count on it."""
+    """Have on disk everything that the worker's MariaDB has written: the metadata are about to count on it.
+
+    `failures` is the agent's counter as it was before the caller wrote: if it has changed since, so `Failed` answers. A
+    server's system tells of a failed write once, and whose rows were lost is not known.
+    """
+
+    failures: int = 0
 
 
 class Settled(msgspec.Struct, frozen=True, tag="settled"):
