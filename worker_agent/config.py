@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import yaml
@@ -17,7 +19,7 @@ class ConfigError(ValueError):
 
 
 class MariaDB(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The worker's MariaDB: a unix socket, or host and port; the password stands in a file."""
+    """The worker's MariaDB: a unix socket, or host and port of this machine; the password stands in a file."""
 
     user: str = "skyshard"
     socket: str | None = None
@@ -28,8 +30,38 @@ class MariaDB(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     def address(self) -> Address:
         """Return the address, with the password read."""
         password = Path(self.password_file).read_text().strip() if self.password_file else ""
-        socket = self.socket if self.socket or self.host else DEFAULT_SOCKET
-        return Address(self.user, password, socket, self.host, self.port)
+        path = self.socket if self.socket or self.host else DEFAULT_SOCKET
+        return Address(self.user, password, path, self.host, self.port)
+
+    def check_is_here(self) -> None:
+        """Refuse a server on another machine: whether its rows are on disk cannot be said from here (see disk).
+
+        Raises
+        ------
+        ConfigError
+            If the host is not this machine, or not known.
+        """
+        if self.socket or not self.host:
+            return
+        try:
+            found = socket.getaddrinfo(self.host, None, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise ConfigError(f"mariadb.host: {self.host}: {error.strerror}") from error
+        if not any(_is_here(family, address) for family, _, _, _, address in found):
+            raise ConfigError(
+                f"mariadb.host: {self.host} is another machine; an agent runs on the machine of its MariaDB server, since "
+                "it has rows on that disk before a catalogue counts on them: run it there, or give the server's socket"
+            )
+
+
+def _is_here(family: int, address: Any) -> bool:
+    """Whether an address is one of this machine: only then can a socket have it."""
+    with socket.socket(family, socket.SOCK_STREAM) as one:
+        try:
+            one.bind(address)
+        except OSError:
+            return False
+    return True
 
 
 class AgentConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -69,12 +101,14 @@ class AgentConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         Raises
         ------
         ConfigError
-            If it cannot be read, or a key is unknown or of the wrong type.
+            If it cannot be read, a key is unknown or of the wrong type, or the MariaDB server is on another machine.
         """
         try:
-            return msgspec.convert(yaml.safe_load(Path(path).read_text()), AgentConfig)
-        except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
+            config = msgspec.convert(yaml.safe_load(Path(path).read_text()), AgentConfig)
+            config.mariadb.check_is_here()
+        except (OSError, yaml.YAMLError, msgspec.ValidationError, ConfigError) as error:
             raise ConfigError(f"{path}: {error}") from error
+        return config
 
 
 def host_port(text: str) -> tuple[str, int]:

@@ -6,10 +6,13 @@ import threading
 
 import pytest
 
+from backend.agent_link import AgentPool
 from shard.errors import ServerError
 from shard.wire import frames
-from tests.support.agents import LocalAgent, until
+from tests.support.agents import SECRET, LocalAgent, until
 from worker_agent import disk
+from worker_agent.config import AgentConfig
+from worker_agent.main import main
 
 
 async def test_callers_share_a_sync_that_begins_after_they_asked(chunks, monkeypatch):
@@ -24,13 +27,13 @@ async def test_callers_share_a_sync_that_begins_after_they_asked(chunks, monkeyp
     monkeypatch.setattr(disk, "sync", held)
     async with LocalAgent(chunks) as agent:
         shared = disk.Disk(agent.agent.pool)
-        first = asyncio.create_task(shared.settle())
+        first = asyncio.create_task(shared.settle(0))
 
         async def runs():
             return begun
 
         await until(runs, 10, pause=0.01)
-        others = [asyncio.create_task(shared.settle()) for _ in range(5)]
+        others = [asyncio.create_task(shared.settle(0)) for _ in range(5)]
         await asyncio.sleep(0)  # each has come to wait for the first
         go.set()
         assert set(await asyncio.gather(first, *others)) == {frames.Settled()}
@@ -50,7 +53,54 @@ async def test_a_disk_that_fails_is_an_error(chunks, monkeypatch):
             ) as caught:
                 await agent.pool.settle([7])
             assert caught.value.errno == disk.NOT_WRITTEN
-        await agent.pool.settle([7])
+        with pytest.raises(ServerError, match="rows are not on disk: Input/output"):
+            await agent.pool.settle([7])  # its rows may be among those that were lost
+        later = AgentPool({7: agent.worker}, SECRET)
+        await later.settle([7])
+        await later.close()
+
+
+async def test_all_that_wait_hear_of_a_sync_that_fails(chunks, monkeypatch):
+    """The system tells of a failed write once: a second sync would find nothing."""
+    begun, go = [], threading.Event()
+
+    def failing_once(directory):
+        begun.append(directory)
+        assert go.wait(10)
+        if len(begun) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(disk, "sync", failing_once)
+    async with LocalAgent(chunks) as agent:
+        shared = disk.Disk(agent.agent.pool)
+        first = asyncio.create_task(shared.settle(shared.failures))
+
+        async def runs():
+            return begun
+
+        await until(runs, 10, pause=0.01)
+        others = [asyncio.create_task(shared.settle(shared.failures)) for _ in range(3)]
+        await asyncio.sleep(0)  # each has come to wait for the first
+        go.set()
+        answers = await asyncio.gather(first, *others)
+        assert {type(answer) for answer in answers} == {frames.Failed}
+        assert (
+            await shared.settle(shared.failures) == frames.Settled()
+        )  # what is written from now on is not lost
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_an_agent_may_reach_a_server_of_its_machine_by_its_address(tmp_path, host):
+    path = tmp_path / "agent.yaml"
+    path.write_text(f"mariadb: {{host: '{host}', port: 3306}}")
+    assert AgentConfig.load(path).mariadb.host == host
+
+
+def test_an_agent_is_not_to_vouch_for_another_machines_disk(tmp_path, capsys):
+    path = tmp_path / "agent.yaml"
+    path.write_text("mariadb: {host: 192.0.2.1, port: 3306}")  # an address for documentation: nobody's
+    assert main(str(path)) == 1
+    assert "mariadb.host: 192.0.2.1 is another machine" in capsys.readouterr().err
 
 
 def test_a_directory_that_cannot_be_opened_is_synced_with_all_others(tmp_path, monkeypatch):
