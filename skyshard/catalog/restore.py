@@ -280,6 +280,7 @@ class Restore:
         self._say(f"the index of {table.name}")
         async with aclosing(self._places(stage, table, placement)) as pieces:
             await loading.load_home(self._cluster.home, INDEX_DATABASE, name, target, pieces, table.rows)
+        await self._cluster.home.run(f"FLUSH TABLES {quote(INDEX_DATABASE)}.{quote(name)}")
 
     async def _places(self, stage: str, table: Table, placement: Placement) -> AsyncGenerator[bytes, None]:
         select = ", ".join(map(quote, (table.key or "", CHUNK_COLUMN, SUB_CHUNK_COLUMN)))

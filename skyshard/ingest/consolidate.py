@@ -235,7 +235,7 @@ class Consolidation(Change):
             )
             await self.home.run(f"DROP TABLE IF EXISTS {new}, {old}")
             await self.home.run(f"CREATE TABLE {new} LIKE {at}{quote(name)}")
-            await self.home.run(f"ALTER TABLE {new} COMMENT = {literal(mark)}")
+            await self.home.run(f"ALTER TABLE {new} TRANSACTIONAL = 1, COMMENT = {literal(mark)}")
             parts = " UNION ALL ".join(
                 f"SELECT directorKey, chunkId, subChunkId FROM {at}{quote(other)}" for other in (name, *more)
             )

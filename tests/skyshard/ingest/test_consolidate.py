@@ -10,6 +10,11 @@ from tests.support.sky import Sky, written
 
 KEYS = "SELECT COUNT(*) FROM Star WHERE id IN (5, 41, 61, 70, 83)"
 KEY = "SELECT mag > 0 OR mag <= 0 FROM Star WHERE id = 61"
+LOST_WITH_POWER = (
+    "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'skyshard_index' "
+    "AND CREATE_OPTIONS NOT LIKE '%transactional=1%'"
+)
+"""Indexes that are Aria tables without a log."""
 NEW = "skyshard_index.skyshard_new_{}__Star"
 
 
@@ -26,6 +31,8 @@ def test_keys_are_found_while_a_consolidation_is_half_done(lab: Lab, tmp_path: P
     for number, sky in enumerate((Sky(60, 20), Sky(80, 10))):
         lab.publish(written(tmp_path / str(number), name, sky, ("Star",)), "--append")
     assert (lab.ask(KEYS, name), lab.ask(KEY, name)) == ([("5",)], [("1",)])
+    assert lab.home(LOST_WITH_POWER) == []
+    lab.home(f"ALTER TABLE skyshard_index.{name}__Star TRANSACTIONAL = 0")  # as earlier releases made them
     command = ("ingest", "--consolidate", name, "--grace", "0")
     # Rows are copied, and the indexes are not merged.
     db_id = lab.home(f"SELECT db_id FROM skyshard_meta.`databases` WHERE name = '{name}'")[0][0]
@@ -52,6 +59,7 @@ def test_keys_are_found_while_a_consolidation_is_half_done(lab: Lab, tmp_path: P
     assert done.exit_code == 0, done.output
     assert lab.home(f"SELECT COUNT(*) FROM skyshard_index.{name}__Star") == [("90",)]
     assert (lab.ask(KEYS, name), lab.ask(KEY, name)) == ([("5",)], [("1",)])
+    assert lab.home(LOST_WITH_POWER) == []
     verified = lab.command("catalog", "verify", name)
     assert verified.exit_code == 0, verified.output
     lab.drop(name)
