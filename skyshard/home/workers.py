@@ -93,7 +93,10 @@ async def _problem(pool: AgentPool, worker: Worker) -> str:
 @worker_command.command("list")
 @cluster_options
 def list_workers(address: ClusterAddress) -> None:
-    """Show one line a worker: id, name, address, state, chunks, and whether it answers."""
+    """Show one line a worker: id, name, address, state, chunks, whether it answers, and its debts.
+
+    A debt is what a command that went on without the worker has left it to drop; `skyshard repair` has it paid.
+    """
     for line in asyncio.run(_list(address)):
         click.echo(line)
 
@@ -104,7 +107,8 @@ async def _list(address: ClusterAddress) -> list[str]:
     try:
         found = await connection.fetch(
             f"SELECT worker_id, name, host, port, state, (SELECT COUNT(*) FROM {meta}.chunk_replicas r "
-            f"WHERE r.worker_id = w.worker_id) FROM {meta}.workers w ORDER BY worker_id"
+            f"WHERE r.worker_id = w.worker_id), (SELECT COUNT(*) FROM {meta}.worker_debts d "
+            f"WHERE d.worker_id = w.worker_id) FROM {meta}.workers w ORDER BY worker_id"
         )
         watched = await watch.read(connection)
     finally:
@@ -115,8 +119,9 @@ async def _list(address: ClusterAddress) -> list[str]:
     pongs = await asyncio.gather(*(pool.ping(number) for number in workers))
     await pool.close()
     lines = []
-    for (number, name, host, port, state, chunks), pong in zip(rows, pongs, strict=True):
+    for (number, name, host, port, state, chunks, debts), pong in zip(rows, pongs, strict=True):
         health = "no answer" if pong is None else "ok" if pong.mariadb_ok else "MariaDB is down"
+        health += f", debts: {debts}" if debts != "0" else ""
         lines.append(f"{number:>3}  {name:16} {host + ':' + port:24} {state:9} {chunks:>7} chunks  {health}")
     if watched is not None:
         state = "runs" if watched.alive else f"has given no sign of life for {watched.seen_s:.0f} s"

@@ -393,6 +393,8 @@ def test_a_debt_that_cannot_be_paid(lab: Lab, name: str, tmp_path: Path) -> None
     lab.home(f"INSERT INTO skyshard_meta.worker_debts (worker_id, db_name, debt) VALUES (2, 'aaa', '{debt}')")
     (lost, *_) = ask(worker_of(lab, 1), f"SHOW TABLES FROM {name} LIKE 'Star\\_%'")[0]
     ask(worker_of(lab, 1), f"DROP TABLE {name}.`{lost}`")
+    listed = [line.rpartition("chunks  ")[2] for line in lab.command("worker", "list").output.splitlines()]
+    assert "ok, debts: 1" in listed
     told = lab.command("repair")
     assert "database 'aaa': worker2 (id 2) cannot drop what it has to" in told.output
     assert told.exit_code == 0, told.output
