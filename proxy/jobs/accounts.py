@@ -23,8 +23,13 @@ from shard.catalog.naming import literal, quote
 from shard.errors import NO_JOB_RIGHTS, ServerError, SkyError
 
 PREFIX = "skyshard_job_"
-_GONE = frozenset({1054, 1146, 1305})
+_NO_COLUMN = 1054
+_GONE = frozenset({_NO_COLUMN, 1146, 1305})
 """Rights on columns, tables and routines that are no more: nothing to be lent."""
+_NAME = "`(?:[^`]|``)+`"
+_RIGHT = re.compile(rf"([A-Z]+(?: [A-Z]+)*)(?: \(({_NAME}(?:, {_NAME})*)\))?")
+_RIGHTS = re.compile(rf"({_RIGHT.pattern}(?:, {_RIGHT.pattern})*) ON (?P<place>.+)", re.S)
+"""What SHOW GRANTS lists of one table: rights, some with the columns that they are on, and the table."""
 _ROLE = re.compile(r"GRANT `((?:[^`]|``)+)` TO ")
 _TO_MAKE = "SELECT, INSERT, CREATE, DROP"
 
@@ -72,13 +77,38 @@ async def _lend(connection: RawConnection, job: Job, limits: Limits) -> Lent:
         f"CREATE OR REPLACE USER {literal(name)}@'%' IDENTIFIED VIA mysql_native_password USING '*{digest}'"
     )
     for what in grants:
-        try:
-            await connection.run(f"GRANT {what} TO {literal(name)}@'%'")
-        except ServerError as error:
-            if error.errno not in _GONE:
-                raise
+        if await _grant(connection, what, name) == _NO_COLUMN:  # of several, and nothing was granted
+            for one in apart(what):
+                await _grant(connection, one, name)
     await connection.run(f"GRANT {_TO_MAKE} ON {job.running} TO {literal(name)}@'%'")
     return Lent(name, password, job.user, limits)
+
+
+async def _grant(connection: RawConnection, what: str, name: str) -> int:
+    """Grant something to a lent account; return the error if that is no more, or else 0."""
+    try:
+        await connection.run(f"GRANT {what} TO {literal(name)}@'%'")
+    except ServerError as error:
+        if error.errno not in _GONE:
+            raise
+        return error.errno
+    return 0
+
+
+def apart(what: str) -> list[str]:
+    """Return rights on columns of a table, as SHOW GRANTS lists them, one by one.
+
+    >>> apart("SELECT (`a`, `b`), UPDATE ON `d`.`t`")
+    ['SELECT (`a`) ON `d`.`t`', 'SELECT (`b`) ON `d`.`t`', 'UPDATE ON `d`.`t`']
+    """
+    found = _RIGHTS.fullmatch(what)
+    if found is None:
+        return []
+    out = []
+    for right, columns in _RIGHT.findall(found[1]):
+        parts = [f" ({column})" for column in re.findall(_NAME, columns)] or [""]
+        out += [f"{right}{part} ON {found['place']}" for part in parts]
+    return out
 
 
 async def _take_back(pool: Pool, job: Job) -> None:

@@ -208,6 +208,20 @@ async def test_rights_are_those_of_the_moment_it_begins(cluster, client, proxy, 
     assert (state[0], "denied" in state[5]) == ("FAILED", True)
 
 
+async def test_of_a_grant_on_columns_those_that_are_left_go_along(cluster, client, account):
+    fetch(client, "CREATE OR REPLACE DATABASE poor")
+    try:
+        fetch(client, "CREATE TABLE poor.c AS SELECT 1 AS a, 2 AS `b``,(c)`, 3 AS c")
+        account("poor@127.0.0.1", grants=("SELECT (c, a, `b``,(c)`), UPDATE (c), INSERT ON poor.c",))
+        fetch(client, "ALTER TABLE poor.c DROP COLUMN c")
+        with connect(cluster, user="poor", password="geheim", database="poor") as poor:
+            number = submit(poor, "SELECT a, `b``,(c)` FROM c")
+            assert (await ended(poor, number))[0] == "COMPLETED", seen(poor, number)
+            assert fetch(poor, f"SELECT * FROM qserv_result({number})") == [(1, 2)]
+    finally:
+        fetch(client, "DROP DATABASE poor")
+
+
 async def test_the_active_role_goes_along(cluster, client, account):
     account("poor@127.0.0.1", grants=())
     fetch(client, "CREATE OR REPLACE ROLE reader")
