@@ -276,10 +276,9 @@ class Engine:
             raise not_supported("this statement's syntax in a session that may have temporary tables")
         limits = statement.limits or session.row_limits
         own = await own_tables.read(session.home, statement.statement.own, limits.ship)
-        known = None if statement.explained is not None else values
         plan = await self._aside.run(
             len(statement.statement.text),
-            partial(self._plan, statement, own, planner_values(parameters), settings, known),
+            partial(self._plan, statement, own, planner_values(parameters), settings, values),
         )
         if statement.explained is not None:
             query.strategy = "explain"
@@ -341,13 +340,15 @@ class Engine:
         own: tuple[OwnTable, ...],
         values: Sequence[Value],
         settings: SessionSettings,
-        session: Mapping[str, str] | None,
+        session: Mapping[str, str],
     ) -> Plan:
         statement = self._over(route.statement, own)
+        known = session if route.explained is None else None  # in what is shown, they stay expressions
         if route.change is not None:
-            return changes.plan(route.change, statement, values, session)
+            return changes.plan(route.change, statement, values, known)
         stores = route.envelope is not None
-        return statement.plan(values, None if stores else settings.limit, session, explicit=stores)
+        limit = None if stores else settings.limit
+        return statement.plan(values, limit, known, explicit=stores, shown=session)
 
     @staticmethod
     def _over(statement: Statement, own: tuple[OwnTable, ...]) -> Statement:

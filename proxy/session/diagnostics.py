@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from proxy.session import filling
 from proxy.session.owned import ShowConditions
 from shard.planner.lexer import LexerMode, LexError, Token, TokenKind, tokenize
 from shard.wire.frames import Note
@@ -65,12 +66,11 @@ class Diagnostics:
             tokens = tokenize(text, mode)
         except LexError:
             return None
-        out, at = "", 0
+        values = []
         for start, end, value in self._questions(tokens):
             whole = text[tokens[start].start : tokens[end].start + len(tokens[end].text)]
-            out += text[at : tokens[start].start] + _typed(whole, value) + alias_of(tokens, start, end, whole)
-            at = tokens[end].start + len(tokens[end].text)
-        return (out + text[at:]).encode("latin-1") if at else None
+            values.append((start, end, _typed(whole, value)))
+        return filling.put(text, tokens, values).encode("latin-1") if values else None
 
     def _questions(self, tokens: list[Token]) -> list[tuple[int, int, int]]:
         """Return (first token, last token, answer) of each question."""
@@ -91,13 +91,3 @@ class Diagnostics:
 def _typed(question: str, value: int) -> str:
     """Return an expression of the question's type that is the value."""
     return f"IF(0,{question}," + (f"CAST({value} AS UNSIGNED))" if question[0] == "@" else f"{value})")
-
-
-def alias_of(tokens: list[Token], start: int, end: int, whole: str) -> str:
-    """Return the name that the column has without the value: only where it is a whole select item."""
-    depth = sum((token.text == "(") - (token.text == ")") for token in tokens[:start])
-    before = tokens[start - 1].upper if start else ""
-    after = tokens[end + 1].upper if end + 1 < len(tokens) else ""
-    if depth or before not in ("SELECT", ",") or after not in ("", ",", "FROM", "LIMIT", "UNION", "INTO"):
-        return ""
-    return " AS `" + whole.replace("`", "``") + "`"

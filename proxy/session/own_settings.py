@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from proxy.session.diagnostics import alias_of
+from proxy.session import filling
 from proxy.session.limits import RowLimits
 from shard.errors import SESSION_SETTING, SESSION_SETTING_SET, SkyError
 from shard.planner.lexer import LexerMode, LexError, Token, TokenKind, text_of, tokenize
@@ -136,7 +136,7 @@ def filled(text: str, tokens: list[Token], limits: RowLimits) -> str:
     SkyError
         If it asks for their global values: there are none.
     """
-    out, done, depth = "", 0, 0
+    values, depth = [], 0
     sets = bool(tokens) and tokens[0].upper == "SET"
     for at, token in enumerate(tokens):
         depth += (token.text == "(") - (token.text == ")")
@@ -148,13 +148,9 @@ def filled(text: str, tokens: list[Token], limits: RowLimits) -> str:
             continue
         if found.scope == "GLOBAL":
             raise SkyError(SESSION_SETTING, name=found.name.lower())
-        last = tokens[found.end - 1]
-        end = last.start + len(last.text)
         value = f"({getattr(limits, FIELDS[found.name])}|0)"  # a BIGINT UNSIGNED, whatever the number
-        out += text[done : token.start] + value
-        out += alias_of(tokens, at, found.end - 1, text[token.start : end])
-        done = end
-    return out + text[done:]
+        values.append((at, found.end - 1, value))
+    return filling.put(text, tokens, values) if values else text
 
 
 def fill_in(sql: bytes, limits: RowLimits, mode: LexerMode) -> bytes:

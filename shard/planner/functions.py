@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -343,13 +343,16 @@ def rewrite(
     return result
 
 
-def unfold_polygons(tree: exp.Expression, explained: bool) -> None:
+def unfold_polygons(tree: exp.Expression, explained: bool, shown: Mapping[str, str]) -> None:
     """Give point tests of a polygon in binary form, which may be a variable's value, its vertices, in place.
 
     Parameters
     ----------
     explained : bool
-        The plan is only shown, without the values of variables: their polygons stay.
+        The plan is only shown, without the values of variables.
+    shown : mapping
+        The values (SQL literals) of variables that are polygons, for a plan that is only shown: by these its chunks are
+        known. The polygons of others stay.
 
     Raises
     ------
@@ -360,6 +363,8 @@ def unfold_polygons(tree: exp.Expression, explained: bool) -> None:
         if call.name.lower() != "scisql_s2ptincpoly" or len(call.expressions) != 3:
             continue
         shape = call.expressions[2].unnest()
+        if explained and isinstance(shape, exp.Literal) and str(shape.this) in shown:
+            shape = exp.Literal(this=shown[str(shape.this)], is_string=False)
         if isinstance(shape, exp.Anonymous) and shape.name.lower() == "scisql_s2cpolytobin":
             vertices: list[exp.Expression] = [item.copy() for item in shape.expressions]
         elif isinstance(shape, exp.Null) or str(shape.this).upper() == "NULL":

@@ -131,6 +131,7 @@ class Statement:
         default_limit: int | None = None,
         session: Mapping[str, str] | None = None,
         explicit: bool = False,
+        shown: Mapping[str, str] = MappingProxyType({}),
     ) -> Plan:
         """Return the plan.
 
@@ -144,13 +145,15 @@ class Statement:
             SQL literals of what `needs` names; without them, the expressions stay (EXPLAIN).
         explicit : bool
             The rows fill a table, column by column.
+        shown : mapping
+            For EXPLAIN: SQL literals of what `needs` names, by which polygons in variables are known.
         """
         context = self.context(values, explicit)
         if self.tree is None:
             return strategies.whole_tables(self.tokens, Sql(self.text), context, default_limit)
 
         def fresh() -> tuple[exp.Expression, tuple[int, int | None] | None]:
-            tree = self.resolved(values, session or {})
+            tree = self.resolved(values, session or {}, shown)
             flatten_joins(tree)
             write_positions(tree, values)
             return tree, _window(tree, context, default_limit)
@@ -169,7 +172,12 @@ class Statement:
         """Whether it may call functions of skyshard's."""
         return any(word.startswith(("SCISQL_", "QSERV_AREASPEC_")) for word in self.words)
 
-    def resolved(self, values: Sequence[Value], session: Mapping[str, str]) -> exp.Expression:
+    def resolved(
+        self,
+        values: Sequence[Value],
+        session: Mapping[str, str],
+        shown: Mapping[str, str] = MappingProxyType({}),
+    ) -> exp.Expression:
         """Return a copy of the tree with the session's values, without WITH and without medians."""
         if self.tree is None:
             raise TypeError("a statement that only MariaDB can parse has no tree")
@@ -180,7 +188,7 @@ class Statement:
             tree = inline(tree)
         if self.uses_functions:
             medians.unfold(tree, values)
-            functions.unfold_polygons(tree, explained=not session)
+            functions.unfold_polygons(tree, explained=not session, shown=shown)
         return tree
 
     def _planned(

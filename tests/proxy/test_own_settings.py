@@ -59,7 +59,10 @@ def test_there_are_no_global_values(sql):
 @pytest.mark.parametrize(
     ("sql", "wanted"),
     [
-        ("SELECT @@skyshard_ship_limit + 1, '@@skyshard_ship_limit'", f"SELECT ({SHIP}|0) + 1, '@@skyshard_ship_limit'"),
+        (
+            "SELECT @@skyshard_ship_limit + 1, '@@skyshard_ship_limit'",
+            f"SELECT ({SHIP}|0) + 1 AS `@@skyshard_ship_limit + 1`, '@@skyshard_ship_limit'",
+        ),
         ("SELECT @@session . skyshard_ship_limit", f"SELECT ({SHIP}|0) AS `@@session . skyshard_ship_limit`"),
         ("SET @@skyshard_ship_limit = 2 * @@skyshard_ship_limit", f"SET @@skyshard_ship_limit = 2 * ({SHIP}|0)"),
         ("SET @a = (@@skyshard_ship_limit = 2)", f"SET @a = (({SHIP}|0) = 2)"),

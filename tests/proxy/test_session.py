@@ -223,6 +223,18 @@ def test_explain(client):
     assert "skyshard" in ask(client, "EXPLAIN FORMAT=JSON SELECT * FROM Object")[0][0]
 
 
+def test_explain_knows_the_polygon_in_a_variable(client):
+    vertices = "10, 10, 20, 10, 20, 20, 10, 20"
+    ask(client, f"SET @p = scisql_s2CPolyToBin({vertices})")
+    sql = "EXPLAIN SELECT objectId FROM Object WHERE scisql_s2PtInCPoly(ra, decl, {}) = 1 AND {} IS NULL"
+    ((*steps, shown),) = ask(client, sql.format("@p", "@q"))
+    ((*same, written),) = ask(client, sql.format(vertices, "@q"))
+    assert steps == same
+    assert int(steps[3]) < int(ask(client, "EXPLAIN SELECT objectId FROM Object")[0][3])
+    assert "@q" in shown
+    assert shown.count("COS(RADIANS(`decl`))") == written.count("COS(RADIANS(`decl`))") > 0
+
+
 def test_the_connection_is_cut_by_nonsense(cluster):
     with socket.create_connection(("127.0.0.1", cluster.port), timeout=5) as raw:
         raw.recv(4096)

@@ -116,7 +116,18 @@ def test_usage_counts_users_apart():
     [
         (b"SELECT 1", None),
         (b"SELECT 'FOUND_ROWS()'", None),
-        (b"SELECT found_rows ( ) + 1 FROM t", b"SELECT IF(0,found_rows ( ),8) + 1 FROM t"),
+        (
+            b"SELECT found_rows ( ) + 1 FROM t",
+            b"SELECT IF(0,found_rows ( ),8) + 1 AS `found_rows ( ) + 1` FROM t",
+        ),
+        (
+            b"(SELECT SQL_NO_CACHE a, @@error_count  > FOUND_ROWS(), 1) UNION SELECT 1, 2, 3",
+            b"(SELECT SQL_NO_CACHE a, IF(0,@@error_count,CAST(0 AS UNSIGNED))  > IF(0,FOUND_ROWS(),8)"
+            b" AS `@@error_count  > FOUND_ROWS()`, 1) UNION SELECT 1, 2, 3",
+        ),
+        (b"SELECT (SELECT ROW_COUNT()) n LIMIT 1", b"SELECT (SELECT IF(0,ROW_COUNT(),-1)) n LIMIT 1"),
+        (b"SET @n = FOUND_ROWS() + 1", b"SET @n = IF(0,FOUND_ROWS(),8) + 1"),
+        (b"INSERT INTO t SELECT ROW_COUNT()", b"INSERT INTO t SELECT IF(0,ROW_COUNT(),-1) AS `ROW_COUNT()`"),
         (
             b"SELECT @@warning_count, FOUND_ROWS()",
             b"SELECT IF(0,@@warning_count,CAST(2 AS UNSIGNED)) AS `@@warning_count`, IF(0,FOUND_ROWS(),8) AS `FOUND_ROWS()`",
