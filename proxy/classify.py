@@ -64,8 +64,8 @@ def names_any(tokens: list[Token], names: set[str]) -> bool:
     )
 
 
-def has_quotient(tokens: list[Token]) -> bool:
-    """Whether a text divides a number (or parameter) by another."""
+def quotient(tokens: list[Token]) -> str | None:
+    """Return where a text divides a number (or parameter) by another; None if it does nowhere."""
     constant = (TokenKind.NUMBER, TokenKind.PARAMETER)
     for index, token in enumerate(tokens):
         if token.text != "/" or not index:
@@ -73,8 +73,8 @@ def has_quotient(tokens: list[Token]) -> bool:
         before = next((t for t in reversed(tokens[:index]) if t.text != ")"), token)
         after = next((t for t in tokens[index + 1 :] if t.text not in ("(", "-", "+")), token)
         if before.kind in constant and after.kind in constant:
-            return True
-    return False
+            return f"{before.text} / {after.text}"
+    return None
 
 
 def has_functions(tokens: list[Token]) -> bool:

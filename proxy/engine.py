@@ -273,7 +273,9 @@ class Engine:
         parameters, around = statement.split(parameters)
         values = await session_values.read(session.home, statement.statement.needs)
         if statement.statement.tree is None and session.temporaries:
-            raise not_supported("this statement's syntax in a session that may have temporary tables")
+            raise not_supported(
+                "this statement's syntax in a session that may have temporary tables", "open a new connection"
+            )
         limits = statement.limits or session.row_limits
         own = await own_tables.read(session.home, statement.statement.own, limits.ship)
         plan = await self._aside.run(

@@ -67,7 +67,9 @@ class Router:
                 if any(token.upper == "LIKE" for token in tokens[: named[0]]):
                     raise not_supported("CREATE TABLE … LIKE", "use CREATE TABLE … AS SELECT … LIMIT 0")
             elif named is not None:
-                raise not_supported(f"{verb} that reads", "store the rows it needs in a table of your own")
+                raise not_supported(
+                    f"{verb} that reads '{named[1]}'", "store the rows it needs in a table of your own"
+                )
             if verb == "SET" and classify.has_functions(tokens):
                 return _assigned(text, tokens, settings)
         return Home()
@@ -155,5 +157,6 @@ def _check_quotients(tokens: list[Token], settings: SessionSettings) -> None:
     """
     digits = settings.values["div_precision_increment"]
     same = digits == "4" or (digits in "123456789" and not classify.has_functions(tokens))
-    if not same and classify.has_quotient(tokens):
-        raise SkyError(QUOTIENT, digits=digits)
+    quotient = None if same else classify.quotient(tokens)
+    if quotient is not None:
+        raise SkyError(QUOTIENT, quotient=quotient, digits=digits)

@@ -128,7 +128,7 @@ QUOTIENT = _define(
     "QUOTIENT",
     1235,
     "42000",
-    "quotients of constants are not folded with div_precision_increment = {digits}; "
+    "quotients of constants, such as {quotient}, are not folded with div_precision_increment = {digits}; "
     "SET div_precision_increment = 4, or write their values",
 )
 SHIP_TYPE = _define(

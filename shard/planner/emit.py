@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
+from shard.errors import SkyError
 from shard.planner.write_queries import QUERIES
 from shard.planner.write_values import VALUES
 from shard.planner.writer import BARE, CHUNK_MARK, KEYS_MARK, WRITERS, Writer, construct_name
@@ -21,4 +22,16 @@ def emit(node: exp.Expression) -> str:
     return Writer().write(node).text()
 
 
-__all__ = ["BARE", "CHUNK_MARK", "KEYS_MARK", "Writer", "construct_name", "emit"]
+_LONGEST = 80
+
+
+def excerpt(node: exp.Expression) -> str:
+    """Return a piece of the user's statement for an error message, of at most 80 characters."""
+    try:
+        text = emit(node)
+    except SkyError:  # of what cannot be written, the name says enough
+        text = construct_name(node)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "…"
+
+
+__all__ = ["BARE", "CHUNK_MARK", "KEYS_MARK", "Writer", "construct_name", "emit", "excerpt"]

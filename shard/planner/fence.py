@@ -243,7 +243,7 @@ class Fence:
                 self._atom(token.text)
         elif kind is TokenKind.VARIABLE:
             if following is not None and following.text == ":=":
-                raise not_supported("an assignment to a user variable", "use SET")
+                raise not_supported(f"the assignment {token.text} := …", "use SET, or SELECT … INTO")
             self._atom(token.text)
         elif kind is TokenKind.QUOTED:
             name = token.text[1:-1].replace(token.text[0] * 2, token.text[0])

@@ -19,6 +19,7 @@ from shard.errors import BAD_ARGUMENT, SkyError
 from shard.planner import sphere
 from shard.planner.branches import find
 from shard.planner.constants import Value, number
+from shard.planner.emit import excerpt
 from shard.planner.templates import fill, use
 
 HAVERSINE = (
@@ -60,9 +61,8 @@ class Call:
         for index, node in enumerate(self.arguments[start:], start=start + 1):
             value = number(node, self.values)
             if value is None:
-                raise SkyError(
-                    BAD_ARGUMENT, function=self.name, reason=f"argument {index} must be a constant number"
-                )
+                said = excerpt(node)
+                raise self.bad(f"argument {index} must be a constant number, and is {said}")
             out.append(value)
         return out
 
@@ -306,6 +306,13 @@ TABLE: dict[str, tuple[tuple[int, ...], Builder]] = {
 """Name in lower case → (numbers of arguments allowed, builder)."""
 
 
+def _number_of(given: int, allowed: Sequence[int]) -> str:
+    listed = " or ".join(map(str, allowed))
+    if len(allowed) > 3:
+        listed = f"{', '.join(map(str, allowed[:3]))} … {allowed[-1]}"
+    return f"{given} arguments given, of which it takes {listed}"
+
+
 def rewrite(
     tree: exp.Expression, values: Sequence[Value], filters: frozenset[int] = frozenset()
 ) -> exp.Expression:
@@ -336,7 +343,7 @@ def rewrite(
         counts, builder = entry
         arguments = list(node.expressions)
         if len(arguments) not in counts:
-            raise SkyError(BAD_ARGUMENT, function=node.name, reason=f"{len(arguments)} arguments given")
+            raise SkyError(BAD_ARGUMENT, function=node.name, reason=_number_of(len(arguments), counts))
         node.replace(builder(Call(node.name, arguments, values, id(node) in filters)))
     result: exp.Expression = holder.this
     result.pop()
@@ -377,7 +384,7 @@ def unfold_polygons(tree: exp.Expression, explained: bool, shown: Mapping[str, s
             try:
                 found = sphere.polygon_vertices(bytes.fromhex(given[1] if given is not None else ""))
             except ValueError as error:
-                reason = reason if given is None else str(error)
+                reason = f"{reason}, and is {excerpt(shape)}" if given is None else str(error)
                 raise SkyError(BAD_ARGUMENT, function=call.name, reason=reason) from error
             vertices = [fill(value) for pair in found for value in pair]
         call.set("expressions", [*call.expressions[:2], *vertices])

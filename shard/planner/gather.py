@@ -19,9 +19,10 @@ from shard.errors import NOT_SUPPORTED, SkyError, not_supported
 from shard.planner import fragment as writing
 from shard.planner import functions
 from shard.planner.aggregates import has_aggregate
-from shard.planner.branches import bare, is_query, is_star, own_queries
+from shard.planner.branches import bare, find, is_query, is_star, own_queries
 from shard.planner.collected import expanded, keep_name, owned_columns, rename, unused, upper_queries
 from shard.planner.context import Context
+from shard.planner.emit import excerpt
 from shard.planner.needs import (
     closed,
     columns_named,
@@ -98,7 +99,8 @@ def in_place(
 def _at_home(tree: exp.Expression, context: Context) -> exp.Expression:
     """Return a tree as it runs at home: no databases before columns, native functions."""
     if context.sharded(tree):  # it would read the empty table that stands for it
-        raise not_supported("a sharded table in this place", "read it in a derived table")
+        named = next((node for node in find(tree, exp.Table) if context.sharded(node)), tree)
+        raise not_supported(f"sharded table {excerpt(named)} in this place", "read it in a derived table")
     for column in tree.find_all(exp.Column):
         column.set("db", None)
     return functions.rewrite(tree, context.values)

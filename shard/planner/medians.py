@@ -13,6 +13,7 @@ from sqlglot import exp
 from shard.errors import BAD_ARGUMENT, SkyError, not_supported
 from shard.planner.branches import find, is_star, own_queries
 from shard.planner.constants import Value, number
+from shard.planner.emit import excerpt
 from shard.planner.templates import use
 
 NAMES = frozenset({"scisql_median", "scisql_percentile"})
@@ -40,15 +41,19 @@ def _unfold(select: exp.Select, values: Sequence[Value]) -> None:
         return
     group = select.args.get("group")
     if group is not None and group.args.get("rollup"):
-        raise not_supported("scisql_median and scisql_percentile WITH ROLLUP")
+        raise not_supported(
+            f"{excerpt(calls[0])} WITH ROLLUP", "ask for the totals in a query of their own (UNION ALL)"
+        )
     where = select.args.get("where")
     inside = {id(node) for node in where.walk()} if where is not None else set()
     for join in select.args.get("joins") or ():
         inside |= {id(node) for node in join.walk()}
     if any(is_star(item) for item in select.expressions) or _upper(select, exp.Window):
-        raise not_supported("scisql_median and scisql_percentile beside * or window functions")
+        raise not_supported(
+            f"{excerpt(calls[0])} beside * or window functions", "put it into a derived table"
+        )
     if any(id(query) not in inside for query in own_queries(select)):
-        raise not_supported("scisql_median and scisql_percentile beside subqueries", "use a derived table")
+        raise not_supported(f"{excerpt(calls[0])} beside subqueries", "put it into a derived table")
     from shard.planner.part_columns import group_items
 
     keys = group_items(select)
@@ -85,10 +90,18 @@ def _ranks(
     arguments = list(call.expressions)
     median = call.name.lower() == "scisql_median"
     if len(arguments) != (1 if median else 2):
-        raise SkyError(BAD_ARGUMENT, function=call.name, reason=f"{len(arguments)} arguments given")
+        raise SkyError(
+            BAD_ARGUMENT,
+            function=call.name,
+            reason=f"{len(arguments)} arguments given, of which it takes {1 if median else 2}",
+        )
     percent = 50.0 if median else number(arguments[1], values)
     if percent is None or not 0 <= percent <= 100:
-        raise SkyError(BAD_ARGUMENT, function=call.name, reason="the percentage is a constant from 0 to 100")
+        raise SkyError(
+            BAD_ARGUMENT,
+            function=call.name,
+            reason=f"the percentage is a constant from 0 to 100, and not {excerpt(arguments[1])}",
+        )
     value = use("CAST(x AS DOUBLE)", x=arguments[0].copy())
     names = [f"{letter}{index}" for letter in ("x", "r", "n")]
     partition = [key.copy() for key in keys]

@@ -12,6 +12,7 @@ from shard.planner.aggregates import has_aggregate
 from shard.planner.branches import bare, is_query, is_star, own_nodes, own_queries
 from shard.planner.constants import conjuncts, has_no_groups, integer, is_never
 from shard.planner.context import Context
+from shard.planner.emit import excerpt
 from shard.planner.outputs import output_name
 from shard.planner.scope import column_names, from_items, lookup
 from shard.planner.volatile import VOLATILE
@@ -269,7 +270,9 @@ def expand_areas(select: exp.Select, context: Context) -> None:
     for call in calls:
         function = AREA.get(call.name.lower())
         if function is None or not positions:
-            raise not_supported(f"{call.name} on tables without positions")
+            raise not_supported(
+                f"{excerpt(call)} on tables without positions", "test columns by scisql_s2PtIn…"
+            )
         tests: list[exp.Expression] = []
         for lon, lat in positions:
             arguments = [lon.copy(), lat.copy(), *(item.copy() for item in call.expressions)]

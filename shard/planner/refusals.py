@@ -11,6 +11,7 @@ from shard.catalog.model import Database
 from shard.errors import NOT_SUPPORTED, TOO_DEEP, TOO_LONG, SkyError, not_supported
 from shard.planner import strategies
 from shard.planner.branches import find
+from shard.planner.emit import excerpt
 from shard.planner.fence import MAX_NESTING, SyntaxProblem
 from shard.planner.lexer import LexerMode, Token, TokenKind, texts_of
 from shard.planner.session_parts import PER_SESSION
@@ -92,19 +93,27 @@ def refuse_whole(
         if isinstance(problem, SkyError) and problem.code in (TOO_DEEP, TOO_LONG):
             raise SyntaxProblem from problem
         raise problem
-    refused = problem if isinstance(problem, SkyError) else not_supported("this statement's syntax")
     if (isinstance(problem, SkyError) and problem.code is not NOT_SUPPORTED) or _depth(tokens) > MAX_NESTING:
         raise problem
     for index, token in enumerate(tokens):
         call = index + 1 < len(tokens) and tokens[index + 1].text == "("
         word = token.text.lower()
         if token.kind in (TokenKind.VARIABLE, TokenKind.PARAMETER) or token.text == ":=":
-            raise refused
+            raise _beside(token.text, problem)
         if token.kind is TokenKind.WORD and (
             word in ("current_user", "current_role")
             or (call and (word in PER_SESSION or word in _REFUSED or word.startswith(("scisql_", "qserv_"))))
         ):
-            raise refused
+            raise _beside(f"{token.text}()" if call else token.text, problem)
+
+
+def _beside(text: str, problem: Exception) -> SkyError:
+    """Return the error of a statement that only MariaDB can read, but whose tables cannot be gathered whole."""
+    if isinstance(problem, SkyError):
+        return problem
+    return not_supported(
+        f"this statement's syntax beside {text}", f"write the value of {text}, or other syntax"
+    )
 
 
 def _depth(tokens: list[Token]) -> int:
@@ -124,4 +133,4 @@ def screen(tree: exp.Expression) -> None:
             advice = "send it in a statement of its own" if name in _ACTS else "write its value"
             if name == "rownum":
                 advice = "use LIMIT, or ROW_NUMBER() OVER (ORDER BY …)"
-            raise not_supported(f"{node.name}()", advice)
+            raise not_supported(excerpt(node), advice)

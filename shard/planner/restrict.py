@@ -29,6 +29,7 @@ from shard.planner.constants import (
     values_of,
 )
 from shard.planner.director_keys import MAX_KEYS
+from shard.planner.emit import excerpt
 from shard.planner.locality import Layout, position_owner
 from shard.planner.plan import AllOf, AnyOf, ByKey, ByRange, Everywhere, InChunks, InRegion, Restriction
 from shard.planner.scope import Scope, TableRef, column_of
@@ -66,7 +67,9 @@ def expand_area_specs(tree: exp.Expression, scope: Scope) -> bool:
             arguments = [*position, *(item.copy() for item in call.expressions)]
             tests.append(exp.Anonymous(this=function, expressions=arguments))
         if not tests:
-            raise not_supported(f"{call.name} on tables without positions")
+            raise not_supported(
+                f"{excerpt(call)} on tables without positions", "test columns by scisql_s2PtIn…"
+            )
         joined = tests[0]
         for test in tests[1:]:
             joined = exp.And(this=joined, expression=test)

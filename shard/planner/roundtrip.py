@@ -33,6 +33,7 @@ _BEFORE_CALL = frozenset({"", ",", "(", "+", "-", "*", "/"})
 _WORDS = frozenset({*_SAME, *_DROPPED, "NOT", "DISTINCT"})
 """Words that are more than their text."""
 _SET_WORDS = frozenset({"union", "except", "intersect"})
+_ADVICE = "spell it otherwise, or write the values of variables, parameters and functions of the session"
 
 
 def prove(tokens: list[Token], tree: exp.Expression, mode: LexerMode = LexerMode()) -> None:  # noqa: B008 - frozen
@@ -46,7 +47,7 @@ def prove(tokens: list[Token], tree: exp.Expression, mode: LexerMode = LexerMode
     try:
         written = emit(tree)
     except (AttributeError, KeyError, TypeError, IndexError) as error:  # a tree that was not foreseen
-        raise not_supported("this statement's syntax") from error
+        raise not_supported("this statement's syntax", _ADVICE) from error
     after, after_nots = _canonical(tokenize(written, mode))
     if before_nots == after_nots and _alike(before, after, tree):
         return
@@ -61,8 +62,13 @@ def prove(tokens: list[Token], tree: exp.Expression, mode: LexerMode = LexerMode
     for node in bound:
         del node.meta[BARE]
     place = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), len(after))
-    near = " ".join(before[max(0, place - 2) : place + 3])
-    raise not_supported(f"this spelling near '{near}'")
+    near = " ".join(map(_shown, before[max(0, place - 3) : place + 6]))
+    raise not_supported(f"this spelling near '{near[:80]}'", _ADVICE)
+
+
+def _shown(text: str) -> str:
+    """Return a canonical token as it may be shown."""
+    return f"{text}'" if text.startswith("'") else text.removeprefix("#")
 
 
 def _canonical(tokens: list[Token]) -> tuple[list[str], int]:

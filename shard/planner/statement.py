@@ -233,7 +233,7 @@ def _window(
     most = integer(limit.expression, context.values) if limit is not None else default_limit
     skip = integer(offset.expression, context.values) if offset is not None else 0
     if skip is None or (limit is not None and most is None):
-        raise not_supported("this LIMIT with SQL_CALC_FOUND_ROWS")
+        raise not_supported("LIMIT of anything but numbers with SQL_CALC_FOUND_ROWS", "write numbers")
     tree.set("limit", None)
     tree.set("offset", None)
     return skip, most

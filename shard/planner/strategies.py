@@ -59,7 +59,9 @@ def _is_wide_neighbours(refusal: SkyError) -> bool:
 def whole_tables(tokens: list[Token], text: Sql, context: Context, default_limit: int | None) -> Plan:
     """Return the plan of a statement that only MariaDB can parse: its sharded tables are gathered whole."""
     if default_limit is not None:
-        raise not_supported("this statement's syntax under sql_select_limit")
+        raise not_supported(
+            "this statement's syntax under sql_select_limit", "SET sql_select_limit = DEFAULT"
+        )
     found = mentioned(tokens, context.default, context.catalogue)
 
     def plan_table(database: str, name: str) -> Plan:
