@@ -106,6 +106,7 @@ class Merger:
     ) -> None:
         self._partials, self._scope, self._groups, self._texts = partials, scope, groups, texts
         self._rollup, self._additive, self._stored = rollup, additive, stored
+        self._operators = {type(item) for item in groups}
         self.extra_groups: list[exp.Expression] = []
         self.any_value = False
         self.shifts: set[str] = set()
@@ -124,8 +125,8 @@ class Merger:
             ):
                 return self._subquery(item, having)
             column = None
-            if not isinstance(item, exp.Identifier) and (item.parent is None or not is_constant(item)):
-                column = self._texts.get(emit(item))  # a constant in an expression may be syntax: IS NULL
+            if self._may_be_grouped(item):
+                column = self._texts.get(emit(item))
             if column is not None:
                 return column.copy()
             if is_aggregate(item):
@@ -141,6 +142,15 @@ class Merger:
                 if call.name.lower() == "avg" and read_as_double(call, self._scope):
                     call.meta[_READ_AS_DOUBLE] = True
         return copied.transform(step, copy=False)
+
+    def _may_be_grouped(self, item: exp.Expression) -> bool:
+        if not self._texts or isinstance(item, exp.Identifier):
+            return False
+        if isinstance(item, exp.Binary) and type(item) not in self._operators:
+            return False  # of a chain of operators, each is as long as all before it
+        return item.parent is None or not is_constant(
+            item
+        )  # a constant in an expression may be syntax: IS NULL
 
     def _subquery(self, node: exp.Expression, having: bool) -> exp.Expression:
         """Return a condition with a subquery, or a scalar one, computed with the rows of its group."""

@@ -1,5 +1,7 @@
 """Statements as clients' programs write them: thousands of terms, lists of many values, queries in queries."""
 
+import cProfile
+
 import pytest
 
 from shard.errors import SkyError
@@ -64,6 +66,20 @@ def test_five_thousand_summands():
     )
     assert plan.strategy is Strategy.SCATTER
     assert steps[0].sql.count("+") == 9998
+
+
+@pytest.mark.parametrize("grouped", ["", "name, f + 1, "], ids=["all", "groups"])
+def test_sums_of_many_aggregates_take_time_by_their_number(grouped):
+    def written(number):
+        terms = " * ".join(f"SUM(f * {n})" for n in range(number))
+        profile = cProfile.Profile()
+        behind = f" GROUP BY {grouped[:-2]}" if grouped else ""
+        plan, _ = profile.runcall(planned, f"SELECT {grouped}{terms} FROM Object{behind}")
+        assert plan.strategy is Strategy.SCATTER_MERGE
+        names = [(getattr(entry.code, "co_name", ""), entry.callcount) for entry in profile.getstats()]
+        return sum(calls for name, calls in names if name == "write")
+
+    assert written(200) < 2.5 * written(100)
 
 
 def test_unions_of_many_queries():
