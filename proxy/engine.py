@@ -37,7 +37,7 @@ from proxy.quick import Flight, Quick
 from proxy.registry import Registry, RunningQuery
 from proxy.request import Request
 from proxy.session.client import ClientGone
-from proxy.session.engine import Distributed
+from proxy.session.engine import Distributed, Route
 from proxy.session.prepared import planner_values
 from proxy.session.session import Session
 from proxy.shapes import Known, Memory, Shapes
@@ -56,11 +56,15 @@ from shard.errors import (
 from shard.planner import change as changes
 from shard.planner import explain
 from shard.planner.constants import Value
+from shard.planner.lexer import opening_word
 from shard.planner.plan import Plan, Strategy
 from shard.planner.statement import Statement
 from shard.wire import frames
 
 log = logging.getLogger("skyshard.query")
+
+_NOTED = frozenset({"SELECT", "WITH", "VALUES", "INSERT", "REPLACE", "UPDATE", "DELETE", "SUBMIT"})
+"""What a statement begins with whose refusal is noted."""
 
 
 class Engine:
@@ -93,7 +97,6 @@ class Engine:
         self.job_of = jobs.lent
         self.concerns = self._decider.concerns
         self.with_truth = self._decider.with_truth
-        self.decide = self._decider.decide
         self.renew = self._decider.renew
         self.refresh = self._decider.refresh
 
@@ -115,6 +118,20 @@ class Engine:
     def start(self) -> None:
         """Begin to look for views that others make."""
         self._decider.start()
+
+    async def decide(self, session: Session, sql: bytes) -> Route:
+        """Return who answers a statement."""
+        try:
+            return await self._decider.decide(session, sql)
+        except SkyError as error:
+            self.refused(session, sql, error)
+            raise
+
+    def refused(self, session: Session, sql: bytes, error: SkyError) -> None:
+        """Note a query that was refused before it began; other statements may have passwords in them."""
+        if session.job is None and opening_word(sql) in _NOTED:
+            query = RunningQuery(0, session.id, session.user, sql.decode("utf-8", "replace"))
+            self._jobs.note(query, 0.0, "error", 0, error.message)
 
     async def close(self) -> None:
         """Stop looking for views, and close the service connections."""

@@ -167,6 +167,8 @@ class Proxy:
                 watched = await repair_watch.read(connection)
             self.metrics.auto_repair.set(watched.after_s if watched is not None and watched.alive else 0)
             self.metrics.missing_copies.set(0 if watched is None else watched.missing)
+            async with asyncio.timeout(1):
+                self.metrics.jobs(await self.jobs.store.states())
         return Answer(200, "text/plain; version=0.0.4", generate_latest(self.metrics.registry))
 
     async def status_page(self) -> Answer:

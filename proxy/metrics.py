@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from proxy.execute.admission import Admissions
@@ -57,6 +59,12 @@ class Metrics:
             "Copies of chunks that the automatic repair misses",
             registry=self.registry,
         )
+        self._jobs = Gauge(
+            "skyshard_jobs",
+            "Jobs that wait or run, in all proxies together",
+            ["state"],
+            registry=self.registry,
+        )
         self.workers = Gauge("skyshard_workers", "Workers by state", ["state"], registry=self.registry)
 
     def query_done(
@@ -78,6 +86,11 @@ class Metrics:
                 ("users waiting", lane.users),
             ):
                 self._lanes.labels(name, what).set(number)
+
+    def jobs(self, states: Mapping[str, int]) -> None:
+        """Note how many jobs there are in each state of theirs."""
+        for state, status in (("waiting", "QUEUED"), ("running", "EXECUTING")):
+            self._jobs.labels(state).set(states.get(status, 0))
 
     def worker(self, name: str, up: bool) -> None:
         """Note whether a worker answers."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,8 @@ _PAUSE_S = 1.0
 _KILL_S = 3.0
 MOST_NOTED = 1000
 """Queries that wait for the home server to be written to the history."""
+MOST_REFUSED = 20
+"""Refused queries of one user that are noted within `EXPIRE_S`: a program may ask for the impossible without end."""
 _TRIES = 3
 
 
@@ -68,6 +71,7 @@ class Jobs:
         self._lent: dict[str, Lent] = {}  # by the account's name
         self._wake = asyncio.Event()
         self._noted: list[tuple[RunningQuery, float, str, int, str]] = []
+        self._refused: Counter[str] = Counter()  # by user, since the last look at what has expired
         self._checked = 0.0
         self._resting = False
 
@@ -119,9 +123,14 @@ class Jobs:
         return self._lent.get(name)
 
     def note(self, query: RunningQuery, seconds: float, outcome: str, size: int, error: str) -> None:
-        """Remember a query for the history."""
-        if seconds >= self.settings.history_min_s and self._ticker is not None:
-            self._noted.append((query, seconds, outcome, size, error))
+        """Remember a query for the history if it took long, or was refused before any chunk was answered."""
+        if self._ticker is None:
+            return
+        if seconds < self.settings.history_min_s:
+            if outcome != "error" or query.chunks_done or self._refused[query.user] >= MOST_REFUSED:
+                return
+            self._refused[query.user] += 1
+        self._noted.append((query, seconds, outcome, size, error))
 
     async def _tick(self) -> None:
         while True:
@@ -149,6 +158,7 @@ class Jobs:
         now = asyncio.get_running_loop().time()
         if now >= self._checked + EXPIRE_S:
             self._checked = now
+            self._refused.clear()
             await self.store.expire(self.settings.keep_s, self.settings.history_s)
 
     async def _write_history(self) -> None:

@@ -141,6 +141,15 @@ class Store:
                     out.append(_job(rows[0]))
             return out
 
+    async def states(self) -> dict[str, int]:
+        """Return how many jobs there are in each state that is not their last, in all proxies."""
+        async with self._pool.lease() as connection:
+            found = await connection.fetch(
+                f"SELECT status, COUNT(*) FROM {QUERIES} WHERE type = 'ASYNC' AND status IN ('QUEUED', 'EXECUTING') "
+                "GROUP BY status"
+            )
+        return {(status or b"").decode(): int(count or b"0") for status, count in found}
+
     async def alive(self, progress: dict[int, tuple[int, int]]) -> set[int]:
         """Say that jobs run here, and how far they are; return those that still are this proxy's."""
         if not progress:

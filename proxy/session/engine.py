@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from proxy.jobs.accounts import Lent
     from proxy.quick import Flight
     from proxy.session.session import Session
+    from shard.errors import SkyError
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,9 @@ class Engine(Protocol):
 
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement; may raise SkyError."""
+
+    def refused(self, session: Session, sql: bytes, error: SkyError) -> None:
+        """Note a query that is not begun."""
 
     async def renew(self, session: Session, sql: bytes, route: Distributed) -> Distributed:
         """Return the route of a prepared statement, decided anew if what it was decided from has changed."""

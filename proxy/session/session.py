@@ -459,8 +459,9 @@ class Session:
         if query is None:
             try:
                 self._begin()
-            except SkyError:
+            except SkyError as error:
                 work.close()
+                self._engine.refused(self, sql, error)
                 raise
             query = self._registry.begin(self.id, self.user, sql.decode("utf-8", "replace"))
         self.client.limit_rows(limits.result_bytes)

@@ -7,6 +7,7 @@ import time
 import pymysql
 import pytest
 
+from proxy.jobs.runner import MOST_REFUSED
 from tests.proxy.test_cancel import MARK, PAIRS
 from tests.support.agents import until
 from tests.support.servers import Inside
@@ -203,6 +204,15 @@ async def test_rights_are_those_of_the_moment_it_begins(cluster, client, proxy, 
             blockers += [(poor, submit(poor, PAIRS)) for _ in range(3)]  # `running_per_user` of them
             number = submit(poor, "SELECT objectId FROM Object WHERE objectId < 10")
             fetch(client, "REVOKE SELECT ON hip.* FROM poor@127.0.0.1")
+
+            async def counted():
+                figures = inside.figures("proxy1")
+                waiting, running = (
+                    figures[f'skyshard_jobs{{state="{one}"}}'] for one in ("waiting", "running")
+                )
+                return waiting == 1 and running == 3
+
+            await until(counted, 20, pause=0.1)
             assert seen(poor, number)[0] == "QUEUED"
         state = await ended(poor, number)
     assert (state[0], "denied" in state[5]) == ("FAILED", True)
@@ -303,6 +313,34 @@ async def test_the_history_has_other_queries_too(client):
     await until(noted, 20, pause=0.1)
     ((_, kind, status, chunks),) = await noted()
     assert (kind, status, chunks > 100) == ("SYNC", "COMPLETED", True)
+
+
+async def test_the_history_has_refused_queries_and_not_any_number_of_them(cluster, account):
+    account("asker@127.0.0.1")
+    refusals = 45
+    with connect(cluster, user="asker", password="geheim") as asker:
+        # Refused when it is decided about, when the home server reads it, and when it is planned.
+        fine = "SELECT COUNT(*) FROM Object"
+        wrong = (
+            "INSERT INTO Object SELECT * FROM Object",
+            "SELECT nothing FROM Object",
+            "SELECT COUNT(*) FROM Object a, Object b WHERE scisql_angSep(a.ra, a.decl, b.ra, b.decl) < 1",
+        )
+        said = {sql: refused(asker, sql)[1] for sql in wrong}
+        fetch(asker, fine)
+        for number in range(refusals):
+            refused(asker, f"SELECT nothing{number} FROM Object")
+
+        async def noted():
+            rows = fetch(asker, "SELECT QUERY, STATUS, ERROR FROM information_schema.queries")
+            found = {sql: (status, error) for sql, status, error in rows}
+            return found if len(found) >= MOST_REFUSED else None
+
+        await until(noted, 20, pause=0.1)
+        found = await noted()
+    assert {sql: found.get(sql) for sql in wrong} == {sql: ("FAILED", error) for sql, error in said.items()}
+    assert fine not in found
+    assert len(found) <= 2 * MOST_REFUSED < refusals  # a minute may have ended meanwhile
 
 
 async def test_a_job_survives_its_proxy(cluster, inside):
