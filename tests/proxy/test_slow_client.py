@@ -78,13 +78,13 @@ async def test_many_slow_readers_share_one_budget(cluster, inside):
     await inside.renew("proxy1")
     proxy = inside.process("proxy1")
     clients = [await RawConnection.open(cluster.address, "hip") for _ in range(READERS)]
-    ((wanted,),) = await clients[0].fetch("SELECT COUNT(*) FROM Object WHERE objectId < 60000")
+    ((wanted,),) = await clients[0].fetch("SELECT COUNT(*) FROM Object WHERE objectId < 30000")
     most = 0
 
     async def read(client):
         nonlocal most
         found = 0
-        result = await client.query(b"SELECT o.*, REPEAT('y', 60) FROM Object o WHERE objectId < 60000")
+        result = await client.query(b"SELECT o.*, REPEAT('y', 60) FROM Object o WHERE objectId < 30000")
         async for block in result.blocks():
             found += block.rows
             most = max(most, proxy.memory_info().rss)
