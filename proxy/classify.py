@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from proxy import writes
+from proxy.words import Words
 from shard.catalog.model import Database
 from shard.planner.lexer import Token, TokenKind, unquote
 
@@ -18,6 +19,7 @@ CHANGES = re.compile(
     rb"(?i)\b(truncate|alter|drop|rename|import|insert|update|delete|replace|load|create|optimize|repair)\b"
 )
 """Words in dynamic SQL that could change a catalogue."""
+_FUNCTIONS = (b"scisql_", b"qserv_areaspec_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Mentions:
     """What to look for in a statement's bytes, for one version of the catalogue."""
 
     version: int
-    pattern: re.Pattern[bytes]
+    pattern: Words
 
     @staticmethod
     def of(
@@ -33,12 +35,13 @@ class Mentions:
     ) -> Mentions:
         """Return the pattern for a catalogue and the views that read its tables."""
         names = {
-            re.escape(name.encode())
+            name.encode()
             for database in databases.values()
             for name in (database.name, *(table.name for table in database.tables))
-        } | {re.escape(name.encode()) for _, name in views}
-        words = [*sorted(names), rb"(?i:scisql_)", rb"(?i:qserv_areaspec_)"]
-        return Mentions(version, re.compile(b"|".join(words)))
+        } | {name.encode() for _, name in views}
+        exact = [re.escape(name) for name in sorted(names)]
+        folded = [b"(?i:" + name + b")" for name in _FUNCTIONS]
+        return Mentions(version, Words(b"|".join([*exact, *folded]), _FUNCTIONS, names))
 
 
 def first_word(tokens: list[Token]) -> str:

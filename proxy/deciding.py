@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import re
 from functools import partial
 
 from backend.connection import ConnectionLost
@@ -39,6 +38,7 @@ from proxy.session import own_settings, owned
 from proxy.session.engine import Distributed, Explained, Home, Local, Route
 from proxy.session.owned import ShowListed, ShowTableStatus
 from proxy.session.session import Session
+from proxy.words import Words, parts, words
 from shard.errors import CATALOGUE_CHANGED, NOT_SUPPORTED, ServerError, SkyError, not_supported, too_long
 from shard.planner.fence import SyntaxProblem
 from shard.planner.lexer import (
@@ -55,14 +55,15 @@ from shard.planner.views import Views
 
 log = logging.getLogger("skyshard.query")
 
-_LAST = re.compile(rb"(?i)row_count|found_rows|warning|errors|diagnostics|last_insert_id")
+_LAST = parts(b"row_count", b"found_rows", b"warning", b"errors", b"diagnostics", b"last_insert_id")
 """What asks for what the last statement left behind."""
-_TEMPORARY = re.compile(rb"(?i)\b(?:temporary|call|execute)\b")
+_TEMPORARY = words(b"temporary", b"call", b"execute")
 """What may make a temporary table of the session, which a service connection does not see."""
-_LOCKS = re.compile(
-    rb"(?i)\b(?:(?P<freed>unlock\s+tables?|release_all_locks)|lock\s+tables?|get_lock|with\s+read\s+lock)\b"
+_LOCKS = Words(
+    rb"(?i)\b(?:(?P<freed>unlock\s+tables?|release_all_locks)|lock\s+tables?|get_lock|with\s+read\s+lock)\b",
+    (b"lock",),
 )
-_VIEW = re.compile(rb"(?i)\bview\b")
+_VIEW = words(b"view")
 _EXPLAINED = frozenset({"SELECT", "WITH", "VALUES", "(", "UPDATE", "DELETE", "INSERT", "REPLACE"})
 """What the statement behind EXPLAIN begins with."""
 _QUERIES = frozenset({"SELECT", "WITH", "VALUES", "EXPLAIN", "DESCRIBE", "DESC", "ANALYZE"})

@@ -16,13 +16,14 @@ from proxy.home.link import HomeLink
 from proxy.home.settings import SessionSettings
 from proxy.session.engine import Distributed, Local, Route
 from proxy.session.prepared import PreparedText
+from proxy.words import words
 from shard.catalog.naming import literal, quote
 from shard.planner.lexer import LexError, Token, TokenKind, tokenize
 
 if TYPE_CHECKING:
     from proxy.session.session import Session
 
-PATTERN = re.compile(rb"(?i)\b(?:prepare|execute|deallocate)\b")
+PATTERN = words(b"prepare", b"execute", b"deallocate")
 """What every such statement contains; others may, too."""
 STARTS = re.compile(rb"(?i)\s*(?:prepare|execute|deallocate)\b")
 """What one of them begins with."""

@@ -7,7 +7,6 @@ of SQL can be used on it. `information_schema.queries` stands for a view that sh
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from proxy.jobs.job import Job, Settings
 from proxy.jobs.runner import Jobs
 from proxy.session import own_settings
 from proxy.session.engine import Local
+from proxy.words import Words
 from shard.catalog.naming import JOBS_DATABASE, quote
 from shard.errors import JOB_NO_RESULT, JOB_NOT_DONE, NO_JOB, USER_LIMIT, SkyError, not_supported
 from shard.planner.lexer import Token, TokenKind, opening_word
@@ -25,7 +25,9 @@ from shard.wire.packets import ColumnDefinition
 if TYPE_CHECKING:
     from proxy.session.session import Session
 
-_NAMES = re.compile(rb"(?i)qserv_result|information_schema\s*`?\s*\.\s*`?queries")
+_NAMES = Words(
+    rb"(?i)qserv_result|information_schema\s*`?\s*\.\s*`?queries", (b"qserv_result", b"information_schema")
+)
 _OF_A_SESSION = frozenset(
     {"USER", "SESSION_USER", "SYSTEM_USER", "CONNECTION_ID", "LAST_INSERT_ID", "FOUND_ROWS", "ROW_COUNT"}
 )

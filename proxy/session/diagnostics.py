@@ -6,18 +6,18 @@ before; the home server has not run it, so the proxy answers from what it kept.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from proxy.session import filling
 from proxy.session.owned import ShowConditions
+from proxy.words import parts
 from shard.planner.lexer import LexerMode, LexError, Token, TokenKind, tokenize
 from shard.wire.frames import Note
 
 MOST_NOTES = 64
 """Conditions kept of a statement: MariaDB's default max_error_count."""
 
-QUESTIONS = re.compile(rb"(?i)found_rows|row_count|warning_count|error_count")
+QUESTIONS = parts(b"found_rows", b"row_count", b"warning_count", b"error_count")
 """What a statement says that may ask about the one before."""
 
 

@@ -6,17 +6,17 @@ them, their values are written in their place.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from proxy.session import filling
 from proxy.session.limits import RowLimits
+from proxy.words import parts
 from shard.errors import SESSION_SETTING, SESSION_SETTING_SET, SkyError
 from shard.planner.lexer import LexerMode, LexError, Token, TokenKind, text_of, tokenize
 
-PATTERN = re.compile(rb"(?i)skyshard_(?:gather|ship)_limit")
+PATTERN = parts(b"skyshard_gather_limit", b"skyshard_ship_limit")
 """What every statement about them contains; others may, too."""
 FIELDS = {"SKYSHARD_GATHER_LIMIT": "gather", "SKYSHARD_SHIP_LIMIT": "ship"}
 _SCOPES = frozenset({"SESSION", "LOCAL", "GLOBAL"})

@@ -17,6 +17,7 @@ from proxy.session.diagnostics import QUESTIONS
 from proxy.session.engine import Distributed, Engine, Home, Local
 from proxy.session.prepared import Prepared
 from proxy.session.values import with_values
+from proxy.words import words
 from shard.errors import NO_CURSOR, UNKNOWN_COMMAND, SkyError
 from shard.wire.packets import PacketError, packet
 from shard.wire.replies import CURSOR_EXISTS, EndEvent, Event, PreparedEvent, ReplyKind
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 COM_PREPARE, COM_EXECUTE, COM_LONG_DATA, COM_CLOSE, COM_RESET, COM_FETCH = 22, 23, 24, 25, 26, 28
 OF_STATEMENT = frozenset({COM_EXECUTE, COM_LONG_DATA, COM_CLOSE, COM_RESET, COM_FETCH})
 """The commands that name a prepared statement."""
-OWN = re.compile(rb"(?i)\b(?:kill|processlist|warnings|errors)\b")
+OWN = words(b"kill", b"processlist", b"warnings", b"errors")
 """What a statement says that the proxy may have to answer whatever the catalogue has."""
 _READ_ONLY_CURSOR = 1
 _LAST_PREPARED = b"\xff\xff\xff\xff"

@@ -11,7 +11,9 @@ from shard.wire import rows
 from tests.support.agents import until
 from tests.support.servers import Inside
 
-WIDE = "SELECT objectId, REPEAT('x', 9000) FROM Object WHERE objectId < 20000 ORDER BY vmag, objectId LIMIT 5000"
+WIDE = (
+    "SELECT objectId, REPEAT('x', 9000) FROM Object WHERE objectId < 20000 ORDER BY vmag, objectId LIMIT 5000"
+)
 PLAIN = "SELECT objectId FROM Object WHERE objectId < 20000 ORDER BY vmag, objectId LIMIT 5000"
 SLOW = "SELECT objectId FROM Object WHERE SHA2(REPEAT(objectId, 100000), 512) > '' ORDER BY vmag"
 MARK = "SHA2("
