@@ -35,6 +35,7 @@ KILL_TIMEOUT_S = 5.0
 """Seconds a server has for killing a statement."""
 _LAST_PREPARED = 0xFFFFFFFF
 """MariaDB's number for the statement that was prepared last."""
+_CLOSE_LAST = bytes((COM_STMT_CLOSE,)) + _LAST_PREPARED.to_bytes(4, "little")
 _FILE_PIECE = 1 << 20
 _SETTINGS = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, SESSION autocommit=1"
 
@@ -58,6 +59,7 @@ class RawConnection:
         self._transport = taken.transport
         self.thread_id = taken.thread_id
         self._unread = 0
+        self._given: int | None = None
         self._deferred: list[bytes] = []
         self._closed = False
         self.in_transaction = False
@@ -97,15 +99,16 @@ class RawConnection:
         self._unread -= 1
 
     def unread(self) -> None:
-        """Note that the reply that was read last will be read again."""
-        self._unread += 1
+        """Note that what `ended_by` has read will be read again."""
+        self._unread += 1 if self._given is None else 2
 
     def desynchronised(self, reason: str) -> ConnectionLost:
         """Close the connection, whose bytes can no longer be told apart; return the error to raise."""
         self.abort()
         return ConnectionLost(reason)
 
-    def _begin(self, *payloads: bytes) -> None:
+    def _begin(self, *payloads: bytes, after: tuple[bytes, ...] = ()) -> None:
+        """Send commands, and `after` them some that have no reply."""
         if self.closed:
             raise ConnectionLost(self.wire.lost or "closed")
         if self._unread:
@@ -113,7 +116,7 @@ class RawConnection:
         if self.wire.size:  # what nobody asked for: the server says goodbye
             raise self.desynchronised("closed by the server")
         self._unread = len(payloads)
-        self._transport.write(b"".join([packet(payload, 0) for payload in payloads]))
+        self._transport.write(b"".join([packet(payload, 0) for payload in (*payloads, *after)]))
 
     async def receive(self, scanner: ReplyScanner) -> list[Event]:
         """Wait for bytes and return what they complete of a reply."""
@@ -148,9 +151,18 @@ class RawConnection:
         self.begin(sql)
         return await self.end()
 
-    def begin(self, sql: bytes) -> None:
-        """Send a statement; `end` or `ended_by` reads its reply."""
-        self._begin(bytes((COM_QUERY,)) + sql)
+    def begin(self, sql: bytes, parameters: Sequence[Parameter] | None = None) -> None:
+        """Send a statement; `end` or `ended_by` reads its reply.
+
+        With parameters it is prepared, executed and closed at once: binary rows.
+        """
+        if parameters is None:
+            self._given = None
+            self._begin(bytes((COM_QUERY,)) + sql)
+            return
+        self._given = len(parameters)
+        execute = execute_payload(_LAST_PREPARED, parameters)
+        self._begin(bytes((COM_STMT_PREPARE,)) + sql, execute, after=(_CLOSE_LAST,))
 
     async def end(self) -> Small | Result:
         """Return the reply of the statement that was sent by `begin`."""
@@ -158,11 +170,20 @@ class RawConnection:
         found = self.ended_by(data)
         if found is not None:
             return found
-        scanner = self._scanner(ReplyKind.QUERY)
-        return await Result(self, scanner, None, deque(self._scan(scanner, data))).open()
+        if self._given is None:
+            scanner = self._scanner(ReplyKind.QUERY)
+            return await Result(self, scanner, None, deque(self._scan(scanner, data))).open()
+        scanner = ReplyScanner(ReplyKind.PREPARE, self._taken.deprecate_eof, [ReplyKind.QUERY])
+        replies = Replies(self, scanner, binary=True, closed=True, events=self._scan(scanner, data))
+        return await replies.next(self._given)
 
     def ended_by(self, data: bytes) -> Small | None:
         """Return the reply that received bytes are, if they are the whole of a small one."""
+        if self._given is not None:
+            head = rows.prepared_reply(data, self._taken.deprecate_eof)
+            if head is None or head[1] != self._given:
+                return None
+            data = data[head[2] :]
         found = rows.small_reply(data, self._taken.deprecate_eof)
         if found is None:
             return None
@@ -170,7 +191,7 @@ class RawConnection:
         last = Ok.decode(end) if self._taken.deprecate_eof else Eof.decode(end)
         if last.status & STATUS_MORE_RESULTS:
             raise self.desynchronised("several results")
-        self.finished()
+        self._unread = 0
         return Small(tails, RowBlock(block, count), last.warnings)
 
     def defer(self, sql: str | bytes) -> None:

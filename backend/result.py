@@ -6,7 +6,7 @@ Reading pauses when nobody takes the blocks, so memory stays bounded whatever an
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
 from backend.row_blocks import Cutter, RowBlock
@@ -167,11 +167,27 @@ class Result:
 
 
 class Replies:
-    """Replies of statements that were sent together, in their order; each is read to its end before the next."""
+    """Replies of statements that were sent together, in their order; each is read to its end before the next.
 
-    def __init__(self, connection: RawConnection, scanner: ReplyScanner, binary: bool) -> None:
+    Parameters
+    ----------
+    binary : bool
+        The statements were prepared and executed; `closed` says that they were closed as well.
+    events : iterable of Event
+        What has been read already.
+    """
+
+    def __init__(
+        self,
+        connection: RawConnection,
+        scanner: ReplyScanner,
+        binary: bool,
+        closed: bool = False,
+        events: Iterable[Event] = (),
+    ) -> None:
         self._connection, self._scanner, self._binary = connection, scanner, binary
-        self._events: deque[Event] = deque()
+        self._closed = closed
+        self._events: deque[Event] = deque(events)
 
     async def next(self, parameters: int = 0) -> Result:
         """Return the next statement's result.
@@ -190,7 +206,8 @@ class Replies:
         """
         prepared = None
         if self._binary:
-            prepared = await self._prepared(parameters)
+            number = await self._prepared(parameters)
+            prepared = None if self._closed else number
         return await Result(self._connection, self._scanner, prepared, self._events).open()
 
     async def soon(self) -> bool:

@@ -251,6 +251,9 @@ class Decider:
 
     async def renew(self, session: Session, sql: bytes, route: Distributed) -> Distributed:
         """Return the route of a prepared statement, decided anew if the catalogue or a view has changed."""
+        if not self.settled or session.leftovers:  # as before any other statement
+            await self._tidy(session, sql)
+            self.mentions(sql)
         same = own_settings.PATTERN.search(sql) is None and route.contents is self._catalogue.contents
         if same and (not route.views or await self.views.definitions(route.statement.text) == route.views):
             return route

@@ -38,9 +38,9 @@ from proxy.registry import Registry, RunningQuery
 from proxy.request import Request
 from proxy.session.client import ClientGone
 from proxy.session.engine import Distributed, Route
-from proxy.session.prepared import planner_values
+from proxy.session.prepared import Executed, planner_values
 from proxy.session.session import Session
-from proxy.shapes import Known, Memory, Shapes
+from proxy.shapes import LookUp, Shapes
 from shard.catalog.model import Kind, Table
 from shard.errors import (
     CATALOGUE_CHANGED,
@@ -157,27 +157,32 @@ class Engine:
         work = self._run(session, query, statement, parameters, binary, status, settings)
         await self._guarded(session, query, settings.max_seconds, work)
 
-    def shortcut(self, session: Session, sql: bytes) -> Coroutine[None, None, None] | None:
+    def shortcut(self, session: Session, asked: bytes | Executed) -> Coroutine[None, None, None] | None:
         """Return the work of a look-up whose shape is known, if nothing has changed that matters to it."""
-        found = self._find(session, sql)
-        return None if found is None else self._look_up(session, sql, *found)
+        found = self._find(session, asked)
+        return None if found is None else self._look_up(session, found)
 
-    async def shortcut_anew(self, session: Session, sql: bytes) -> Coroutine[None, None, None] | None:
+    async def shortcut_anew(
+        self, session: Session, asked: bytes | Executed
+    ) -> Coroutine[None, None, None] | None:
         """Return the same for a session whose settings must be read before."""
-        if not session.settings_dirty or session.leftovers or not self._shapes.may_know(sql):
+        if not session.settings_dirty or session.leftovers or not self._shapes.may_know(asked):
             return None
-        if not self._decider.settled or not self._decider.mentions(sql):
+        if not self._decider.settled or (isinstance(asked, bytes) and not self._decider.mentions(asked)):
             return None
         await self._memories.of(session)
-        return self.shortcut(session, sql)
+        return self.shortcut(session, asked)
 
-    def take_off(self, session: Session, sql: bytes, landed: Callable[[Flight], bool]) -> Flight | None:
+    def take_off(
+        self, session: Session, asked: bytes | Executed, landed: Callable[[Flight], bool]
+    ) -> Flight | None:
         """Send such a look-up to its agent, if nothing else has to be asked; its query is begun then."""
-        found = self._find(session, sql)
-        if found is None or found[0].settings.max_seconds:
+        found = self._find(session, asked)
+        if found is None or found.memory.settings.max_seconds:
             return None
+        sql = asked if isinstance(asked, bytes) else asked.text
         query = self._registry.begin(session.id, session.user, sql.decode("utf-8", "replace"))
-        flight = self._quick.begin(*found, query, landed)
+        flight = self._quick.begin(found, query, landed)
         if flight is None:
             self._registry.end(query)
         return flight
@@ -190,41 +195,42 @@ class Engine:
         seconds = time.monotonic() - query.started
         self._account(session, query, "ok", seconds, len(flight.answer.rows), "")
 
-    def adopted(self, session: Session, sql: bytes, flight: Flight) -> Coroutine[None, None, None]:
+    def adopted(self, session: Session, flight: Flight) -> Coroutine[None, None, None]:
         """Return the work of a look-up that is on its way."""
-        return self._look_up(session, sql, flight.memory, flight.known, flight.key, flight)
+        return self._look_up(session, flight.look_up, flight)
 
-    def _find(self, session: Session, sql: bytes) -> tuple[Memory, Known, bytes] | None:
+    def _find(self, session: Session, asked: bytes | Executed) -> LookUp | None:
         memory = self._memories.known(session)
         if memory is None or session.leftovers or not self._decider.settled:
             return None
-        found = self._shapes.find(memory, self._catalogue.version, sql)
-        return None if found is None else (memory, *found)
+        return self._shapes.find(memory, self._catalogue.version, asked)
 
-    async def _look_up(
-        self,
-        session: Session,
-        sql: bytes,
-        memory: Memory,
-        known: Known,
-        key: bytes,
-        flight: Flight | None = None,
-    ) -> None:
+    async def _look_up(self, session: Session, look_up: LookUp, flight: Flight | None = None) -> None:
         query, status = self._registry.queries[session.id], session.home.status
 
         async def work() -> int:
-            size = await self._quick.answer(session, query, memory, known, key, status, flight)
+            size = await self._quick.answer(session, query, look_up, status, flight)
             if size is not None:
                 self._metrics.short.inc()
                 return size
-            route = await self.decide(session, sql)
-            if not isinstance(route, Distributed):
-                raise SkyError(CATALOGUE_CHANGED, database=known.database)
-            return await self._run(
-                session, query, route, (), False, status, await self._decider.settings(session)
-            )
+            route, parameters = await self._anew(session, look_up)
+            settings, binary = await self._decider.settings(session), look_up.known.job.binary
+            return await self._run(session, query, route, parameters, binary, status, settings)
 
-        await self._guarded(session, query, memory.settings.max_seconds, work())
+        await self._guarded(session, query, look_up.memory.settings.max_seconds, work())
+
+    async def _anew(
+        self, session: Session, look_up: LookUp
+    ) -> tuple[Distributed, tuple[frames.Parameter, ...]]:
+        """Return how a look-up is answered in the ordinary way."""
+        asked = look_up.asked
+        if not isinstance(asked, bytes):
+            route = asked.prepared.route = await self.renew(session, asked.text, asked.route)
+            return route, asked.parameters
+        decided = await self.decide(session, asked)
+        if not isinstance(decided, Distributed):
+            raise SkyError(CATALOGUE_CHANGED, database=look_up.known.database)
+        return decided, ()
 
     async def _guarded(
         self, session: Session, query: RunningQuery, max_seconds: float, work: Coroutine[None, None, int]
@@ -331,9 +337,8 @@ class Engine:
             with contextlib.suppress(ServerError):  # tables may be missing because they are being dropped
                 await self._filler.unchanged(request, lacking=error.code is FRAGMENT_FAILED)
             raise
-        if not binary and not parameters and statement.envelope is None and statement.change is None:
-            views = [name for _, name in self._decider.views.names]
-            await self._learner.learn(self._memories.known(session), request, statement.statement, views)
+        views = [name for _, name in self._decider.views.names]
+        await self._learner.learn(self._memories.known(session), request, statement, views)
         return size
 
     @contextlib.asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -12,8 +12,11 @@ from proxy.execute.work import chunk_tables
 from proxy.fill import Filler
 from proxy.home.metadata import Catalogue
 from proxy.request import Request
+from proxy.session.engine import Distributed
+from proxy.session.prepared import planner_values
 from proxy.shapes import Known, Memory, Shapes
 from shard.planner import planner, shape
+from shard.planner.constants import Value
 from shard.planner.plan import Plan
 from shard.planner.statement import Statement, read
 from shard.wire import frames
@@ -29,7 +32,7 @@ class Learner:
     catalogue: Catalogue
 
     async def learn(
-        self, memory: Memory | None, request: Request, statement: Statement, views: Collection[str]
+        self, memory: Memory | None, request: Request, route: Distributed, views: Collection[str]
     ) -> None:
         """Remember the shape of a look-up that has just been answered, if it has one.
 
@@ -40,17 +43,25 @@ class Learner:
         views : collection of str
             Names of views over sharded tables: a text with one of them is no look-up.
         """
-        settings, plan = request.settings, request.plan
+        settings = request.settings
+        if memory is None or memory.settings is not settings or route.envelope or route.change:
+            return
+        if settings.limit is not None or settings.timestamp is not None:
+            return
         if request.contents is not self.catalogue.contents:
             return
+        if request.binary and request.parameters:
+            await self._learn_marked(memory, request, route, views)
+        elif not request.binary and not request.parameters:
+            await self._learn_text(memory, request, route.statement, views)
+
+    async def _learn_text(
+        self, memory: Memory, request: Request, statement: Statement, views: Collection[str]
+    ) -> None:
+        """Learn from a statement whose key stands in its text."""
+        settings, plan = request.settings, request.plan
         place = shape.place_of(statement, plan)
-        if place is None or memory is None or memory.settings is not settings:
-            return
-        if (
-            settings.limit is not None
-            or settings.timestamp is not None
-            or any(_names(statement.text, view) for view in views)
-        ):
+        if place is None or any(_names(statement.text, view) for view in views):
             return
         text = statement.text.encode(*settings.encoding)
         start = len(statement.text[: place[0]].encode(*settings.encoding))
@@ -68,25 +79,47 @@ class Learner:
         if self.catalogue.contents is request.contents:
             self.shapes.learn(memory, text, start, end, known)
 
-    async def _known(self, request: Request, proved: shape.Shape) -> Known:
+    async def _learn_marked(
+        self, memory: Memory, request: Request, route: Distributed, views: Collection[str]
+    ) -> None:
+        """Learn from a prepared statement whose key is a parameter."""
+        statement, plan, parameters = route.statement, request.plan, request.parameters
+        values = planner_values(parameters)
+        mark = shape.mark_of(statement, plan, values)
+        if mark is None or any(_names(statement.text, view) for view in views):
+            return
+        if self.shapes.tried_marked(memory, self.catalogue.version, route, parameters):
+            return
+
+        def again(others: Sequence[Value]) -> Plan:
+            return statement.plan(others, None, {})
+
+        found = shape.marked_shape_of(statement, plan, values, mark, again)
+        known = None if found is None else await self._known(request, found, mark)
+        if self.catalogue.contents is request.contents:
+            self.shapes.learn_marked(memory, statement.text, parameters, known)
+
+    async def _known(self, request: Request, proved: shape.Shape, mark: int | None = None) -> Known:
         plan, encoding = request.plan, request.settings.encoding
         columns = await self.filler.columns(request, plan.native)
         kinds = tuple(ColumnDefinition.decode(payload).type for payload in columns)
         fragment = None if plan.merge is None else planner.whole(plan)
         job = self.filler.work(request, plan, {}, (), wanted=kinds, fragment=fragment).job
         settings = {name: value for name, value in job.settings.items() if name != "timestamp"}
+        main = frames.Template((), job.main.parameters)
         return Known(
             database=plan.database,
             version=request.catalogue()[plan.database],
             director=proved.director,
             prepared=tuple(piece.encode(*encoding) for piece in proved.prepared),
             main=tuple(tuple(piece.encode(*encoding) for piece in pieces) for pieces in proved.main),
-            job=msgspec.structs.replace(job, settings=settings, main=frames.Template(())),
+            job=msgspec.structs.replace(job, settings=settings, main=main, parameters=()),
             columns=columns,
             kinds=kinds,
             limit=None if plan.merge is not None else plan.limit,
             answers_empty=proved.answers_empty,
             chunk_tables=chunk_tables(job),
+            mark=mark,
         )
 
 

@@ -22,7 +22,7 @@ from proxy.execute.work import scrubbed
 from proxy.home.director_index import KnownKeys, chunks_of, lookup, question
 from proxy.home.metadata import Catalogue, Contents
 from proxy.registry import RunningQuery
-from proxy.shapes import Known, Memory, allow, allowed
+from proxy.shapes import Known, LookUp, allow, allowed
 from shard.errors import SkyError
 from shard.planner.plan import Strategy
 from shard.wire import frames, rows
@@ -38,7 +38,7 @@ _MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """The catalogue a look-up is answered from, the state of its database, and its chunks if they are known."""
 
     contents: Contents
@@ -53,36 +53,33 @@ class Quick:
         self._pool, self._catalogue, self._dispatcher = pool, catalogue, dispatcher
         self._keys = KnownKeys()
 
-    def begin(
-        self, memory: Memory, known: Known, key: bytes, query: RunningQuery, landed: Callable[[Flight], bool]
-    ) -> Flight | None:
+    def begin(self, look_up: LookUp, query: RunningQuery, landed: Callable[[Flight], bool]) -> Flight | None:
         """Begin a look-up; return None if more than its chunk must be asked before, or a connection made."""
-        if not allowed(memory, known):
-            return None
-        place = self._place(known, key)
-        if place is None:
+        leave = allowed(look_up.memory, look_up.known)
+        place = None if leave is None else self._place(look_up.known, look_up.key)
+        if leave is None or place is None:
             return None
         asking = self._pool.lend() if place.chunks is None else None
         if place.chunks is None and asking is None:
             return None
         query.strategy, query.chunks_total = Strategy.ROUTED.value, 1
-        flight = Flight(self, place.contents, place.state, memory, known, key, query, landed)
+        flight = Flight(self, place, look_up, leave.like, query, landed)
         if asking is not None:
             return flight if flight.ask(asking) else None
         return flight if self.send(flight, place.chunks or ()) else None
 
-    def _place(self, known: Known, key: bytes) -> _Place | None:
+    def _place(self, known: Known, key: bytes) -> Place | None:
         """Return where a key is to be looked for; None if the shape is of another version of the database."""
         contents = self._catalogue.contents
         database = contents.databases.get(known.database)
         if database is None or database.version != known.version:
             return None
         state = database.version, database.revision
-        return _Place(contents, state, self._keys.get(known.database, state, known.director, key))
+        return Place(contents, state, self._keys.get(known.database, state, known.director, key))
 
     def send(self, flight: Flight, chunks: Sequence[int]) -> bool:
         """Send a flight to the agent of its chunk, if it is one and a connection is idle."""
-        contents, name = flight.contents, flight.known.database
+        contents, name = flight.place.contents, flight.known.database
         replicas = contents.replicas.get(name, {})
         there = [chunk for chunk in chunks if chunk in replicas]
         holder = self._holder(contents, name, there[0]) if len(there) == 1 else None
@@ -91,7 +88,7 @@ class Quick:
             flight.stop()
             return False
         changed = contents.states.get(name, {}).get(there[0], 0)
-        job = _job(flight.known, flight.key, flight.query, there[0], changed)
+        job = _job(flight.look_up, flight.query, there[0], changed)
         link.post(b"".join(frames.encode(job)))
         flight.fly(there[0], holder, link)
         return True
@@ -111,7 +108,8 @@ class Quick:
             return False
         flight.query.chunks_done = 1
         if flight.looked_up is not None:
-            self._keys.keep(known.database, flight.state, known.director, flight.key, flight.looked_up)
+            state, key = flight.place.state, flight.look_up.key
+            self._keys.keep(known.database, state, known.director, key, flight.looked_up)
         return True
 
     def give_back(self, flight: Flight) -> None:
@@ -131,9 +129,7 @@ class Quick:
         self,
         session: Session,
         query: RunningQuery,
-        memory: Memory,
-        known: Known,
-        key: bytes,
+        look_up: LookUp,
         status: int,
         flight: Flight | None = None,
     ) -> int | None:
@@ -143,10 +139,8 @@ class Quick:
         """
         if flight is not None and flight.link is not None:
             return await self._finish(session, flight, flight.link, status)
-        if not allowed(memory, known):
-            asked = time.monotonic()
-            await session.home.check(key.join(known.prepared))
-            allow(memory, known, asked)
+        known, key = look_up.known, look_up.key
+        await self._allow(session, look_up)
         place = self._place(known, key)
         if place is None:
             return None
@@ -167,7 +161,7 @@ class Quick:
             chunk = there[0]
             changed = contents.states.get(known.database, {}).get(chunk, 0)
             holder = self._holder(contents, known.database, chunk)
-            if holder is None or not await self._ask(answer, known, key, query, chunk, changed, holder):
+            if holder is None or not await self._ask(answer, look_up, query, chunk, changed, holder):
                 return None
             query.chunks_done = 1
         if not self._catalogue.holds({known.database: known.version}):
@@ -177,6 +171,16 @@ class Quick:
         await _write(session, query, known, answer, status)
         return len(answer.rows)
 
+    async def _allow(self, session: Session, look_up: LookUp) -> None:
+        """Let the home server check names and privileges, unless it has done so a moment ago."""
+        memory, known = look_up.memory, look_up.known
+        leave = allowed(memory, known)
+        if leave is None:
+            asked = time.monotonic()
+            like = await session.home.check(look_up.key.join(known.prepared))
+            leave = allow(memory, known, asked, like)
+        session.client.like = leave.like
+
     async def _finish(self, session: Session, flight: Flight, link: AgentLink, status: int) -> int | None:
         answer = _Answer()
         known, query = flight.known, flight.query
@@ -185,14 +189,14 @@ class Quick:
         query.chunks_done = 1
         if not self._catalogue.holds({known.database: known.version}):
             return None
+        session.client.like = flight.like
         await _write(session, query, known, answer, status)
         return len(answer.rows)
 
     async def _ask(
         self,
         answer: _Answer,
-        known: Known,
-        key: bytes,
+        look_up: LookUp,
         query: RunningQuery,
         chunk: int,
         state: int,
@@ -204,8 +208,8 @@ class Quick:
         except SkyError:
             self._dispatcher.health.doubt(holder)
             return False
-        job = _job(known, key, query, chunk, state)
-        return await self._read(answer, known, chunk, holder, link, job)
+        job = _job(look_up, query, chunk, state)
+        return await self._read(answer, look_up.known, chunk, holder, link, job)
 
     async def _read(
         self,
@@ -255,6 +259,8 @@ class Flight:
 
     Attributes
     ----------
+    like : tuple of bytes
+        Its columns as the home server defines them for the client.
     link : AgentLink or None
         Where it runs; None while the director index is asked for its chunk.
     looked_up : tuple of int or None
@@ -264,16 +270,14 @@ class Flight:
     def __init__(
         self,
         quick: Quick,
-        contents: Contents,
-        state: tuple[int, int],
-        memory: Memory,
-        known: Known,
-        key: bytes,
+        place: Place,
+        look_up: LookUp,
+        like: tuple[bytes, ...],
         query: RunningQuery,
         landed: Callable[[Flight], bool],
     ) -> None:
-        self.memory, self.known, self.key, self.query = memory, known, key, query
-        self.contents, self.state = contents, state
+        self.look_up, self.known, self.query = look_up, look_up.known, query
+        self.place, self.like = place, like
         self.link: AgentLink | None = None
         self.looked_up: tuple[int, ...] | None = None
         self.chunk = self.holder = -1
@@ -287,8 +291,8 @@ class Flight:
         """Ask the director index for the chunk; return False if the connection is lost."""
         known = self.known
         try:
-            more = self.contents.indexes.get((known.database, known.director), ())
-            asked = question(known.database, known.director, (self.key.decode(),), more)
+            more = self.place.contents.indexes.get((known.database, known.director), ())
+            asked = question(known.database, known.director, (self.look_up.key.decode(),), more)
             connection.begin(asked.encode())
         except ConnectionLost:
             connection.abort()
@@ -359,14 +363,16 @@ class Flight:
             self.link.abort()
 
 
-def _job(known: Known, key: bytes, query: RunningQuery, chunk: int, state: int) -> frames.Job:
+def _job(look_up: LookUp, query: RunningQuery, chunk: int, state: int) -> frames.Job:
+    known, key = look_up.known, look_up.key
     segments = tuple([key.join(pieces) for pieces in known.main])
-    main = frames.Template(segments)
+    main = frames.Template(segments, known.job.main.parameters)
     return msgspec.structs.replace(
         known.job,
         query_id=query.query_id,
         user=query.user,
         main=main,
+        parameters=look_up.parameters,
         chunks=[chunk],
         states={chunk: state} if state else {},
     )
@@ -390,12 +396,12 @@ class _Answer:
             return False
         self.rows, self.count = body, header.rows
         self.warnings, self.notes = header.warnings, header.notes
-        return _fits(header.columns, known.kinds)
+        return _fits(header.columns, known.kinds, known.job.binary)
 
 
-def _fits(columns: tuple[frames.ColumnType, ...], kinds: tuple[int, ...]) -> bool:
+def _fits(columns: tuple[frames.ColumnType, ...], kinds: tuple[int, ...], binary: bool) -> bool:
     return len(columns) == len(kinds) and all(
-        column.type == kind or same_encoding(kind, column.type, False)
+        column.type == kind or same_encoding(kind, column.type, binary)
         for column, kind in zip(columns, kinds, strict=True)
     )
 

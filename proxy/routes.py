@@ -49,7 +49,7 @@ class Router:
             return Home()
         if statement is not None:
             native = statement.prepared().encode(*settings.encoding)
-            return Distributed(statement, native, contents=contents, views=views)
+            return Distributed(statement, native, contents=contents, views=views, settings=settings)
         at_home = native_form(text, settings.mode)
         return Home(None if at_home is None else at_home.encode(*settings.encoding))
 

@@ -1,7 +1,8 @@
 """Remembers the shapes of look-ups, and per session what the home server has allowed a moment ago.
 
 A shape is found by what stands before and behind the key, byte for byte, and by the key's number of
-digits, under the same settings and catalogue: then every token but the key is the one that was proved.
+digits, under the same settings and catalogue: then every token but the key is the one that was proved. Of a
+prepared statement, whose key is a parameter, it is found by its text and what definitions depend on of its parameters.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ import itertools
 import re
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from proxy.home.definitions import form_of
 from proxy.home.settings import SessionSettings
+from proxy.session.engine import Distributed
+from proxy.session.prepared import Executed
 from shard.planner.shape import KEY
 from shard.wire import frames
 
@@ -24,7 +29,11 @@ MOST_BYTES = 4096
 MOST_PLACES = 6
 """Numbers of a statement that are tried as the key."""
 
-_Place = tuple[int, bytes, bytes, int]
+_INTEGERS = {1: 1, 2: 2, 3: 4, 8: 8, 9: 4}
+"""Type bytes of parameters that may be keys → bytes of their values."""
+_LARGEST = 10**18
+
+_Place = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +49,7 @@ class Known:
     main : tuple of tuple of bytes
         The fragment between chunk numbers, each part cut where the key stands.
     job : frames.Job
-        The job without its number, fragment and chunk.
+        The job without its number, fragment, parameters and chunk.
     columns, kinds : tuple of bytes, tuple of int
         Definitions of its columns, and their type bytes.
     limit : int or None
@@ -49,6 +58,8 @@ class Known:
         Whether it has no rows where no chunk has any.
     chunk_tables : pattern or None
         What chunk tables look like in messages.
+    mark : int or None
+        The parameter that is the key; None: it stands in the text.
     """
 
     database: str
@@ -62,6 +73,15 @@ class Known:
     limit: int | None
     answers_empty: bool
     chunk_tables: re.Pattern[str] | None
+    mark: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """That the home server has allowed a statement, until when it holds, and how it has defined its columns."""
+
+    until: float
+    like: tuple[bytes, ...]
 
 
 @dataclass(slots=True)
@@ -78,7 +98,28 @@ class Memory:
 
     settings: SessionSettings
     space: int
-    allowed: dict[Known, float] = field(default_factory=dict)
+    allowed: dict[Known, Allowed] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LookUp:
+    """A statement of a known shape, of a session that has this memory.
+
+    Attributes
+    ----------
+    asked : bytes or Executed
+        The statement itself, or the execution of a prepared one.
+    """
+
+    memory: Memory
+    known: Known
+    key: bytes
+    asked: bytes | Executed
+
+    @property
+    def parameters(self) -> tuple[frames.Parameter, ...]:
+        """The values that a prepared statement is executed with."""
+        return () if isinstance(self.asked, bytes) else self.asked.parameters
 
 
 class Shapes:
@@ -92,10 +133,7 @@ class Shapes:
 
     def memory(self, settings: SessionSettings) -> Memory:
         """Return a new memory for a session with these settings."""
-        key = (
-            tuple(settings.values.items()), settings.database, settings.mode, settings.encoding,
-            settings.charset, settings.limit, settings.timestamp,
-        )  # fmt: skip
+        key = settings.meaning
         if len(self._spaces) > MOST_SHAPES:
             self._spaces.clear()
         space = self._spaces.get(key)
@@ -103,43 +141,111 @@ class Shapes:
             space = self._spaces[key] = next(self._numbers)
         return Memory(settings, space)
 
-    def may_know(self, sql: bytes) -> bool:
-        """Whether there are shapes at all, and a text is short and has a number: it may be of one."""
-        return bool(self._known) and len(sql) <= MOST_BYTES and KEY.search(sql) is not None
+    def may_know(self, asked: bytes | Executed) -> bool:
+        """Whether there are shapes at all, and a statement may be of one."""
+        if isinstance(asked, bytes):
+            return bool(self._known) and len(asked) <= MOST_BYTES and KEY.search(asked) is not None
+        return bool(self._known) and _plain(asked.route)
 
-    def find(self, memory: Memory, version: int, sql: bytes) -> tuple[Known, bytes] | None:
-        """Return the shape of a statement and its key, if it is known under this version of the catalogue."""
-        if version != self._version or len(sql) > MOST_BYTES:
+    def find(self, memory: Memory, version: int, asked: bytes | Executed) -> LookUp | None:
+        """Return the look-up that a statement is, if its shape is known under this version of the catalogue."""
+        if version != self._version:
             return None
-        for match in itertools.islice(KEY.finditer(sql), MOST_PLACES):
-            place = (memory.space, sql[: match.start()], sql[match.end() :], len(match[0]))
+        if not isinstance(asked, bytes):
+            return self._find_executed(memory, asked)
+        if len(asked) > MOST_BYTES:
+            return None
+        for match in itertools.islice(KEY.finditer(asked), MOST_PLACES):
+            place = (memory.space, asked[: match.start()], asked[match.end() :], len(match[0]))
             known = self._known.get(place)
             if known is not None:
                 self._known.move_to_end(place)
-                return known, match[0]
+                return LookUp(memory, known, match[0], asked)
         return None
+
+    def _find_executed(self, memory: Memory, asked: Executed) -> LookUp | None:
+        route, parameters = asked.route, asked.parameters
+        if not parameters or not _plain(route) or not _same_meaning(route.settings, memory.settings):
+            return None
+        place = _marked(memory, route.statement.text, parameters)
+        known = self._known.get(place)
+        if known is None or known.mark is None:
+            return None
+        key = _key(parameters[known.mark])
+        if key is None:
+            return None
+        self._known.move_to_end(place)
+        return LookUp(memory, known, key, asked)
 
     def tried(self, memory: Memory, version: int, sql: bytes, start: int, end: int) -> bool:
         """Whether the statement with its key there was learnt, or could not be."""
-        if version != self._version:
-            self._version = version
-            self._known.clear()
+        self._renew(version)
         return len(sql) > MOST_BYTES or (memory.space, sql[:start], sql[end:], end - start) in self._known
 
     def learn(self, memory: Memory, sql: bytes, start: int, end: int, known: Known | None) -> None:
         """Remember a statement's shape, or that it has none."""
-        self._known[memory.space, sql[:start], sql[end:], end - start] = known
+        self._keep((memory.space, sql[:start], sql[end:], end - start), known)
+
+    def tried_marked(
+        self, memory: Memory, version: int, route: Distributed, parameters: Sequence[frames.Parameter]
+    ) -> bool:
+        """Whether a prepared statement was learnt with such parameters, or could not be."""
+        self._renew(version)
+        if not _plain(route) or not _same_meaning(route.settings, memory.settings):
+            return True
+        return _marked(memory, route.statement.text, parameters) in self._known
+
+    def learn_marked(
+        self, memory: Memory, text: str, parameters: Sequence[frames.Parameter], known: Known | None
+    ) -> None:
+        """Remember a prepared statement's shape, or that it has none."""
+        self._keep(_marked(memory, text, parameters), known)
+
+    def _renew(self, version: int) -> None:
+        if version != self._version:
+            self._version = version
+            self._known.clear()
+
+    def _keep(self, place: _Place, known: Known | None) -> None:
+        self._known[place] = known
         if len(self._known) > MOST_SHAPES:
             self._known.popitem(last=False)
 
 
-def allowed(memory: Memory, known: Known) -> bool:
-    """Whether the home server has allowed a statement of this shape a moment ago."""
-    return memory.allowed.get(known, 0.0) > time.monotonic()
+def _same_meaning(first: SessionSettings | None, second: SessionSettings) -> bool:
+    """Whether a statement means the same, and has the same answer, under two sessions' settings."""
+    return first is second or (first is not None and first.meaning == second.meaning)
 
 
-def allow(memory: Memory, known: Known, asked: float) -> None:
-    """Note that the home server, asked at that time (monotonic seconds), has allowed it."""
+def _plain(route: Distributed) -> bool:
+    """Whether a statement is a query alone, of no view, whose text its route holds as it was decided about."""
+    other = route.envelope or route.change or route.explained or route.limits
+    statement = route.statement
+    return not (other or route.prefix or statement.reads_views) and len(statement.text) <= MOST_BYTES
+
+
+def _marked(memory: Memory, text: str, parameters: Sequence[frames.Parameter]) -> _Place:
+    return memory.space, text, tuple([form_of(parameter) for parameter in parameters])
+
+
+def _key(parameter: frames.Parameter) -> bytes | None:
+    """Return the digits of a parameter's value, if it is such a number as `KEY` finds."""
+    value = parameter.value
+    if value is None or len(value) != _INTEGERS.get(parameter.type):
+        return None
+    number = int.from_bytes(value, "little", signed=not parameter.unsigned)
+    return b"%d" % number if 0 < number < _LARGEST else None
+
+
+def allowed(memory: Memory, known: Known) -> Allowed | None:
+    """Return that the home server has allowed a statement of this shape a moment ago; None if it has not."""
+    found = memory.allowed.get(known)
+    return found if found is not None and found.until > time.monotonic() else None
+
+
+def allow(memory: Memory, known: Known, asked: float, like: tuple[bytes, ...]) -> Allowed:
+    """Note that the home server, asked at that time (monotonic seconds), has allowed it with these columns."""
     if len(memory.allowed) > MOST_SHAPES:
         memory.allowed.clear()
-    memory.allowed[known] = asked + ALLOWED_S
+    found = memory.allowed[known] = Allowed(asked + ALLOWED_S, like)
+    return found

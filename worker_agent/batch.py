@@ -220,11 +220,31 @@ def typed(result: Result, job: frames.Job) -> Asked:
     recoder = None
     if job.binary and job.wanted:
         wanted = (*(column.type for column in types[: job.hidden]), *job.wanted)
-        recoder = Recoder([(column.type, column.unsigned) for column in types], wanted)
-        types = tuple(
-            msgspec.structs.replace(column, type=kind) for column, kind in zip(types, wanted, strict=True)
-        )
-    return Asked(result, types, recoder if recoder is not None and recoder.needed else None)
+        types, recoder = _recoded(types, wanted)
+    return Asked(result, types, recoder)
+
+
+def typed_small(found: Small, job: frames.Job) -> tuple[Types, RowBlock]:
+    """Return types and rows of a small answer, as the proxy wants them."""
+    if not job.binary or not job.wanted:
+        return types_of(found.tails), found.block
+    types, recoder = _as_wanted(found.tails, job.wanted)
+    block = found.block
+    return types, block if recoder is None else RowBlock(recoder.rows(block.data), block.rows)
+
+
+@functools.lru_cache(4096)
+def _as_wanted(tails: bytes, wanted: tuple[int, ...]) -> tuple[Types, Recoder | None]:
+    return _recoded(types_of(tails), wanted)
+
+
+def _recoded(types: Types, wanted: tuple[int, ...]) -> tuple[Types, Recoder | None]:
+    """Return the types that columns have once they are as wanted, and what makes them so if something has to."""
+    recoder = Recoder([(column.type, column.unsigned) for column in types], wanted)
+    given = tuple(
+        msgspec.structs.replace(column, type=kind) for column, kind in zip(types, wanted, strict=True)
+    )
+    return given, recoder if recoder.needed else None
 
 
 @functools.lru_cache(4096)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from backend.connection import ConnectionLost, RawConnection, Small
 from shard.wire import frames
 from shard.wire.packets import PacketError
-from worker_agent.batch import main_text, types_of
+from worker_agent.batch import main_text, picked_parameters, typed_small
 from worker_agent.quick import QUICK_BYTES, Frame, may_be_quick
 from worker_agent.runner import Floor, kill
 from worker_agent.warm import Lent
@@ -61,7 +61,7 @@ class Flight:
         adopt: Callable[[Flight], None],
     ) -> Flight | None:
         """Send a job's statement; return None if that is to be done in the ordinary way."""
-        if not may_be_quick(job) or job.binary:
+        if not may_be_quick(job):
             return None
         if not floor.scheduler.begin_one():
             return None
@@ -70,7 +70,9 @@ class Flight:
             floor.end_one()
             return None
         try:
-            lent.connection.begin(main_text(job, job.chunks[0]))
+            lent.connection.begin(
+                main_text(job, job.chunks[0]), picked_parameters(job) if job.binary else None
+            )
         except ConnectionLost:  # closed while it was idle
             lent.connection.abort()
             floor.end_one()
@@ -78,11 +80,13 @@ class Flight:
         return Flight(floor, job, lent, landed, adopt)
 
     def _answered(self, data: bytes) -> bool:
+        found = frame = None
         try:
             found = self.connection.ended_by(data) if len(data) <= QUICK_BYTES else None
+            frame = None if found is None or found.warnings else self._frame(found)
         except (ConnectionLost, PacketError):  # the task finds the same
-            found = None
-        if found is None or found.warnings:
+            pass
+        if frame is None:
             if found is not None:
                 self.connection.unread()
             self.hand_over()
@@ -90,12 +94,12 @@ class Flight:
         self._stop()
         self._floor.warm.take_back(self._lent)
         self._floor.end_one()
-        self._landed(self, self._frame(found), time.monotonic() - self._started)
+        self._landed(self, frame, time.monotonic() - self._started)
         return True
 
     def _frame(self, found: Small) -> Frame:
-        whole = frames.Whole(self.job.chunks[0], types_of(found.tails), found.block.rows)
-        return whole, found.block.data
+        types, block = typed_small(found, self.job)
+        return frames.Whole(self.job.chunks[0], types, block.rows), block.data
 
     def _stop(self) -> None:
         self._timer.cancel()

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 
 from backend.connection import RawConnection, Result, RowBlock, Small
 from shard.wire import frames
-from worker_agent.batch import main_text, notes_of, picked_parameters, typed, types_of
+from worker_agent.batch import main_text, notes_of, picked_parameters, typed, typed_small
 from worker_agent.runner import MOST_NOTES, Floor, kill, refusal
 
 QUICK_BYTES = 256 << 10
@@ -101,7 +101,7 @@ async def _small(
     else:
         result = await connection.small(main_text(job, chunk))
     if isinstance(result, Small):
-        return types_of(result.tails), result.block, result
+        return *typed_small(result, job), result
     asked = typed(result, job)
     pieces: list[bytes | bytearray] = []
     rows = size = 0

@@ -155,7 +155,7 @@ def set_statement(settings: Mapping[str, str]) -> str:
     return "SET " + ", ".join(f"SESSION {quote(name)}={value}" for name, value in settings.items())
 
 
-def _form(parameter: Parameter) -> tuple[object, ...]:
+def form_of(parameter: Parameter) -> tuple[object, ...]:
     """Return what of a parameter definitions depend on: its type; of texts the length, of DECIMALs the digits."""
     value = parameter.value
     if value is None or parameter.type not in _LENGTHY:
@@ -194,7 +194,7 @@ class Definitions:
             Those of `sql`, in its order.
         """
         key = (
-            sql.text, encoding, tuple(settings.items()), database, tuple(map(_form, parameters)),
+            sql.text, encoding, tuple(settings.items()), database, tuple(map(form_of, parameters)),
             tuple((shadow.database, shadow.table.name, shadow.version) for shadow in shadows),
             tuple((variables or {}).items()),
         )  # fmt: skip

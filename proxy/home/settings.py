@@ -89,6 +89,12 @@ class SessionSettings:
     timestamp: str | None = None
     same_results: bool = False
 
+    @property
+    def meaning(self) -> tuple[object, ...]:
+        """What of it matters to what a statement means, and to its answer."""
+        values = tuple(self.values.items())
+        return values, self.database, self.mode, self.encoding, self.charset, self.limit, self.timestamp
+
 
 async def read(home: HomeLink, prefix: bytes = b"") -> SessionSettings:
     """Ask the session's home connection, perhaps under a ``SET STATEMENT … FOR``."""

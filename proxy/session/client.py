@@ -287,13 +287,20 @@ class ClientStream:
         return numbered
 
     def post_whole(
-        self, asked: bytes, definitions: Sequence[bytes], block: bytes | bytearray, warnings: int, status: int
+        self,
+        asked: bytes,
+        definitions: Sequence[bytes],
+        block: bytes | bytearray,
+        warnings: int,
+        status: int,
+        like: Sequence[bytes],
     ) -> None:
         """Answer a packet that waits (`ClientWire.whole`) in one write, as by `command` and `whole`."""
         self.wire.skip(len(asked))
         self.seq = (asked[3] + 1) & 255
         self.more = False
         self.begin_reply()
+        self.like = like
         data = self._whole(definitions, block, warnings, status)
         self.started = True
         self.bytes_sent += len(data)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.home.metadata import Contents
+from proxy.home.settings import SessionSettings
 from proxy.session.limits import RowLimits
 from shard.planner.change import Change
 from shard.planner.envelope import Envelope
@@ -17,6 +18,7 @@ from shard.wire.frames import Parameter
 if TYPE_CHECKING:
     from proxy.jobs.accounts import Lent
     from proxy.quick import Flight
+    from proxy.session.prepared import Executed
     from proxy.session.session import Session
     from shard.errors import SkyError
 
@@ -41,6 +43,7 @@ class Distributed:
 
     `prefix` is the statement's own ``SET STATEMENT … FOR``, if it has one. `contents` and `views` are what it
     was decided from: the catalogue, and the definitions of views. `limits` takes the place of the session's.
+    `settings` are those that a query was decided about under.
     """
 
     statement: Statement
@@ -52,6 +55,7 @@ class Distributed:
     change: Change | None = None
     explained: Explained | None = None
     limits: RowLimits | None = None
+    settings: SessionSettings | None = None
 
     def split(self, parameters: tuple[Parameter, ...]) -> tuple[tuple[Parameter, ...], tuple[Parameter, ...]]:
         """Return the parameters of the query, in its order, and those of what stores its rows around it."""
@@ -107,13 +111,15 @@ class Engine(Protocol):
     def concerns(self, session: Session, sql: bytes) -> bool:
         """Whether a statement could be one that is not the home server's to answer."""
 
-    def take_off(self, session: Session, sql: bytes, landed: Callable[[Flight], bool]) -> Flight | None:
+    def take_off(
+        self, session: Session, asked: bytes | Executed, landed: Callable[[Flight], bool]
+    ) -> Flight | None:
         """Begin a look-up that needs no task, if the statement is one."""
 
     def landed(self, session: Session, flight: Flight) -> None:
         """Account for a look-up whose answer the client has."""
 
-    def adopted(self, session: Session, sql: bytes, flight: Flight) -> Coroutine[None, None, None]:
+    def adopted(self, session: Session, flight: Flight) -> Coroutine[None, None, None]:
         """Return what a task has to do for a look-up that was begun."""
 
     async def decide(self, session: Session, sql: bytes) -> Route:
@@ -131,10 +137,12 @@ class Engine(Protocol):
         `lasting`: it is prepared, and may run much later.
         """
 
-    def shortcut(self, session: Session, sql: bytes) -> Coroutine[None, None, None] | None:
-        """Return the work of answering a packet of one statement without deciding anew, if it is known."""
+    def shortcut(self, session: Session, asked: bytes | Executed) -> Coroutine[None, None, None] | None:
+        """Return the work of answering a packet of one statement, or an execution, without deciding anew, if it is known."""
 
-    async def shortcut_anew(self, session: Session, sql: bytes) -> Coroutine[None, None, None] | None:
+    async def shortcut_anew(
+        self, session: Session, asked: bytes | Executed
+    ) -> Coroutine[None, None, None] | None:
         """Return the same in a session whose settings may have changed: they are read before."""
 
     @property

@@ -98,6 +98,28 @@ class Prepared:
         return tuple(out)
 
 
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """One execution of a prepared statement on sharded tables.
+
+    Attributes
+    ----------
+    prepared : Prepared
+        The statement, whose `route` is renewed where it has to be decided about anew.
+    route : Distributed
+        What was decided about it last.
+    """
+
+    prepared: Prepared
+    route: Distributed
+    parameters: tuple[Parameter, ...]
+
+    @property
+    def text(self) -> bytes:
+        """The statement as it was prepared."""
+        return self.prepared.text
+
+
 def _value_end(payload: bytes, at: int, kind: int) -> int:
     if kind in _FIXED:
         return at + _FIXED[kind]

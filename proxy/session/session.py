@@ -34,7 +34,7 @@ from proxy.session.engine import Distributed, Engine, Home, Local
 from proxy.session.handshake import MULTI_STATEMENTS, Response
 from proxy.session.limits import Limits, RowLimits, SessionLimits, Usage
 from proxy.session.login import Doorkeeper, Login
-from proxy.session.prepared import PreparedText
+from proxy.session.prepared import Executed, PreparedText
 from proxy.session.promises import MOST, promised
 from proxy.session.statements import OF_STATEMENT, OWN, PreparedStatements
 from shard.errors import (
@@ -173,7 +173,11 @@ class Session:
             self._flight.hand_over()
             return False
         asked = self.client.wire.whole()
-        if asked is None or asked[4] != COM_QUERY or self.home.closed or not self.client.wire.ready:
+        if asked is None or self.home.closed or not self.client.wire.ready:
+            return False
+        if asked[4] == COM_EXECUTE:
+            return self._take_off(asked, self._prepared.executed(asked[4:]))
+        if asked[4] != COM_QUERY:
             return False
         status = promised(asked[5:], self.home.status, self.client.capabilities) if self._promises else None
         if status is not None:
@@ -182,9 +186,13 @@ class Session:
             self.settings_dirty, self.diagnostics = True, None
             self.client.post_ok(asked, status)
             return True
-        if self.allowed().result_bytes:
+        return self._take_off(asked, asked[5:])
+
+    def _take_off(self, packet: bytes, asked: bytes | Executed | None) -> bool:
+        """Begin to answer what a packet asks, if it is a look-up that needs no task; return whether it is."""
+        if asked is None or self.allowed().result_bytes:
             return False
-        flight = self._engine.take_off(self, asked[5:], self._landed)
+        flight = self._engine.take_off(self, asked, self._landed)
         if flight is None:
             return False
         try:
@@ -193,7 +201,7 @@ class Session:
             self._registry.end(flight.query)
             flight.abandon()
             return False
-        self._flight, self._asked_now = flight, asked
+        self._flight, self._asked_now = flight, packet
         flight.adopt = self.client.wire.wake
         return True
 
@@ -204,7 +212,8 @@ class Session:
         query, known = flight.query, flight.known
         self._flight = None
         rows = limited(query, known, flight.answer)
-        self.client.post_whole(self._asked_now, known.columns, rows, query.warnings, self.home.status)
+        end = query.warnings, self.home.status
+        self.client.post_whole(self._asked_now, known.columns, rows, *end, flight.like)
         self._end()
         self._engine.landed(self, flight)
         self.diagnostics = Diagnostics(query.rows, query.warnings, query.notes)
@@ -332,9 +341,7 @@ class Session:
     # statements ----------------------------------------------------------------------------------
 
     async def _query(self, sql: bytes) -> None:
-        flight, self._flight = self._flight, None
-        if flight is not None:
-            await self.distributed(sql, self._engine.adopted(self, sql, flight), query=flight.query)
+        if await self.taken_over(sql):
             return
         known = self._engine.shortcut(self, sql) or await self._engine.shortcut_anew(self, sql)
         if known is not None:
@@ -352,6 +359,14 @@ class Session:
             await self._home(sql)
         else:
             await self._statements(parts)
+
+    async def taken_over(self, sql: bytes) -> bool:
+        """Go on with what the current command has begun without this task; return False if it has begun nothing."""
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return False
+        await self.distributed(sql, self._engine.adopted(self, flight), query=flight.query)
+        return True
 
     async def _statements(self, parts: list[bytes]) -> None:
         """Answer the statements of one packet until one fails."""

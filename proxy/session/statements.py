@@ -15,7 +15,7 @@ from proxy.session import own_settings
 from proxy.session.cursor import LAST_ROW_SENT, Cursor
 from proxy.session.diagnostics import QUESTIONS
 from proxy.session.engine import Distributed, Engine, Home, Local
-from proxy.session.prepared import Prepared
+from proxy.session.prepared import Executed, Prepared
 from proxy.session.values import with_values
 from proxy.words import words
 from shard.errors import NO_CURSOR, UNKNOWN_COMMAND, SkyError
@@ -30,6 +30,8 @@ OF_STATEMENT = frozenset({COM_EXECUTE, COM_LONG_DATA, COM_CLOSE, COM_RESET, COM_
 """The commands that name a prepared statement."""
 OWN = words(b"kill", b"processlist", b"warnings", b"errors")
 """What a statement says that the proxy may have to answer whatever the catalogue has."""
+_FLAGS_AT = 5
+"""Where a COM_STMT_EXECUTE says which cursor is wanted."""
 _READ_ONLY_CURSOR = 1
 _LAST_PREPARED = b"\xff\xff\xff\xff"
 """MariaDB's clients send COM_STMT_EXECUTE without waiting for the number that COM_STMT_PREPARE returns."""
@@ -60,11 +62,28 @@ class PreparedStatements:
         self._asked.clear()
         self._fetched.clear()
 
+    def executed(self, payload: bytes) -> Executed | None:
+        """Return what a COM_STMT_EXECUTE executes, if nothing about it is unusual: it may be a look-up."""
+        prepared = self._kept.get(self._number(payload)) if len(payload) > _FLAGS_AT else None
+        if prepared is None or payload[_FLAGS_AT] or not isinstance(prepared.route, Distributed):
+            return None
+        if prepared.cursor is not None or prepared.long_data or prepared.overlong:
+            return None
+        try:
+            return Executed(prepared, prepared.route, prepared.bind(payload))
+        except (PacketError, IndexError):  # the task finds the same
+            return None
+
+    def _number(self, payload: bytes) -> int:
+        """Return the number of the statement that a command names."""
+        if payload[1:5] == _LAST_PREPARED and self._last is not None:
+            return self._last
+        return _statement_id(payload)
+
     async def serve(self, code: int, payload: bytes) -> None:
         """Carry out a command of `OF_STATEMENT`."""
-        if payload[1:5] == _LAST_PREPARED and self._last is not None:
-            payload = payload[:1] + self._last.to_bytes(4, "little") + payload[5:]
-        number = _statement_id(payload)
+        number = self._number(payload)
+        payload = payload[:1] + number.to_bytes(4, "little") + payload[5:]
         if code == COM_EXECUTE:
             await self._execute(number, payload)
         elif code == COM_LONG_DATA:
@@ -116,13 +135,18 @@ class PreparedStatements:
             if not await self._execute_question(number, payload):
                 await self._execute_at_home(payload)
             return
+        if await session.taken_over(prepared.text):
+            return
         prepared.close_cursor()
+        usual = not payload[_FLAGS_AT] and not prepared.long_data
         parameters = prepared.bind(payload)
         if isinstance(prepared.route, Local):
             await self._execute_own(prepared, with_values(prepared.text, parameters, session.mode))
             return
+        if usual and await self._look_up(Executed(prepared, prepared.route, parameters)):
+            return
         prepared.route = await self._engine.renew(session, prepared.text, prepared.route)
-        if not payload[5] & _READ_ONLY_CURSOR:
+        if not payload[_FLAGS_AT] & _READ_ONLY_CURSOR:
             await session.distributed(prepared.text, session.engine_run(prepared.route, parameters, True))
             return
         limits = session.allowed()
@@ -138,6 +162,15 @@ class PreparedStatements:
             prepared.cursor = None
             cursor.close()
             raise
+
+    async def _look_up(self, executed: Executed) -> bool:
+        """Answer a look-up of a known shape; return False if it is none."""
+        session, engine = self._session, self._engine
+        work = engine.shortcut(session, executed) or await engine.shortcut_anew(session, executed)
+        if work is None:
+            return False
+        await session.distributed(executed.text, work)
+        return True
 
     async def _execute_own(self, prepared: Prepared, sql: bytes) -> None:
         """Execute a statement of skyshard's own: it is decided about anew, with its values in it."""

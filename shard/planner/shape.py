@@ -5,17 +5,19 @@ planned statement is planned once more with another key of as many digits; if no
 anywhere, the statement is a `Shape`, and the next key is put where the first one stood.
 
 Only a plain integer that is the whole restriction and stands in the text once can be such a key: it is
-compared with the director's key and nothing else, so no decision of the planner hangs on its value.
+compared with the director's key and nothing else, so no decision of the planner hangs on its value. It may be a
+parameter of a prepared statement; the plan must then be that of values that the planner does not know for all others.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from shard.errors import SkyError
 from shard.planner import planner
+from shard.planner.constants import Value
 from shard.planner.fence import SyntaxProblem
 from shard.planner.fragment import template
 from shard.planner.lexer import Token, TokenKind
@@ -107,8 +109,60 @@ def shape_of(
     )
 
 
+def marked_shape_of(
+    statement: Statement,
+    plan: Plan,
+    values: Sequence[Value],
+    mark: int,
+    again: Callable[[Sequence[Value]], Plan],
+) -> Shape | None:
+    """Return a planned statement's shape, if it has one whatever the values of its other parameters are.
+
+    Parameters
+    ----------
+    values : sequence
+        What the planner knew of the parameters' values.
+    mark : int
+        The parameter that is the key, from `mark_of`.
+    again : callable
+        Plans the statement with other values.
+    """
+    key, fragment = str(values[mark]), _fragment(plan)
+    if fragment.setup or fragment.teardown or not isinstance(plan.restriction, ByKey):
+        return None
+    for other in (key, *(digit * len(key) for digit in "12" if digit * len(key) != key)):
+        unknown: list[Value] = [None] * len(values)
+        unknown[mark] = int(other)
+        try:
+            twin = again(unknown)
+        except SkyError:
+            return None
+        if twin.restriction != ByKey(plan.restriction.director, (other,)):
+            return None
+        if replace(twin, restriction=plan.restriction) != plan or _fragment(twin) != fragment:
+            return None
+    main = tuple((segment,) for segment in template(fragment.main)[0])
+    return Shape(plan.restriction.director, main, (statement.prepared(),), plan.merge is None)
+
+
 def place_of(statement: Statement, plan: Plan) -> tuple[int, str] | None:
     """Return where the key stands in a planned statement (characters), and the key, if it may have a shape."""
+    key = None if statement.parameters else _key_of(statement, plan)
+    if key is None:
+        return None
+    places = [token.start for token in statement.tokens if _is_key(token, key)]
+    return (places[0], key) if len(places) == 1 else None
+
+
+def mark_of(statement: Statement, plan: Plan, values: Sequence[Value]) -> int | None:
+    """Return which parameter of a planned statement is its key, if it may have a shape."""
+    key = _key_of(statement, plan) if statement.parameters else None
+    marks = [at for at, value in enumerate(values) if isinstance(value, int) and str(value) == key]
+    return marks[0] if len(marks) == 1 else None
+
+
+def _key_of(statement: Statement, plan: Plan) -> str | None:
+    """Return the only key that a planned statement looks up, if all else of it allows a shape."""
     where = plan.restriction
     if (
         plan.strategy not in (Strategy.ROUTED, Strategy.SCATTER_MERGE)
@@ -120,13 +174,12 @@ def place_of(statement: Statement, plan: Plan) -> tuple[int, str] | None:
         return None
     if plan.never or plan.ships or plan.notes:
         return None
-    if statement.tree is None or statement.parameters or statement.needs or statement.own:
+    if statement.tree is None or statement.needs or statement.own:
         return None
     (key,) = where.keys
     if KEY.fullmatch(key.encode()) is None or any(token.upper in _CLOCK for token in statement.tokens):
         return None
-    places = [token.start for token in statement.tokens if _is_key(token, key)]
-    return (places[0], key) if len(places) == 1 else None
+    return key
 
 
 def _fragment(plan: Plan) -> Fragment:

@@ -168,6 +168,11 @@ class Statement:
         return planned if window is None else replace(planned, window=window)
 
     @property
+    def reads_views(self) -> bool:
+        """Whether views stood in it, of which its text has the definitions."""
+        return self._original is not None
+
+    @property
     def uses_functions(self) -> bool:
         """Whether it may call functions of skyshard's."""
         return any(word.startswith(("SCISQL_", "QSERV_AREASPEC_")) for word in self.words)

@@ -234,3 +234,37 @@ def small_reply(const unsigned char[::1] buffer, bint deprecate_eof):
         rows += 1
         at += 4 + length
     return None
+
+
+def prepared_reply(const unsigned char[::1] buffer, bint deprecate_eof):
+    """See `_rows_py.prepared_reply`."""
+    cdef Py_ssize_t at, end = buffer.shape[0], length, left = 0, columns, parameters
+    cdef const unsigned char* p
+    if end < 16:
+        return None
+    p = &buffer[0]
+    length = packet_length(p)
+    if length < 12 or length == MAX_PAYLOAD or p[4] != 0:
+        return None
+    columns = p[9] | p[10] << 8
+    parameters = p[11] | p[12] << 8
+    if columns:
+        left += columns + (0 if deprecate_eof else 1)
+    if parameters:
+        left += parameters + (0 if deprecate_eof else 1)
+    at = 4 + length
+    while left:
+        if at + 4 > end:
+            return None
+        length = packet_length(p + at)
+        if length == MAX_PAYLOAD:
+            return None
+        at += 4 + length
+        left -= 1
+    if at > end:
+        return None
+    return (
+        <unsigned long>p[5] | <unsigned long>p[6] << 8 | <unsigned long>p[7] << 16 | <unsigned long>p[8] << 24,
+        parameters,
+        at,
+    )

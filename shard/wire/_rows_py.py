@@ -222,3 +222,28 @@ def small_reply(
         number += 1
         at += 4 + length
     return None
+
+
+def prepared_reply(
+    buffer: bytes | bytearray | memoryview, deprecate_eof: bool
+) -> tuple[int, int, int] | None:
+    """Return the parts of a whole reply to COM_STMT_PREPARE: statement id, number of parameters, where it ends.
+
+    None for any other reply, or one that is not here to its end; `shard.wire.replies` reads these.
+    """
+    data = bytes(buffer)
+    if len(data) < 16 or not 12 <= int.from_bytes(data[:3], "little") < 0xFFFFFF or data[4] != 0:
+        return None
+    columns, parameters = int.from_bytes(data[9:11], "little"), int.from_bytes(data[11:13], "little")
+    eof = 0 if deprecate_eof else 1
+    at = 4 + int.from_bytes(data[:3], "little")
+    for _ in range(sum(count + eof for count in (parameters, columns) if count)):
+        if at + 4 > len(data):
+            return None
+        length = int.from_bytes(data[at : at + 3], "little")
+        if length == 0xFFFFFF:
+            return None
+        at += 4 + length
+    if at > len(data):
+        return None
+    return int.from_bytes(data[5:9], "little"), parameters, at

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 try:
-    from shard.wire._rows import count, renumber, rows_to_load, scan, small_reply, split, take
+    from shard.wire._rows import count, prepared_reply, renumber, rows_to_load, scan, small_reply, split, take
 
     COMPILED = True
 except ImportError:  # no compiler at installation
-    from shard.wire._rows_py import count, renumber, rows_to_load, scan, small_reply, split, take
+    from shard.wire._rows_py import (
+        count,
+        prepared_reply,
+        renumber,
+        rows_to_load,
+        scan,
+        small_reply,
+        split,
+        take,
+    )
 
     COMPILED = False
 
-__all__ = ["COMPILED", "count", "renumber", "rows_to_load", "scan", "small_reply", "split", "take"]
+__all__ = [
+    "COMPILED",
+    "count",
+    "prepared_reply",
+    "renumber",
+    "rows_to_load",
+    "scan",
+    "small_reply",
+    "split",
+    "take",
+]

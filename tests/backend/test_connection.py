@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from backend.connection import BLOCK_BYTES, ConnectionLost, RawConnection
+from backend.connection import BLOCK_BYTES, ConnectionLost, RawConnection, Small
 from backend.wire import HIGH_WATER
 from shard.errors import ServerError, SkyError
 from shard.wire import rows
@@ -108,6 +108,35 @@ async def test_parameters_keep_their_types(connection):
     with pytest.raises(PacketError):
         await connection.execute(b"SELECT ?, ?", given[:1])
     assert connection.closed  # what was executed had other parameters
+
+
+async def test_one_that_is_prepared_executed_and_closed_at_once(connection):
+    five, closes = (
+        [Parameter(8, False, (5).to_bytes(8, "little"))],
+        "SHOW SESSION STATUS LIKE 'Com_stmt_close'",
+    )
+    connection.begin(b"SELECT ?, 'x' FROM seq_1_to_3", five)
+    small = await connection.end()
+    assert isinstance(small, Small)
+    assert (small.block.rows, small.warnings, len(small.tails)) == (3, 0, 26)
+    assert small.block.data[6:14] == five[0].value
+    connection.begin(b"SELECT ?, REPEAT('z', 20000000)", five)
+    result = await connection.end()
+    assert not isinstance(result, Small)
+    assert sum([len(block.data) async for block in result.blocks()]) > 20_000_000
+    for sql, errno in ((b"SELECT a FROM nowhere", 1146), (b"SELECT 9223372036854775807 + ?", 1690)):
+        connection.begin(sql, five if b"?" in sql else ())
+        with pytest.raises(ServerError) as caught:
+            await (await connection.end()).drain()
+        assert caught.value.errno == errno
+        assert not connection.busy
+    prepared = "SHOW GLOBAL STATUS LIKE 'Prepared_stmt_count'"
+    assert await connection.fetch(prepared) == [[b"Prepared_stmt_count", b"0"]]
+    assert await connection.fetch(closes) == [[b"Com_stmt_close", b"3"]]
+    connection.begin(b"SELECT ?, ?", five)
+    with pytest.raises(PacketError):
+        await connection.end()
+    assert connection.closed
 
 
 @pytest.mark.parametrize("parameters", [None, ()])

@@ -4,7 +4,7 @@ import pymysql
 import pytest
 
 from tests.support.rawclient import RawClient
-from tests.support.servers import ExtraProxy
+from tests.support.servers import ExtraProxy, Inside
 
 
 @pytest.fixture
@@ -84,3 +84,16 @@ def own(client):
         cursor.execute("CREATE OR REPLACE DATABASE own_protocol")
         yield "own_protocol"
         cursor.execute("DROP DATABASE own_protocol")
+
+
+@pytest.fixture
+def short(cluster):
+    """Return a function that gives how many look-ups took the short way since it was last asked."""
+    inside, seen = Inside(cluster.directory), [0.0]
+
+    def count():
+        before, seen[0] = seen[0], inside.figures("proxy1").get("skyshard_look_ups_total", 0.0)
+        return seen[0] - before
+
+    count()
+    return count

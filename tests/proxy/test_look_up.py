@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import struct
 import threading
 import time
 
@@ -12,7 +13,7 @@ import yaml
 from backend.connection import RawConnection
 from proxy.shapes import ALLOWED_S
 from tests.proxy.test_session import ask
-from tests.support.servers import Inside
+from tests.support.rawclient import RawClient, ServerError
 
 BY_KEY = "SELECT objectId, ra, decl FROM hip.Object WHERE objectId = "
 
@@ -21,19 +22,6 @@ BY_KEY = "SELECT objectId, ra, decl FROM hip.Object WHERE objectId = "
 def keys(client):
     found = ask(client, "SELECT objectId FROM hip.Object WHERE objectId < 100000 ORDER BY objectId LIMIT 12")
     return [row[0] for row in found]
-
-
-@pytest.fixture
-def short(cluster):
-    """Return a function that gives how many look-ups took the short way since it was last asked."""
-    inside, seen = Inside(cluster.directory), [0.0]
-
-    def count():
-        before, seen[0] = seen[0], inside.figures("proxy1").get("skyshard_look_ups_total", 0.0)
-        return seen[0] - before
-
-    count()
-    return count
 
 
 @pytest.fixture
@@ -271,16 +259,37 @@ def test_a_replaced_catalogue_is_never_mixed(cluster, tmp_path, short):
                 except pymysql.MySQLError as error:
                     seen.append(error.args)
 
-    thread = threading.Thread(target=look)
-    thread.start()
+    def execute():
+        """Look up by a statement that was prepared once."""
+        with RawClient(cluster.port).connect() as mine:
+            number, _, _ = mine.prepare("SELECT id, turn FROM turns.Star WHERE id = ?")
+            key = 0
+            while not stop.is_set():
+                key = key % 200 + 1
+                try:
+                    (row,) = mine.execute(number, [key]).rows
+                    executed.append(struct.unpack("<2xqi", row))
+                    assert executed[-1][0] == key
+                except ServerError as error:
+                    refused.append(error)
+
+    executed: list[tuple] = []
+    refused: list[ServerError] = []
+    threads = [threading.Thread(target=look), threading.Thread(target=execute)]
+    for thread in threads:
+        thread.start()
     try:
         for turn in (1, 2):
             cluster.ingest(_write(tmp_path, turn), "--replace")
     finally:
         stop.set()
-        thread.join(60)
+        for thread in threads:
+            thread.join(60)
     turns = [answer[0][1] for answer in seen if isinstance(answer[0], tuple)]
     assert [answer for answer in seen if answer == ()] == []
     assert turns == sorted(turns)
     assert set(turns) == {0, 1, 2}
+    prepared = [turn for _, turn in executed]
+    assert prepared == sorted(prepared)
+    assert set(prepared) == {0, 1, 2}
     assert short() > 50

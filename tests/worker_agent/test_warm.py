@@ -2,7 +2,11 @@
 
 import asyncio
 
+import msgspec
+import pytest
+
 from shard.wire import frames
+from shard.wire import rows as packets
 from tests.support.agents import LocalAgent, collect, job, until_running
 from worker_agent import quick, warm
 
@@ -92,3 +96,35 @@ async def test_a_small_job_waits_for_a_slot_and_can_be_cancelled(chunks):
         assert (await collect(first)).end.errno == 1317
         assert len((await collect(second)).all_rows) == 100
         await until_running(chunks, "nap", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "rows"),
+    [
+        ("SELECT a, ? FROM t_# ORDER BY a LIMIT 2", (3, 8), 2),
+        ("SELECT a, ? FROM t_# ORDER BY a LIMIT 2", (8, 3), 2),  # integers of another width are rewritten
+        ("SELECT a, ? FROM t_# WHERE a < 0", (), 0),
+        ("SELECT CAST('x' AS INT), ? FROM t_# LIMIT 1", (), 1),
+        (f"SELECT ?, REPEAT('x', {quick.QUICK_BYTES // 50}) FROM t_#", (), 100),
+        ("SELECT POW(?, 1000) FROM t_#", (), 1690),
+        ("SELECT nothing, ? FROM t_#", (), 1054),
+    ],
+)
+async def test_prepared_jobs_have_one_answer_with_a_task_and_without(chunks, text, wanted, rows):
+    five = (frames.Parameter(8, False, (5).to_bytes(8, "little")),)
+    asked = job(text, [2], binary=True, parameters=five, wanted=wanted)
+    asked = msgspec.structs.replace(asked, main=msgspec.structs.replace(asked.main, parameters=(0,)))
+    seen = []
+    async with LocalAgent(chunks) as agent:
+        for _ in range(3):  # the first has no warm connection
+            answer = await agent.ask(asked, raw=True)
+            block = bytearray(b"".join(answer.all_rows))
+            packets.renumber(block, 0)
+            told = answer.end.errno if isinstance(answer.end, frames.Failed) else packets.count(block)
+            seen.append((told, block, answer.columns, answer.warnings))
+            await one(agent, "SELECT 1")
+        assert (agent.agent.scheduler.running, agent.agent.scheduler.queued) == (0, 0)
+        prepared = await one(agent, "SHOW GLOBAL STATUS LIKE 'Prepared_stmt_count'")
+    assert seen[0][0] == rows
+    assert seen[1:] == seen[:1] * 2
+    assert prepared[1] == b"0"

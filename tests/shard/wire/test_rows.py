@@ -110,3 +110,26 @@ def test_a_small_reply_is_read_whole_or_not_at_all(table, columns, deprecate_eof
 @given(st.binary(max_size=200), st.booleans())
 def test_twins_agree_on_what_is_no_small_reply(data, deprecate_eof):
     assert rows.small_reply(data, deprecate_eof) == _rows_py.small_reply(data, deprecate_eof)
+
+
+@given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 2**32 - 1), st.booleans())
+def test_a_reply_to_prepare_is_read_whole_or_not_at_all(columns, parameters, number, deprecate_eof):
+    numbers = (number.to_bytes(4, "little"), columns.to_bytes(2, "little"), parameters.to_bytes(2, "little"))
+    payloads = [b"\0" + b"".join(numbers) + b"\0\0\0"]
+    for count in (parameters, columns):
+        payloads += [b"definition"] * count
+        if count and not deprecate_eof:
+            payloads.append(Eof(0, 2).encode())
+    data = b"".join(packet(payload, 1) for payload in payloads)
+    refused = packet(Err(1146, "42S02", "none of that name").encode(), 1)
+    for prepared_reply in (rows.prepared_reply, _rows_py.prepared_reply):
+        assert prepared_reply(data, deprecate_eof) == (number, parameters, len(data))
+        assert prepared_reply(data + b"what follows", deprecate_eof) == (number, parameters, len(data))
+        assert all(prepared_reply(data[:end], deprecate_eof) is None for end in range(len(data)))
+        assert prepared_reply(refused, deprecate_eof) is None
+
+
+@given(st.binary(max_size=60), st.booleans())
+def test_twins_agree_on_what_is_no_reply_to_prepare(data, deprecate_eof):
+    for buffer in (data, b"\x0c\0\0\1\0" + data):
+        assert rows.prepared_reply(buffer, deprecate_eof) == _rows_py.prepared_reply(buffer, deprecate_eof)
