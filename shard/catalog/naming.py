@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable
 
 from shard.catalog.model import Kind, Table
@@ -61,6 +62,11 @@ def index_aside(db_id: int, director: str, word: str) -> str:
 def stage_name(number: int) -> str:
     """Return the database that holds the rows of ingest `number`, at home and on workers."""
     return f"skyshard_stage_{number}"
+
+
+def copying_name(database: str) -> str:
+    """Return the database that copies of a database's chunks are made in, on the worker that gets them."""
+    return f"skyshard_copy_{zlib.crc32(database.encode()):08x}"
 
 
 def contribution_name(number: int, file: int) -> str:

@@ -20,7 +20,7 @@ import msgspec
 from backend.agent_link import AgentPool
 from backend.connection import RawConnection
 from shard.catalog.model import Kind, Table, Worker
-from shard.catalog.naming import INDEX_DATABASE, index_table, literal, quote
+from shard.catalog.naming import INDEX_DATABASE, copying_name, index_table, literal, quote
 from shard.errors import SkyError
 from skyshard.catalog.cluster import META, PATIENCE, answering
 from skyshard.errors import UserError
@@ -56,6 +56,11 @@ class Drop:
         self._workers = {worker.worker_id: worker for worker in workers}
         self.away: list[str] = []
         """Names of workers that do not answer, whose tables go when they are back."""
+
+    @property
+    def _on_workers(self) -> tuple[str, ...]:
+        """The databases of workers that go; one is there only if a repair was killed."""
+        return self._database, copying_name(self._database)
 
     async def finish(self) -> None:
         """Finish a removal that was begun and did not come to its end; do nothing else."""
@@ -147,9 +152,12 @@ class Drop:
 
     async def _workers_tables(self, there: Iterable[int]) -> None:
         """Drop the chunk tables of workers; one that fails keeps none of the others from it."""
-        drop, numbers = f"DROP DATABASE IF EXISTS {quote(self._database)}", sorted(there)
+        drops, numbers = (
+            [f"DROP DATABASE IF EXISTS {quote(name)}" for name in self._on_workers],
+            sorted(there),
+        )
         answers = await asyncio.gather(
-            *(self._agents.admin(number, [drop]) for number in numbers), return_exceptions=True
+            *(self._agents.admin(number, drops) for number in numbers), return_exceptions=True
         )
         silent = []
         for number, answer in zip(numbers, answers, strict=True):
@@ -165,7 +173,7 @@ class Drop:
 
     async def _forget(self, number: int, away: Iterable[int]) -> None:
         await self._home.run("START TRANSACTION")
-        await owe(self._home, self._database, away, Debt(db_id=number, databases=(self._database,)))
+        await owe(self._home, self._database, away, Debt(db_id=number, databases=self._on_workers))
         await self._home.run(
             f"DELETE FROM {META}.chunk_rows WHERE table_id IN "
             f"(SELECT table_id FROM {META}.`tables` WHERE db_id = {number})"

@@ -16,11 +16,14 @@ from dataclasses import dataclass, field
 from backend.agent_link import AgentPool
 from shard.catalog import ddl
 from shard.catalog.model import Table
-from shard.catalog.naming import TEMPLATE_CHUNK, literal, namers, quote, stage_name
+from shard.catalog.naming import TEMPLATE_CHUNK, copying_name, literal, namers, quote, stage_name
 from shard.errors import ServerError
 from shard.wire import frames
 from skyshard.replicas.columns import Route, route
 from skyshard.replicas.stream import read_rows
+
+_ASIDE = "$copy"
+"""How the names of tables end that a copy is made in, or that it has come into the place of: no catalogue's do."""
 
 
 class CopyFailed(Exception):  # noqa: N818 - it is what happened
@@ -160,7 +163,7 @@ class Copier:
 
     def __init__(self, agents: AgentPool, content: Content) -> None:
         self._agents, self._content = agents, content
-        self._aside = f"skyshard_copy_{zlib.crc32(content.database.encode()):08x}"
+        self._aside = copying_name(content.database)
 
     async def prepare(self, target: int, source: int, fresh: bool) -> None:
         """Give a worker what it needs before its first chunk: templates, and the replicated tables.
@@ -211,7 +214,7 @@ class Copier:
             raise CopyFailed(f"table '{table.name}': {self._agents.name(source)} cannot read it")
         if await self._sums(target, [item.place]) == [wanted]:
             return
-        database, new = quote(item.database), f"{table.name[:50]}$copy"
+        database, new = quote(item.database), f"{table.name[:50]}{_ASIDE}"
         create = ddl.physical(table.ddl, table.name, item.database, new)
         await self._agents.admin(
             target,
@@ -285,7 +288,7 @@ class Copier:
         for new, item in made:
             if (item.database, item.name) in here:
                 digest = zlib.crc32(f"{item.database}.{item.name}".encode())
-                gone.append(f"{quote(aside)}.{quote(f'skyshard_old_{digest:08x}$copy')}")
+                gone.append(f"{quote(aside)}.{quote(f'skyshard_old_{digest:08x}{_ASIDE}')}")
                 moves.append(f"{item.place} TO {gone[-1]}")
             moves.append(f"{new} TO {item.place}")
         drop = [f"DROP TABLE IF EXISTS {', '.join(gone)}"] if gone else []
@@ -315,6 +318,19 @@ class Copier:
     async def finish(self, target: int) -> None:
         """Take away where copies were made."""
         await self._agents.admin(target, [f"DROP DATABASE IF EXISTS {quote(self._aside)}"])
+
+    async def sweep(self, target: int) -> None:
+        """Take away what copies have left that were cut short; the database's lock must be held: nobody makes any now."""
+        listed = ", ".join(map(literal, self._content.databases))
+        found = await self._agents.admin(
+            target,
+            [
+                "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES "
+                f"WHERE TABLE_SCHEMA IN ({listed}) AND TABLE_NAME LIKE '%{_ASIDE}'"
+            ],
+        )
+        drops = [f"DROP TABLE IF EXISTS {quote(base or '')}.{quote(name or '')}" for base, name in found]
+        await self._agents.admin(target, [*drops, f"DROP DATABASE IF EXISTS {quote(self._aside)}"])
 
     async def _sums(self, worker: int, places: Sequence[str]) -> list[str | None]:
         """Return the checksums of tables; None for one that is missing or damaged."""

@@ -181,6 +181,7 @@ class Repairer:
                 held.add(worker)
             else:
                 damaged.append((chunk, worker))
+        await asyncio.gather(*(self._sweep(work, worker) for worker in there))
         # The last copy stays in use, however it is: queries that it cannot answer say so.
         spoilt = [(chunk, worker) for chunk, worker in damaged if work.holders[chunk]]
         work.outcome.damaged = len(damaged)
@@ -189,6 +190,13 @@ class Repairer:
         if spoilt:
             await self._bump()
         return stored
+
+    async def _sweep(self, work: _Work, worker: int) -> None:
+        """Take away what a command that was killed has left of copies."""
+        try:
+            await Copier(self._cluster.agents, work.content).sweep(worker)
+        except SkyError as error:
+            work.outcome.failed.append(f"{self._cluster.agents.name(worker)}: {error}")
 
     @staticmethod
     def _is_whole(content: Content, chunk: int, stored: Mapping[tuple[str, str], int]) -> bool:

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from backend.connection import RawConnection
+from shard.catalog.naming import copying_name
 from skyshard.catalog.cluster import opened
 from skyshard.cluster.connect import from_dir
 from skyshard.replicas.repair import Repairer
@@ -136,6 +137,22 @@ async def test_lost_rows_are_found_without_a_query(field, busy):
         [name for name in names if name.endswith(f"_{chunk}")],
     )  # made here again, or nothing is left
     assert sum(held.values()) == sum(before.values())
+
+
+async def test_what_a_killed_repair_has_left_is_taken_away(field):
+    await field.until_well()
+    aside = copying_name("lab")
+    await field.worker(
+        1,
+        "CREATE TABLE lab.`Band$copy` LIKE lab.Band",  # it was being filled
+        "CREATE TABLE lab.`skyshard_old_0badcafe$copy` LIKE lab.Band",  # another had come into its place
+        f"CREATE DATABASE {aside}",
+        f"CREATE TABLE {aside}.`6630_0` LIKE lab.Band",
+    )
+    async with opened(from_dir(field.cluster.directory)) as cluster:
+        assert await Repairer(cluster).examine("lab") == 0
+    assert await field.worker(1, r"SHOW TABLES IN lab LIKE '%$copy'") == []
+    assert await field.worker(1, r"SHOW DATABASES LIKE 'skyshard\_copy%'") == []
 
 
 async def test_a_worker_is_emptied_removed_and_added(field, busy):

@@ -12,6 +12,7 @@ from contextlib import closing
 
 import pytest
 
+from shard.catalog.naming import copying_name
 from shard.errors import ServerError
 from tests.skyshard.conftest import Lab, Writer
 from tests.skyshard.held import Held, home_of, worker_of
@@ -104,9 +105,11 @@ def test_a_database_is_dropped_and_made_again(lab: Lab, write: Writer) -> None:
     catalog = write("dropped", TABLES, files(60))
     lab.publish(catalog)
     assert counts(lab, "dropped") == expected(60)
+    lab.workers(f"CREATE DATABASE {copying_name('dropped')}")  # as a repair leaves it that is killed
     done = lab.command("catalog", "drop", "dropped")
     assert done.exit_code == 0, done.output
     assert lab.traces("dropped") == []
+    assert lab.workers(f"SHOW DATABASES LIKE '{copying_name('dropped')}'") == []
     with pytest.raises(ServerError, match="dropped"):
         lab.ask("SELECT COUNT(*) FROM dropped.Star")
     lab.publish(catalog)
