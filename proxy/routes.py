@@ -12,6 +12,7 @@ from proxy import classify
 from proxy.home.metadata import Catalogue, Contents
 from proxy.home.settings import SessionSettings
 from proxy.session.engine import Distributed, Home, Route
+from proxy.session.own_settings import items_of
 from shard.catalog.model import Database
 from shard.errors import QUOTIENT, SkyError, not_supported
 from shard.planner import change as changes
@@ -140,13 +141,22 @@ def _query_of(
 
 
 def _assigned(text: str, tokens: list[Token], settings: SessionSettings) -> Home:
-    """Return ``SET @x = expression`` with our functions made native."""
-    if len(tokens) < 4 or not tokens[1].text.startswith("@") or tokens[2].text not in ("=", ":="):
-        return Home()
-    native = native_form(f"SELECT ({text[tokens[3].start :].rstrip(' ;')}) AS x", settings.mode)
-    if native is None:
-        return Home()
-    return Home(f"SET {tokens[1].text} = ({native})".encode(*settings.encoding))
+    """Return ``SET @x = expression, …`` with our functions made native; what it is not, the home server says."""
+    pieces: list[str] = []
+    for item in items_of([token for token in tokens[1:] if token.text != ";"]):
+        if not item:
+            return Home()
+        end = item[-1].start + len(item[-1].text)
+        piece = text[item[0].start : end]
+        if classify.has_functions(item):
+            if len(item) < 3 or not item[0].text.startswith("@") or item[1].text not in ("=", ":="):
+                return Home()
+            native = native_form(f"SELECT ({text[item[2].start : end]}) AS x", settings.mode)
+            if native is None:
+                return Home()
+            piece = f"{item[0].text} = ({native})"
+        pieces.append(piece)
+    return Home(f"SET {', '.join(pieces)}".encode(*settings.encoding))
 
 
 def _check_quotients(tokens: list[Token], settings: SessionSettings) -> None:

@@ -85,7 +85,7 @@ def find(tokens: Sequence[Token]) -> Setting | None:
     ours: list[Assigned] = []
     others: list[str] = []
     scope = ""
-    for item in _items(tokens):
+    for item in items_of(tokens):
         own, bare = "", item
         if not item:
             others.append("")
@@ -114,7 +114,7 @@ def _behind_equals(tokens: Sequence[Token], at: int) -> int:
     return at + 1 if at < len(tokens) and tokens[at].text in ("=", ":=") else 0
 
 
-def _items(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+def items_of(tokens: Sequence[Token]) -> Iterator[list[Token]]:
     """Yield what stands between commas that are in no parentheses."""
     item: list[Token] = []
     depth = 0

@@ -225,7 +225,7 @@ def test_explain(client):
 
 def test_explain_knows_the_polygon_in_a_variable(client):
     vertices = "10, 10, 20, 10, 20, 20, 10, 20"
-    ask(client, f"SET @p = scisql_s2CPolyToBin({vertices})")
+    ask(client, f"SET @r = 1, @p = scisql_s2CPolyToBin({vertices}), @q = NULL;")
     sql = "EXPLAIN SELECT objectId FROM Object WHERE scisql_s2PtInCPoly(ra, decl, {}) = 1 AND {} IS NULL"
     ((*steps, shown),) = ask(client, sql.format("@p", "@q"))
     ((*same, written),) = ask(client, sql.format(vertices, "@q"))
