@@ -4,7 +4,7 @@ A table of up to 1,017 columns is InnoDB with its tablespace discarded: a read f
 restart, while SHOW, PREPARE, COM_FIELD_LIST and LOCK TABLES work. InnoDB takes no more columns, so a wider
 table is a FEDERATED one that points back at this very server, at a table (`LURE`) that has none of the wanted
 columns: metadata works, and every read fails with 1296, 1430 or 1030. The experiments behind this are in
-docs/decisions/wide-trap-tables.md, the tests in tests/skyshard/home/test_guard.py.
+docs/decisions/0009-wide-trap-tables.md, the tests in tests/skyshard/home/test_guard.py.
 """
 
 from __future__ import annotations
