@@ -12,7 +12,6 @@ from backend.connection import ConnectionLost
 from backend.tasks import ended
 from proxy.aside import LONG
 from proxy.home.link import HomeLink, Trapped, trap_error
-from proxy.quick import Flight, limited
 from proxy.registry import Registry, RunningQuery
 from proxy.session import owned, process_list
 from proxy.session.attention import Attention
@@ -34,9 +33,9 @@ from proxy.session.engine import Distributed, Engine, Home, Local
 from proxy.session.handshake import MULTI_STATEMENTS, Response
 from proxy.session.limits import Limits, RowLimits, SessionLimits, Usage
 from proxy.session.login import Doorkeeper, Login
-from proxy.session.prepared import Executed, PreparedText
-from proxy.session.promises import MOST, promised
+from proxy.session.prepared import PreparedText
 from proxy.session.statements import OF_STATEMENT, OWN, PreparedStatements
+from proxy.session.taskless import Taskless
 from shard.errors import (
     INTERNAL,
     INTERRUPTED,
@@ -78,13 +77,11 @@ class Session:
         self.out: Reply = client
         self._engine, self._registry, self.usage, self.limits = engine, registry, usage, limits
         self._login, self._door = Login(client, home, door, self._enter), door
-        self._prepared = PreparedStatements(self, engine)
+        self.prepared = PreparedStatements(self, engine)
         self.diagnostics: Diagnostics | None = None
         self._multi = False
         self._idle = False
-        self._flight: Flight | None = None
-        self._asked_now = b""
-        self._promises = 0 if engine.init_connect else MOST
+        self._taskless = Taskless(self, engine, registry)
         self._counted: str | None = None
         self.user = ""
         self.job: Lent | None = None
@@ -104,12 +101,12 @@ class Session:
     @property
     def rests(self) -> bool:
         """Whether nothing is done for the client, and nothing has come from it."""
-        return self._idle and self._flight is None and self.client.wire.quiet
+        return self._idle and not self._taskless.busy and self.client.wire.quiet
 
     @property
     def holds(self) -> bool:
         """Whether the client is in the middle of something: a transaction, temporary tables, locks, rows of a cursor."""
-        return self.home.in_transaction or self.temporaries or self.locks or self._prepared.reading
+        return self.home.in_transaction or self.temporaries or self.locks or self.prepared.reading
 
     def leave(self) -> None:
         """End a session that rests."""
@@ -119,7 +116,7 @@ class Session:
     def dismiss(self, task: asyncio.Task[None], error: SkyError) -> None:
         """End the session, which `task` serves; a statement that runs ends with an error, if that can still be said."""
         query = self._registry.queries.get(self.id)
-        if self._idle and self._flight is None:
+        if self._idle and not self._taskless.busy:
             self.leave()
         elif query is None and self._dismissed is None:
             self._dismissed = error
@@ -150,7 +147,7 @@ class Session:
         self._registry.sessions.add(self.id)
         self.home.on_lost = self._home_lost
         self.client.wire.on_gone = self.home.abort
-        self.client.wire.swift = self._swift
+        self.client.wire.swift = self._taskless.answer
         try:
             while True:
                 self._idle = True
@@ -161,71 +158,9 @@ class Session:
                 await self._command(payload)
         finally:
             self.home.on_lost = self.client.wire.on_gone = self.client.wire.swift = None
-            self._end_flight()
+            self._taskless.end()
             self._forget_statements()
             self._registry.sessions.discard(self.id)
-
-    # look-ups without a task ----------------------------------------------------------------------
-
-    def _swift(self) -> bool:
-        """Begin to answer what has come while no command is served, if that needs no task; return whether it did."""
-        if self._flight is not None:  # something else comes, and may have to end it
-            self._flight.hand_over()
-            return False
-        asked = self.client.wire.whole()
-        if asked is None or self.home.closed or not self.client.wire.ready:
-            return False
-        if asked[4] == COM_EXECUTE:
-            return self._take_off(asked, self._prepared.executed(asked[4:]))
-        if asked[4] != COM_QUERY:
-            return False
-        status = promised(asked[5:], self.home.status, self.client.capabilities) if self._promises else None
-        if status is not None:
-            self._promises -= 1
-            self.home.promise(asked[4:], status)
-            self.settings_dirty, self.diagnostics = True, None
-            self.client.post_ok(asked, status)
-            return True
-        return self._take_off(asked, asked[5:])
-
-    def _take_off(self, packet: bytes, asked: bytes | Executed | None) -> bool:
-        """Begin to answer what a packet asks, if it is a look-up that needs no task; return whether it is."""
-        if asked is None or self.allowed().result_bytes:
-            return False
-        flight = self._engine.take_off(self, asked, self._landed)
-        if flight is None:
-            return False
-        try:
-            self._begin()
-        except SkyError:
-            self._registry.end(flight.query)
-            flight.abandon()
-            return False
-        self._flight, self._asked_now = flight, packet
-        flight.adopt = self.client.wire.wake
-        return True
-
-    def _landed(self, flight: Flight) -> bool:
-        """Give the client the answer of a look-up; return False if the task must."""
-        if not self.client.wire.ready or self.home.closed:
-            return False
-        query, known = flight.query, flight.known
-        self._flight = None
-        rows = limited(query, known, flight.answer)
-        end = query.warnings, self.home.status
-        self.client.post_whole(self._asked_now, known.columns, rows, *end, flight.like)
-        self._end()
-        self._engine.landed(self, flight)
-        self.diagnostics = Diagnostics(query.rows, query.warnings, query.notes)
-        return True
-
-    def _end_flight(self) -> None:
-        """End a look-up whose session ends before its task could go on with it."""
-        flight, self._flight = self._flight, None
-        if flight is not None:
-            flight.abandon()
-            self._registry.end(flight.query)
-            self._end()
 
     def _enter(self, user: str) -> None:
         self._leave()
@@ -242,11 +177,19 @@ class Session:
         """Return what its statements may use."""
         return self.usage.of(self.user) if self.job is None else self.job.limits
 
-    def _begin(self) -> None:
+    def count_in(self) -> None:
+        """Count a query of its user's.
+
+        Raises
+        ------
+        SkyError
+            USER_LIMIT if that is one too many.
+        """
         if self.job is None:
             self.usage.begin(self.user)
 
-    def _end(self) -> None:
+    def count_out(self) -> None:
+        """Count it no more."""
         if self.job is None:
             self.usage.end(self.user)
 
@@ -267,12 +210,12 @@ class Session:
         self.row_limits = RowLimits()
 
     def _forget_statements(self) -> None:
-        self._prepared.forget()
+        self.prepared.forget()
         self.texts.clear()
 
     async def _command(self, payload: bytes) -> None:
         self.client.more = False
-        self._promises = 0
+        self._taskless.promise_no_more()
         asks = payload[0] in (COM_QUERY, COM_PREPARE, COM_EXECUTE)
         try:
             await self._serve(payload[0], payload)
@@ -303,9 +246,9 @@ class Session:
         if code == COM_QUERY:
             await self._query(payload[1:])
         elif code == COM_PREPARE:
-            await self._prepared.prepare(payload[1:])
+            await self.prepared.prepare(payload[1:])
         elif code in OF_STATEMENT:
-            await self._prepared.serve(code, payload)
+            await self.prepared.serve(code, payload)
         elif code == COM_CHANGE_USER:
             await self._change_user(payload)
         elif code in RELAYED:
@@ -362,7 +305,7 @@ class Session:
 
     async def taken_over(self, sql: bytes) -> bool:
         """Go on with what the current command has begun without this task; return False if it has begun nothing."""
-        flight, self._flight = self._flight, None
+        flight = self._taskless.taken_over()
         if flight is None:
             return False
         await self.distributed(sql, self._engine.adopted(self, flight), query=flight.query)
@@ -473,7 +416,7 @@ class Session:
         limits = self.allowed()
         if query is None:
             try:
-                self._begin()
+                self.count_in()
             except SkyError as error:
                 work.close()
                 self._engine.refused(self, sql, error)
@@ -507,7 +450,7 @@ class Session:
             timer.cancel()
             query.settle()
             self._registry.end(query)
-            self._end()
+            self.count_out()
             self.client.limit_rows(0)
             await ended(attending)
             if query.reason is not None and not self.home.closed:
