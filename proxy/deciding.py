@@ -25,6 +25,7 @@ from proxy import (
     writes,
 )
 from proxy.aside import Aside
+from proxy.decided import Decided
 from proxy.home import settings as home_settings
 from proxy.home.metadata import Catalogue
 from proxy.home.settings import SessionSettings
@@ -95,6 +96,7 @@ class Decider:
         self._catalogue, self._aside = catalogue, aside
         self.memories = memories
         self.views = HomeViews(pool)
+        self._decided = Decided(self.views)
         self._views_changed = True
         self._finding = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
@@ -217,8 +219,11 @@ class Decider:
             return Home()
         catalogue, settings = self._catalogue, await self.settings(session)
         try:
-            text = sql.decode(*settings.encoding)
-            text, tokens = await self._tokens(text, settings)
+            asked = sql.decode(*settings.encoding)
+            known = self._decided.get(asked, settings, catalogue.contents)
+            if known is not None:
+                return known
+            text, tokens = await self._tokens(asked, settings)
         except (LexError, UnicodeDecodeError):
             return Home()
         verb = classify.first_word(tokens)
@@ -230,15 +235,18 @@ class Decider:
             refused = writes.dynamic(tokens, settings.mode, settings.database, published)
         if refused is not None:
             raise await visible.refusal(session, refused, published)
+        seen = self._decided.state(catalogue.contents)
         views = await self.views.definitions(text)
         try:
             if verb in ("SELECT", "WITH", "VALUES"):
                 work = partial(self._query_route, text, tokens, settings, views)
-                return await self._aside.run(len(text), work)
+                route = await self._aside.run(len(text), work)
+                self._decided.keep(asked, settings, seen, route)
+                return route
             if verb == "SET" and len(tokens) > 1 and tokens[1].upper == "STATEMENT":
-                route = await self._under_settings(session, text, tokens, settings, views)
-                if route is not None:
-                    return route
+                under = await self._under_settings(session, text, tokens, settings, views)
+                if under is not None:
+                    return under
         except SkyError as error:
             if error.code is NOT_SUPPORTED and b"scisql_" not in sql and b"qserv_" not in sql:
                 await session.home.check(sql)  # MariaDB's own error comes first

@@ -38,9 +38,13 @@ class HomeViews:
         self.names, self.replicated = sharded(views, catalogue), _over_replicated(views, catalogue)
         return (self.names, self.replicated) != before
 
+    def may_be_in(self, text: str) -> bool:
+        """Whether a statement may name a known view."""
+        return any(name in text for _, name in self.names)
+
     async def definitions(self, text: str) -> dict[tuple[str, str], str]:
         """Return the definitions of the known views as they are now, if a statement may name any."""
-        if not any(name in text for _, name in self.names):
+        if not self.may_be_in(text):
             return {}
         wanted = " OR ".join(
             f"(TABLE_SCHEMA = {literal(database)} AND TABLE_NAME = {literal(name)})"

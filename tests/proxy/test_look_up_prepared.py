@@ -238,6 +238,27 @@ def test_a_view_is_read_as_it_is(raw, client, keys):
         ask(client, "DROP DATABASE mine")
 
 
+def test_prepared_again_a_statement_means_what_it_means_now(raw, client, keys):
+    sql = 'SELECT objectId, "ra", word FROM Object JOIN mine.seen USING (objectId) WHERE objectId = ?'
+    ask(client, "CREATE OR REPLACE DATABASE mine")
+    user = raw(database="hip")
+
+    def rows():
+        number, _, _ = user.prepare(sql)
+        return [row[10:] for row in user.execute(number, [keys[0]]).rows]
+
+    try:
+        ask(client, f"CREATE TABLE mine.seen AS SELECT {keys[0]} AS objectId, 'a table' AS word")
+        assert rows() == rows() == [b"\x02ra\x07a table"]
+        ask(client, "DROP TABLE mine.seen")
+        ask(client, "CREATE VIEW mine.seen AS SELECT objectId, 'a view' AS word FROM hip.Object")
+        assert rows() == rows() == [b"\x02ra\x06a view"]
+        user.query("SET SESSION sql_mode = 'ANSI_QUOTES'")
+        assert [row[8:] for row in rows()] == [b"\x06a view"]  # ra is a number
+    finally:
+        ask(client, "DROP DATABASE mine")
+
+
 def test_a_view_with_a_short_name_is_in_nobodys_way(raw, client, keys, short):
     ask(client, "CREATE OR REPLACE DATABASE mine")
     ask(client, "CREATE VIEW mine.o AS SELECT * FROM hip.Object")
