@@ -160,7 +160,7 @@ class Rounds:
         self.landed += command.poll() is None
         self._strike(what, command)
         output, _ = await asyncio.to_thread(command.communicate, timeout=120)
-        assert await self.state(database, before is None) in (before, after), (number, what, moment)
+        assert await self._all_or_none(database, before, after), (number, what, moment)
         for _ in range(TRIES):
             if command.returncode == 0:
                 break
@@ -172,6 +172,18 @@ class Rounds:
             await self._field.until_well()
         assert await self.state(database) == after, (number, what, moment)
         self._took = 0.7 * self._took + 0.3 * min(12.0, time.monotonic() - began)
+
+    async def _all_or_none(
+        self, database: str, before: dict[str, tuple[str, ...]] | None, after: dict[str, tuple[str, ...]]
+    ) -> bool:
+        """Whether every query sees all rows, or none; proxies may hear of a commit between two of the queries."""
+        found = await self.state(database, before is None)
+        if found in (before, after):
+            return True
+        if found is None or before is None:
+            return False
+        each = all(answer in (before[sql], after[sql]) for sql, answer in found.items())
+        return each and await self.state(database) == after
 
     def _strike(self, what: str, command: subprocess.Popen) -> None:
         part, _, stopped = what.partition(" ")
