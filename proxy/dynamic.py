@@ -7,7 +7,7 @@ as well, and answered here, with the values of USING written into it.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from proxy.session.engine import Distributed, Local, Route
 from proxy.session.prepared import PreparedText
 from proxy.words import words
 from shard.catalog.naming import literal, quote
-from shard.planner.lexer import LexError, Token, TokenKind, tokenize
+from shard.planner.lexer import LexerMode, LexError, Token, TokenKind, tokenize
 
 if TYPE_CHECKING:
     from proxy.session.session import Session
@@ -75,7 +75,10 @@ class Dynamic:
             return await self._filled(session.home, text, tokens[3 : len(words)], settings)
         name = tokens[1].text.strip("`").lower() if len(words) > 1 else ""
         kept = session.texts.get(name) if words[:1] == ["EXECUTE"] else None
-        if kept is not None and (kept.mode, kept.database) == (settings.mode, settings.database):
+        if kept is not None and (kept.mode, kept.database) == (
+            settings.mode,
+            settings.database,
+        ):  # `executed` sees to it
             return await self._filled(session.home, kept.text, tokens[2 : len(words)], settings)
         if words[:1] == ["PREPARE"] and words[2:3] == ["FROM"]:
             session.texts.pop(name, None)
@@ -142,6 +145,19 @@ class Dynamic:
             out += text[done:start] + instead
             done = end
         return out + text[done:]
+
+
+def executed(sql: bytes, texts: Mapping[str, PreparedText], mode: LexerMode) -> PreparedText | None:
+    """Return the text that an EXECUTE runs, if it is one of those that were prepared here."""
+    if not STARTS.match(sql):
+        return None
+    try:
+        tokens = tokenize(sql.decode("latin-1"), mode, 2)
+    except LexError:
+        return None
+    if len(tokens) < 2 or tokens[0].upper != "EXECUTE":
+        return None
+    return texts.get(tokens[1].text.strip("`").encode("latin-1").decode("utf-8", "replace").lower())
 
 
 def _native(route: Route) -> bytes | None:

@@ -119,6 +119,10 @@ class Engine:
         """Begin to look for views that others make."""
         self._decider.start()
 
+    async def database(self, session: Session) -> str | None:
+        """Return a session's default database."""
+        return (await self._decider.settings(session)).database
+
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement."""
         try:

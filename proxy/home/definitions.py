@@ -155,6 +155,11 @@ def set_statement(settings: Mapping[str, str]) -> str:
     return "SET " + ", ".join(f"SESSION {quote(name)}={value}" for name, value in settings.items())
 
 
+def show_create(name: str) -> str:
+    """Return the SHOW CREATE TABLE (of a quoted name) whose text is the same under any of a session's settings."""
+    return f"SET STATEMENT sql_mode='', sql_quote_show_create=1 FOR SHOW CREATE TABLE {name}"
+
+
 def form_of(parameter: Parameter) -> tuple[object, ...]:
     """Return what of a parameter definitions depend on: its type; of texts the length, of DECIMALs the digits."""
     value = parameter.value

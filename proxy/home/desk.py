@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from proxy.home.definitions import Shadow, ShadowPool, set_statement
+from proxy.home.definitions import Shadow, ShadowPool, set_statement, show_create
 from proxy.home.link import HomeLink
 from proxy.merge.merge import PLAIN, PLAINLY, Making, ServiceDesk
 from shard.planner.plan import Sql
@@ -51,7 +51,7 @@ class SessionDesk:
         ) as connection:
             desk = ServiceDesk(connection, self.encoding, self.parameters, self.settings)
             await desk.make(making)
-            found = await connection.fetch(f"SHOW CREATE TABLE {making.name}")
+            found = await connection.fetch(show_create(making.name))
             await connection.run(f"DROP TEMPORARY TABLE {making.name}")
         body = (found[0][1] or b"").partition(b" (\n")[2]
         async with self._plainly():

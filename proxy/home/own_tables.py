@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from backend.pool import Pool
+from proxy.home.definitions import show_create
 from proxy.home.director_index import Places, places
 from proxy.home.link import HomeLink
 from proxy.home.metadata import Contents
@@ -142,14 +143,14 @@ def _travelling(column: str, kind: str, table: str) -> str:
 
 async def _ddl(home: HomeLink, database: str, name: str) -> tuple[str, bool]:
     """Return a CREATE TABLE with the columns and keys of a table, fit for a temporary one, and whether it is a view."""
-    found = await home.table(f"SHOW CREATE TABLE {quote(database)}.{quote(name)}".encode())
+    found = await home.table(show_create(f"{quote(database)}.{quote(name)}").encode())
     text = (found.rows[0][1] or b"").decode()
     is_view = len(found.columns) > 2
     if is_view:  # a view: the columns that a SELECT of it has
         await home.table(
             f"CREATE OR REPLACE TEMPORARY TABLE {_SHAPE} AS SELECT * FROM {quote(database)}.{quote(name)} LIMIT 0".encode()
         )
-        found = await home.table(f"SHOW CREATE TABLE {_SHAPE}".encode())
+        found = await home.table(show_create(_SHAPE).encode())
         text = (found.rows[0][1] or b"").decode()
         await home.table(f"DROP TEMPORARY TABLE {_SHAPE}".encode())
     return clean_ddl(text, name), is_view

@@ -122,6 +122,9 @@ class Engine(Protocol):
     def adopted(self, session: Session, flight: Flight) -> Coroutine[None, None, None]:
         """Return what a task has to do for a look-up that was begun."""
 
+    async def database(self, session: Session) -> str | None:
+        """Return a session's default database."""
+
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement; may raise SkyError."""
 

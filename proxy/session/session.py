@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING
 
 from backend.connection import ConnectionLost
-from backend.tasks import ended
+from backend.tasks import ended, to_the_end
 from proxy.aside import LONG
+from proxy.dynamic import executed
 from proxy.home.link import HomeLink, Trapped, trap_error
 from proxy.registry import Registry, RunningQuery
 from proxy.session import owned, process_list
@@ -36,6 +37,7 @@ from proxy.session.login import Doorkeeper, Login
 from proxy.session.prepared import PreparedText
 from proxy.session.statements import OF_STATEMENT, OWN, PreparedStatements
 from proxy.session.taskless import Taskless
+from shard.catalog.naming import quote
 from shard.errors import (
     INTERNAL,
     INTERRUPTED,
@@ -339,6 +341,12 @@ class Session:
         if answer is not None:
             await answer
             return True
+        kept = executed(sql, self.texts, self.mode) if self.texts else None
+        async with self.in_database(None if kept is None else kept.database):
+            return await self._routed(sql, more, alone)
+
+    async def _routed(self, sql: bytes, more: bool, alone: bool) -> bool:
+        """Let whoever has to answer a statement; return whether the next of its packet may follow."""
         route = await self._engine.decide(self, sql)
         if route == Home():
             route = Home(await self._engine.with_truth(self, sql))
@@ -354,6 +362,25 @@ class Session:
             self.diagnostics = None
             return await self.home.relay_part(text, self.client, more)
         return True
+
+    @contextlib.asynccontextmanager
+    async def in_database(self, wanted: str | None) -> AsyncIterator[None]:
+        """Have a default database for a while: a prepared statement's names mean what they did when it was prepared."""
+        current = None if wanted is None else await self._engine.database(self)
+        if wanted is None or current is None or current == wanted:
+            yield
+            return
+        await self._use(wanted)
+        try:
+            yield
+        finally:
+            if not self.home.closed:
+                with contextlib.suppress(ServerError):  # it has been dropped: MariaDB would be in none, too
+                    await to_the_end(self._use(current))
+
+    async def _use(self, database: str) -> None:
+        self.settings_dirty = True
+        await self.home.table(f"USE {quote(database)}".encode())
 
     async def answered(self, route: Local, binary: bool = False) -> None:
         """Answer a statement of skyshard's own."""

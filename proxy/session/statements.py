@@ -19,6 +19,7 @@ from proxy.session.prepared import Executed, Prepared
 from proxy.session.values import with_values
 from proxy.words import words
 from shard.errors import NO_CURSOR, UNKNOWN_COMMAND, SkyError
+from shard.wire.frames import Parameter
 from shard.wire.packets import PacketError, packet
 from shard.wire.replies import CURSOR_EXISTS, EndEvent, Event, PreparedEvent, ReplyKind
 
@@ -145,8 +146,17 @@ class PreparedStatements:
             return
         if usual and await self._look_up(Executed(prepared, prepared.route, parameters)):
             return
-        prepared.route = await self._engine.renew(session, prepared.text, prepared.route)
-        if not payload[_FLAGS_AT] & _READ_ONLY_CURSOR:
+        under = prepared.route.settings
+        async with session.in_database(None if under is None else under.database):
+            prepared.route = await self._engine.renew(session, prepared.text, prepared.route)
+            await self._run(prepared, parameters, bool(payload[_FLAGS_AT] & _READ_ONLY_CURSOR))
+
+    async def _run(self, prepared: Prepared, parameters: tuple[Parameter, ...], keep: bool) -> None:
+        """Run a statement on sharded tables; its rows are the client's, or kept for its cursor."""
+        session = self._session
+        if not isinstance(prepared.route, Distributed):
+            raise TypeError("only what is distributed is run")
+        if not keep:
             await session.distributed(prepared.text, session.engine_run(prepared.route, parameters, True))
             return
         limits = session.allowed()

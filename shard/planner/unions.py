@@ -103,7 +103,11 @@ def _named(tree: exp.Union) -> frozenset[str] | None:
     first.set(
         "expressions",
         [
-            item if isinstance(item, exp.Column | exp.Alias) else exp.alias_(item, name, quoted=True)
+            item
+            if isinstance(item, exp.Column | exp.Alias)
+            else exp.Alias(
+                this=item, alias=exp.to_identifier(name, quoted=True)
+            )  # `alias_` names an inner query itself
             for item, name in zip(first.expressions, names, strict=True)
         ],
     )

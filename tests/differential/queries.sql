@@ -809,6 +809,8 @@ SELECT DISTINCT +g AS c, COUNT(*) +1 FROM lab.Star WHERE NOT +g <=> +1 AND g BET
 -- name: signs without effect in derived tables
 SELECT x.`1`, x.g, COUNT(*) FROM (SELECT +1, +g FROM lab.Star LIMIT 1000) x GROUP BY x.g
 
+-- name: union whose first has an inner query without a name [in lab]
+SELECT Visit.n AS c1, (SELECT MAX(Lut.n) FROM Lut) FROM Visit UNION SELECT 1, 2 FROM Visit t3 UNION ALL (SELECT 1, 100 AS c6 FROM Star t4 NATURAL JOIN Visit t5)
 -- name: union of all rows, of two types
 SELECT starId, kind FROM lab.Star UNION ALL SELECT flux, starId FROM lab.Visit
 -- name: union of stars, and what is above its header

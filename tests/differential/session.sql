@@ -75,3 +75,12 @@ SELECT starId FROM lab.Star WHERE g > 2 UNION SELECT starId FROM lab.Visit ORDER
 SELECT FOUND_ROWS();
 SET STATEMENT div_precision_increment = 7 FOR SELECT MAX(d / 7), kind FROM lab.Star GROUP BY kind;
 SET STATEMENT group_concat_max_len = 9 FOR SELECT GROUP_CONCAT(starId ORDER BY starId) FROM lab.Star WHERE starId < 90;
+SET sql_mode = 'ANSI_QUOTES';
+CREATE DATABASE IF NOT EXISTS mine;
+CREATE OR REPLACE TABLE mine.ansi AS SELECT "starId", "g" AS "a ""g""" FROM lab."Star" WHERE "starId" < 20;
+SELECT s."starId", u."a ""g""" FROM lab."Star" s JOIN mine.ansi u ON u."starId" = s."starId" WHERE s.g > 1;
+SET sql_mode = 'NO_FIELD_OPTIONS,NO_KEY_OPTIONS,NO_TABLE_OPTIONS', sql_quote_show_create = 0;
+CREATE OR REPLACE TABLE mine.ansi AS SELECT starId, g AS `order` FROM lab.Star WHERE starId < 20;
+SELECT s.starId, u.`order` FROM lab.Star s JOIN mine.ansi u ON u.starId = s.starId WHERE s.g > 1;
+SET sql_mode = DEFAULT, sql_quote_show_create = DEFAULT;
+DROP TABLE mine.ansi;

@@ -180,3 +180,35 @@ def test_a_check_at_home_closes_no_statement_of_the_client(raw):
         refused(client.query, "SELECT nosuch FROM Object")
         assert client.execute(first, [number]).rows
         assert client.execute(second, [number]).rows
+
+
+def test_names_mean_what_they_did_when_the_statement_was_prepared(pair):
+    """MariaDB executes in the database that a statement was prepared in, and goes back."""
+    found = []
+    for client in pair(flags=0):
+        asked = []
+        client.query("USE hip")
+        number, _, _ = client.prepare("SELECT COUNT(*), DATABASE() FROM Object WHERE objectId < ?")
+        other, _, _ = client.prepare("SELECT objectId FROM Object WHERE objectId = ?")
+        client.query("PREPARE s FROM 'SELECT COUNT(*), DATABASE() FROM Object WHERE objectId < ?'")
+        client.query("SET @a = 50")
+        for database in ("hip", "lab", "mysql", "hip"):
+            client.query(f"USE {database}")
+            asked.append(client.execute(number, [50]).rows)
+            asked.append([client.execute(other, [key]).rows for key in (7, 8, 9)])
+            client.execute(number, [50], cursor=1)
+            asked.append(client.fetch(number, 10)[0])
+            asked.append(client.query("EXECUTE s USING @a").rows)
+            asked.append(client.query("SELECT DATABASE()").rows)
+        found.append(asked)
+    assert found[0] == found[1]
+
+
+def test_a_statement_that_fails_leaves_the_session_in_its_database(raw):
+    client = raw(database="hip")
+    number, _, _ = client.prepare("SELECT objectId FROM Object WHERE objectId + ? < 5")
+    client.query("USE lab")
+    client.query("SET max_statement_time = 0.000001")
+    assert refused(client.execute, number, [1]) == 1969
+    client.query("SET max_statement_time = 0")
+    assert client.query("SELECT DATABASE()").rows == [(b"lab",)]
