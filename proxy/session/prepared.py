@@ -5,6 +5,7 @@ Layout: status flags and types as in the MySQL protocol's COM_STMT_EXECUTE.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass, field
 
@@ -14,11 +15,13 @@ from shard.errors import PACKET_TOO_LARGE, SkyError
 from shard.planner.constants import Value
 from shard.planner.lexer import LexerMode
 from shard.wire.frames import Parameter
-from shard.wire.packets import PacketError, lenenc_bytes, read_lenenc_int
+from shard.wire.packets import PacketError, lenenc_bytes, read_lenenc_bytes, read_lenenc_int
 
 _FIXED = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 8: 8, 9: 4, 13: 2}
 _LENGTH_FIRST = frozenset({7, 10, 11, 12})
 _NULL = 6
+_TEXTS = frozenset({15, 252, 253, 254})
+_PLAIN = re.compile(rb"[A-Za-z0-9 _.:+-]{1,64}")
 
 
 @dataclass(slots=True)
@@ -132,7 +135,7 @@ def _value_end(payload: bytes, at: int, kind: int) -> int:
 
 
 def planner_values(parameters: tuple[Parameter, ...]) -> tuple[Value, ...]:
-    """Return what the planner may know of parameter values: numbers; anything else is unknown."""
+    """Return what the planner may know of parameter values: numbers and plain texts; anything else is unknown."""
     out: list[Value] = []
     for parameter in parameters:
         value = parameter.value
@@ -145,8 +148,14 @@ def planner_values(parameters: tuple[Parameter, ...]) -> tuple[Value, ...]:
         elif parameter.type == 4:
             out.append(float(struct.unpack("<f", value)[0]))
         else:
-            out.append(None)
+            out.append(_plain_text(value) if parameter.type in _TEXTS else None)
     return tuple(out)
+
+
+def _plain_text(value: bytes) -> str | None:
+    """Return a text, as which many drivers send keys, if it is read alike in every character set."""
+    body, _ = read_lenenc_bytes(value, 0)
+    return body.decode("ascii") if _PLAIN.fullmatch(body) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from shard.planner.branches import branches
 
 _NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\Z")
 _INTEGER = re.compile(r"\d+\Z")
+_SIMPLE = re.compile(r"[A-Za-z0-9 _.:+-]*")
+_EXACT_DOUBLE = 1 << 53
 
 _PRECISION_INCREMENT = 4
 """MariaDB's div_precision_increment; any from 1 to 9 gives a quotient of integers nine decimals."""
@@ -144,18 +146,24 @@ def integer(node: exp.Expression, values: Sequence[Value] = ()) -> int | None:
 def key_literal(node: exp.Expression, values: Sequence[Value] = ()) -> str | None:
     """Return a literal as SQL for a director index look-up, or None if it is no plain literal.
 
-    Numbers and simple strings are returned verbatim; parameters as integers or not at all.
+    Numbers and simple strings are returned verbatim; parameters as integers (a DOUBLE may be one) or simple strings.
     """
     if isinstance(node, exp.Paren):
         return key_literal(node.this, values)
     whole = integer(node, values)
     if whole is not None:
         return str(whole)
+    if isinstance(node, exp.Placeholder):
+        index = int(node.name)
+        value = values[index] if index < len(values) else None
+        if isinstance(value, float):
+            return str(int(value)) if value.is_integer() and abs(value) <= _EXACT_DOUBLE else None
+        return f"'{value}'" if isinstance(value, str) and _SIMPLE.fullmatch(value) else None
     if isinstance(node, exp.Literal):
         text = str(node.this)
-        if _NUMBER.match(text):
-            return text
-        if re.fullmatch(r"'[A-Za-z0-9 _.:+-]*'", text):
+        if _NUMBER.match(text) or (
+            len(text) > 1 and text[0] == text[-1] == "'" and _SIMPLE.fullmatch(text[1:-1])
+        ):
             return text
     return None
 

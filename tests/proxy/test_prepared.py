@@ -212,3 +212,35 @@ def test_a_statement_that_fails_leaves_the_session_in_its_database(raw):
     assert refused(client.execute, number, [1]) == 1969
     client.query("SET max_statement_time = 0")
     assert client.query("SELECT DATABASE()").rows == [(b"lab",)]
+
+
+def test_keys_of_every_type_find_their_rows(pair):
+    """Some drivers send every number as DOUBLE, or as text."""
+    found = []
+    for client in pair(flags=0):
+        number, _, _ = client.prepare("SELECT objectId, ra FROM Object WHERE objectId = ?")
+        listed, _, _ = client.prepare("SELECT COUNT(*), MIN(objectId) FROM Object WHERE objectId IN (?, ?)")
+        keys = [
+            7,
+            7.0,
+            7.5,
+            "7",
+            "07",
+            "7.0",
+            "7x",
+            " 7",
+            "x",
+            "",
+            "7'",
+            "\\7",
+            -7.0,
+            1e300,
+            float(1 << 53),
+            None,
+        ]
+        asked = [client.execute(number, [key]).rows for key in keys]
+        asked += [
+            client.execute(listed, both).rows for both in ([7, "9"], [7.0, 9.0], ["7", "9"], [7.5, "9 "])
+        ]
+        found.append(asked)
+    assert found[0] == found[1]

@@ -4,7 +4,7 @@ import pytest
 from sqlglot import exp
 
 from backend.connection import RawConnection
-from shard.planner.constants import number
+from shard.planner.constants import key_literal, number
 from shard.planner.fence import parse
 from shard.planner.lexer import tokenize
 
@@ -34,3 +34,12 @@ async def test_as_mariadb_reads_them(plain):
 @pytest.mark.parametrize("text", ["1/0", "ra", "'1'", "1 DIV 2", "POW(2, 3)"])
 def test_what_is_no_constant(text):
     assert constant(text) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "literal"),
+    [(7, "7"), (7.0, "7"), (-7.0, "-7"), (7.5, None), (1e300, None), (float("inf"), None), ("7", "'7'"), ("a b", "'a b'"),
+     ("it's", None), ("\\", None), (None, None)],
+)  # fmt: skip
+def test_parameters_that_are_keys(value, literal):
+    assert key_literal(exp.Placeholder(this="0"), [value]) == literal
