@@ -231,7 +231,7 @@ class Engine:
         if not isinstance(asked, bytes):
             route = asked.prepared.route = await self.renew(session, asked.text, asked.route)
             return route, asked.parameters
-        decided = await self.decide(session, asked)
+        decided = await self._decider.decide(session, asked)  # a refusal is noted as this query's end
         if not isinstance(decided, Distributed):
             raise SkyError(CATALOGUE_CHANGED, database=look_up.known.database)
         return decided, ()

@@ -220,7 +220,7 @@ class Scheduler:
             new = min(now, bisect_right(PACES_S, seconds * _STEADY))
         if new == now:
             return
-        waiting, user = self.remove(job), self._user[job]
+        waiting, user = self._unqueue(job), self._user[job]
         self._pace[job] = new
         if user in self._paces:
             self._paces[user].move(now, new, self._active[job], (user, now) in self._scans)
@@ -241,10 +241,8 @@ class Scheduler:
             self._active[job] -= 1
             _, pace = key = self._key(job)
             self._paces[user].take(pace, seconds, key in self._scans)
-            waits = any(key in self._scans for key in _keys(user))
-            self.scan_lane.take(user, seconds, waits)
-            if not waits and not self._paces[user].running:
-                del self._paces[user]
+            self.scan_lane.take(user, seconds, any(key in self._scans for key in _keys(user)))
+            self._settle(job)
         return self._fill()
 
     def begin_one(self) -> bool:
@@ -265,6 +263,26 @@ class Scheduler:
 
     def remove(self, job: int) -> list[int]:
         """Forget the waiting chunks of a job and return them (its running ones still call `finished`)."""
+        waiting = self._unqueue(job)
+        if waiting:
+            self._settle(job)
+        return waiting
+
+    def _settle(self, job: int) -> None:
+        """Keep nothing of the turns of a user for whom nothing waits any more, where nothing runs either."""
+        user = self._user[job]
+        if self._lane[job]:
+            self.quick_lane.turns.move(user, None, 0, user in self._quick)
+            return
+        waits = [key for key in _keys(user) if key in self._scans]
+        self.scan_lane.turns.move(user, None, 0, bool(waits))
+        if user in self._paces:
+            _, pace = key = self._key(job)
+            self._paces[user].move(pace, None, 0, key in self._scans)
+            if not waits and not self._paces[user].running:
+                del self._paces[user]
+
+    def _unqueue(self, job: int) -> list[int]:
         waiting = self._mine.pop(job, [])
         if not waiting:
             return waiting

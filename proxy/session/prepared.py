@@ -35,6 +35,8 @@ class Prepared:
     long_data: dict[int, bytearray] = field(default_factory=dict)
     cursor: Cursor | None = None
     overlong: bool = False
+    renewed: bool = False
+    """Whether its text says what is another's at every execution: it is decided about anew each time."""
 
     def add_long_data(self, index: int, piece: bytes, limit: int) -> None:
         """Keep a piece of a parameter; what is past the limit is refused when the statement is executed."""

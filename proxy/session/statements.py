@@ -68,7 +68,7 @@ class PreparedStatements:
         prepared = self._kept.get(self._number(payload)) if len(payload) > _FLAGS_AT else None
         if prepared is None or payload[_FLAGS_AT] or not isinstance(prepared.route, Distributed):
             return None
-        if prepared.cursor is not None or prepared.long_data or prepared.overlong:
+        if prepared.cursor is not None or prepared.long_data or prepared.overlong or prepared.renewed:
             return None
         try:
             return Executed(prepared, prepared.route, prepared.bind(payload))
@@ -126,7 +126,8 @@ class PreparedStatements:
                 continue
             self._last = event.statement_id
             if isinstance(route, Distributed | Local):
-                self._kept[event.statement_id] = Prepared(sql, route, event.parameters)
+                renewed = own_settings.PATTERN.search(sql) is not None
+                self._kept[event.statement_id] = Prepared(sql, route, event.parameters, renewed=renewed)
             elif any(pattern.search(sql) for pattern in (OWN, QUESTIONS, own_settings.PATTERN)):
                 self._asked[event.statement_id] = sql
 
@@ -139,7 +140,7 @@ class PreparedStatements:
         if await session.taken_over(prepared.text):
             return
         prepared.close_cursor()
-        usual = not payload[_FLAGS_AT] and not prepared.long_data
+        usual = not (payload[_FLAGS_AT] or prepared.long_data or prepared.renewed)
         parameters = prepared.bind(payload)
         if isinstance(prepared.route, Local):
             await self._execute_own(prepared, with_values(prepared.text, parameters, session.mode))

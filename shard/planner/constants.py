@@ -157,7 +157,7 @@ def key_literal(node: exp.Expression, values: Sequence[Value] = ()) -> str | Non
         index = int(node.name)
         value = values[index] if index < len(values) else None
         if isinstance(value, float):
-            return str(int(value)) if value.is_integer() and abs(value) <= _EXACT_DOUBLE else None
+            return str(int(value)) if value.is_integer() and abs(value) < _EXACT_DOUBLE else None
         return f"'{value}'" if isinstance(value, str) and _SIMPLE.fullmatch(value) else None
     if isinstance(node, exp.Literal):
         text = str(node.this)

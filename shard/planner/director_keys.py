@@ -28,7 +28,7 @@ _MOST_LISTED = 1000
 """Ranges of fewer integers are looked up key by key."""
 _MOST_RANGES = 1000
 _EXACT_DOUBLE = 1 << 53
-"""Up to here every integer is a DOUBLE."""
+"""Below it every integer is a DOUBLE that no other one is equal to."""
 _LOWEST, _HIGHEST = -1 << 63, (1 << 64) - 1
 INTEGER = re.compile(r"(?i)(?:tiny|small|medium|big)?int(?:eger)?\b")
 """An integer type."""
@@ -124,7 +124,7 @@ def _between(
 
 
 def _is_exact(value: Decimal | float) -> bool:
-    return -_EXACT_DOUBLE <= value <= _EXACT_DOUBLE
+    return -_EXACT_DOUBLE < value < _EXACT_DOUBLE
 
 
 def _compared(

@@ -350,3 +350,13 @@ def test_nothing_stays_prepared_on_the_workers(cluster, raw, keys):
         ) as server:
             assert int(ask(server, "SHOW GLOBAL STATUS LIKE 'Com_stmt_close'")[0][1]) > 0
             assert ask(server, "SHOW GLOBAL STATUS LIKE 'Prepared_stmt_count'")[0][1] == "0"
+
+
+def test_our_own_settings_are_those_of_the_execution(raw):
+    client = raw(database="hip")
+    number, _, _ = client.prepare("SELECT objectId, @@skyshard_gather_limit FROM Object WHERE objectId = ?")
+    for limit in (1000, 1000, 7, 7):
+        client.query(f"SET skyshard_gather_limit = {limit}")
+        for _ in range(3):
+            (row,) = client.execute(number, [7]).rows
+            assert row.endswith(limit.to_bytes(8, "little"))

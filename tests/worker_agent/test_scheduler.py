@@ -191,3 +191,41 @@ def test_who_comes_late_is_served_like_the_others_from_then_on():
         turns.give(order[-1])
         turns.take(order[-1], 1.0, True)
     assert sorted(order[:2]) == sorted(order[2:4]) == sorted(order[4:]) == ["new", "old"]
+
+
+def test_who_left_while_others_had_the_slots_has_no_claim_later():
+    scheduler = Scheduler(slots=1, interactive_slots=0)
+    running = scheduler.submit(1, range(5), False, "a")
+    scheduler.submit(2, range(9000), False, "b")
+    scheduler.finished(1, 1.0)
+    scheduler.remove(1)  # while b has the slot
+    scheduler.forget(1)
+    for _ in range(3600):
+        running = scheduler.finished(2, 1.0)
+    assert running[0].job == 2
+    assert "a" not in scheduler.scan_lane.turns._served
+    assert "a" not in scheduler._paces
+    scheduler.submit(3, range(9000), False, "a")
+    turns = []
+    for _ in range(100):
+        turns.append(running[0].job)
+        running = scheduler.finished(running[0].job, 1.0)
+    assert 49 <= turns.count(3) <= 51
+
+
+def test_a_pace_that_left_has_no_claim_later():
+    scheduler = Scheduler(slots=1, interactive_slots=0)
+    scheduler.submit(1, range(5), False, "a")
+    scheduler.pace(1, 0.5)
+    running = scheduler.submit(2, range(9000), False, "a") or scheduler.finished(1, 1.0)
+    scheduler.remove(1)
+    for _ in range(1000):
+        running = scheduler.finished(running[0].job, 1.0)
+    scheduler.forget(1)
+    scheduler.submit(3, range(9000), False, "a")
+    scheduler.pace(3, 0.5)
+    turns = []
+    for _ in range(100):
+        turns.append(running[0].job)
+        running = scheduler.finished(running[0].job, 1.0)
+    assert 45 <= turns.count(3) <= 55
