@@ -17,7 +17,7 @@ from backend.connection import RawConnection
 from skyshard.cluster import certificate
 from skyshard.cluster.local import free_port
 from tests.clients import table
-from tests.support import handmade, twin
+from tests.support import every_type, handmade, twin
 from tests.support.servers import LocalCluster, PlainMariaDB, skyshard
 
 REPOSITORY = Path(__file__).parents[2]
@@ -140,7 +140,7 @@ async def _accounts(server) -> None:
     for user, password in ACCOUNTS.values():
         quoted = password.replace("'", "''")
         await connection.run(f"CREATE OR REPLACE USER {user}@'127.0.0.1' IDENTIFIED BY '{quoted}'".encode())
-        for database in ("hip", "lab"):
+        for database in ("hip", "lab", "odd"):
             await connection.run(
                 f"GRANT SELECT, SHOW VIEW, LOCK TABLES ON {database}.* TO {user}@'127.0.0.1'"
             )
@@ -159,7 +159,8 @@ def both(tmp_path_factory):
         skyshard("sample", "--dir", directory / "sample")
         cluster.ingest(directory / "sample" / "CATALOG.yaml")
         cluster.ingest(handmade.write(directory / "lab"))
-        for database in ("hip", "lab"):
+        cluster.ingest(every_type.write(directory / "odd"))
+        for database in ("hip", "lab", "odd"):
             asyncio.run(twin.copy_database(cluster.directory, database, plain.address))
         for server in (plain, cluster):
             asyncio.run(_accounts(server))

@@ -63,7 +63,7 @@ def test_batch(both, need, mode):
             if step in ("stream", "slow", "warned", "warnings"):
                 continue
             for style in ("--batch", "--table", "--vertical", "--xml", "--html", "--column-type-info"):
-                if style != "--batch" and step not in ("typed", "own_read"):
+                if style != "--batch" and step not in ("typed", "every", "own_read"):
                     continue
                 code, out, err = run(server, mode, style, "hip", text=sql + ";")
                 steps[f"{step} {style}"] = repr((code, out, err))

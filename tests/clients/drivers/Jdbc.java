@@ -177,7 +177,7 @@ public class Jdbc {
             ask(connection, "CREATE DATABASE " + DB + " CHARACTER SET utf8mb4");
             for (String step : List.of("own_make", "own_fill")) ask(connection, SQL.get(step));
             metadata(connection);
-            for (String step : List.of("typed", "merged", "own_read", "create")) say(step, ask(connection, SQL.get(step)));
+            for (String step : List.of("typed", "every", "merged", "own_read", "create")) say(step, ask(connection, SQL.get(step)));
             say("parameters", ask(connection, SQL.get("parameters"), 3, 7L, "12", "a b"));
             streamed(connection);
             cancelled(connection);
@@ -187,7 +187,7 @@ public class Jdbc {
             own(connection);
         }
         try (Connection connection = connect("&useServerPrepStmts=true")) {
-            for (String step : List.of("typed", "merged", "own_read"))
+            for (String step : List.of("typed", "every", "merged", "own_read"))
                 try (PreparedStatement statement = connection.prepareStatement(SQL.get(step))) {
                     for (int round = 0; round < 2; round++) say("server " + step + round, rows(statement.executeQuery(), true, Set.of()));
                 }

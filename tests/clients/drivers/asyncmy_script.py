@@ -68,7 +68,7 @@ async def main():
         await rows(connection, sql)
     for sql in ("SHOW FULL TABLES FROM lab", "SHOW FULL COLUMNS FROM lab.Star"):
         say(sql, await rows(connection, sql))
-    for step in ("databases", "typed", "merged", "own_read", "create"):
+    for step in ("databases", "typed", "every", "merged", "own_read", "create"):
         say(step, await rows(connection, SQL[step]))
     say("parameters", await rows(connection, SQL["parameters"], (3, 7, 12, "a b")))
     await streamed(connection)

@@ -153,7 +153,9 @@ def main():
     for step in ("own_make", "own_fill"):
         rows(connection, SQL[step])
     metadata(connection)
-    for step in ("typed", "merged", "own_read", "create"):
+    for step in ("typed", "every", "merged", "own_read", "create"):
+        if step == "every" and NAME == "mariadb":
+            continue  # it cannot read all of them from plain MariaDB, either: a SystemError
         say(step, rows(connection, SQL[step]))
     say("parameters", rows(connection, SQL["parameters"], (3, 7, 12, "a b")))
     say("parameters_merged", rows(connection, SQL["parameters_merged"], (-500.5, "2024-02-29 12:34:30")))

@@ -76,7 +76,7 @@ async function main() {
   for (const step of ["own_make", "own_fill"]) await ask(connection, SQL[step]);
   say("databases", await ask(connection, SQL.databases));
   for (const sql of ["SHOW FULL TABLES FROM lab", "SHOW FULL COLUMNS FROM lab.Star", "DESCRIBE hip.Object"]) say(sql, await ask(connection, sql));
-  for (const step of ["typed", "merged", "own_read", "create"]) {
+  for (const step of ["typed", "every", "merged", "own_read", "create"]) {
     say(step, await ask(connection, SQL[step]));
     if (step !== "create") for (const round of [1, 2]) say(`prepared ${step} ${round}`, await ask(connection, SQL[step], [], true));
   }

@@ -37,7 +37,7 @@ say_step("columns", $columns);
 say_step("primary", [ $db->primary_key(undef, $ENV{DB}, "kinds") ]);
 for my $server (0, 1) {
     my $one = dial($server);
-    for my $step (qw(typed merged own_read)) { say_step("$step $server", rows($one, $sql{$step})); }
+    for my $step (qw(typed every merged own_read)) { say_step("$step $server", rows($one, $sql{$step})); }
     say_step("parameters $server", rows($one, $sql{parameters}, 3, 7, "12", "a b"));
     say_step("merged parameters $server", rows($one, $sql{parameters_merged}, -500.5, "2024-02-29 12:34:30"));
     for my $step (sort grep { /^error_/ } keys %sql) {
