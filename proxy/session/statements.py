@@ -31,6 +31,9 @@ OF_STATEMENT = frozenset({COM_EXECUTE, COM_LONG_DATA, COM_CLOSE, COM_RESET, COM_
 """The commands that name a prepared statement."""
 OWN = words(b"kill", b"processlist", b"warnings", b"errors")
 """What a statement says that the proxy may have to answer whatever the catalogue has."""
+_QUERY = re.compile(rb"(?i)[\s(]*(?:select|with)\b")
+_MOST_AT_HOME, _MOST_BYTES = 100, 4096
+"""Texts of queries that the home server has prepared and that are kept, in case their tables were just published."""
 _FLAGS_AT = 5
 """Where a COM_STMT_EXECUTE says which cursor is wanted."""
 _READ_ONLY_CURSOR = 1
@@ -46,6 +49,7 @@ class PreparedStatements:
     def __init__(self, session: Session, engine: Engine) -> None:
         self._session, self._engine = session, engine
         self._kept: dict[int, Prepared] = {}
+        self._at_home: dict[int, tuple[bytes, int, int]] = {}
         self._asked: dict[int, bytes] = {}
         self._last: int | None = None
         self._fetched: set[int] = set()  # those at home of which a client has a cursor
@@ -61,6 +65,7 @@ class PreparedStatements:
             prepared.close_cursor()
         self._kept.clear()
         self._asked.clear()
+        self._at_home.clear()
         self._fetched.clear()
 
     def executed(self, payload: bytes) -> Executed | None:
@@ -92,6 +97,7 @@ class PreparedStatements:
         elif code == COM_CLOSE:
             closed = self._kept.pop(number, None)
             self._asked.pop(number, None)
+            self._at_home.pop(number, None)
             self._fetched.discard(number)
             if closed is not None:
                 closed.close_cursor()
@@ -107,7 +113,7 @@ class PreparedStatements:
     async def prepare(self, sql: bytes) -> None:
         """Carry out COM_STMT_PREPARE."""
         session = self._session
-        self._last = None
+        self._last, version = None, self._engine.version
         route = Home() if _NEVER_PREPARED.match(sql) else await self._engine.decide(session, sql)
         if route == Home():
             route = Home(await self._engine.with_truth(session, sql, lasting=True))
@@ -130,6 +136,10 @@ class PreparedStatements:
                 self._kept[event.statement_id] = Prepared(sql, route, event.parameters, renewed=renewed)
             elif any(pattern.search(sql) for pattern in (OWN, QUESTIONS, own_settings.PATTERN)):
                 self._asked[event.statement_id] = sql
+            elif _QUERY.match(sql) and len(sql) <= _MOST_BYTES:
+                self._at_home[event.statement_id] = sql, event.parameters, version
+                if len(self._at_home) > _MOST_AT_HOME:
+                    del self._at_home[next(iter(self._at_home))]
 
     async def _execute(self, number: int, payload: bytes) -> None:
         prepared, session = self._kept.get(number), self._session
@@ -197,8 +207,21 @@ class PreparedStatements:
         try:
             seen = await session.home.relay(payload, ReplyKind.QUERY, session.client)
         except Trapped:
-            raise trap_error() from None
+            if not await self._is_ours_now(_statement_id(payload)):
+                raise trap_error() from None
+            await self._execute(_statement_id(payload), payload)
+            return
         self._follow(_statement_id(payload), seen)
+
+    async def _is_ours_now(self, number: int) -> bool:
+        """Whether a statement of the home server's is ours to answer: its tables were published as it was prepared."""
+        sql, parameters, version = self._at_home.get(number, (b"", 0, -1))
+        if not sql or not await self._engine.refresh(version):
+            return False
+        route = await self._engine.decide(self._session, sql)
+        if isinstance(route, Distributed):
+            self._kept[number] = Prepared(sql, route, parameters)
+        return number in self._kept
 
     async def _execute_question(self, number: int, payload: bytes) -> bool:
         """Answer a prepared statement that the proxy owns, or that is about the one before; False if it is no such."""

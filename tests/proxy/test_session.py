@@ -11,7 +11,6 @@ from shard.errors import ServerError
 from shard.wire import rows
 from shard.wire.frames import Parameter
 from tests.support.rawclient import RawClient
-from tests.support.rawclient import ServerError as RawError
 
 
 def ask(client, sql, *arguments):
@@ -166,9 +165,7 @@ async def test_a_prepared_statement_sees_a_view_as_it_is_now(cluster, client):
         assert len(raw.execute(statement).rows) == 2
         raw.query("USE own")
         ask(client, "CREATE OR REPLACE VIEW own.few AS SELECT objectId FROM hip.Object WHERE objectId < 2")
-        with pytest.raises(RawError) as caught:  # its names were those of another database
-            raw.execute(statement)
-        assert caught.value.errno == 1412
+        assert len(raw.execute(statement).rows) == 1
 
 
 SLOW = "SELECT COUNT(*) FROM Detection a JOIN Detection b ON a.objectId = b.objectId WHERE SIN(a.flux * b.flux) + SIN(a.mjd * b.mjd) > 3"

@@ -21,7 +21,7 @@ class Relay:
         self._tasks: set[asyncio.Task] = set()
 
     async def __aenter__(self) -> "Relay":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -30,13 +30,19 @@ class Relay:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # lets the transports close
 
     def address(self, user: str = "root") -> Address:
         return Address(user, "", host="127.0.0.1", port=self.port)
 
-    async def _serve(self, reader, writer) -> None:
-        task = asyncio.current_task()
+    def _begin(self, reader, writer) -> None:
+        """Serve a connection in a task of our own from the first: one that has not begun would not be known."""
+        task = asyncio.ensure_future(self._serve(reader, writer))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())
+
+    async def _serve(self, reader, writer) -> None:
         opening = asyncio.ensure_future(asyncio.open_unix_connection(self._socket))
         try:
             inner_reader, inner_writer = await asyncio.shield(opening)
@@ -55,7 +61,6 @@ class Relay:
             await asyncio.gather(up, down, return_exceptions=True)
             for end in (writer, inner_writer):
                 end.transport.abort()
-            self._tasks.discard(task)
 
     async def _copy(self, reader, writer, piece, cut_after) -> None:
         passed = 0
