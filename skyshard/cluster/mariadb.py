@@ -12,6 +12,7 @@ import resource
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from shard.catalog.naming import literal
@@ -133,7 +134,13 @@ def account_sql(password: str, root_password: str | None = None) -> str:
 
 
 def command(
-    data: Path, socket: str, run: Path, name: str, home: bool, listen: tuple[str, int] | None = None
+    data: Path,
+    socket: str,
+    run: Path,
+    name: str,
+    home: bool,
+    listen: tuple[str, int] | None = None,
+    proxies: Sequence[str] = (),
 ) -> list[str]:
     """Return mariadbd's command line, tuned for scans and many tables; makes the directories it names.
 
@@ -149,6 +156,8 @@ def command(
         Whether it is the home server: thousands of mostly idle sessions, and users' own data.
     listen : (str, int) or None
         Address and port for TCP; None: the socket alone.
+    proxies : sequence of str
+        Networks of other machines whose proxies are believed what they say of their clients' addresses (home server).
     """
     for place in ("tmp", "files"):
         (data.parent / place).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -176,13 +185,14 @@ def command(
     worker = [
         "--max-connections=1000", "--innodb-flush-log-at-trx-commit=2", "--myisam-recover-options=OFF",
     ]  # fmt: skip
-    return [*shared, *network, *(_home_options() if home else worker)]
+    return [*shared, *network, *(_home_options(proxies) if home else worker)]
 
 
-def _home_options() -> list[str]:
+def _home_options(proxies: Sequence[str]) -> list[str]:
+    believed = ("localhost", "127.0.0.1", "::1", *proxies)  # `localhost` means the unix socket
     return [
         "--max-connections=4600", "--back-log=1024", "--innodb-flush-log-at-trx-commit=1",
         "--thread-handling=pool-of-threads", f"--thread-pool-size={max(8, 2 * (os.cpu_count() or 1))}",
         "--thread-pool-stall-limit=20",  # ms; so long may a long query hold up the sessions of its group
-        "--proxy-protocol-networks=localhost,127.0.0.1,::1",  # `localhost` means the unix socket
+        f"--proxy-protocol-networks={','.join(believed)}",
     ]  # fmt: skip

@@ -16,7 +16,8 @@ _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 def cluster_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add --dir, --home, --secret-file, --password-file and --agent-tls to a command.
 
-    The command's first argument becomes the address that they give (see `connect.from_options`).
+    The command's first argument becomes the address that they give (see `connect.from_options`). All but --dir may
+    stand in the environment, for containers.
     """
 
     @functools.wraps(command)
@@ -38,11 +39,30 @@ def cluster_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--agent-tls",
             type=_DIRECTORY,
+            envvar="SKYSHARD_AGENT_TLS",
+            show_envvar=True,
             help="The directory of ca.crt, client.crt and client.key, with --home, if agents use TLS.",
         ),
-        click.option("--password-file", type=_FILE, help="The account's password, with --home."),
-        click.option("--secret-file", type=_FILE, help="The agents' secret, with --home."),
-        click.option("--home", help="A home server: mysql://user@host:port/."),
+        click.option(
+            "--password-file",
+            type=_FILE,
+            envvar="SKYSHARD_PASSWORD_FILE",
+            show_envvar=True,
+            help="File with the password of --home's account; without it SKYSHARD_HOME_PASSWORD is the password.",
+        ),
+        click.option(
+            "--secret-file",
+            type=_FILE,
+            envvar="SKYSHARD_SECRET_FILE",
+            show_envvar=True,
+            help="File with the agents' secret; needed with --home.",
+        ),
+        click.option(
+            "--home",
+            envvar="SKYSHARD_HOME",
+            show_envvar=True,
+            help="Home server: mysql://user@host:port/ or mysql://user@localhost/?socket=PATH.",
+        ),
         click.option("--dir", "directory", type=_DIRECTORY, help="A local cluster's directory."),
     ):
         decorated = option(decorated)

@@ -5,6 +5,7 @@ For containers and other deployments: makes the data directory when it is missin
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 
@@ -27,14 +28,35 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="Data, temporary files and the socket (run/mariadb.sock).",
 )
 @click.option("--listen", help="ADDRESS:PORT for TCP; without it there is the socket alone.")
-@click.option("--password-file", type=_FILE, required=True, help="The service account's password.")
-@click.option("--root-password-file", type=_FILE, help="Root's password from elsewhere, with --listen.")
+@click.option(
+    "--proxy-networks",
+    metavar="NETWORKS",
+    help="Addresses or networks (10.0.0.0/24), with commas, of proxies on other machines that tell who their clients are "
+    "(home.proxy_protocol). Home servers only.",
+)
+@click.option(
+    "--password-file",
+    type=_FILE,
+    required=True,
+    help="File with the service account's password, for new data.",
+)
+@click.option(
+    "--root-password-file",
+    type=_FILE,
+    help="File with the password of root@'%', for new data; needed with --listen.",
+)
 def server_command(
-    role: str, directory: Path, listen: str | None, password_file: Path, root_password_file: Path | None
+    role: str,
+    directory: Path,
+    listen: str | None,
+    proxy_networks: str | None,
+    password_file: Path,
+    root_password_file: Path | None,
 ) -> None:
     """Run a home or worker server; the data directory is made when it is missing."""
     if listen is not None and root_password_file is None:
         raise UserError("a server that listens needs --root-password-file")
+    proxies = networks(role, proxy_networks)
     root = None if root_password_file is None else read_secret(root_password_file)
     directory = directory.absolute()
     for name in ("", "run"):
@@ -42,8 +64,30 @@ def server_command(
     mariadb.initialise(directory / "data", mariadb.account_sql(read_secret(password_file), root))
     socket = str(directory / "run" / "mariadb.sock")
     where = None if listen is None else _host_port(listen)
-    command = mariadb.command(directory / "data", socket, directory / "run", "mariadb", role == "home", where)
+    command = mariadb.command(
+        directory / "data", socket, directory / "run", "mariadb", role == "home", where, proxies
+    )
     os.execv(command[0], command)  # signals and the exit code are the server's own
+
+
+def networks(role: str, text: str | None) -> list[str]:
+    """Return the networks of --proxy-networks; whoever connects from one of them may say to be anybody.
+
+    Raises
+    ------
+    UserError
+        If the server is a worker's, or a network is none.
+    """
+    if text is None:
+        return []
+    if role != "home":
+        raise UserError("--proxy-networks is for a home server: proxies do not connect to workers' servers")
+    try:
+        return [str(ipaddress.ip_network(word.strip())) for word in text.split(",")]
+    except ValueError as error:
+        raise UserError(
+            f"--proxy-networks: {error}; expected addresses or networks such as 10.0.0.0/24"
+        ) from error
 
 
 def _host_port(text: str) -> tuple[str, int]:

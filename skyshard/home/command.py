@@ -19,8 +19,20 @@ def home_command() -> None:
 
 
 @home_command.command()
-@click.option("--home", required=True, help="mysql://user@host:port/ or mysql://user@localhost/?socket=PATH.")
-@click.option("--password-file", type=click.Path(path_type=Path, dir_okay=False), help="Its password.")
+@click.option(
+    "--home",
+    required=True,
+    envvar="SKYSHARD_HOME",
+    show_envvar=True,
+    help="mysql://user@host:port/ or mysql://user@localhost/?socket=PATH.",
+)
+@click.option(
+    "--password-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="SKYSHARD_PASSWORD_FILE",
+    show_envvar=True,
+    help="File with the password of --home's account; without it SKYSHARD_HOME_PASSWORD is the password.",
+)
 @click.option(
     "--replicas", type=click.IntRange(1, 64), help="Copies of every chunk.  [default: as it is, or 1]"
 )

@@ -12,13 +12,17 @@ import psutil
 import pymysql
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from skyshard.cli import cli
 from skyshard.cluster.layout import is_free
 from tests.support import handmade
 from tests.support.servers import skyshard
 
 ROOT = Path(__file__).parents[2]
 HOME, PROXY = "127.0.0.2", "127.0.0.5"
+PROXY_ELSEWHERE, STRANGER = "127.0.0.9", "127.0.0.8"
+CLIENT = "203.0.113.7"
 WORKERS = {"worker1": "127.0.0.3", "worker2": "127.0.0.4"}
 
 
@@ -53,8 +57,14 @@ class Deployment:
                 env={**os.environ, **{key: str(value) for key, value in settings.items()}},
             )  # fmt: skip
 
-    def start_home(self) -> None:
-        self.start("home", ["bash", "deploy/docker/home.sh"], LISTEN=f"{HOME}:{self.port}", REPLICAS=2)
+    def start_home(self, **environment: object) -> None:
+        ready = self.directory / "home" / "ready"
+        ready.unlink(missing_ok=True)
+        self.start(
+            "home", ["bash", "deploy/docker/home.sh"], LISTEN=f"{HOME}:{self.port}",
+            PROXY_NETWORKS=f"10.7.0.0/16, {PROXY_ELSEWHERE}", **environment,
+        )  # fmt: skip
+        self.wait(ready.exists, "home")
 
     def start_worker(self, name: str) -> None:
         home = f"mysql://skyshard@{HOME}:{self.port}/"
@@ -101,8 +111,7 @@ def deployment(tmp_path_factory):
     port = next(p for p in range(21000, 31000, 7) if is_free(p) and is_free(p + 1))
     made = Deployment(tmp_path_factory.mktemp("d"), port)
     try:
-        made.start_home()
-        made.wait((made.directory / "home" / "ready").exists, "home")
+        made.start_home(REPLICAS=2)
         for name in WORKERS:
             made.start_worker(name)
             made.wait(lambda name=name: "is " + name in made.log(name), name)
@@ -116,6 +125,10 @@ def deployment(tmp_path_factory):
 
 def connect(made, password="root's secret", **options):
     return pymysql.connect(host=PROXY, port=made.port, user="root", password=password, **options)
+
+
+def at_home(made):
+    return pymysql.connect(host=HOME, port=made.port, user="root", password="root's secret")
 
 
 def can_connect(made):
@@ -146,6 +159,54 @@ def test_nobody_comes_in_without_a_password(deployment):
     with connect(deployment) as client, client.cursor() as cursor:
         cursor.execute("SELECT User, Host FROM mysql.user WHERE Host = '%' OR User = ''")
         assert set(cursor.fetchall()) == {("root", "%"), ("skyshard", "%")}
+
+
+def test_a_command_is_told_by_the_environment_where_the_cluster_is(deployment):
+    given = dict(zip(deployment.options[::2], deployment.options[1::2], strict=True))
+    service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["skyshard"]
+    assert service["entrypoint"] == ["/venv/bin/skyshard"]
+    told = {name: given["--" + name.removeprefix("SKYSHARD_").lower().replace("_", "-")]
+            for name in service["environment"]}  # fmt: skip
+    done = CliRunner().invoke(cli, ["worker", "list"], env=told)
+    assert done.exit_code == 0, done.output
+    assert [line.split()[1] for line in done.output.splitlines()] == list(WORKERS)
+
+
+def connected_by_proxy(made, source):
+    """Log ada in as a proxy at an address does, for a client whose address is CLIENT."""
+    sock = socket.create_connection((HOME, made.port), source_address=(source, 0))
+    sock.sendall(f"PROXY TCP4 {CLIENT} {HOME} 40000 3306\r\n".encode())
+    client = pymysql.connect(user="ada", password="secret", defer_connect=True)
+    client.connect(sock)
+    return client
+
+
+def test_only_proxies_of_its_networks_tell_home_who_their_clients_are(deployment):
+    with at_home(deployment) as root:
+        root.cursor().execute(f"CREATE USER ada@'{CLIENT}' IDENTIFIED BY 'secret'")
+        with connected_by_proxy(deployment, PROXY_ELSEWHERE) as client, client.cursor() as cursor:
+            cursor.execute("SELECT USER()")
+            assert cursor.fetchall() == ((f"ada@{CLIENT}",),)
+        with pytest.raises(pymysql.OperationalError):  # the connection is cut
+            connected_by_proxy(deployment, STRANGER)
+        root.cursor().execute(f"DROP USER ada@'{CLIENT}'")
+
+
+def test_the_home_server_comes_back_with_its_number_of_copies(deployment):
+    assert deployment.stop("home") == 0
+    deployment.start_home()  # without REPLICAS
+    with at_home(deployment) as root, root.cursor() as cursor:
+        cursor.execute("SELECT value FROM skyshard_meta.cluster WHERE name = 'replicas'")
+        assert cursor.fetchall() == (("2",),)
+    deployment.wait(lambda: can_query(deployment), "proxy")
+
+
+def can_query(made):
+    try:
+        with connect(made):
+            return True
+    except pymysql.OperationalError:
+        return False
 
 
 def test_a_worker_comes_back_with_its_data(deployment):

@@ -14,6 +14,8 @@ import yaml
 
 from proxy.config import ProxyConfig
 from skyshard.cli import cli
+from skyshard.cluster.server import networks
+from skyshard.errors import UserError
 from worker_agent.config import AgentConfig
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +25,7 @@ VARIABLES = {  # what the units' comments and docs/operations.md say of the file
     "AFTER": "60",
     "HOME_SERVER": "mysql://skyshard@home:3306/",
     "REPAIR_OPTIONS": "--agent-tls /etc/skyshard/tls",
-    "SERVER_OPTIONS": "--listen 0.0.0.0:3306 --root-password-file /etc/skyshard/root",
+    "SERVER_OPTIONS": "--listen 0.0.0.0:3306 --root-password-file /etc/skyshard/root --proxy-networks 10.0.0.0/24",
 }
 KNOWN = {  # as `systemd-analyze verify` (252) has accepted them
     "Unit": {"Description", "After", "Wants"},
@@ -76,6 +78,16 @@ def test_whoever_stops_a_process_waits_for_what_it_does(
     container = composed["proxy" if name == "proxy" else "worker1"]["stop_grace_period"]
     for given in (unit["Service"]["TimeoutStopSec"], container.removesuffix("s")):
         assert int(given) >= usual + 15
+
+
+def test_networks_of_proxies_are_checked() -> None:
+    assert networks("home", None) == networks("worker", None) == []
+    assert networks("home", "10.0.0.0/24, 10.1.2.3,fd00::/8") == ["10.0.0.0/24", "10.1.2.3/32", "fd00::/8"]
+    for wrong in ("10.0.0.0/33", "10.0.0.1/24", "*", "proxy1", "", "10.0.0.1,"):
+        with pytest.raises(UserError, match="expected addresses or networks"):
+            networks("home", wrong)
+    with pytest.raises(UserError, match="is for a home server"):
+        networks("worker", "10.0.0.0/24")
 
 
 def test_there_are_units() -> None:
