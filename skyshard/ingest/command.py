@@ -46,6 +46,19 @@ class _Steps(click.Group):
         self.format_commands(ctx, formatter)
 
 
+class _Whole(click.Command):
+    """What is done without a STEP: its name is not typed, and so is in no message."""
+
+    def make_context(self, info_name: str | None, *args: Any, **extra: Any) -> click.Context:
+        del info_name
+        return super().make_context("CATALOG", *args, **extra)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        path = "" if ctx.parent is None else ctx.parent.command_path
+        formatter.write_usage(path, "CATALOG [OPTIONS]")
+        formatter.write_usage(path, "--undo ID | --abort ID | --consolidate DATABASE [OPTIONS]")
+
+
 @click.group("ingest", cls=_Steps)
 def ingest_command() -> None:
     """Load the catalogue that CATALOG (a YAML file) describes, and publish it.
@@ -86,7 +99,7 @@ _GRACE = click.option(
 )
 
 
-@ingest_command.command(_WHOLE, hidden=True)
+@ingest_command.command(_WHOLE, cls=_Whole, hidden=True)
 @click.argument("catalog", type=click.Path(path_type=Path), required=False)
 @cluster_options
 @click.option("--append", is_flag=True, help="Add the files' rows to the published tables, as a transaction.")
@@ -115,7 +128,7 @@ def whole(
     grace_s: float,
     as_json: bool,
 ) -> None:
-    """Do everything."""
+    """Load the catalogue that CATALOG (a YAML file) describes, and publish it; or add its rows to what is published."""
     asked = [name for name, value in (("CATALOG", catalog), ("--undo", undo), ("--abort", abort),
                                       ("--consolidate", consolidate)) if value is not None]  # fmt: skip
     if len(asked) != 1:
@@ -258,7 +271,9 @@ def _simple(name: str, said: str) -> None:
 
 _simple("load", "Load the queued files of transaction ID; what is loaded already is not loaded again.")
 _simple("check", "Compare the rows of transaction ID on all workers with its files.")
-_simple("publish", "Commit transaction ID: its rows are visible, all at once.")
+_simple(
+    "publish", "Commit transaction ID, or publish the first ingest ID: its rows are visible, all at once."
+)
 
 
 @ingest_command.command()
