@@ -330,7 +330,7 @@ def rewrite(
     Raises
     ------
     SkyError
-        1210 for wrong arguments; 1305 for a scisql function that does not exist.
+        1210 for wrong arguments, and for a scisql function that does not exist.
     """
     holder = exp.Paren(this=tree)
     for node in reversed(find(holder, exp.Anonymous)):  # inner calls first
