@@ -1,7 +1,7 @@
 """Column definitions of distributed statements, as MariaDB itself gives them.
 
 PREPARE and execution differ, so definitions come from executing the statement at home over empty
-temporary InnoDB tables that shadow the logical ones (design 3.2). A shadow connection keeps the
+temporary InnoDB tables that shadow the logical ones. A shadow connection keeps the
 shadows it has made; they are made again when the catalogue's version changes.
 """
 

@@ -1,7 +1,7 @@
 """CREATE TABLE statements of a catalogue: logical tables, chunk tables, overlap tables.
 
 A table's `ddl` is the one text they are all made from: it has no database and no ENGINE clause, and the
-invisible columns are in it (design 2.4).
+invisible columns are in it.
 """
 
 from __future__ import annotations

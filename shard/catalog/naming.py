@@ -1,4 +1,4 @@
-"""Names of the physical tables behind a logical one (design 2.4), and quoting of names."""
+"""Names of the physical tables behind a logical one, and quoting of names."""
 
 from __future__ import annotations
 
