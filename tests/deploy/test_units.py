@@ -1,4 +1,4 @@
-"""The systemd units start what there is: their command lines are the program's, their files and variables those they name."""
+"""The systemd units, and what the documents show, start what there is: command lines, files and variables are the program's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 import msgspec
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from proxy.config import ProxyConfig
 from skyshard.cli import cli
@@ -88,6 +89,39 @@ def test_networks_of_proxies_are_checked() -> None:
             networks("home", wrong)
     with pytest.raises(UserError, match="is for a home server"):
         networks("worker", "10.0.0.0/24")
+
+
+BLOCKS = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+COMMAND = re.compile(r"^(?:/opt/skyshard/bin/|docker-compose run --rm (?:-v \S+ )?)?skyshard (.*)$", re.M)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/operations.md"])
+def test_commands_that_are_shown_can_be_run(name: str) -> None:
+    shown = [
+        command
+        for kind, block in BLOCKS.findall((ROOT / name).read_text())
+        if not kind
+        for command in COMMAND.findall(block.replace("\\\n", " "))
+    ]
+    assert len(shown) >= 5
+    for command in shown:
+        parsed(shlex.split(command, comments=True))
+
+
+def test_configuration_that_is_shown_loads(tmp_path: Path) -> None:
+    operations = (ROOT / "docs" / "operations.md").read_text()
+    agent, proxy = [block for kind, block in BLOCKS.findall(operations) if kind == "yaml"]
+    for text, kind in ((agent, AgentConfig), (proxy, ProxyConfig)):
+        (tmp_path / "shown.yaml").write_text(text)
+        assert kind.load(tmp_path / "shown.yaml").secret_file == "/etc/skyshard/agents"
+    assert f"SERVER_OPTIONS={VARIABLES['SERVER_OPTIONS']}\n" in operations
+
+
+@pytest.mark.parametrize("arguments", [["x.yaml", "--nonsense"], ["--undo", "x"]])
+def test_ingest_without_a_step_shows_what_one_types(arguments: list[str]) -> None:
+    said = CliRunner().invoke(cli, ["ingest", *arguments], prog_name="skyshard").output
+    assert said.startswith("Usage: skyshard ingest CATALOG [OPTIONS]")
+    assert "catalogue-file" not in said
 
 
 def test_there_are_units() -> None:
