@@ -15,7 +15,8 @@ from sqlglot import exp
 from shard.catalog.model import Kind, Partitioning
 from shard.errors import RADIUS_TOO_WIDE, SkyError, not_supported
 from shard.geometry.chunker import ChunkGrid
-from shard.planner.constants import Value, conjuncts, number
+from shard.planner.conditions import separation
+from shard.planner.constants import Value, conjuncts
 from shard.planner.links import Links
 from shard.planner.scope import Scope, TableRef
 
@@ -213,11 +214,10 @@ def _own_neighbours(
 ) -> Neighbours | None:
     """Return the near-neighbour join of a sharded table with a user's own table, if there is one."""
     for item in inner:
-        found = _separation(item, values)
+        found = separation(item, values)
         if found is None:
             continue
-        positions, radius = found
-        for own, sharded in (positions, positions[::-1]):
+        for own, sharded in (found.positions, found.positions[::-1]):
             near = position_owner(scope, *sharded)
             anchor = scope.owner(own[0])
             if (
@@ -231,7 +231,7 @@ def _own_neighbours(
                 continue
             if not (near.nullable or anchor.nullable) and all(_is_number(anchor, node) for node in own):
                 item.meta[NEAR] = True
-                return Neighbours(anchor, near, radius, (own[0].name, own[1].name))
+                return Neighbours(anchor, near, found.radius, (own[0].name, own[1].name))
     return None
 
 
@@ -243,45 +243,20 @@ def _is_number(ref: TableRef, column: exp.Expression) -> bool:
     return kinds.get(column.name.lower(), "").startswith(_NUMBERS)
 
 
-_Position = tuple[exp.Expression, exp.Expression]
-
-
-def _separation(
-    item: exp.Expression, values: Sequence[Value]
-) -> tuple[tuple[_Position, _Position], float] | None:
-    """Return both positions and the radius in degrees if `item` is ``angSep(a, b) < r``, else None."""
-    if isinstance(item, (exp.LT, exp.LTE)):
-        call, bound = item.this, item.expression
-    elif isinstance(item, (exp.GT, exp.GTE)):
-        call, bound = item.expression, item.this
-    else:
-        return None
-    if isinstance(call, exp.Paren):
-        call = call.this
-    radius = number(bound, values)
-    if not isinstance(call, exp.Anonymous) or call.name.lower() != "scisql_angsep" or radius is None:
-        return None
-    if len(call.expressions) != 4:
-        return None
-    a, b, c, d = call.expressions
-    return ((a, b), (c, d)), radius
-
-
 def neighbour_condition(
     scope: Scope, item: exp.Expression, values: Sequence[Value]
 ) -> tuple[TableRef, TableRef, float] | None:
     """Return (table, table, radius in degrees) if `item` is ``angSep(a, b) < r``, else None."""
-    found = _separation(item, values)
+    found = separation(item, values)
     if found is None:
         return None
-    positions, radius = found
     owners = []
-    for lon, lat in positions:
+    for lon, lat in found.positions:
         ref = position_owner(scope, lon, lat)
         if ref is None or ref.table.kind is not Kind.DIRECTOR:
             return None
         owners.append(ref)
-    return (owners[0], owners[1], radius) if owners[0] is not owners[1] else None
+    return (owners[0], owners[1], found.radius) if owners[0] is not owners[1] else None
 
 
 def position_owner(scope: Scope, lon: exp.Expression, lat: exp.Expression) -> TableRef | None:

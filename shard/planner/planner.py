@@ -16,7 +16,8 @@ from shard.errors import not_supported
 from shard.planner import fragment as writing
 from shard.planner import functions
 from shard.planner.branches import find
-from shard.planner.constants import conjuncts, integer
+from shard.planner.conditions import demanded
+from shard.planner.constants import conjuncts
 from shard.planner.context import Context
 from shard.planner.gather import expand_areas
 from shard.planner.keyed import Keyed, keyed_tables, list_of_keys
@@ -83,7 +84,7 @@ def plan_select(
     place = replace(place, placed=tuple(use.alias for use in keyed if use.alias is not None))
     keys = list_of_keys(certain, scope, place, values)
     if functions.uses_functions(tree):
-        filters = frozenset(id(call) for item in inner for call in _tests(item))
+        filters = frozenset(id(call) for call in map(demanded, inner) if call is not None)
         tree = _as_select(functions.rewrite(tree, values, filters))
         scope = read_scope(tree, context.default, context.catalogue)
         place = _same_layout(place, scope)
@@ -264,16 +265,6 @@ def _same_layout(place: Layout, scope: Scope) -> Layout:
         partner=None if place.partner is None else by[place.partner.alias],
         neighbours=neighbours,
     )
-
-
-def _tests(item: exp.Expression) -> list[exp.Expression]:
-    """Return the point test that a conjunct is, bare or `= 1`."""
-    if isinstance(item, exp.EQ):
-        for call, one in ((item.this, item.expression), (item.expression, item.this)):
-            if integer(one) == 1 and isinstance(call, exp.Anonymous):
-                return [call]
-        return []
-    return [item] if isinstance(item, exp.Anonymous) else []
 
 
 def _routes(restriction: Restriction) -> bool:

@@ -19,6 +19,7 @@ from shard.geometry import regions
 from shard.geometry.regions import Region
 from shard.planner import director_keys
 from shard.planner.branches import find
+from shard.planner.conditions import demanded, separation
 from shard.planner.constants import (
     Value,
     conjuncts,
@@ -189,22 +190,11 @@ def _region(ref: TableRef, region: Region, layout: Layout) -> Restriction:
     return InRegion(regions.widen(region, margin))
 
 
-def _truth(item: exp.Expression) -> exp.Expression | None:
-    """Return the call that `item` demands to be true: bare, `= 1` or `1 =`."""
-    if isinstance(item, exp.EQ):
-        for call, one in ((item.this, item.expression), (item.expression, item.this)):
-            if integer(one) == 1:
-                inner: exp.Expression = call.this if isinstance(call, exp.Paren) else call
-                return inner
-        return None
-    return item
-
-
 def _spatial(
     item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]
 ) -> Restriction | None:
-    call = _truth(item)
-    if not isinstance(call, exp.Anonymous) or len(call.expressions) < 3:
+    call = demanded(item)
+    if call is None or len(call.expressions) < 3:
         return None
     name = call.name.lower()
     if not name.startswith("scisql_s2ptin"):
@@ -246,24 +236,14 @@ def _box(lon_min: float, lat_min: float, lon_max: float, lat_max: float) -> Regi
 def _separation(
     item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]
 ) -> Restriction | None:
-    if isinstance(item, (exp.LT, exp.LTE)):
-        call, bound = item.this, item.expression
-    elif isinstance(item, (exp.GT, exp.GTE)):
-        call, bound = item.expression, item.this
-    else:
+    found = separation(item, values)
+    if found is None or not 0 <= found.radius <= 180:
         return None
-    call = call.this if isinstance(call, exp.Paren) else call
-    radius = number(bound, values)
-    if not isinstance(call, exp.Anonymous) or call.name.lower() != "scisql_angsep" or radius is None:
-        return None
-    if len(call.expressions) != 4 or not 0 <= radius <= 180:
-        return None
-    pairs = (call.expressions[:2], call.expressions[2:])
-    for (lon, lat), (clon, clat) in (pairs, pairs[::-1]):
-        ref = position_owner(scope, lon, lat)
-        centre = number(clon, values), number(clat, values)
-        if ref is not None and centre[0] is not None and centre[1] is not None and abs(centre[1]) <= 90:
-            return _region(ref, regions.Circle(centre[0] % 360.0, centre[1], radius), layout)
+    for position, centre in (found.positions, found.positions[::-1]):
+        ref = position_owner(scope, *position)
+        lon, lat = (number(node, values) for node in centre)
+        if ref is not None and lon is not None and lat is not None and abs(lat) <= 90:
+            return _region(ref, regions.Circle(lon % 360.0, lat, found.radius), layout)
     return None
 
 
