@@ -17,13 +17,11 @@ from backend.pool import Pool
 from shard.catalog.metadata import MIGRATIONS
 from shard.catalog.model import Database, Partitioning, Table, Worker
 from shard.catalog.naming import META_DATABASE, quote
+from shard.catalog.timing import LEASE_S
 from shard.errors import CATALOGUE_CHANGED, ServerError, SkyError
 
 log = logging.getLogger("skyshard.catalogue")
 POLL_S = 0.5
-LEASE_S = 1.0
-"""Seconds for which what was read of the catalogue holds: whoever swaps a database says so first, and then
-waits for longer than this (`skyshard.ingest.staging.GRACE_S`) before it touches a table."""
 _META = quote(META_DATABASE)
 _NO_METADATA = frozenset({1049, 1146})
 

@@ -21,6 +21,7 @@ from backend.agent_link import AgentPool
 from backend.connection import RawConnection
 from shard.catalog.model import Kind, Table, Worker
 from shard.catalog.naming import INDEX_DATABASE, copying_name, index_table, literal, quote
+from shard.catalog.timing import GRACE_S
 from shard.errors import SkyError
 from skyshard.catalog.cluster import META, PATIENCE, answering
 from skyshard.errors import UserError
@@ -29,9 +30,6 @@ from skyshard.home.provision import bump
 from skyshard.ingest.contributions import lock_loaders
 from skyshard.ingest.debts import Debt, drop_forgotten, owe
 from skyshard.ingest.ledger import forget_transactions
-
-GRACE_S = 2.0
-"""Seconds that proxies get to notice that a database is gone; they look every half second."""
 
 
 class Drop:

@@ -11,11 +11,12 @@ import msgspec
 from backend.connection import RawConnection
 from shard.catalog.model import Table, whole_name
 from shard.catalog.naming import TEMPLATE_CHUNK, literal, namers
+from shard.catalog.timing import GRACE_S
 from shard.errors import ServerError
 from skyshard.errors import NotNow
 from skyshard.ingest.debts import pay
 from skyshard.ingest.ledger import Ledger
-from skyshard.ingest.transactions import GRACE_S, META, Published, Transaction, transactions
+from skyshard.ingest.transactions import META, Published, Transaction, transactions
 
 CLIENT_S = 4
 """Seconds to wait for rows at home that a client's transaction has locked."""

@@ -22,6 +22,7 @@ from shard.catalog.naming import (
     quote,
     stage_name,
 )
+from shard.catalog.timing import NOTICE_S
 from skyshard.errors import NotNow, UserError
 from skyshard.ingest.additions import Additions
 from skyshard.ingest.consolidate import Consolidation
@@ -29,7 +30,6 @@ from skyshard.ingest.replicated import ReplicatedRows
 from skyshard.ingest.taking_back import TakingBack
 from skyshard.ingest.transactions import (
     META,
-    NOTICE_S,
     Learned,
     Published,
     Transaction,

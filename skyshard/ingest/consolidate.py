@@ -21,12 +21,13 @@ from shard.catalog.naming import (
     quote,
     stage_name,
 )
+from shard.catalog.timing import GRACE_S
 from skyshard.errors import NotNow
 from skyshard.home.provision import bump
 from skyshard.ingest.change import Change
 from skyshard.ingest.debts import Debt, owe
 from skyshard.ingest.replicated import ReplicatedRows
-from skyshard.ingest.transactions import GRACE_S, META, Published, Transaction, published, whole_rows
+from skyshard.ingest.transactions import META, Published, Transaction, published, whole_rows
 
 
 @dataclass(frozen=True, slots=True)

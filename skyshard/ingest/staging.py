@@ -23,6 +23,7 @@ from backend.agent_link import AgentPool
 from backend.connection import RawConnection
 from shard.catalog.model import Kind, Partitioning, Table
 from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, index_table, literal, quote, stage_name
+from shard.catalog.timing import GRACE_S
 from shard.catalog.traps import INGEST_LOCK
 from skyshard.errors import NotNow, UserError
 from skyshard.home.guard import TooWide, trap_statements
@@ -31,7 +32,7 @@ from skyshard.home.provision import bump
 from skyshard.ingest.contributions import lock_loaders
 from skyshard.ingest.debts import Debt, drop_forgotten, owe, pay
 from skyshard.ingest.ledger import Ledger, forget_transactions
-from skyshard.ingest.transactions import GRACE_S, LOCK_S
+from skyshard.ingest.transactions import LOCK_S
 
 RENAMES = 200
 """Tables moved by one RENAME TABLE."""

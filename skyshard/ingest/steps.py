@@ -14,6 +14,7 @@ from backend.agent_link import LinkLost
 from backend.connection import ConnectionLost
 from shard.catalog.model import Kind
 from shard.catalog.naming import chunk_table, literal, overlap_table, stage_name
+from shard.catalog.timing import GRACE_S, NOTICE_S
 from shard.errors import WORKER_DOWN, WORKER_LOST, ServerError, SkyError
 from skyshard.catalog.cluster import Cluster, opened, parted
 from skyshard.catalog.drop import Drop
@@ -41,8 +42,6 @@ from skyshard.ingest.registering import (
 )
 from skyshard.ingest.replicated import ReplicatedRows
 from skyshard.ingest.transactions import (
-    GRACE_S,
-    NOTICE_S,
     Published,
     Transaction,
     find,

@@ -17,13 +17,13 @@ from shard.catalog.naming import (
     literal,
     namers,
 )
+from shard.catalog.timing import GRACE_S
 from skyshard.errors import UserError
 from skyshard.ingest.additions import Additions, stems_of
 from skyshard.ingest.change import Change
 from skyshard.ingest.debts import Debt, owe
 from skyshard.ingest.replicated import ReplicatedRows
 from skyshard.ingest.transactions import (
-    GRACE_S,
     META,
     Published,
     Transaction,

@@ -29,10 +29,6 @@ from skyshard.errors import NotNow, UserError
 META = quote(META_DATABASE)
 LOCK_S = 5
 """Seconds to wait for a lock: a server takes a moment to see that a killed run is gone."""
-GRACE_S = 2.0
-"""Seconds that proxies get to notice a change; they look every half second."""
-NOTICE_S = 1.0
-"""Seconds within which proxies notice a commit; they look every half second."""
 LONGEST_NAME = 64 - len(overlap_table("", 9_999_999, 9_999_999))
 """Characters of the name of a table that can get rows: behind it stand a chunk and a commit."""
 

@@ -17,6 +17,7 @@ import msgspec
 
 from shard.catalog.naming import literal, quote
 from shard.catalog.repair import Copy, Repair, plan
+from shard.catalog.timing import GRACE_S
 from shard.catalog.traps import INGEST_LOCK
 from shard.errors import SkyError
 from skyshard.catalog import published
@@ -28,8 +29,6 @@ from skyshard.replicas.copy import Content, Copier, CopyFailed
 
 AT_ONCE = 3
 """Chunks copied to one worker at once."""
-GRACE_S = 2.0
-"""Seconds that proxies get to notice that a copy is used no more."""
 NOTICE_S = 2.0
 """Seconds between two notices to proxies that copies have been made."""
 LOCK_S = 5

@@ -11,6 +11,7 @@ import msgspec
 
 from shard.catalog.model import Worker
 from shard.catalog.naming import literal, stage_name
+from shard.catalog.timing import GRACE_S
 from shard.errors import SkyError
 from skyshard.catalog.cluster import META, Cluster, alive, opened, read_workers
 from skyshard.cluster.connect import ClusterAddress, plain_errors
@@ -19,7 +20,7 @@ from skyshard.errors import UserError
 from skyshard.home.provision import bump
 from skyshard.ingest.debts import Debt, owe, pay, settle
 from skyshard.ingest.transactions import lock_database, transactions, unlock_database
-from skyshard.replicas.repair import GRACE_S, Repairer, databases
+from skyshard.replicas.repair import Repairer, databases
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
