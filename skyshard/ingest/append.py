@@ -28,7 +28,7 @@ from shard.catalog.naming import (
     stage_name,
 )
 from shard.catalog.placement import Placement
-from skyshard.catalog.cluster import PATIENCE, answering
+from skyshard.catalog.cluster import PATIENCE, answering, read_workers
 from skyshard.cluster.connect import ClusterAddress, mistake
 from skyshard.errors import UserError
 from skyshard.ingest import loading, sources, staging, typed
@@ -121,7 +121,7 @@ class Append(Ingest):
         """
         home, number = await self._home(), self._transaction.number
         try:
-            await self._cluster(home)
+            self._workers.update(await read_workers(home))
             there = await self._answering()
             ledger = Ledger(home, self._agents, sorted(there))
             placed = {**await ledger.holders(number), **self._to.holders}
@@ -147,8 +147,15 @@ class Append(Ingest):
 
     def _targets(self) -> list[int]:
         """Return the workers that get chunks which nobody has."""
+        active = [number for number, worker in self._workers.items() if worker.state == "active"]
+        if not active:
+            raise UserError("the cluster has no active worker")
+        if self._to.replicas > len(active):
+            self._bars.say(
+                f"  note: {self._to.replicas} copies of every chunk are wanted, and {len(active)} workers are active"
+            )
         if self._only is None:
-            return [number for number, worker in self._workers.items() if worker.state == "active"]
+            return active
         lost = [number for number in self._only if number not in self._workers]
         if lost:
             raise UserError(

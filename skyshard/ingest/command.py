@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
-from shard.catalog.catalog_file import CatalogFile, CatalogFileError, Places, parse
 from shard.errors import SkyError
 from skyshard.cluster.options import cluster_options
 from skyshard.errors import NotNow, UserError
@@ -301,12 +300,10 @@ def _trial(name: str, said: str, line: Callable[[Any], str]) -> None:
     @_PROCESSES
     @_JSON
     def command(address: ClusterAddress, catalog: Path, processes: int, as_json: bool) -> None:
-        from skyshard.ingest.trials import Trial
+        from skyshard.ingest import trials
 
         async def work(steps: Steps) -> Any:
-            file, places = read(catalog)
-            trial = Trial(file, places, catalog.parent, address, jobs=processes, bars=steps.bars)
-            return await getattr(trial, name)()
+            return await getattr(trials, name)(steps, catalog)
 
         _step(address, as_json, work, line, processes)
 
@@ -380,22 +377,3 @@ def _step(
     with _told(as_json), plain_errors(), Bars(quiet=as_json) as bars:
         found = asyncio.run(work(Steps(address, bars, processes, grace_s)))
     click.echo(msgspec.json.format(msgspec.json.encode(found)).decode() if as_json else line(found))
-
-
-def read(catalog: Path) -> tuple[CatalogFile, Places]:
-    """Return a catalogue file and where its keys stand.
-
-    Raises
-    ------
-    UserError
-        If it cannot be read or is wrong.
-    """
-    try:
-        text = catalog.read_text()
-        return parse(text, str(catalog)), Places(text, str(catalog))
-    except OSError as error:
-        raise UserError(f"{catalog}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{catalog}: it is no UTF-8 text") from error
-    except CatalogFileError as error:
-        raise UserError(str(error)) from error

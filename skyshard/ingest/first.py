@@ -99,7 +99,7 @@ class FirstIngest:
     """
 
     def __init__(self, cluster: Cluster, file: CatalogFile, there: Iterable[int]) -> None:
-        self._cluster, self._file, self._there = cluster, file, set(there)
+        self._cluster, self.file, self._there = cluster, file, set(there)
         workers = [number for number in cluster.workers if number in self._there]
         away = {one: cluster.agents.name(one) for one in cluster.workers if one not in self._there}
         self._stage = Staging(cluster.home, cluster.agents, workers, file.database, away)
@@ -114,7 +114,7 @@ class FirstIngest:
         """Return the ingest of which everything that is published now comes, if it was one of these very files."""
         for one in await transactions(
             self._cluster.home,
-            f"i.db_name = {literal(self._file.database)} AND i.fingerprint = '{fingerprint}' AND i.state = 'published' "
+            f"i.db_name = {literal(self.file.database)} AND i.fingerprint = '{fingerprint}' AND i.state = 'published' "
             f"AND EXISTS (SELECT 1 FROM {META}.`databases` d WHERE d.name = i.db_name AND d.state = 'published' "
             "AND d.version = i.ingest_id AND d.revision = 0)",
         ):
@@ -126,7 +126,7 @@ class FirstIngest:
         """Return the ingest of these files that was begun and can go on."""
         for one in await transactions(
             self._cluster.home,
-            f"i.db_name = {literal(self._file.database)} AND i.fingerprint = '{fingerprint}' AND i.state = '{state}'",
+            f"i.db_name = {literal(self.file.database)} AND i.fingerprint = '{fingerprint}' AND i.state = '{state}'",
         ):
             before = msgspec.json.decode(one.detail, type=_Order).first
             same = before is not None and (before.workers, before.replicas) == (first.workers, first.replicas)
@@ -138,12 +138,12 @@ class FirstIngest:
         self, owner: str, detail: str, fingerprint: str, first: First, stamped: Stamped, state: str
     ) -> int:
         """Register an ingest and its files."""
-        tables = [(spec.name, spec.kind) for spec in self._file.tables]
-        name, home = self._file.database, self._cluster.home
+        tables = [(spec.name, spec.kind) for spec in self.file.tables]
+        name, home = self.file.database, self._cluster.home
         await home.run("START TRANSACTION")
         number = await self._ledger.open(name, owner, detail, fingerprint, tables, state)
-        await self._stage.register(number, self._file.grid(), first.replicas)
-        for spec, listed in zip(self._file.tables, stamped, strict=True):
+        await self._stage.register(number, self.file.grid(), first.replicas)
+        for spec, listed in zip(self.file.tables, stamped, strict=True):
             await Queue(home, number).add(spec.name, listed)
         await home.run("COMMIT")
         return number
@@ -164,7 +164,7 @@ class FirstIngest:
         """Do that; return the tables, and chunk → workers that have it."""
         learned = await self._ledger.loaded_tables(number)
         tables = []
-        for spec in self._file.tables:
+        for spec in self.file.tables:
             facts = learned.get(spec.name)
             if facts is None or facts.table is None:
                 raise UserError(f"{places.name}: ingest {number}: table '{spec.name}' is not loaded")
@@ -225,7 +225,7 @@ class FirstIngest:
     async def publish(self, number: int, first: First, places: Places) -> list[Table]:
         """Check it once more, and put it in the place of what is published; return the tables."""
         await self._stage.check_closed(number)
-        await self._stage.check_free(first.replace, [spec.name for spec in self._file.tables])
+        await self._stage.check_free(first.replace, [spec.name for spec in self.file.tables])
         tables, held = await self._checked(number, first, places)
         parts = (await self._ledger.parts([number])).get(number, {})
         counts = {

@@ -3,14 +3,14 @@
 Everything goes into databases that nobody sees (see staging, contributions), table by table: directors, then what refers
 to them. Of each table the files are partitioned by several processes (or threads, if they are small), and the text of
 every chunk is kept until the whole table is read; then it is loaded. Meanwhile the chunk tables are made, which is
-waiting for disks. Counts are compared before anything is published.
+waiting for disks.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,22 +20,15 @@ import pyarrow as pa
 
 from backend.agent_link import AgentPool
 from backend.connection import RawConnection
-from backend.scratch import scratch
 from shard.catalog import ddl
 from shard.catalog.catalog_file import CatalogFile, Places, TableSpec
 from shard.catalog.model import Kind, Table, Worker
 from shard.catalog.naming import (
     INDEX_DATABASE,
-    META_DATABASE,
-    chunk_table,
     index_table,
-    overlap_table,
     quote,
-    stage_name,
 )
-from shard.catalog.placement import Placement
 from shard.geometry.chunker import ChunkGrid
-from skyshard.catalog.cluster import read_workers
 from skyshard.cluster.connect import ClusterAddress
 from skyshard.errors import UserError
 from skyshard.ingest import files, loading, processes, sources, staging, typed, values
@@ -45,9 +38,8 @@ from skyshard.ingest.layout import Layout, layout_of
 from skyshard.ingest.partition import Partitioner, Parts, check_types
 from skyshard.ingest.processes import Processes
 from skyshard.ingest.progress import Bars, Step
-from skyshard.ingest.spill import SCRATCH, Spill
+from skyshard.ingest.spill import Spill
 
-_META = quote(META_DATABASE)
 _ORDER = {Kind.DIRECTOR: 0, Kind.DEPENDENT: 1, Kind.MATCH: 2, Kind.REPLICATED: 3}
 _YEAR_S = 31_536_000
 _INDEX_ROWS = 200_000
@@ -66,8 +58,6 @@ class Ingest:
         The directory that its paths are relative to.
     address : ClusterAddress
         The cluster.
-    replicas : int or None
-        Copies of every chunk; None: as many as the cluster's default.
     jobs : int
         Pieces partitioned at once; 1: all in this process.
     bars : Bars
@@ -81,20 +71,17 @@ class Ingest:
         base: Path,
         address: ClusterAddress,
         *,
-        replicas: int | None = None,
         jobs: int,
         bars: Bars,
     ) -> None:
         self._file, self._places, self._base, self._address = file, places, base, address
         self._jobs, self._bars = jobs, bars
-        self._replicas, self._wanted = replicas, 1
         self._grid = ChunkGrid.of(file.grid())
         self._workers: dict[int, Worker] = {}
         self._agents = AgentPool(self._workers, address.secret, tls=address.tls)
         self._indexes: dict[str, KeyIndex] = {}
         self._layouts: dict[str, Layout] = {}
         self._keys = {table.name: table.key or "" for table in file.tables if table.kind is Kind.DIRECTOR}
-        self._chunks: set[int] = set()
         self._tables: list[Table] = []
         self._counts: dict[str, staging.Counts] = {}
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="partition")
@@ -109,22 +96,6 @@ class Ingest:
         self._processes.close()
         self._reader.shutdown(wait=False, cancel_futures=True)
 
-    async def _abandon(
-        self, home: RawConnection, stage: staging.Staging, number: int, workers: Sequence[int]
-    ) -> None:
-        """Remove what was staged; if this cannot be done now, the next ingest of the database does it."""
-        if not home.busy and not home.closed:
-            return await stage.abandon(number, "failed")
-        # What failed, or Ctrl-C, came amid a statement at home: that connection is of no more use.
-        home.abort()
-        fresh = await self._home()
-        try:
-            again = staging.Staging(fresh, self._agents, workers, self._file.database)
-            await again.lock()
-            await again.abandon(number, "failed")
-        finally:
-            await fresh.close()
-
     async def _home(self) -> RawConnection:
         home = await RawConnection.open(self._address.home)
         try:
@@ -136,49 +107,6 @@ class Ingest:
 
     def _place(self, spec: TableSpec) -> tuple[str | int, ...]:
         return "tables", self._file.tables.index(spec)
-
-    async def _cluster(self, home: RawConnection) -> Placement:
-        self._workers.update(await read_workers(home))
-        active = [number for number, worker in self._workers.items() if worker.state == "active"]
-        if not active:
-            raise UserError("the cluster has no active worker")
-        found = await home.fetch(f"SELECT value FROM {_META}.cluster WHERE name = 'replicas'")
-        wanted = self._replicas or (int(found[0][0] or b"1") if found else 1)
-        if self._replicas is not None and self._replicas > len(active):
-            raise UserError(
-                f"--replicas {wanted}: every copy of a chunk needs its own worker, and {len(active)} are active"
-            )
-        if wanted > len(active):
-            self._bars.say(
-                f"  note: {wanted} copies of every chunk are wanted, and {len(active)} workers are active"
-            )
-        self._wanted = wanted
-        return Placement(active, wanted)
-
-    async def _load(
-        self,
-        home: RawConnection,
-        stage: staging.Staging,
-        number: int,
-        placement: Placement,
-        found: list[list[files.DataFile]],
-    ) -> None:
-        name = stage_name(number)
-        loader = loading.Loader(self._agents, placement, name)
-        listed = {spec.name: own for spec, own in zip(self._file.tables, found, strict=True)}
-        with scratch(SCRATCH) as directory:
-            for spec in self.in_order():
-                job = await self._job(home, spec, listed[spec.name], directory)
-                with scratch(SCRATCH) as texts:
-                    await self._table(home, loader, name, job, texts)
-        for table in self._tables:
-            if table.is_sharded:  # every chunk has every table, so that a missing one always means a fault
-                await loader.chunk_tables(table, self._chunks - set(self._counts[table.name].rows))
-        await self._check_counts(loader, placement)
-        order_of = {spec.name: index for index, spec in enumerate(self._file.tables)}
-        self._tables.sort(key=lambda table: order_of[table.name])
-        replicas = {chunk: placement.of(chunk) for chunk in self._chunks}
-        await stage.write(number, self._tables, self._counts, replicas)
 
     def in_order(self) -> list[TableSpec]:
         """Return the tables, directors before what refers to them."""
@@ -380,7 +308,6 @@ class Ingest:
         step: Step,
     ) -> None:
         chunks = set(main.rows) | set(overlap.rows)
-        self._chunks |= chunks
         self._counts[table.name] = staging.Counts(
             {chunk: main.rows.get(chunk, 0) for chunk in chunks}, dict(overlap.rows)
         )
@@ -425,29 +352,6 @@ class Ingest:
             return UserError(f"table '{job.spec.name}': {error}")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._reader, origin, job, error)
-
-    async def _check_counts(self, loader: loading.Loader, placement: Placement) -> None:
-        """Compare the rows of every table on every worker with those that were sent."""
-        for worker in placement.workers:
-            stored = await loader.stored(worker)
-            for table in self._tables:
-                for name, rows in self._expected(table, worker, placement):
-                    if stored.get(name) != rows:
-                        raise UserError(
-                            f"table '{table.name}': worker {self._workers[worker].name} has {stored.get(name, 'no')} "
-                            f"of {rows} rows of {name}; run it again"
-                        )
-
-    def _expected(self, table: Table, worker: int, placement: Placement) -> Iterator[tuple[str, int]]:
-        if not table.is_sharded:
-            yield table.name, table.rows
-            return
-        counts = self._counts[table.name]
-        for chunk in self._chunks:
-            if worker in placement.of(chunk):
-                yield chunk_table(table.name, chunk), counts.rows.get(chunk, 0)
-                if table.kind is Kind.DIRECTOR:
-                    yield overlap_table(table.name, chunk), counts.overlap.get(chunk, 0)
 
 
 def directors_of(spec: TableSpec) -> list[str]:

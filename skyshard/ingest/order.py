@@ -58,8 +58,13 @@ def order_of(catalog: Path, batch_bytes: int = BATCH_BYTES) -> Order:
         raise UserError(f"{catalog}: it is no UTF-8 text") from error
 
 
-def parsed(order: Order) -> tuple[CatalogFile, Places]:
-    """Return the catalogue file.
+def parsed(order: Order, complete: bool = False) -> tuple[CatalogFile, Places]:
+    """Return the catalogue file, and where its keys stand.
+
+    Parameters
+    ----------
+    complete : bool
+        All directors must be in it, as in that of a first ingest.
 
     Raises
     ------
@@ -67,7 +72,7 @@ def parsed(order: Order) -> tuple[CatalogFile, Places]:
         If it is wrong, with file, line and key.
     """
     try:
-        file = parse(order.text, order.file, partial=order.first is None)
+        file = parse(order.text, order.file, partial=order.first is None and not complete)
         return file, Places(order.text, order.file)
     except CatalogFileError as error:
         raise UserError(str(error)) from error

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 
-from backend.connection import RawConnection
 from backend.scratch import scratch
+from shard.catalog.catalog_file import CatalogFile, Places
+from skyshard.catalog.cluster import opened, parted
 from skyshard.errors import UserError
-from skyshard.ingest import files, processes, staging
+from skyshard.ingest import files, processes
+from skyshard.ingest.first import FirstIngest
 from skyshard.ingest.ingest import Ingest
 from skyshard.ingest.job import defined
+from skyshard.ingest.order import fingerprint, order_of, parsed, stamped
+from skyshard.ingest.registering import first_order
 from skyshard.ingest.spill import SCRATCH, Spill
+from skyshard.ingest.steps import Steps
+from skyshard.ingest.transactions import META, find
+from skyshard.ingest.whole import abandon
 
 
 class TableTrial(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,18 +48,11 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     bytes_per_s: float
 
 
-class Trial(Ingest):
-    """An ingest that publishes nothing."""
+class _Validation(Ingest):
+    """Reads, checks and places rows, and loads none."""
 
-    async def validate(self) -> list[TableTrial]:
-        """Read, check and place all rows; return what they are.
-
-        Raises
-        ------
-        UserError
-            For the first that cannot be stored.
-        """
-        found = self._found()
+    async def run(self, found: Mapping[str, list[files.DataFile]]) -> list[TableTrial]:
+        """Do it for the files of each table."""
         home = await self._home()
         try:
             with scratch(SCRATCH) as directory:
@@ -74,47 +77,67 @@ class Trial(Ingest):
                         )
                 return out
         finally:
-            await self._end(home)
+            await home.close()
+            await self._finish()
 
-    async def benchmark(self) -> Timing:
-        """Load everything into tables that nobody sees, check it and drop it; return how long that took."""
-        found = self._found()
-        home = await self._home()
+
+async def validate(steps: Steps, catalog: Path) -> list[TableTrial]:
+    """Read, check and place all rows of a catalogue file; return what they are.
+
+    Raises
+    ------
+    UserError
+        For the first that cannot be stored.
+    """
+    file, places = parsed(order_of(catalog), complete=True)
+    found = _local_files(file, places, catalog.parent)
+    trial = _Validation(file, places, catalog.parent, steps.address, jobs=steps.jobs, bars=steps.bars)
+    return await trial.run(found)
+
+
+async def benchmark(steps: Steps, catalog: Path) -> Timing:
+    """Load everything as a first ingest does, check it and drop it; return how long loading and checking took.
+
+    Raises
+    ------
+    UserError
+        If something is wrong with the files or the cluster.
+    """
+    order = order_of(catalog)
+    async with opened(steps.address) as cluster:
+        order, what = await first_order(cluster, order, replace=False, replicas=None)
+        file, places = parsed(order)
+        found = _local_files(file, places, Path(order.base))
+        now = await asyncio.to_thread(stamped, file, places, order)
+        first = FirstIngest(cluster, file, (await parted(cluster))[0])
+        await first.staging.lock()
+        detail = msgspec.json.encode(order).decode()
+        number = await first.open("benchmark", detail, fingerprint(order), what, now, "running")
         try:
-            placement = await self._cluster(home)
-            stage = staging.Staging(home, self._agents, list(self._workers), self._file.database)
-            await stage.lock()
-            number = await stage.begin("benchmark", self._places.name, self._file.grid(), self._wanted)
-            try:
-                began = time.monotonic()
-                await self._load(
-                    home, stage, number, placement, [found[spec.name] for spec in self._file.tables]
-                )
-                seconds = time.monotonic() - began
-            finally:
-                await self._abandon(home, stage, number, list(self._workers))
+            began = time.monotonic()
+            await steps.load_in(cluster, await find(cluster.home, number))
+            tables = await first.check(number, what, places)
+            seconds = time.monotonic() - began
         finally:
-            await self._end(home)
-        rows = sum(table.rows for table in self._tables)
-        size = sum(processes.size_of(listed) for listed in found.values())
-        return Timing(
-            database=self._file.database,
-            rows=rows,
-            size=size,
-            seconds=round(seconds, 3),
-            rows_per_s=round(rows / seconds, 1),
-            bytes_per_s=round(size / seconds, 1),
-        )
+            await abandon(steps.address, cluster, first, number)
+        # Nobody asked for a transaction: what has no fingerprint is in no list of them.
+        await cluster.home.run(f"UPDATE {META}.ingests SET fingerprint = '' WHERE ingest_id = {number}")
+    rows = sum(table.rows for table in tables)
+    size = sum(processes.size_of(listed) for listed in found.values())
+    return Timing(
+        database=file.database,
+        rows=rows,
+        size=size,
+        seconds=round(seconds, 3),
+        rows_per_s=round(rows / seconds, 1),
+        bytes_per_s=round(size / seconds, 1),
+    )
 
-    def _found(self) -> dict[str, list[files.DataFile]]:
-        out = {
-            spec.name: files.find(spec, self._place(spec), self._places, self._base)
-            for spec in self._file.tables
-        }
-        if remote := next((file.url for listed in out.values() for file in listed if file.url), None):
-            raise UserError(f"{remote}: trials are for files of this machine")
-        return out
 
-    async def _end(self, home: RawConnection) -> None:
-        await home.close()
-        await self._finish()
+def _local_files(file: CatalogFile, places: Places, base: Path) -> dict[str, list[files.DataFile]]:
+    out = {
+        spec.name: files.find(spec, ("tables", index), places, base) for index, spec in enumerate(file.tables)
+    }
+    if remote := next((one.url for listed in out.values() for one in listed if one.url), None):
+        raise UserError(f"{remote}: trials are for files of this machine")
+    return out

@@ -12,6 +12,7 @@ from backend.connection import ConnectionLost
 from shard.errors import SkyError
 from skyshard.catalog.cluster import Cluster, opened, parted
 from skyshard.catalog.drop import Drop
+from skyshard.cluster.connect import ClusterAddress
 from skyshard.errors import UserError
 from skyshard.ingest.first import FirstIngest
 from skyshard.ingest.order import fingerprint, order_of, owner, parsed, stamped
@@ -70,10 +71,6 @@ class Whole:
             await first.staging.check_closed()
             names = [spec.name for spec in file.tables]
             await first.staging.check_free(self._replace or finished, names)
-            if what.replicas > len(what.workers):
-                self._steps.bars.say(
-                    f"  note: {what.replicas} copies of every chunk are wanted, and {len(what.workers)} workers are active"
-                )
             if finished:
                 what = msgspec.structs.replace(what, replace=True)
             if begun is None:
@@ -91,23 +88,23 @@ class Whole:
         except BaseException as error:
             if not went_away(error):
                 with suppress(UserError, SkyError, ConnectionLost, ExceptionGroup):
-                    await self._abandon(cluster, first, number)
+                    await abandon(self._steps.address, cluster, first, number)
             raise
-
-    async def _abandon(self, cluster: Cluster, first: FirstIngest, number: int) -> None:
-        """Remove what was staged; if this cannot be done now, the next ingest of the database does it."""
-        if not cluster.home.busy and not cluster.home.closed:
-            await first.abandon(number, "failed")
-            return
-        # What failed, or Ctrl-C, came amid a statement at home: that connection is of no more use.
-        cluster.home.abort()
-        async with opened(self._steps.address) as fresh:
-            file, _ = parsed(await asyncio.to_thread(order_of, self._catalog))
-            again = FirstIngest(fresh, file, (await parted(fresh))[0])
-            await again.staging.lock()
-            await again.abandon(number, "failed")
 
     @staticmethod
     async def _rows(cluster: Cluster, database: str) -> dict[str, int]:
         found = await published(cluster.home, database)
         return {table.name: table.rows for table in found.tables}
+
+
+async def abandon(address: ClusterAddress, cluster: Cluster, first: FirstIngest, number: int) -> None:
+    """Remove what was staged; if this cannot be done now, the next ingest of the database does it."""
+    if not cluster.home.busy and not cluster.home.closed:
+        await first.abandon(number, "failed")
+        return
+    # What failed, or Ctrl-C, came amid a statement at home: that connection is of no more use.
+    cluster.home.abort()
+    async with opened(address) as fresh:
+        again = FirstIngest(fresh, first.file, (await parted(fresh))[0])
+        await again.staging.lock()
+        await again.abandon(number, "failed")
