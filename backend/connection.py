@@ -331,8 +331,8 @@ class RawConnection:
                 await self.wire.drain()
         self._transport.write(b"\0\0\0" + bytes((seq & 255,)))
 
-    async def kill_query(self, address: Address) -> None:
-        """Interrupt the running statement from a second connection.
+    async def kill(self, address: Address) -> None:
+        """End all that was sent, and the session, from a second connection.
 
         Raises
         ------
@@ -341,18 +341,11 @@ class RawConnection:
         TimeoutError
             If it does not answer in time.
         """
-        await self._kill(address, "QUERY")
-
-    async def kill(self, address: Address) -> None:
-        """End all that was sent, and the session, from a second connection; errors as of `kill_query`."""
-        await self._kill(address, "CONNECTION")
-
-    async def _kill(self, address: Address, what: str) -> None:
         async with asyncio.timeout(KILL_TIMEOUT_S):
             other = await RawConnection.open(address)
             try:
                 with contextlib.suppress(ServerError):
-                    await other.run(f"KILL {what} {self.thread_id}")
+                    await other.run(f"KILL CONNECTION {self.thread_id}")
             finally:
                 await other.close()
 

@@ -51,7 +51,7 @@ class WarmPool:
 
     async def borrow(self, job: frames.Job) -> RawConnection:
         """Return a connection whose session is as the job wants it, its tables included."""
-        connection = None if job.shipped or job.variables else self._take(_key(job))
+        connection = None if job.shipped else self._take(_key(job))
         if connection is not None:
             clock = job.settings.get(_CLOCK)
             if clock is not None:
@@ -64,7 +64,6 @@ class WarmPool:
             if job.database:
                 await connection.run(f"USE {quote(job.database)}")
             items = [f"SESSION {quote(name)}={value}" for name, value in job.settings.items()]
-            items += [f"@{quote(name)}={value}" for name, value in job.variables.items()]
             if items:
                 await connection.run("SET " + ", ".join(items))
         except BaseException:
@@ -143,8 +142,8 @@ def _key(job: frames.Job) -> _Key:
 
 
 def _leaves_nothing(job: frames.Job) -> bool:
-    """Whether nothing but its settings is left of a job: no table, no variable."""
-    if job.shipped or job.variables or job.setup or job.teardown:
+    """Whether nothing but its settings is left of a job: no table, and no variable that its text might set."""
+    if job.shipped or job.setup or job.teardown:
         return False
     return not any(b"@" in piece for piece in job.main.segments)
 

@@ -43,9 +43,6 @@ STATUS_KEPT = 0x2203
 _CONNECT_S = 5.0
 _KILL_AGAIN_S = 0.02
 _FILE_PIECE = 1 << 20
-_SMALL_BYTES = 1 << 16
-_HEAD_BYTES = 1 << 21
-"""Bytes of column definitions that are held until the first row comes, or a trap's error."""
 
 WATCH = "SET STATEMENT max_statement_time=0 FOR DO SLEEP(31536000)"
 """What a session runs at home while a distributed query of its runs for long."""

@@ -78,7 +78,3 @@ class SessionDesk:
         """Run LOAD DATA LOCAL."""
         async with self._plainly():
             return await self.home.load(sql, pieces)
-
-    async def drop(self, names: Sequence[str]) -> None:
-        """Drop temporary tables."""
-        await self.home.table(f"DROP TEMPORARY TABLE IF EXISTS {', '.join(names)}".encode())

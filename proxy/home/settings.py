@@ -26,34 +26,10 @@ _CODECS = {
 }  # fmt: skip
 _WIDE = frozenset({"ucs2", "utf16", "utf16le", "utf32"})
 _BYTEWISE = frozenset(
-    [
-        "latin1",
-        "latin2",
-        "latin5",
-        "latin7",
-        "ascii",
-        "binary",
-        "cp1250",
-        "cp1251",
-        "cp1256",
-        "cp1257",
-        "greek",
-        "hebrew",
-        "koi8r",
-        "koi8u",
-        "cp850",
-        "cp852",
-        "cp866",
-        "dec8",
-        "hp8",
-        "swe7",
-        "macce",
-        "macroman",
-        "keybcs2",
-        "geostd8",
-        "armscii8",
-        "tis620",
-    ]
+    """
+    latin1 latin2 latin5 latin7 ascii binary cp1250 cp1251 cp1256 cp1257 greek hebrew koi8r koi8u cp850
+    cp852 cp866 dec8 hp8 swe7 macce macroman keybcs2 geostd8 armscii8 tis620
+    """.split()
 )
 
 

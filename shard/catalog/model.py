@@ -117,13 +117,6 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
         return next((table for table in self.tables if table.name == name), None)
 
 
-class Replica(msgspec.Struct, frozen=True):
-    """One copy of a chunk on a worker."""
-
-    chunk_id: int
-    worker_id: int
-
-
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """A worker as the proxy sees it: its number, its name, and its agent's address."""
 

@@ -30,68 +30,12 @@ FEWEST_LISTED = 50
 
 # Words before "(" that are not function names.
 _SYNTAX = frozenset(
-    [
-        "IN",
-        "AND",
-        "OR",
-        "NOT",
-        "WHERE",
-        "ON",
-        "USING",
-        "SELECT",
-        "FROM",
-        "JOIN",
-        "EXISTS",
-        "BETWEEN",
-        "WHEN",
-        "THEN",
-        "ELSE",
-        "CASE",
-        "HAVING",
-        "BY",
-        "AS",
-        "LIKE",
-        "XOR",
-        "DIV",
-        "IS",
-        "ANY",
-        "ALL",
-        "SOME",
-        "DISTINCT",
-        "UNION",
-        "EXCEPT",
-        "INTERSECT",
-        "LIMIT",
-        "OFFSET",
-        "OVER",
-        "PARTITION",
-        "INTERVAL",
-        "BINARY",
-        "REGEXP",
-        "RLIKE",
-        "STRAIGHT_JOIN",
-        "CROSS",
-        "INNER",
-        "OUTER",
-        "ESCAPE",
-        "WITH",
-        "RECURSIVE",
-        "VALUES",
-        "VALUE",
-        "ROLLUP",
-        "RETURN",
-        "COLLATE",
-        "EXPLAIN",
-        "ROWS",
-        "RANGE",
-        "INDEX",
-        "KEY",
-        "WITHIN",
-        "GROUP",
-        "FORCE",
-        "IGNORE",
-        "USE",
-    ]
+    """
+    IN AND OR NOT WHERE ON USING SELECT FROM JOIN EXISTS BETWEEN WHEN THEN ELSE CASE HAVING BY AS LIKE XOR
+    DIV IS ANY ALL SOME DISTINCT UNION EXCEPT INTERSECT LIMIT OFFSET OVER PARTITION INTERVAL BINARY REGEXP
+    RLIKE STRAIGHT_JOIN CROSS INNER OUTER ESCAPE WITH RECURSIVE VALUES VALUE ROLLUP RETURN COLLATE EXPLAIN
+    ROWS RANGE INDEX KEY WITHIN GROUP FORCE IGNORE USE
+    """.split()
 )
 # Functions whose arguments are separated by words at depth one.
 _WORD_SEPARATED = {
@@ -106,44 +50,12 @@ _WORD_SEPARATED = {
     "GROUP_CONCAT": ("SEPARATOR",),
 }
 _VERBATIM_AFTER = {"CAST": "AS", "CONVERT": "USING", "GROUP_CONCAT": "SEPARATOR"}
-_UNITS = frozenset(
-    [
-        "MICROSECOND",
-        "SECOND",
-        "MINUTE",
-        "HOUR",
-        "DAY",
-        "WEEK",
-        "MONTH",
-        "QUARTER",
-        "YEAR",
-        "SECOND_MICROSECOND",
-        "MINUTE_MICROSECOND",
-        "MINUTE_SECOND",
-        "HOUR_MICROSECOND",
-        "HOUR_SECOND",
-        "HOUR_MINUTE",
-        "DAY_MICROSECOND",
-        "DAY_SECOND",
-        "DAY_MINUTE",
-        "DAY_HOUR",
-        "YEAR_MONTH",
-    ]
-)
 # Niladic functions that are written without parentheses.
 _BARE_FUNCTIONS = frozenset(
-    [
-        "CURRENT_DATE",
-        "CURRENT_TIME",
-        "CURRENT_TIMESTAMP",
-        "CURRENT_USER",
-        "CURRENT_ROLE",
-        "LOCALTIME",
-        "LOCALTIMESTAMP",
-        "UTC_DATE",
-        "UTC_TIME",
-        "UTC_TIMESTAMP",
-    ]
+    """
+    CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP CURRENT_USER CURRENT_ROLE LOCALTIME LOCALTIMESTAMP UTC_DATE
+    UTC_TIME UTC_TIMESTAMP
+    """.split()
 )
 _TYPED_LITERAL = frozenset({"DATE", "TIME", "TIMESTAMP"})
 

@@ -19,7 +19,7 @@ from shard.catalog.model import Column, Kind, Table
 from shard.catalog.naming import OWNER_COLUMN, SCRATCH_DATABASE
 from shard.errors import SYSTEM_TABLE, SkyError, not_supported
 from shard.planner import restrict
-from shard.planner.aggregates import has_aggregate, is_aggregate
+from shard.planner.aggregates import has_aggregate
 from shard.planner.branches import bare, find, is_query, is_star, own_queries
 from shard.planner.constants import conjuncts, has_no_groups
 from shard.planner.context import Bound, Context
@@ -39,7 +39,6 @@ from shard.planner.scope import (
     DERIVED,
     Derived,
     Scope,
-    TableRef,
     from_items,
     lookup,
     read_scope,
@@ -402,17 +401,3 @@ def _linked_by_in(
 
 def _not_null(node: exp.Expression, scope: Scope) -> bool:
     return "NOT NULL" in type_of(node, scope).upper()
-
-
-__all__ = [
-    "Bound",
-    "Context",
-    "TableRef",
-    "bind",
-    "check_windows",
-    "derive",
-    "is_aggregate",
-    "is_query",
-    "own_queries",
-    "type_of",
-]

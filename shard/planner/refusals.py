@@ -21,18 +21,10 @@ _ACTS = frozenset(
 )
 """What is called for its effect."""
 _REFUSED = _ACTS | frozenset(
-    [
-        "found_rows",
-        "row_count",
-        "uuid_short",
-        "is_free_lock",
-        "is_used_lock",
-        "load_file",
-        "lastval",
-        "master_pos_wait",
-        "master_gtid_wait",
-        "rownum",
-    ]
+    """
+    found_rows row_count uuid_short is_free_lock is_used_lock load_file lastval master_pos_wait
+    master_gtid_wait rownum
+    """.split()
 )
 _AFTER_NOT = frozenset(
     ["IN", "LIKE", "BETWEEN", "REGEXP", "RLIKE", "NULL", "TRUE", "FALSE", "UNKNOWN", "EXISTS"]

@@ -7,18 +7,10 @@ from collections.abc import Mapping
 from sqlglot import exp
 
 PER_SESSION = frozenset(
-    [
-        "user",
-        "current_user",
-        "session_user",
-        "system_user",
-        "current_role",
-        "database",
-        "schema",
-        "connection_id",
-        "last_insert_id",
-        "version",
-    ]
+    """
+    user current_user session_user system_user current_role database schema connection_id last_insert_id
+    version
+    """.split()
 )
 """Functions whose value belongs to the session or the query, not to a worker."""
 _SESSION_WORDS = frozenset(name.upper() for name in PER_SESSION)

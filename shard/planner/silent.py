@@ -9,16 +9,10 @@ from __future__ import annotations
 from shard.planner.lexer import Token, TokenKind, texts_of
 
 _ADVICE = frozenset(
-    [
-        "SQL_NO_CACHE",
-        "SQL_CACHE",
-        "HIGH_PRIORITY",
-        "SQL_BUFFER_RESULT",
-        "SQL_SMALL_RESULT",
-        "SQL_BIG_RESULT",
-        "ALL",
-        "STRAIGHT_JOIN",
-    ]
+    """
+    SQL_NO_CACHE SQL_CACHE HIGH_PRIORITY SQL_BUFFER_RESULT SQL_SMALL_RESULT SQL_BIG_RESULT ALL
+    STRAIGHT_JOIN
+    """.split()
 )
 _OPENS = frozenset(
     ["(", ",", "+", "-", "*", "/", "%", "=", "<", ">", "<=", ">=", "<>", "!=", "<=>", "&&", "||", "!", "~", "&", "|",

@@ -17,19 +17,7 @@ from shard.planner.scope import from_items, lookup
 VOLATILE = frozenset({"rand", "uuid", "uuid_v4", "uuid_v7", "sys_guid", "random_bytes", "sysdate", "encrypt"})
 """Functions that may have another value for every row."""
 _OF_ORDER = frozenset({"group_concat", "json_arrayagg", "json_objectagg"})
-_EXACT = (
-    "tinyint",
-    "smallint",
-    "mediumint",
-    "int",
-    "bigint",
-    "decimal",
-    "date",
-    "time",
-    "year",
-    "double",
-    "float",
-)
+_EXACT = tuple("tinyint smallint mediumint int bigint decimal date time year double float".split())
 """Types whose equal values are the same: of texts, 'a' and 'A' may be equal."""
 
 

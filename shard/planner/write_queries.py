@@ -197,26 +197,10 @@ def _limit_in_call(w: Writer, node: exp.Expression) -> None:
 
 
 _SELECT_KEYS = frozenset(
-    [
-        "expressions",
-        "from_",
-        "from",
-        "joins",
-        "where",
-        "group",
-        "having",
-        "order",
-        "limit",
-        "offset",
-        "distinct",
-        "kind",
-        "hint",
-        "with_",
-        "with",
-        "windows",
-        "locks",
-        "operation_modifiers",
-    ]
+    """
+    expressions from_ from joins where group having order limit offset distinct kind hint with_ with
+    windows locks operation_modifiers
+    """.split()
 )
 
 

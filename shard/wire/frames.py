@@ -135,8 +135,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
     settings : dict
         Session settings as SQL literals: ``{"time_zone": "'+00:00'"}``; SET before `main`. If tables of `setup`
         fill the memory that `ENGINE_SETTING` gives them, the agent changes it and runs the chunk again.
-    variables : dict
-        User variables as typed SQL literals, SET on the session.
     binary : bool
         True: prepared statement and binary rows; False: text rows.
     parameters : tuple of Parameter
@@ -166,7 +164,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
     interactive: bool = True
     user: str = ""
     settings: dict[str, str] = {}
-    variables: dict[str, str] = {}
     binary: bool = False
     parameters: tuple[Parameter, ...] = ()
     wanted: tuple[int, ...] = ()

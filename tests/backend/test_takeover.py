@@ -84,7 +84,9 @@ async def kill(connection, address):
     )
     blocks = result.blocks()
     await anext(blocks)
-    await connection.kill_query(address)
+    other = await RawConnection.open(address)
+    await other.run(f"KILL QUERY {connection.thread_id}")
+    await other.close()
     with pytest.raises(ServerError) as caught:
         async for _ in blocks:
             pass

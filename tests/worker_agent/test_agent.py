@@ -60,7 +60,6 @@ async def test_settings_variables_setup_and_types(chunks):
         "SELECT @@time_zone, @v, ? + 1, (SELECT COUNT(*) FROM near_#)",
         [4],
         settings={"time_zone": "'+07:00'"},
-        variables={"v": "12.50"},
         binary=True,
         parameters=(frames.Parameter(8, False, (41).to_bytes(8, "little")),),
     )
@@ -68,7 +67,10 @@ async def test_settings_variables_setup_and_types(chunks):
         **{
             **{name: getattr(asked, name) for name in asked.__struct_fields__},
             "main": frames.Template(asked.main.segments, (0,)),
-            "setup": (frames.Template((b"CREATE TEMPORARY TABLE near_", b" SELECT a FROM t_", b"")),),
+            "setup": (
+                frames.Template((b"SET @v = 12.50",)),
+                frames.Template((b"CREATE TEMPORARY TABLE near_", b" SELECT a FROM t_", b"")),
+            ),
             "teardown": (frames.Template((b"DROP TEMPORARY TABLE near_", b"")),),
         }
     )

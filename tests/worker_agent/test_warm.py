@@ -44,8 +44,6 @@ async def test_variables_do_not_outlive_their_job(chunks):
     async with LocalAgent(chunks) as agent:
         assert await one(agent, "SELECT @kept := 5") == [b"5"]
         assert await one(agent, "SELECT @kept") == [None]
-        assert await one(agent, "SELECT @kept", variables={"kept": "6"}) == [b"6"]
-        assert await one(agent, "SELECT @kept") == [None]
 
 
 async def test_idle_connections_with_settings_are_bounded(chunks):
