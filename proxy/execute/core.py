@@ -103,7 +103,7 @@ class DispatchCore:
     Parameters
     ----------
     placement : mapping
-        Chunk → workers that hold it, best first.
+        Chunk → workers that hold it, in no order of preference.
     commit_bytes : int
         Bytes of one batch past which it streams.
     suspects : set of int

@@ -25,7 +25,7 @@ class Work:
     job : frames.Job
         The job without chunks.
     placement : mapping
-        Chunk → workers that hold it, best first.
+        Chunk → workers that hold it, in no order of preference.
     limit_rows : int or None
         Stop after so many rows.
     on_progress : callable

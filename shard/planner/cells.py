@@ -68,35 +68,35 @@ class Grid:
         return [(x * n + y) * n + z for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 
 
-Place = tuple[str, str]
+LonLat = tuple[str, str]
 """Longitude and latitude columns."""
 
 
-def position(ref: TableRef, place: Place | None = None) -> dict[str, exp.Expression | float | int | str]:
-    """Return the holes `lon` and `lat` for a table's position columns, or for the columns `place`."""
-    lon, lat = place or (ref.table.longitude or "", ref.table.latitude or "")
+def position(ref: TableRef, lon_lat: LonLat | None = None) -> dict[str, exp.Expression | float | int | str]:
+    """Return the holes `lon` and `lat` for a table's position columns, or for the columns `lon_lat`."""
+    lon, lat = lon_lat or (ref.table.longitude or "", ref.table.latitude or "")
     return {
         "lon": exp.column(lon, table=ref.alias, quoted=True),
         "lat": exp.column(lat, table=ref.alias, quoted=True),
     }
 
 
-def vector(ref: TableRef, place: Place | None = None) -> list[exp.Expression]:
+def vector(ref: TableRef, lon_lat: LonLat | None = None) -> list[exp.Expression]:
     """Return the unit vector of a row, each coordinate named."""
     return [
-        exp.Alias(this=use(axis, **position(ref, place)), alias=exp.to_identifier(name, quoted=True))
+        exp.Alias(this=use(axis, **position(ref, lon_lat)), alias=exp.to_identifier(name, quoted=True))
         for axis, name in zip(_AXES, VECTOR, strict=True)
     ]
 
 
-def cell(grid: Grid, ref: TableRef, place: Place | None = None, reach: float = 0.0) -> exp.Expression:
+def cell(grid: Grid, ref: TableRef, lon_lat: LonLat | None = None, reach: float = 0.0) -> exp.Expression:
     """Return the number of a row's cell; with a reach, of the first cell that its neighbours can be in."""
     half = grid.cells // 2
     less = " - reach" if reach else ""
     axes = [
         use(
             f"CAST(FLOOR(({axis}{less}) / side) AS SIGNED)",
-            **position(ref, place), reach=reach, side=grid.side,
+            **position(ref, lon_lat), reach=reach, side=grid.side,
         )
         for axis in _AXES
     ]  # fmt: skip
@@ -107,9 +107,9 @@ def cell(grid: Grid, ref: TableRef, place: Place | None = None, reach: float = 0
     return exp.Alias(this=number, alias=exp.to_identifier(CELL, quoted=True))
 
 
-def placed(ref: TableRef, place: Place | None = None) -> exp.Expression:
+def has_position(ref: TableRef, lon_lat: LonLat | None = None) -> exp.Expression:
     """Return the condition that a row has a place on the sphere; others are near nothing."""
-    return use("ABS(lat) <= 90 AND lon IS NOT NULL", **position(ref, place))
+    return use("ABS(lat) <= 90 AND lon IS NOT NULL", **position(ref, lon_lat))
 
 
 def tested(grid: Grid, one: str, other: str, exact: exp.Expression) -> exp.Expression:
@@ -125,11 +125,11 @@ def tested(grid: Grid, one: str, other: str, exact: exp.Expression) -> exp.Expre
     )  # fmt: skip
 
 
-def needed_columns(select: exp.Select, ref: TableRef, place: Place | None = None) -> list[str]:
+def needed_columns(select: exp.Select, ref: TableRef, lon_lat: LonLat | None = None) -> list[str]:
     """Return the columns of a table that a statement may read, positions included."""
     table = ref.table
     names = {node.name.lower() for node in select.find_all(exp.Column) if node.table in ("", ref.alias)}
-    names |= {name.lower() for name in place or (table.longitude or "", table.latitude or "")}
+    names |= {name.lower() for name in lon_lat or (table.longitude or "", table.latitude or "")}
     joins = select.args.get("joins") or ()
     natural = any(join.args.get("method") for join in joins)
     names |= {item.name.lower() for join in joins for item in join.args.get("using") or ()}

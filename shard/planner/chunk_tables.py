@@ -6,7 +6,7 @@ from sqlglot import exp
 
 from shard.planner.branches import find
 from shard.planner.emit import CHUNK_MARK, Writer
-from shard.planner.nested import PLACE
+from shard.planner.nested import STORED_AS
 from shard.planner.plan import Sql
 from shard.planner.scope import Scope, TableRef, from_items
 from shard.planner.volatile import varies
@@ -40,10 +40,10 @@ def chunk_names(select: exp.Select, scope: Scope, suffixes: dict[str, str]) -> N
     """Put chunk tables into FROM at every depth, in place, and drop database names from columns."""
     own = {id(node) for node, _ in from_items(select)}
     for node in find(select, exp.Table):
-        place = node.meta.get(PLACE)
-        if place is None:
+        stored = node.meta.get(STORED_AS)
+        if stored is None:
             continue
-        database, name, sharded = place
+        database, name, sharded = stored
         alias = node.alias or node.name
         if sharded:
             suffix = suffixes.get(alias, "") if id(node) in own else ""

@@ -192,7 +192,7 @@ def _signed(text: str) -> exp.Expression:
 
 
 def is_never(node: exp.Expression, values: Sequence[Value] = ()) -> bool:
-    """Whether a condition is false or NULL for every row, whatever stands in it beside constants."""
+    """Whether a condition is false or NULL for every row, whatever the values of the columns in it."""
     return True not in _truths(node, values)
 
 

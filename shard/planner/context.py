@@ -16,7 +16,7 @@ from shard.planner.scope import Scope, reads_sharded
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What every query of a statement shares: default database, catalogue, parameter values."""
+    """What all queries inside one statement share: default database, catalogue, parameter values."""
 
     default: str | None
     catalogue: Mapping[str, Database]

@@ -22,7 +22,7 @@ _STORED = ("group", "having", "distinct")
 
 
 def gathered(gather: Gather, decimals: Sequence[int], binary: bool) -> Sql | None:
-    """Return the statement over gathered tables whose deviations keep all digits; None if they must be rounded.
+    """Return the statement to run if deviations are gathered with all their digits; None if they must be gathered rounded.
 
     Parameters
     ----------

@@ -82,7 +82,7 @@ def is_integer(node: exp.Expression, scope: Scope) -> bool:
 
 
 def keys(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction | None:
-    """Return the chunks of rows whose key is a constant, or one of a list; None if a condition says no such thing."""
+    """Return the restriction of ``key = constant`` or ``key IN (constants)``; None for any other condition."""
     read = partial(key_director, scope=scope, layout=layout)
     if isinstance(item, exp.EQ):
         for column, value in ((item.this, item.expression), (item.expression, item.this)):
@@ -99,7 +99,7 @@ def keys(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Va
 
 
 def bounds(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Bounds | None:
-    """Read BETWEEN and comparisons of a key with constants."""
+    """Return what BETWEEN or a comparison with constants says of a director's key; None for any other condition."""
     found = _between(item, values) if isinstance(item, exp.Between) else _compared(item, values)
     if found is None:
         return None
@@ -144,7 +144,7 @@ def _compared(
 
 
 def ranges(found: Iterable[Bounds]) -> Iterator[Restriction]:
-    """Yield the chunks of rows that satisfy all of these conditions: one restriction a column."""
+    """Yield one restriction for each column: the range that satisfies all of its conditions."""
     together: dict[tuple[str, str, str], Range] = {}
     for item in found:
         place = item.alias, item.column, item.director
@@ -169,7 +169,7 @@ def _of_range(director: str, low: int | None, high: int | None) -> Restriction:
 
 
 def united(sides: Sequence[ByRange]) -> list[Restriction]:
-    """Return alternatives with the ranges of each director in one, which is looked up at once."""
+    """Return the union of some ranges, as one `ByRange` for each director, so that each is looked up at once."""
     by: dict[str, list[Range]] = {}
     for side in sides:
         by.setdefault(side.director, []).extend(side.ranges)

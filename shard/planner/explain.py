@@ -40,7 +40,7 @@ class Extent:
 
 
 def scatters(plan: Plan) -> list[Plan]:
-    """Return the plans that go to workers: the plan itself, or its parts'."""
+    """Return the plans that ask workers: the plan itself or, of a gather, those of its parts."""
     if plan.gather is not None:
         return [part.plan for part in plan.gather.parts]
     return [plan]

@@ -415,11 +415,6 @@ def whole_tables(
 
 
 def _select_of(plan: Plan) -> exp.Select:
-    from shard.planner.split import Draft
-
-    if not isinstance(plan.draft, Draft):
+    if plan.draft is None:
         raise TypeError("the plan has no draft")
     return plan.draft.fragment
-
-
-__all__ = ["expand_areas", "gather", "whole_tables"]

@@ -21,7 +21,7 @@ from shard.planner.context import Bound, Context
 from shard.planner.director_keys import INTEGER, MAX_KEYS, integer_director, is_integer
 from shard.planner.emit import CHUNK_MARK, KEYS_MARK
 from shard.planner.locality import Layout
-from shard.planner.nested import PLACE, SPLIT_COLUMN, shipped_name
+from shard.planner.nested import SPLIT_COLUMN, STORED_AS, shipped_name
 from shard.planner.plan import ByKey, KeySplit
 from shard.planner.scope import Scope, TableRef, from_items, lookup
 
@@ -81,7 +81,7 @@ def _joined(select: exp.Select, bound: Bound, certain: Sequence[exp.Expression])
         key = _key_of(ref, conditions, bound)
         if key is not None:
             found = Keyed(ref.database, ref.table, key, ref.alias)
-            ref.node.meta[PLACE] = (SCRATCH_DATABASE, found.target, False)
+            ref.node.meta[STORED_AS] = (SCRATCH_DATABASE, found.target, False)
             yield found
 
 
@@ -116,7 +116,7 @@ def _listed(bound: Bound, certain: Sequence[exp.Expression], context: Context) -
         qualified = column.table in ("", node.alias_or_name) and column.args.get("db") is None
         if qualified and INTEGER.match(kinds.get(column.name.lower(), "")):
             keyed = Keyed(found[0].name, found[1], KeySplit(column.name, director, False), None)
-            node.meta[PLACE] = (SCRATCH_DATABASE, keyed.target, False)
+            node.meta[STORED_AS] = (SCRATCH_DATABASE, keyed.target, False)
             body.meta[PLACED] = node.alias_or_name
             yield keyed
 
@@ -130,7 +130,7 @@ def _is_plain(body: exp.Select) -> bool:
 def list_of_keys(
     inner: Sequence[exp.Expression], scope: Scope, layout: Layout, values: Sequence[Value]
 ) -> ByKey | None:
-    """Return the longest list of integer keys that rows must have one of, and mark it; None if there is none."""
+    """Return the longest list of integer keys in an IN that every row satisfies, and mark it; None if there is none."""
     best: tuple[exp.In, ByKey] | None = None
     for item, found in _lists(inner, scope, layout, values):
         if best is None or len(found.keys) > len(best[1].keys):
@@ -164,9 +164,9 @@ def put_keys(select: exp.Select) -> None:
 
 
 def put_places(select: exp.Select, layout: Layout) -> None:
-    """Read of tables that are split by key the chunk's rows alone, in place."""
+    """Make a fragment read, of users' own tables that are split by key, only the rows of its own chunk, in place."""
     joins = {node.alias_or_name: join for node, join in from_items(select)}
-    for alias in layout.placed:
+    for alias in layout.keyed:
         condition = _of_chunk(alias)
         join = joins[alias]
         if join is not None and str(join.args.get("side")).upper() == "LEFT":

@@ -75,7 +75,7 @@ class Links:
         return self._any.find((self._at[left.alias], one)) == self._any.find((self._at[right.alias], other))
 
     def groups(self) -> list[list[TableRef]]:
-        """Return the sharded tables in groups: what of a group stands in one row of the join lies in one chunk.
+        """Return the sharded tables in groups: in each row of the join, the rows of one group's tables lie in one chunk.
 
         The join is chunk-local if there is one group. An outer join finds all its rows in the chunk then: one that lies
         elsewhere would have passed ON, and with what the rest of the row passes its key would be one of this chunk.

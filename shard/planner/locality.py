@@ -30,19 +30,19 @@ class Neighbours:
     """A near-neighbour join: rows of `near` within `radius` degrees of a row of `anchor`.
 
     `near` is taken from chunk and overlap; but if `anchor` is a user's own table, which has a copy of every
-    row in each chunk that the row can have neighbours in, from the chunk alone. `place` then names the
+    row in each chunk that the row can have neighbours in, from the chunk alone. `own_position` then names the
     own table's position columns.
     """
 
     anchor: TableRef
     near: TableRef
     radius: float
-    place: tuple[str, str] | None = None
+    own_position: tuple[str, str] | None = None
 
     @property
     def position(self) -> tuple[str, str]:
         """Longitude and latitude columns of the anchor."""
-        return self.place or (self.anchor.table.longitude or "", self.anchor.table.latitude or "")
+        return self.own_position or (self.anchor.table.longitude or "", self.anchor.table.latitude or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Layout:
         The near-neighbour join, if there is one.
     reach : float
         How far (degrees) rows of the partner may be from the chunk.
-    placed : tuple of str
+    keyed : tuple of str
         Aliases of users' own tables of which the chunk reads its own rows alone (`keyed`).
     """
 
@@ -73,18 +73,22 @@ class Layout:
     partner: TableRef | None = None
     neighbours: Neighbours | None = None
     reach: float = 0.0
-    placed: tuple[str, ...] = ()
+    keyed: tuple[str, ...] = ()
 
     def is_elsewhere(self, ref: TableRef) -> bool:
         """Whether a table's rows may come from the overlap of the chunk."""
-        near = self.neighbours is not None and self.neighbours.near is ref and self.neighbours.place is None
+        near = (
+            self.neighbours is not None
+            and self.neighbours.near is ref
+            and self.neighbours.own_position is None
+        )
         return near or self.partner is ref
 
 
 def chunk_links(ref: TableRef, layout: Layout) -> tuple[tuple[str, str], ...]:
-    """Return (director, column) pairs of a table whose values lie in the anchor's chunk.
+    """Return (director, column) pairs of a table: rows with equal values in these columns lie in one chunk.
 
-    None for the far side of a neighbour or match join, and where equal keys stand in several chunks.
+    Empty for the far side of a neighbour or match join, and where equal keys stand in several chunks.
     """
     if not ref.is_sharded or ref.table.key_spans_chunks:
         return ()
@@ -96,12 +100,12 @@ def chunk_links(ref: TableRef, layout: Layout) -> tuple[tuple[str, str], ...]:
 
 
 def group_links(ref: TableRef, layout: Layout) -> tuple[tuple[str, str], ...]:
-    """Return the pairs of `chunk_links` whose equal values, NULLs too, all lie in the anchor's chunk."""
+    """Return those pairs of `chunk_links` for which NULL, too, is in one chunk only, so that groups do not span chunks."""
     return () if ref.table.null_keys else chunk_links(ref, layout)
 
 
-def layout(scope: Scope, where: Sequence[exp.Expression], values: Sequence[Value]) -> Layout:
-    """Return the layout of a SELECT, or raise 1235.
+def layout_of(scope: Scope, where: Sequence[exp.Expression], values: Sequence[Value]) -> Layout:
+    """Return how the tables of a chunk-local SELECT lie in a chunk.
 
     Parameters
     ----------
@@ -111,6 +115,11 @@ def layout(scope: Scope, where: Sequence[exp.Expression], values: Sequence[Value
         Top-level conjuncts of WHERE.
     values : sequence
         Parameter values.
+
+    Raises
+    ------
+    SkyError
+        1235 if its work is not chunk-local; an error that names the overlap if neighbours are wanted beyond it.
     """
     sharded = scope.sharded()
     solid = [ref for ref in sharded if not ref.nullable]
@@ -128,7 +137,8 @@ def layout(scope: Scope, where: Sequence[exp.Expression], values: Sequence[Value
     if len(groups) == 1:
         if matches:
             return _match_layout(matches[0], sharded, links, scope.database.partitioning)
-        _no_spanning_keys(sharded)
+        if len(sharded) > 1:
+            _refuse_spanning_keys(sharded)
         return Layout(anchor=solid[0], neighbours=_own_neighbours(scope, inner, values))
     if len(groups) == 2 and not matches:
         return _neighbour_layout(scope, groups, inner, values)
@@ -136,10 +146,13 @@ def layout(scope: Scope, where: Sequence[exp.Expression], values: Sequence[Value
     raise not_supported(f"a join of the sharded tables {names}", _ADVICE)
 
 
-def _no_spanning_keys(refs: Sequence[TableRef]) -> None:
-    if len(refs) > 1 and any(ref.table.key_spans_chunks for ref in refs):
-        name = next(ref.table.name for ref in refs if ref.table.key_spans_chunks)
-        raise not_supported(f"a join on the director key of '{name}', whose equal keys lie in several chunks")
+def _refuse_spanning_keys(joined: Sequence[TableRef]) -> None:
+    """Refuse a join on a director key of which equal ones lie in several chunks."""
+    for ref in joined:
+        if ref.table.key_spans_chunks:
+            raise not_supported(
+                f"a join on the director key of '{ref.table.name}', whose equal keys lie in several chunks"
+            )
 
 
 def _match_layout(
@@ -160,7 +173,7 @@ def _match_layout(
         if len(on) != 1:
             raise not_supported(f"this join of '{ref.alias}' with match table '{match.alias}'")
         sides[on[0]].append(ref)
-    _no_spanning_keys([ref for ref in refs if ref is not match] * 2)
+    _refuse_spanning_keys([ref for ref in refs if ref is not match])
     if sides[0] and sides[1]:
         return replace(_pair_layout(match, sides), reach=ChunkGrid.of(partitioning).reach)
     if sides[1]:
@@ -203,7 +216,9 @@ def _neighbour_layout(
         for anchor, near in ((left, right), (right, left)):
             alone = next((group for group in groups if near in group), [])
             if len(alone) == 1 and not any(anchor in group and near in group for group in groups):
-                _no_spanning_keys([ref for ref in refs if ref is not near])
+                joined = [ref for ref in refs if ref is not near]
+                if len(joined) > 1:
+                    _refuse_spanning_keys(joined)
                 item.meta[NEAR] = True
                 return Layout(anchor=anchor, neighbours=Neighbours(anchor, near, radius))
     raise not_supported(f"a join of '{groups[0][0].alias}' with '{groups[1][0].alias}'", _ADVICE)
@@ -246,7 +261,7 @@ def _is_number(ref: TableRef, column: exp.Expression) -> bool:
 def neighbour_condition(
     scope: Scope, item: exp.Expression, values: Sequence[Value]
 ) -> tuple[TableRef, TableRef, float] | None:
-    """Return (table, table, radius in degrees) if `item` is ``angSep(a, b) < r``, else None."""
+    """Return (director, other director, radius in degrees) if `item` bounds the distance of their positions, else None."""
     found = separation(item, values)
     if found is None:
         return None

@@ -20,7 +20,7 @@ from shard.planner.chunk_tables import LENIENT, add_condition, chunk_names, only
 from shard.planner.constants import conjuncts
 from shard.planner.emit import CHUNK_MARK
 from shard.planner.locality import NEAR, Layout, Neighbours
-from shard.planner.nested import PLACE, SPLIT_COLUMN, shipped_name
+from shard.planner.nested import SPLIT_COLUMN, STORED_AS, shipped_name
 from shard.planner.plan import Fragment, Sql
 from shard.planner.scope import Scope, TableRef, from_items
 from shard.planner.templates import use
@@ -59,12 +59,12 @@ def with_cells(select: exp.Select, scope: Scope, layout: Layout) -> Fragment:
         row = {"a": _column(cells.ROW, near.alias), "b": _column(cells.ROW, _ROWS_ALIAS)}
         add_condition(select, use("a = b", **row))
     select.set("joins", joins)
-    places = {
+    holes = {
         "near": _column(cells.CELL, vectors),
         "first": _column(cells.CELL, anchor.alias),
         "step": _column(cells.STEP, _STEPS),
     }
-    add_condition(select, use("near = first + step", **places))
+    add_condition(select, use("near = first + step", **holes))
     chunk_names(select, scope, {})
     names = (_ROWS, _ANCHOR, _STEPS) if in_memory else (_ROWS, _COLUMNS, _ANCHOR, _STEPS)
     teardown = tuple(Sql(f"DROP TEMPORARY TABLE IF EXISTS {_scratch(name)}") for name in names)
@@ -128,7 +128,7 @@ def _near_rows(
     One each: a UNION would make text of an ENUM, which then sorts otherwise.
     """
     near = neighbours.near
-    suffixes = ("",) if neighbours.place is not None else ("", "FullOverlap")
+    suffixes = ("",) if neighbours.own_position is not None else ("", "FullOverlap")
     beside = [*cells.vector(near), cells.cell(grid, near)] if in_memory else []
     items: list[exp.Expression] = [*(_column(name, near.alias) for name in columns), *beside]
     arms = [_arm(select, scope, near, items, suffix) for suffix in suffixes]
@@ -152,14 +152,14 @@ def _near_rows(
 
 
 def _anchor_rows(select: exp.Select, scope: Scope, neighbours: Neighbours, grid: cells.Grid) -> Sql:
-    anchor, place = neighbours.anchor, neighbours.place
-    columns = cells.needed_columns(select, anchor, place)
+    anchor, lon_lat = neighbours.anchor, neighbours.own_position
+    columns = cells.needed_columns(select, anchor, lon_lat)
     items: list[exp.Expression] = [
         *(_column(name, anchor.alias) for name in columns),
-        *cells.vector(anchor, place),
-        cells.cell(grid, anchor, place, grid.reach),
+        *cells.vector(anchor, lon_lat),
+        cells.cell(grid, anchor, lon_lat, grid.reach),
     ]
-    arm = _arm(select, scope, anchor, items, "", place)
+    arm = _arm(select, scope, anchor, items, "", lon_lat)
     return _with_parameters(_create(_ANCHOR, arm.text, engine="MyISAM"), arm)
 
 
@@ -169,27 +169,27 @@ def _arm(
     ref: TableRef,
     items: Sequence[exp.Expression],
     suffix: str,
-    place: cells.Place | None = None,
+    lon_lat: cells.LonLat | None = None,
 ) -> Sql:
     """Return the SELECT of a table's rows that can have neighbours, by the conditions that read it alone.
 
-    Of a user's own table, whose position columns are `place`, those rows that have neighbours in this chunk.
+    Of a user's own table, whose position columns are `lon_lat`, those rows that have neighbours in this chunk.
     """
     arm = exp.Select(expressions=[item.copy() for item in items])
     table = exp.Table(
         this=exp.to_identifier(ref.table.name, quoted=True),
         alias=exp.TableAlias(this=exp.to_identifier(ref.alias, quoted=True)),
     )
-    table.meta[PLACE] = (ref.database, ref.table.name, True)
-    if place is not None:
-        table.meta[PLACE] = (SCRATCH_DATABASE, shipped_name(ref.database, ref.table.name, True), False)
+    table.meta[STORED_AS] = (ref.database, ref.table.name, True)
+    if lon_lat is not None:
+        table.meta[STORED_AS] = (SCRATCH_DATABASE, shipped_name(ref.database, ref.table.name, True), False)
     arm.set("from_", exp.From(this=table))
-    add_condition(arm, cells.placed(ref, place))
+    add_condition(arm, cells.has_position(ref, lon_lat))
     where = select.args["where"].this if select.args.get("where") is not None else None
     for item in conjuncts(where):
         if only(item, scope, ref):
             add_condition(arm, exp.Paren(this=item.copy()))
-    if place is not None:
+    if lon_lat is not None:
         mark = exp.Literal(this=CHUNK_MARK, is_string=False)
         add_condition(arm, exp.EQ(this=_column(SPLIT_COLUMN, ref.alias), expression=mark))
     chunk_names(arm, scope, {ref.alias: suffix})

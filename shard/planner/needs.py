@@ -110,7 +110,7 @@ def compared(select: exp.Select, alias: str) -> set[str]:
 
 
 def own_filters(node: exp.Table, select: exp.Select, alias: str, context: Context) -> list[exp.Expression]:
-    """Return conditions that every useful row of a table passes before any join."""
+    """Return the conditions on a table alone that every row that can reach the answer satisfies."""
     others = [item_names(item, context) for item, _ in from_items(select) if item is not node]
     found = lookup(node, context.default, context.catalogue)
     own = column_names(found[1]) if found is not None else frozenset()
@@ -134,7 +134,7 @@ def has_no_rows(query: exp.Expression, context: Context) -> bool:
 
 
 def is_useless(node: exp.Expression, select: exp.Select, context: Context) -> bool:
-    """Whether no row of an item of FROM can be in the answer: a condition on all its useful rows is never true."""
+    """Whether no row of an item of FROM can reach the answer: a condition that it must satisfy is never true."""
     return any(is_never(item, context.values) for item in _on_rows(node, select))
 
 
@@ -165,7 +165,7 @@ def _on_rows(node: exp.Expression, select: exp.Select) -> list[exp.Expression]:
 
 
 def listed(node: exp.Table, select: exp.Select, alias: str, context: Context) -> list[exp.Expression]:
-    """Return what ties the useful rows of a table to a user's own: ``column IN (SELECT column FROM own)``.
+    """Return conditions that only rows with a partner in a user's own table satisfy: ``column IN (SELECT column FROM own)``.
 
     Both columns are qualified; the own table stands in the same FROM, or in that of a query around.
     """

@@ -23,7 +23,7 @@ from shard.planner.aggregates import has_aggregate
 from shard.planner.branches import bare, find, is_query, is_star, own_queries
 from shard.planner.constants import conjuncts, has_no_groups
 from shard.planner.context import Bound, Context
-from shard.planner.locality import Layout, chunk_links, layout
+from shard.planner.locality import Layout, chunk_links, layout_of
 from shard.planner.outputs import (
     check_windows,
     is_chunk_key,
@@ -46,7 +46,7 @@ from shard.planner.scope import (
 from shard.planner.templates import use
 from shard.planner.volatile import refuse_unsettled
 
-PLACE = "place"
+STORED_AS = "stored as"
 """Key of a table node's meta: (database, table, whether it is a chunk table)."""
 SPLIT_COLUMN = "skyChunk"
 """Column that a user's own table has on the workers if it is split: a chunk where its row can have partners."""
@@ -74,16 +74,16 @@ def bind(select: exp.Select, context: Context, outer: Scope | None = None) -> Bo
     if restrict.expand_area_specs(select, scope):
         scope = read_scope(select, context.default, context.catalogue)
     where = conjuncts(select.args["where"].this if select.args.get("where") is not None else None)
-    place = layout(scope, where, context.values)
+    layout = layout_of(scope, where, context.values)
     inner = [*where, *(part for item in scope.conditions for part in conjuncts(item))]
     certain = [*where, *(part for item in scope.certain for part in conjuncts(item))]
-    restriction = restrict.restriction(scope, place, certain, context.values)
+    restriction = restrict.restriction(scope, layout, certain, context.values)
     if has_no_groups(select, context.values):
         restriction = restrict.NOWHERE
     for query in own_queries(select):
-        _subquery(query, scope, place, inner, context)
+        _subquery(query, scope, layout, inner, context)
     _one_database(select, scope)
-    return Bound(scope, place, restriction)
+    return Bound(scope, layout, restriction)
 
 
 def _one_database(select: exp.Select, scope: Scope) -> None:
@@ -93,10 +93,10 @@ def _one_database(select: exp.Select, scope: Scope) -> None:
     have, or has as they were (`skyshard/ingest/change.py: members`), and the chunks of that one lie elsewhere.
     """
     for node in find(select, exp.Table):
-        place = node.meta.get(PLACE)
-        if place is not None and place[0] not in (scope.database.name, SCRATCH_DATABASE):
+        stored = node.meta.get(STORED_AS)
+        if stored is not None and stored[0] not in (scope.database.name, SCRATCH_DATABASE):
             raise not_supported(
-                f"chunk-local work on table '{place[0]}.{node.name}' beside chunks of database '{scope.database.name}'",
+                f"chunk-local work on table '{stored[0]}.{node.name}' beside chunks of database '{scope.database.name}'",
                 "copy the table into that database",
             )
 
@@ -127,9 +127,9 @@ def mark(node: exp.Table, context: Context) -> None:
             raise SkyError(SYSTEM_TABLE, database=found[0].name)
         if (found[0].name, found[1].name) in context.heavy:
             raise not_supported(f"chunk-local work on your own table '{node.name}', which is large")
-        node.meta[PLACE] = (SCRATCH_DATABASE, shipped_name(found[0].name, found[1].name), False)
+        node.meta[STORED_AS] = (SCRATCH_DATABASE, shipped_name(found[0].name, found[1].name), False)
     else:
-        node.meta[PLACE] = (found[0].name, found[1].stored, found[1].is_sharded)
+        node.meta[STORED_AS] = (found[0].name, found[1].stored, found[1].is_sharded)
     node.set("hints", None)  # chunk tables have indexes of their own
 
 
@@ -152,7 +152,7 @@ def shipped_name(database: str, table: str, split: bool = False, key: tuple[str,
 
 
 def derive(query: exp.Expression, context: Context) -> Derived:
-    """Return the analysis of a derived table whose rows are those of all chunks together.
+    """Return how a derived table looks from outside, if its rows are those that it has in each chunk, put together.
 
     Raises
     ------
@@ -272,13 +272,13 @@ def _once(derived: Derived, name: str) -> bool:
 
 def _simple(bound: Bound) -> None:
     neighbours = bound.layout.neighbours
-    if bound.layout.partner is not None or (neighbours is not None and neighbours.place is None):
+    if bound.layout.partner is not None or (neighbours is not None and neighbours.own_position is None):
         raise not_supported("a near-neighbour or two-sided match join inside a subquery")
 
 
-def _owners(select: exp.Select, place: Layout) -> None:
+def _owners(select: exp.Select, layout: Layout) -> None:
     """Write the condition on owner rows of match tables into a nested SELECT."""
-    for ref in place.owners:
+    for ref in layout.owners:
         condition = use("own = 1", own=exp.column(OWNER_COLUMN, table=ref.alias, quoted=True))
         where = select.args.get("where")
         if where is None:
@@ -317,7 +317,7 @@ def _concatenates(select: exp.Select, bound: Bound, links: Sequence[tuple[str, s
 
 
 def _subquery(
-    query: exp.Expression, scope: Scope, place: Layout, inner: Sequence[exp.Expression], context: Context
+    query: exp.Expression, scope: Scope, layout: Layout, inner: Sequence[exp.Expression], context: Context
 ) -> None:
     """Mark a subquery that sees all its rows in the outer row's chunk, or refuse it."""
     body = bare(query)
@@ -331,12 +331,14 @@ def _subquery(
         raise not_supported(f"{type(body).__name__.upper()} in a subquery")
     bound = bind(body, context, scope)
     _simple(bound)
-    if not (_correlated(body, bound, scope, place) or _linked_by_in(query, body, bound, scope, place, inner)):
+    if not (
+        _correlated(body, bound, scope, layout) or _linked_by_in(query, body, bound, scope, layout, inner)
+    ):
         raise not_supported("a subquery that is not linked on the director key")
     _owners(body, bound.layout)
 
 
-def _correlated(body: exp.Select, bound: Bound, scope: Scope, place: Layout) -> bool:
+def _correlated(body: exp.Select, bound: Bound, scope: Scope, layout: Layout) -> bool:
     """Whether a top-level equality ties the subquery's chunk to the outer row's."""
     where = conjuncts(body.args["where"].this if body.args.get("where") is not None else None)
     for item in [*where, *(part for cond in bound.scope.conditions for part in conjuncts(cond))]:
@@ -345,7 +347,7 @@ def _correlated(body: exp.Select, bound: Bound, scope: Scope, place: Layout) -> 
         for mine, theirs in ((item.this, item.expression), (item.expression, item.this)):
             if bound.scope.owner(theirs) is not None or _hidden(theirs, bound.scope):
                 continue
-            if _same_chunk(mine, bound, theirs, scope, place):
+            if _same_chunk(mine, bound, theirs, scope, layout):
                 return True
     return False
 
@@ -360,13 +362,13 @@ def _hidden(node: exp.Expression, scope: Scope) -> bool:
 
 
 def _same_chunk(
-    mine: exp.Expression, bound: Bound, theirs: exp.Expression, scope: Scope, place: Layout
+    mine: exp.Expression, bound: Bound, theirs: exp.Expression, scope: Scope, layout: Layout
 ) -> bool:
     ref, other = bound.scope.owner(mine), scope.owner(theirs)
     if ref is None or other is None or ref.nullable:
         return False
     left = {d for d, column in chunk_links(ref, bound.layout) if column == mine.name.lower()}
-    right = {d for d, column in chunk_links(other, place) if column == theirs.name.lower()}
+    right = {d for d, column in chunk_links(other, layout) if column == theirs.name.lower()}
     return bool(left & right)
 
 
@@ -375,7 +377,7 @@ def _linked_by_in(
     body: exp.Select,
     bound: Bound,
     scope: Scope,
-    place: Layout,
+    layout: Layout,
     inner: Sequence[exp.Expression],
 ) -> bool:
     """Whether it is the right side of ``key IN (SELECT key …)``, where NULL and false mean the same."""
@@ -390,7 +392,7 @@ def _linked_by_in(
         return False
     positive = any(test is item for item in inner)
     for theirs, (_, column) in zip(mine, outputs, strict=True):
-        if not _same_chunk(column, bound, theirs, scope, place):
+        if not _same_chunk(column, bound, theirs, scope, layout):
             continue
         exact = len(mine) == 1 and _not_null(column, bound.scope) and _not_null(theirs, scope)
         if positive or exact:

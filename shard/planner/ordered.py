@@ -115,7 +115,7 @@ def _place(item: exp.Expression, scope: Scope) -> tuple[str, str]:
 
 
 def order_text(keys: Sequence[SortKey], limit: int | None, skip: int) -> str:
-    """Return how streams are merged, as SQL by position."""
+    """Return the ORDER BY that the merge of the streams stands for, as SQL by position."""
     text = "ORDER BY " + ", ".join(f"{key.column + 1}{' DESC' if key.descending else ''}" for key in keys)
     if limit is not None:
         text += f" LIMIT {limit}"

@@ -84,7 +84,7 @@ def check_windows(select: exp.Select, bound: Bound) -> None:
 
 
 def stand_in_table(outputs: Sequence[tuple[str, exp.Expression]], kind: Kind, bound: Bound) -> Table:
-    """Return a catalogue entry that describes a derived table from outside."""
+    """Return a derived table as if it were a table of the catalogue."""
     position: dict[str, str] = {}
     for name, node in outputs:
         ref = bound.scope.owner(node)

@@ -18,7 +18,7 @@ from shard.planner.branches import is_query
 from shard.planner.constants import is_constant
 from shard.planner.doubles import read_as_double
 from shard.planner.emit import emit
-from shard.planner.nested import PLACE
+from shard.planner.nested import STORED_AS
 from shard.planner.scope import Scope
 from shard.planner.templates import use
 
@@ -148,9 +148,8 @@ class Merger:
             return False
         if isinstance(item, exp.Binary) and type(item) not in self._operators:
             return False  # of a chain of operators, each is as long as all before it
-        return item.parent is None or not is_constant(
-            item
-        )  # a constant in an expression may be syntax: IS NULL
+        # A constant in an expression may be syntax: IS NULL.
+        return item.parent is None or not is_constant(item)
 
     def _subquery(self, node: exp.Expression, having: bool) -> exp.Expression:
         """Return a condition with a subquery, or a scalar one, computed with the rows of its group."""
@@ -226,7 +225,7 @@ class Merger:
         return exp.Anonymous(this=call.name, expressions=[exp.Distinct(expressions=columns)])
 
     def add_shifts(self, merge: exp.Select, groups: list[exp.Expression]) -> None:
-        """Read the merge table through a window that adds every group's smallest mean."""
+        """Read the merge table through a window function that gives every row the smallest mean of its group."""
         table = merge.args["from_"].this
         columns: list[exp.Expression] = [
             exp.Column(this=exp.to_identifier(f"p{i}", quoted=True))
@@ -251,7 +250,7 @@ def call_of(name: str, argument: exp.Expression) -> exp.Expression:
 
 def _is_replicated(table: exp.Table) -> bool:
     """Whether an inner query's table is the same at home as on a worker: neither sharded nor a user's own."""
-    database, _, sharded = table.meta.get(PLACE, (SCRATCH_DATABASE, "", True))
+    database, _, sharded = table.meta.get(STORED_AS, (SCRATCH_DATABASE, "", True))
     return not sharded and database != SCRATCH_DATABASE
 
 

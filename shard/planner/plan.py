@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from shard.catalog.model import Table
 from shard.geometry.regions import Region
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+    from shard.planner.split import Draft
 
 
 class Strategy(StrEnum):
@@ -136,15 +141,15 @@ class Ordered:
         Columns at the front of a row that are only sorted by.
     limit, skip : int or None, int
         Rows wanted and rows to pass over.
-    draft : object
-        The planner's own tree of the fragment; `planner.fragment` writes it.
+    draft : Draft or None
+        The planner's own tree of the fragment; `planner.ordered` writes it.
     """
 
     keys: tuple[SortKey, ...]
     hidden: int
     limit: int | None
     skip: int
-    draft: object = field(default=None, repr=False, compare=False)
+    draft: Draft | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +247,7 @@ class Gather:
     statement: Sql
     own: bool = False
     """Whether the statement reads users' own tables: it runs on the session's own connection."""
-    draft: object = field(default=None, compare=False, repr=False)
+    draft: exp.Expression | None = field(default=None, compare=False, repr=False)
     """The planner's own tree of the statement."""
 
 
@@ -252,26 +257,39 @@ class Plan:
 
     Attributes
     ----------
+    strategy : Strategy
+        How the statement is answered.
+    database : str
+        The catalogue database whose chunks are asked.
     native : Sql
         The whole statement with skyshard's functions made native, over the logical tables: checked
         and executed at home for errors and column definitions.
-    tables : tuple of Table
-        The catalogue tables it reads, sharded and replicated.
+    tables : tuple of (str, Table)
+        The tables it reads, sharded, replicated and users' own, each with its database's name.
+    restriction : Restriction
+        Which chunks can have rows that count.
+    merge : Merge or None
+        How the partial results of chunks become the answer; None: their rows are the answer.
     limit, skip : int or None, int
         Rows wanted and rows to pass over, for a scatter without a merge.
+    interactive : bool
+        It is known to ask few chunks (by key or number, or in a small circle), and does not wait behind scans.
     never : bool
         It asks no chunk: LIMIT 0 ends it before its first row, or none of its rows is of use, or the catalogue knows it.
+    gather : Gather or None
+        For the strategy of that name: what is brought home before the statement runs there.
     ships : tuple of Ship
         Users' own tables that its fragments read.
     keys : ByKey or None
-        The list of integer keys of which each chunk is asked its own alone; part of the restriction.
+        A list of integer keys that is part of the restriction. Each chunk is asked only for those that the director index
+        has in it.
     window : tuple or None
         For SQL_CALC_FOUND_ROWS: rows to pass over and rows to send of the rows that are counted.
     ordered : Ordered or None
-        How the answer of a scatter with a merge is had without that: its rows are only sorted.
+        Alternative to `merge` for a query that only sorts: workers send sorted streams and the proxy merges them.
     notes : tuple of str
         Note-level warnings about the choice of strategy.
-    draft : object
+    draft : Draft or None
         The planner's own tree of the fragment; `planner.fragment` writes it.
     """
 
@@ -291,4 +309,4 @@ class Plan:
     window: tuple[int, int | None] | None = None
     ordered: Ordered | None = None
     notes: tuple[str, ...] = ()
-    draft: object = field(default=None, repr=False, compare=False)
+    draft: Draft | None = field(default=None, repr=False, compare=False)

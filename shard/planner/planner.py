@@ -13,22 +13,24 @@ from sqlglot import exp
 from shard.catalog.model import Kind, Table
 from shard.catalog.naming import SCRATCH_DATABASE
 from shard.errors import not_supported
+from shard.geometry.regions import Circle
 from shard.planner import fragment as writing
 from shard.planner import functions
 from shard.planner.branches import find
 from shard.planner.conditions import demanded
 from shard.planner.constants import conjuncts
 from shard.planner.context import Context
-from shard.planner.gather import expand_areas
 from shard.planner.keyed import Keyed, keyed_tables, list_of_keys
 from shard.planner.locality import Layout
-from shard.planner.nested import PLACE, arrays_of_joined_rows, bind, shipped_name
+from shard.planner.needs import expand_areas
+from shard.planner.nested import STORED_AS, arrays_of_joined_rows, bind, shipped_name
 from shard.planner.plan import (
     AllOf,
     AnyOf,
     ByKey,
     Fragment,
     InChunks,
+    InRegion,
     Merge,
     Ordered,
     PartialType,
@@ -44,6 +46,8 @@ from shard.planner.volatile import refuse_seeded
 
 NOT_FIXED = writing.NOT_FIXED
 """Decimals of a floating-point column without a fixed number of them."""
+INTERACTIVE_RADIUS_DEG = 1.0
+"""A query in a circle of at most this radius reads few chunks, and need not wait behind scans."""
 
 
 def plan_select(
@@ -78,19 +82,19 @@ def plan_select(
     where = conjuncts(tree.args["where"].this if tree.args.get("where") is not None else None)
     inner = [*where, *(part for item in bound.scope.conditions for part in conjuncts(item))]
     restriction = bound.restriction
-    scope, place = bound.scope, bound.layout
+    scope, layout = bound.scope, bound.layout
     certain = [*where, *(part for item in scope.certain for part in conjuncts(item))]
     keyed = keyed_tables(tree, bound, certain, context)
-    place = replace(place, placed=tuple(use.alias for use in keyed if use.alias is not None))
-    keys = list_of_keys(certain, scope, place, values)
+    layout = replace(layout, keyed=tuple(use.alias for use in keyed if use.alias is not None))
+    keys = list_of_keys(certain, scope, layout, values)
     if functions.uses_functions(tree):
         filters = frozenset(id(call) for call in map(demanded, inner) if call is not None)
         tree = _as_select(functions.rewrite(tree, values, filters))
         scope = read_scope(tree, context.default, context.catalogue)
-        place = _same_layout(place, scope)
-    ships = (*_ships(tree, place, tables), *_split_by_key(keyed))
+        layout = _same_layout(layout, scope)
+    ships = (*_ships(tree, layout, tables), *_split_by_key(keyed))
     draft = split(
-        tree, scope, place, values, default_limit, context.explicit, streams and not _routes(restriction)
+        tree, scope, layout, values, default_limit, context.explicit, streams and not _routes(restriction)
     )
     _merge_reads_replicated(draft, context)
     plan = replace(_plan(native, tables, scope, draft, restriction), ships=ships, keys=keys)
@@ -112,25 +116,25 @@ def _merge_reads_replicated(draft: Draft, context: Context) -> None:
                 raise not_supported(f"table '{table.name}' in what is done with merged rows")
 
 
-def _ships(tree: exp.Select, place: Layout, tables: tuple[tuple[str, Table], ...]) -> tuple[Ship, ...]:
+def _ships(tree: exp.Select, layout: Layout, tables: tuple[tuple[str, Table], ...]) -> tuple[Ship, ...]:
     """Return the users' own tables that go to the workers."""
     names = [
-        node.meta[PLACE][1]
+        node.meta[STORED_AS][1]
         for node in find(tree, exp.Table)
-        if node.meta.get(PLACE, ("",))[0] == SCRATCH_DATABASE
+        if node.meta.get(STORED_AS, ("",))[0] == SCRATCH_DATABASE
     ]
     out: list[Ship] = []
-    neighbours = place.neighbours
+    neighbours = layout.neighbours
     for database, table in tables:
         if table.kind is not Kind.OWN:
             continue
         target = shipped_name(database, table.name)
         uses = names.count(target)
-        if neighbours is not None and neighbours.place is not None:
+        if neighbours is not None and neighbours.own_position is not None:
             anchor = neighbours.anchor
             if (anchor.database, anchor.table.name) == (database, table.name):
                 split_name = shipped_name(database, table.name, True)
-                out.append(Ship(database, table, split_name, (*neighbours.place, neighbours.radius)))
+                out.append(Ship(database, table, split_name, (*neighbours.own_position, neighbours.radius)))
                 uses -= 1
         if uses:
             out.append(Ship(database, table, target))
@@ -198,30 +202,25 @@ def _partial(fragment: exp.Select) -> Sql:
 
 def fragment(plan: Plan, types: Sequence[PartialType] = ()) -> Fragment:
     """Return the SQL that workers run for each chunk; `types` are the partial columns' (second step)."""
-    if not isinstance(plan.draft, Draft):
-        raise TypeError("the plan has no draft")
-    return writing.write(plan.draft, types)
+    return writing.write(_draft_of(plan), types)
 
 
 def ordered(plan: Ordered) -> Fragment:
     """Return the SQL that workers run for each chunk whose rows come sorted."""
-    if not isinstance(plan.draft, Draft):
-        raise TypeError("the plan has no draft")
-    return writing.write(plan.draft)
+    return writing.write(_draft_of(plan))
 
 
 def whole(plan: Plan) -> Fragment | None:
     """Return the SQL that answers a merged statement on the one chunk that has all its rows; None if none does."""
-    if not isinstance(plan.draft, Draft) or plan.draft.whole is None or plan.ships or plan.window is not None:
+    draft = plan.draft
+    if draft is None or draft.whole is None or plan.ships or plan.window is not None:
         return None
-    return writing.write(replace(plan.draft, fragment=plan.draft.whole, merge=None))
+    return writing.write(replace(draft, fragment=draft.whole, merge=None))
 
 
 def shipped(plan: Plan, types: Sequence[PartialType]) -> list[PartialType]:
     """Return the types that the columns of a fragment travel as, from those that they have."""
-    if not isinstance(plan.draft, Draft):
-        raise TypeError("the plan has no draft")
-    return writing.shipped(plan.draft, types)
+    return writing.shipped(_draft_of(plan), types)
 
 
 def merged(plan: Plan, decimals: Sequence[int]) -> Sql:
@@ -231,11 +230,12 @@ def merged(plan: Plan, decimals: Sequence[int]) -> Sql:
     decimals; the value put together from partial results has all of them, and is rounded here as the
     server would.
     """
-    if not isinstance(plan.draft, Draft) or plan.draft.merge is None or plan.merge is None:
+    written = _draft_of(plan).merge
+    if written is None or plan.merge is None:
         raise TypeError("the plan has no merge")
-    if all(scale >= NOT_FIXED for scale in decimals) or len(decimals) != len(plan.draft.merge.expressions):
+    if all(scale >= NOT_FIXED for scale in decimals) or len(decimals) != len(written.expressions):
         return plan.merge.statement
-    tree = plan.draft.merge.copy()
+    tree = written.copy()
     items: list[exp.Expression] = []
     for item, scale in zip(tree.expressions, decimals, strict=True):
         if scale >= NOT_FIXED:
@@ -246,23 +246,29 @@ def merged(plan: Plan, decimals: Sequence[int]) -> Sql:
     return writing.logical(tree)
 
 
+def _draft_of(plan: Plan | Ordered) -> Draft:
+    if plan.draft is None:
+        raise TypeError("the plan has no draft")
+    return plan.draft
+
+
 def _as_select(tree: exp.Expression) -> exp.Select:
     if not isinstance(tree, exp.Select):
         raise TypeError("a SELECT stays a SELECT")
     return tree
 
 
-def _same_layout(place: Layout, scope: Scope) -> Layout:
+def _same_layout(layout: Layout, scope: Scope) -> Layout:
     """Return the layout with the tables of a scope that was read again."""
     by = {ref.alias: ref for ref in scope.refs}
-    neighbours = place.neighbours
+    neighbours = layout.neighbours
     if neighbours is not None:
         neighbours = replace(neighbours, anchor=by[neighbours.anchor.alias], near=by[neighbours.near.alias])
     return replace(
-        place,
-        anchor=by[place.anchor.alias],
-        owners=tuple(by[ref.alias] for ref in place.owners),
-        partner=None if place.partner is None else by[place.partner.alias],
+        layout,
+        anchor=by[layout.anchor.alias],
+        owners=tuple(by[ref.alias] for ref in layout.owners),
+        partner=None if layout.partner is None else by[layout.partner.alias],
         neighbours=neighbours,
     )
 
@@ -276,13 +282,10 @@ def _routes(restriction: Restriction) -> bool:
 
 
 def _is_small(restriction: Restriction) -> bool:
-    from shard.geometry.regions import Circle
-    from shard.planner.plan import InRegion
-
     if isinstance(restriction, AllOf):
         return any(_is_small(part) for part in restriction.parts)
     region = restriction.region if isinstance(restriction, InRegion) else None
-    return isinstance(region, Circle) and region.radius <= 1.0
+    return isinstance(region, Circle) and region.radius <= INTERACTIVE_RADIUS_DEG
 
 
 __all__ = ["fragment", "merged", "ordered", "plan_select", "shipped", "whole"]

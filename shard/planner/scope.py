@@ -199,7 +199,7 @@ def flatten_joins(tree: exp.Expression) -> None:
 def read_scope(select: exp.Select, default: str | None, catalogue: Mapping[str, Database]) -> Scope:
     """Return the scope of a SELECT that reads sharded tables.
 
-    Derived tables must have been analysed before (`nested.localise`).
+    Derived tables must have been analysed before (`nested.bind`).
 
     Raises
     ------

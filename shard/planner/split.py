@@ -33,8 +33,22 @@ from shard.planner.volatile import varies
 class Draft:
     """The fragment as a tree, the merge as a tree, and what the proxy does itself.
 
-    `whole` is the statement as it is, for a chunk that has all its rows; None if it cannot be asked so.
-    `ordered` is another way than the merge, if that only sorts. `never`: no row is wanted of it.
+    Attributes
+    ----------
+    fragment : Select
+        What each chunk is asked.
+    merge : Select or None
+        What makes the answer of the partial results; None: the rows of chunks are the answer.
+    width : int
+        Columns of the partial results.
+    limit, skip : int or None, int
+        Rows wanted and rows to pass over, where the proxy counts them.
+    whole : Select or None
+        The statement itself, to ask the one chunk that has all its rows; None if it cannot be asked of one chunk.
+    ordered : Ordered or None
+        Alternative to a merge that only sorts.
+    never : bool
+        No row is wanted: no chunk is asked.
     """
 
     fragment: exp.Select
@@ -69,7 +83,7 @@ def split(
     explicit : bool
         The rows fill a table: no ``*`` may stay.
     streams : bool
-        They may come as merged streams: they go to the client.
+        Its rows go to the client, and may be merged from sorted streams.
     """
     splitter = _Splitter(select, scope, layout, values, default_limit)
     splitter.explicit = explicit or layout.neighbours is not None
@@ -315,9 +329,8 @@ class _Splitter:
         groups = [(emit(item), self.partials.add(item)) for item in self.groups]
         texts = dict(groups)
         if self.rollup:
-            if any(
-                is_constant(item) for item in self.groups
-            ):  # 'a' stands for 'A', too: the server finds those
+            # 'a' stands for 'A', too: the server finds those.
+            if any(is_constant(item) for item in self.groups):
                 raise not_supported("WITH ROLLUP of a constant")
             selected = [emit(_bare(item)) for item in self.items]
             if any(selected.count(text) > 1 for text in texts) or len(groups) > len(texts):
@@ -430,5 +443,5 @@ def _set_limit(select: exp.Select, limit: int | None, skip: int = 0) -> None:
         if skip:
             select.set("offset", exp.Offset(expression=fill(skip)))
     elif skip:
-        select.set("limit", exp.Limit(expression=fill(18446744073709551615)))
+        select.set("limit", exp.Limit(expression=fill(ALL_ROWS)))
         select.set("offset", exp.Offset(expression=fill(skip)))

@@ -122,7 +122,7 @@ class Statement:
         return tree
 
     def context(self, values: Sequence[Value], explicit: bool = False) -> Context:
-        """Return what all its queries share; `explicit`: its rows fill a table, column by column."""
+        """Return the context of its queries; `explicit`: its rows fill a table, so that columns must be listed."""
         return Context(self.database, self.catalogue, values, self._heavy, explicit)
 
     def plan(

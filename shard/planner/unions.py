@@ -100,17 +100,14 @@ def _named(tree: exp.Union) -> frozenset[str] | None:
     ]
     if len(set(names)) < len(names):
         return None
-    first.set(
-        "expressions",
-        [
-            item
-            if isinstance(item, exp.Column | exp.Alias)
-            else exp.Alias(
-                this=item, alias=exp.to_identifier(name, quoted=True)
-            )  # `alias_` names an inner query itself
-            for item, name in zip(first.expressions, names, strict=True)
-        ],
-    )
+    items = [
+        # sqlglot's own `alias_` would name an inner query itself.
+        item
+        if isinstance(item, exp.Column | exp.Alias)
+        else exp.Alias(this=item, alias=exp.to_identifier(name, quoted=True))
+        for item, name in zip(first.expressions, names, strict=True)
+    ]
+    first.set("expressions", items)
     return frozenset(name for name in names if not name.startswith(f"{_ALIAS}_"))
 
 

@@ -54,9 +54,8 @@ class Writer:
         SkyError
             1235, naming the construct, for a node this module was not taught.
         """
-        right: list[
-            tuple[str, exp.Expression]
-        ] = []  # of a chain of operators, whose left sides may be thousands deep
+        # The right sides of a chain of operators, whose left sides may be thousands deep.
+        right: list[tuple[str, exp.Expression]] = []
         while (symbol := _BINARY.get(type(node))) is not None:
             right.append((f" {symbol} ", node.expression))
             node = node.this
