@@ -199,6 +199,15 @@ NO_JOB_RIGHTS = _define(
 PROTOCOL = _define("PROTOCOL", 1835, "HY000", "Malformed communication packet")
 INTERNAL = _define("INTERNAL", 1105, "HY000", "internal error, query id {query_id}")
 
+SERVER_LOST = 2013
+"""Errno of a connection to a MariaDB server that broke while a statement ran."""
+SERVER_GONE = frozenset({SHUTDOWN.errno, 1927, 2006, SERVER_LOST})
+"""Errnos that say that a MariaDB server has ended the connection: it shuts down, killed it, or is not there any more."""
+NETWORK_ERRORS = frozenset({1158, 1159, 1160, 1161})
+"""Errnos of a MariaDB server that could not read from its client, or write to it."""
+LOCK_TIMEOUT = 1205
+"""Errno of a statement that has waited too long for a lock of another transaction."""
+
 
 class SkyError(Exception):
     """A failure a client may see.

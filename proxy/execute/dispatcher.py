@@ -30,7 +30,11 @@ from proxy.execute.work import Work, chunk_tables, scrubbed
 from shard.errors import (
     FRAGMENT_FAILED,
     INTERNAL,
+    INTERRUPTED,
+    SERVER_GONE,
+    SERVER_LOST,
     SPOOL_FULL,
+    TOO_MANY_CONNECTIONS,
     WORKER_DOWN,
     WORKER_LOST,
     ServerError,
@@ -40,7 +44,7 @@ from shard.wire import frames, rows
 from shard.wire.packets import same_encoding
 
 log = logging.getLogger("skyshard.query")
-_GONE = frozenset({1040, 1053, 1317, 1927, 2006, 2013})
+_GONE = SERVER_GONE | {TOO_MANY_CONNECTIONS.errno, INTERRUPTED.errno}
 """What a worker says when its server is gone; other errors that another replica may not have are about tables."""
 _FULL = frozenset({1021, frames.SPOOL_FULL})
 """What a worker says whose disk or spool is full; its copy is good."""
@@ -349,7 +353,7 @@ class RowStream:
             "query %s: worker %s, chunk %s: error %s",
             self._work.query_id, self._name(worker), failed.chunk, failed.errno,
         )  # fmt: skip
-        if failed.errno in (2013, 1429):
+        if failed.errno in (SERVER_LOST, WORKER_DOWN.errno):
             return SkyError(FRAGMENT_FAILED, worker=self._name(worker), message=text)
         return ServerError(failed.errno, failed.sqlstate, text)
 

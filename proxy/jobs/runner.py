@@ -30,12 +30,20 @@ from proxy.registry import Registry, RunningQuery
 from proxy.session.limits import Limits
 from proxy.session.wire import ClientWire
 from shard.catalog.naming import quote
-from shard.errors import LIMIT_EXCEEDED, ServerError, SkyError
+from shard.errors import (
+    CATALOGUE_CHANGED,
+    LIMIT_EXCEEDED,
+    SERVER_GONE,
+    WORKER_DOWN,
+    WORKER_LOST,
+    ServerError,
+    SkyError,
+)
 
 log = logging.getLogger("skyshard.jobs")
 TICK_S = 1.0
 EXPIRE_S = 60.0
-_RETRIED = DEADLOCKS | {1053, 1158, 1412, 1429, 1927, 2006, 2013}
+_RETRIED = DEADLOCKS | SERVER_GONE | {WORKER_LOST.errno, WORKER_DOWN.errno, CATALOGUE_CHANGED.errno}
 """Errors after which a job is tried again."""
 _PAUSE_S = 1.0
 _KILL_S = 3.0

@@ -121,7 +121,7 @@ class Merger:
             heapq.heappush(self._heap, (source.last, number))
 
     def _arrive(self, number: int) -> None:
-        """Note the key of the row that a stream has come to."""
+        """Note the key of the row at which a stream now stands."""
         source = self._sources[number]
         if len(source.data) - source.at < self._width + 4:
             raise ValueError(CUT)

@@ -127,7 +127,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
     states : dict
         Chunk → the number behind its tables' names; of chunks that are not as they were published.
     keys : dict
-        Chunk → those of the statement's list of keys that it can hold, as SQL; of all chunks, if templates have `lists`.
+        Chunk → the keys of the statement's IN list that are located in it, as SQL. Every chunk of the job must be there
+        if any template has `lists`.
     interactive : bool
         True: the interactive lane; False: the scan lane.
     user : str
@@ -338,8 +339,8 @@ class AdminDone(msgspec.Struct, frozen=True, tag="admin_done"):
 class Settle(msgspec.Struct, frozen=True, tag="settle"):
     """Have on disk everything that the worker's MariaDB has written: the metadata are about to count on it.
 
-    `failures` is the agent's counter as it was before the caller wrote: if it has changed since, so `Failed` answers. A
-    server's system tells of a failed write once, and whose rows were lost is not known.
+    `failures` is the agent's counter (`Welcome.failures`) as it was before the caller wrote. If the counter has changed,
+    the agent answers `Failed`: the kernel reports a failed write-back only once, without saying whose rows were lost.
     """
 
     failures: int = 0

@@ -22,7 +22,7 @@ _NULL_TYPE = 6
 
 
 def same_encoding(first: int, second: int, binary: bool = True) -> bool:
-    """Whether values of two type bytes are encoded alike, in binary rows or in text.
+    """Whether values of two column types have the same encoding, in binary rows or in text rows.
 
     Which of the text types a computed column has, and which integer type, depends on the plan that a
     server picks.

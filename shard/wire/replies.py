@@ -30,7 +30,7 @@ class ReplyKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OkEvent:
-    """A statement without rows succeeded."""
+    """A statement without rows has succeeded (an OK packet)."""
 
     ok: Ok
 
@@ -58,7 +58,7 @@ class ColumnsEvent:
 
 @dataclass(frozen=True, slots=True)
 class RowsEvent:
-    """Whole row packets.
+    """Whole row packets of a result set.
 
     Attributes
     ----------
@@ -104,8 +104,20 @@ PROGRESS = b"\xff\xff"
 """The error number that makes an ERR packet a progress report."""
 
 
-_FIRST = {ReplyKind.FIELD_LIST: "fields", ReplyKind.FETCH: "rows"}
-"""States in which replies begin, other than ``head``."""
+class _State(Enum):
+    """What the next packet of a reply is."""
+
+    HEAD = "head"
+    COLUMNS = "columns"
+    COLUMNS_EOF = "columns_eof"
+    ROWS = "rows"
+    SECTIONS = "sections"
+    FIELDS = "fields"
+
+
+_ROWS = _State.ROWS
+_FIRST = {ReplyKind.FIELD_LIST: _State.FIELDS, ReplyKind.FETCH: _State.ROWS}
+"""States in which replies begin, other than `_State.HEAD`."""
 
 
 class ReplyScanner:
@@ -134,7 +146,7 @@ class ReplyScanner:
         self.consumed = 0
         self._buffer = bytearray()
         self._at = 0
-        self._state = _FIRST.get(kind, "head")
+        self._state = _FIRST.get(kind, _State.HEAD)
         self._continued = False
         self._held: list[bytes] = []
         self._definitions: list[bytes] = []
@@ -159,7 +171,7 @@ class ReplyScanner:
         self._buffer += data
         events: list[Event] = []
         while not self.done:
-            if self._state == "rows":
+            if self._state is _ROWS:
                 if not self._rows(events):
                     break
                 continue
@@ -172,7 +184,7 @@ class ReplyScanner:
 
     @property
     def cut(self) -> bool:
-        """Whether the bytes so far end within a packet, or between the packets of one payload."""
+        """Whether more bytes must follow: those so far end within a packet, or between the packets of one payload."""
         return not self.done and (self._at < len(self._buffer) or self._continued or bool(self._held))
 
     def _ended(self) -> None:
@@ -181,7 +193,7 @@ class ReplyScanner:
             self.done = True
             return
         self.kind = self._then.popleft()
-        self._state = _FIRST.get(self.kind, "head")
+        self._state = _FIRST.get(self.kind, _State.HEAD)
 
     def _payload(self) -> bytes | None:
         while True:
@@ -227,7 +239,7 @@ class ReplyScanner:
             ok = Ok(0, 0, eof.status, eof.warnings)
         more = bool(ok.status & STATUS_MORE_RESULTS) and self.kind is ReplyKind.QUERY
         events.append(EndEvent(ok, more))
-        self._state = "head"
+        self._state = _State.HEAD
         if not more:
             self._ended()
 
@@ -241,18 +253,19 @@ class ReplyScanner:
     def _step(self, payload: bytes, events: list[Event]) -> None:
         if not payload and self.kind is not ReplyKind.STATISTICS:
             raise PacketError("empty packet")
-        if self._state == "head":
-            self._head(payload, events)
-        elif self._state == "columns":
-            self._column(payload, events)
-        elif self._state == "columns_eof":
-            self._columns_end(payload, events)
-        elif self._state == "sections":
-            self._section(payload, events)
-        elif self._state == "fields":
-            self._field(payload, events)
-        else:
-            raise PacketError(f"unexpected packet in state {self._state}")
+        match self._state:
+            case _State.HEAD:
+                self._head(payload, events)
+            case _State.COLUMNS:
+                self._column(payload, events)
+            case _State.COLUMNS_EOF:
+                self._columns_end(payload, events)
+            case _State.SECTIONS:
+                self._section(payload, events)
+            case _State.FIELDS:
+                self._field(payload, events)
+            case _State.ROWS:
+                raise PacketError("unexpected packet among rows")
 
     def _head(self, payload: bytes, events: list[Event]) -> None:
         if self.kind is ReplyKind.STATISTICS:
@@ -280,7 +293,7 @@ class ReplyScanner:
             if end != len(payload):  # MariaDB's metadata caching would add a byte; it is not negotiated
                 raise PacketError("bytes after the column count")
             self._definitions = []
-            self._state = "columns"
+            self._state = _State.COLUMNS
 
     def _column(self, payload: bytes, events: list[Event]) -> None:
         if payload[0] == 0xFF:  # no definition begins so; a server that gives up does
@@ -290,16 +303,16 @@ class ReplyScanner:
         if len(self._definitions) == self._wanted:
             if self.deprecate_eof:
                 events.append(ColumnsEvent(tuple(self._definitions)))
-                self._state = "rows"
+                self._state = _ROWS
             else:
-                self._state = "columns_eof"
+                self._state = _State.COLUMNS_EOF
 
     def _columns_end(self, payload: bytes, events: list[Event]) -> None:
         if payload[0] != 0xFE:
             raise PacketError("definitions without their EOF")
         eof = Eof.decode(payload)
         events.append(ColumnsEvent(tuple(self._definitions)))
-        self._state = "rows"
+        self._state = _ROWS
         if eof.status & CURSOR_EXISTS:  # rows come by COM_STMT_FETCH
             events.append(EndEvent(Ok(0, 0, eof.status, eof.warnings), more_results=False))
             self._ended()
@@ -313,7 +326,7 @@ class ReplyScanner:
         eof = 0 if self.deprecate_eof else 1
         self._sections = [count + eof for count in (parameters, columns) if count]
         self._wanted, self._definitions = columns, []
-        self._state = "sections"
+        self._state = _State.SECTIONS
         if not self._sections:
             self._ended()
 

@@ -15,7 +15,16 @@ from backend.connection import ConnectionLost
 from shard.catalog.model import Kind
 from shard.catalog.naming import chunk_table, literal, overlap_table, stage_name
 from shard.catalog.timing import GRACE_S, NOTICE_S
-from shard.errors import WORKER_DOWN, WORKER_LOST, ServerError, SkyError
+from shard.errors import (
+    LOCK_TIMEOUT,
+    NETWORK_ERRORS,
+    SERVER_GONE,
+    TOO_MANY_CONNECTIONS,
+    WORKER_DOWN,
+    WORKER_LOST,
+    ServerError,
+    SkyError,
+)
 from skyshard.catalog.cluster import Cluster, opened, parted
 from skyshard.catalog.drop import Drop
 from skyshard.cluster.connect import ClusterAddress
@@ -56,7 +65,8 @@ _PAUSES_S = (1, 2, 4, 8, 15)
 """Pauses before a load is tried again when a server or an agent went away."""
 LOAD_LOCK_S = 60
 """Seconds that a load waits for whoever changes the database; it takes the lock for a moment only."""
-_AWAY = frozenset({1040, 1053, 1158, 1159, 1160, 1161, 1205, 1927, 2006, 2013})
+_AWAY = SERVER_GONE | NETWORK_ERRORS | {TOO_MANY_CONNECTIONS.errno, LOCK_TIMEOUT}
+"""Errnos of a server that is busy or away: a load is tried again."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,8 +139,8 @@ class Steps:
                 append = not replace and await is_published(cluster, name)
             if not append:
                 order, _ = await first_order(cluster, order, replace, replicas)
-            file, places = parsed(order)
-            now = await asyncio.to_thread(stamped, file, places, order)
+            file, lines = parsed(order)
+            now = await asyncio.to_thread(stamped, file, lines, order)
             first = FirstIngest(cluster, file, commits.ledger.workers)
             await first.staging.recover()
             await Drop(cluster.home, cluster.agents, cluster.workers.values(), name).finish()
@@ -140,7 +150,7 @@ class Steps:
             if (done := await done_before(cluster, name, fingerprint(order), now)) is not None:
                 return done
             base = await published(cluster.home, name)
-            check_fits(file, places, base)
+            check_fits(file, lines, base)
             await check_free(cluster, base, file)
             await cluster.home.run("START TRANSACTION")
             number = await open_or_found(cluster, commits, file, order)
@@ -205,7 +215,7 @@ class Steps:
 
     async def _load(self, cluster: Cluster, one: Transaction) -> None:
         order = msgspec.json.decode(one.detail, type=Order)
-        file, places = parsed(order)
+        file, lines = parsed(order)
         visible: list[int] = []
         if order.first is not None:
             base = empty(one.database, file, order.first)
@@ -213,7 +223,7 @@ class Steps:
             base, visible = await self._built_on(cluster, one)
         await Append(
             file,
-            places,
+            lines,
             Path(order.base),
             self.address,
             published=base,
@@ -254,10 +264,10 @@ class Steps:
             commits = await self._commits(cluster, one.database)
             order = msgspec.json.decode(one.detail, type=Order)
             if order.first is not None:
-                file, places = parsed(order)
+                file, lines = parsed(order)
                 for item in await Queue(cluster.home, number).files():
                     await asyncio.to_thread(item.check)
-                await FirstIngest(cluster, file, commits.ledger.workers).check(number, order.first, places)
+                await FirstIngest(cluster, file, commits.ledger.workers).check(number, order.first, lines)
                 return
             base = await published(cluster.home, one.database)
             loaded = await commits.ledger.loaded_tables(number)
@@ -327,18 +337,15 @@ class Steps:
     @staticmethod
     async def _publish_first(cluster: Cluster, there: Sequence[int], one: Transaction, first: First) -> None:
         """Publish a first ingest; one that was cut short is finished."""
-        file, places = parsed(msgspec.json.decode(one.detail, type=Order))
+        file, lines = parsed(msgspec.json.decode(one.detail, type=Order))
         ingest = FirstIngest(cluster, file, there)
-        await ingest.staging.recover(
-            one.number
-        )  # what another ingest, or a drop, of that name has begun comes first
+        # What another ingest, or a drop, of that name has begun comes first; this one may go with it.
+        await ingest.staging.recover(one.number)
         await Drop(cluster.home, cluster.agents, cluster.workers.values(), one.database).finish()
-        state = (
-            await find(cluster.home, one.number)
-        ).state  # it may have gone with what was replaced or dropped
+        state = (await find(cluster.home, one.number)).state
         if state == "open":
             await lock_loaders(cluster.home, one.number)
-            await ingest.publish(one.number, first, places)
+            await ingest.publish(one.number, first, lines)
         elif state != "published":
             raise UserError(f"transaction {one.number} is {state}")
 
