@@ -37,7 +37,7 @@ class Asked:
     recoder: Recoder | None
 
     def recoded(self, block: RowBlock) -> RowBlock:
-        """Return a block in the types that the proxy wants; a piece of a long row may have become an empty one."""
+        """Return a block of rows in the types that the proxy wants; of a piece of a long row nothing may be ready yet."""
         if self.recoder is None:
             return block
         return RowBlock(self.recoder.rows(block.data), block.rows, block.more)
@@ -239,7 +239,7 @@ def _as_wanted(tails: bytes, wanted: tuple[int, ...]) -> tuple[Types, Recoder | 
 
 
 def _recoded(types: Types, wanted: tuple[int, ...]) -> tuple[Types, Recoder | None]:
-    """Return the types that columns have once they are as wanted, and what makes them so if something has to."""
+    """Return the types that the proxy gets, and the recoder that makes them; None if the rows have them already."""
     recoder = Recoder([(column.type, column.unsigned) for column in types], wanted)
     given = tuple(
         msgspec.structs.replace(column, type=kind) for column, kind in zip(types, wanted, strict=True)

@@ -36,7 +36,7 @@ class Damage:
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
 
     def noticed(self, database: str, failed: frames.Failed) -> None:
-        """Have the tables of a chunk looked at, if its failure is a reason for that."""
+        """Check the tables of the chunk that failed, in a task of its own, if its error can mean a damaged table."""
         if failed.errno not in SIGNS or failed.chunk is None or (database, failed.chunk) in self._tasks:
             return
         place = database, failed.chunk
@@ -47,21 +47,20 @@ class Damage:
     async def _look(self, database: str, chunk: int, message: str) -> None:
         named = _NAMED.search(message)
         other = f" OR TABLE_NAME = {literal(named[1])}" if named else ""
-        async with self._alone:
-            with contextlib.suppress(
-                ServerError, ConnectionLost, OSError
-            ):  # the next query that fails asks again
-                async with self._pool.lease() as connection:
-                    for base, name in await connection.fetch(
-                        "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE ENGINE = 'MyISAM' "
-                        f"AND (TABLE_SCHEMA = {literal(database)} OR LEFT(TABLE_SCHEMA, 15) = 'skyshard_stage_') "
-                        f"AND (SUBSTRING_INDEX(TABLE_NAME, '_', -1) = '{chunk}'{other})"
-                    ):
-                        place = f"{quote((base or b'').decode())}.{quote((name or b'').decode())}"
-                        found = await connection.fetch(f"CHECK TABLE {place}")
-                        if found[-1][3] != b"OK":
-                            log.warning("table %s is damaged; 'skyshard repair' copies it anew", place)
+        tables = (
+            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE ENGINE = 'MyISAM' "
+            f"AND (TABLE_SCHEMA = {literal(database)} OR LEFT(TABLE_SCHEMA, 15) = 'skyshard_stage_') "
+            f"AND (SUBSTRING_INDEX(TABLE_NAME, '_', -1) = '{chunk}'{other})"
+        )
+        # Where this fails, the next query that fails asks again.
+        with contextlib.suppress(ServerError, ConnectionLost, OSError):
+            async with self._alone, self._pool.lease() as connection:
+                for base, name in await connection.fetch(tables):
+                    place = f"{quote((base or b'').decode())}.{quote((name or b'').decode())}"
+                    found = await connection.fetch(f"CHECK TABLE {place}")
+                    if found[-1][3] != b"OK":
+                        log.warning("table %s is damaged; 'skyshard repair' copies it anew", place)
 
     async def close(self) -> None:
-        """Look at nothing more."""
+        """End the checks that run."""
         await ended(self._tasks.values())

@@ -22,14 +22,14 @@ NOT_WRITTEN = 1026
 
 
 class Disk:
-    """The file system of a worker's server; callers at the same time share the work.
+    """Makes what a worker's server has written durable; callers at the same time share the work.
 
-    The system tells of a write that failed once, and not whose rows it was to have: all who have written by then are told.
+    The kernel reports a failed write once, without saying whose rows were lost: everybody who has written by then is told.
 
     Attributes
     ----------
     failures : int
-        How often that happened.
+        How often a write has failed since the agent started.
     """
 
     def __init__(self, pool: Pool) -> None:

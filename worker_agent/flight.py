@@ -60,7 +60,7 @@ class Flight:
         landed: Callable[[Flight, Frame, float], None],
         adopt: Callable[[Flight], None],
     ) -> Flight | None:
-        """Send a job's statement; return None if that is to be done in the ordinary way."""
+        """Send a job's statement and return the flight; None if the job must take the ordinary way."""
         if not may_be_quick(job):
             return None
         if not floor.scheduler.begin_one():
@@ -106,7 +106,7 @@ class Flight:
         self.connection.wire.first = None
 
     def hand_over(self) -> None:
-        """Let the peer's task go on."""
+        """Give the look-up to the peer's task, which goes on from here."""
         self._stop()
         self._adopt(self)
 

@@ -22,6 +22,7 @@ from backend.tasks import to_the_end
 from shard.catalog.naming import quote
 from shard.errors import ServerError
 from shard.wire import frames
+from worker_agent.peer import Gone, Peer
 
 FIXED_MODE = "SET SESSION sql_mode='', time_zone='+00:00'"
 _FILES = "skyshard-load-"
@@ -33,14 +34,47 @@ def _failed(error: Exception) -> frames.Failed:
     return frames.Failed(2013, "HY000", "the worker's MariaDB server cannot be reached", retry=True)
 
 
+class Incoming:
+    """The text of a load, as it comes from a peer.
+
+    Parameters
+    ----------
+    peer : Peer
+        Who sends it.
+
+    Attributes
+    ----------
+    rows : int
+        How many rows the peer says it has sent; 0 until it has said so, which ends the text.
+    """
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._ended = False
+        self.rows = 0
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the text."""
+        while not self._ended:
+            header, body = await self._peer.receive()
+            if isinstance(header, frames.LoadData):
+                yield bytes(body)
+            elif isinstance(header, frames.LoadEnd):
+                self.rows, self._ended = header.rows, True
+            else:
+                raise Gone
+
+    async def skip(self) -> None:
+        """Read to the end of the text what nobody wants any more."""
+        while not self._ended:
+            header, _ = await self._peer.receive()
+            self._ended = isinstance(header, frames.LoadEnd)
+
+
 async def load(
-    pool: Pool,
-    begin: frames.LoadBegin,
-    pieces: AsyncIterator[bytes],
-    sent: list[int],
-    directory: Path | None = None,
+    pool: Pool, begin: frames.LoadBegin, text: Incoming, directory: Path | None = None
 ) -> frames.Loaded | frames.Failed:
-    """Load the text in `pieces`; `sent[0]` is the number of rows, known at their end.
+    """Load a text, and compare the rows that were stored with those that were sent.
 
     Parameters
     ----------
@@ -48,14 +82,14 @@ async def load(
         Where the server may read files; None: it is sent the text over its connection.
     """
     if directory is None:
-        return await _load(pool, begin, pieces, sent, None)
+        return await _load(pool, begin, text, None)
     file = directory / f"{_FILES}{secrets.token_hex(8)}"
     try:
         try:
-            await _write(file, pieces)
+            await _write(file, text.pieces())
         except OSError as error:
             return frames.Failed(1026, "HY000", f"rows cannot be written to load_dir: {error.strerror}")
-        return await _load(pool, begin, pieces, sent, file)
+        return await _load(pool, begin, text, file)
     finally:
         file.unlink(missing_ok=True)
 
@@ -73,7 +107,7 @@ def remove_leftovers(directory: Path) -> None:
 
 
 async def _load(
-    pool: Pool, begin: frames.LoadBegin, pieces: AsyncIterator[bytes], sent: list[int], file: Path | None
+    pool: Pool, begin: frames.LoadBegin, text: Incoming, file: Path | None
 ) -> frames.Loaded | frames.Failed:
     source = "LOCAL INFILE 'rows'" if file is None else f"INFILE {_path(file)}"
     columns = ", ".join(name if name.startswith("@") else quote(name) for name in begin.columns)
@@ -83,13 +117,13 @@ async def _load(
         f"({columns})"
     )
     if begin.expressions:
-        sql += " SET " + ", ".join(f"{quote(name)} = {text}" for name, text in begin.expressions.items())
+        sql += " SET " + ", ".join(f"{quote(name)} = {value}" for name, value in begin.expressions.items())
     try:
         async with pool.lease() as connection:
             await connection.run(FIXED_MODE)
-            ok = await (connection.load(sql.encode(), pieces) if file is None else connection.run(sql))
-            if ok.warnings or ok.affected_rows != sent[0]:
-                return await _complain(connection, begin.table, ok.affected_rows, sent[0], ok.warnings)
+            ok = await (connection.load(sql.encode(), text.pieces()) if file is None else connection.run(sql))
+            if ok.warnings or ok.affected_rows != text.rows:
+                return await _complain(connection, begin.table, ok.affected_rows, text.rows, ok.warnings)
             return frames.Loaded(ok.affected_rows)
     except (ServerError, ConnectionLost) as error:
         return _failed(error)

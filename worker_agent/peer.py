@@ -101,7 +101,7 @@ class Peer:
         return self._seen[-1][0]
 
     async def next(self) -> tuple[frames.Header, bytes | bytearray]:
-        """Return the next frame that is the task's; others are answered meanwhile."""
+        """Return the next frame that the peer's task must serve; look-ups that `swift` answers are not among them."""
         self._idle = True
         try:
             return await self.receive()
@@ -122,7 +122,7 @@ class Peer:
                 raise Gone from error
 
     def _arrived(self, data: bytes) -> bool:
-        """Take what comes while nothing is served."""
+        """Offer the frames that come while the task waits to `swift`; wake the task for others."""
         if not self._idle or self.swift is None:
             return False
         if self.flight is not None:  # a cancel, or the next job: the task must see both

@@ -51,7 +51,7 @@ async def quick(floor: Floor, job: frames.Job, begun: RawConnection | None = Non
 
 @contextlib.asynccontextmanager
 async def _turn(floor: Floor, job: frames.Job) -> AsyncIterator[None]:
-    """Wait among the interactive jobs for a slot."""
+    """Wait for a slot, in turn with the interactive jobs."""
     number, turn = floor.number(), asyncio.Event()
     floor.enter(number, job, job.chunks, lambda _: turn.set())
     began = time.monotonic()

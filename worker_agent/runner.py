@@ -307,7 +307,7 @@ class JobRun:
         self._note_found(block.rows)
 
     async def _use_disk(self, job: frames.Job) -> None:
-        """Let further chunks have their temporary tables on disk."""
+        """Make the temporary tables of all further chunks on disk."""
         if job is self._job:
             settings = job.settings | {frames.ENGINE_SETTING: frames.ON_DISK}
             self._job = msgspec.structs.replace(job, settings=settings)
@@ -316,7 +316,7 @@ class JobRun:
                 await self._floor.warm.give(connection, job)
 
     def _tell(self, batch: Batch) -> None:
-        """Let the proxy know the types of the rows before any of them."""
+        """Send the types of the rows, once, before any row."""
         if not self._told:
             self._told, self._columns = True, batch.types
 
@@ -363,7 +363,7 @@ def _chunk_bytes(job: frames.Job) -> int:
 
 
 async def kill(connection: RawConnection, address: Address) -> None:
-    """End a connection, and what it has been asked to run."""
+    """End a connection, and what it has been asked to run, at the server too."""
     try:
         if connection.busy and not connection.closed:
             with contextlib.suppress(ServerError, ConnectionLost, OSError, TimeoutError):

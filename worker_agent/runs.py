@@ -73,9 +73,8 @@ class Runs:
 
     def __init__(self, space: SpoolSpace) -> None:
         self._space = space
-        self._runs: dict[
-            int, list[bytes | tuple[int, int]]
-        ] = {}  # blocks, or (offset, size) of them in the file
+        # Run → its blocks, or (offset, size) of them in the file.
+        self._runs: dict[int, list[bytes | tuple[int, int]]] = {}
         self._file: IO[bytes] | None = None
         self._map: mmap.mmap | None = None
         self._merger: sorting.Merger | None = None
@@ -120,7 +119,7 @@ class Runs:
                 done += os.pwrite(self._file.fileno(), view[done:], offset + done)
 
     def _start(self, width: int) -> sorting.Merger:
-        """Give all runs to a merge."""
+        """Begin the merge of all runs."""
         merger = sorting.Merger(width, keep=True)
         if self._file is not None:
             self._map = mmap.mmap(self._file.fileno(), self._disk, prot=mmap.PROT_READ)

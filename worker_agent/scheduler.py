@@ -79,10 +79,12 @@ class _Scans:
 
 @dataclass(slots=True)
 class Turns(Generic[Key]):
-    """Who is next of those who share slots: who has the fewest, has had them for the least time, has waited longest.
+    """Fair sharing of slots.
 
-    Who comes counts as served like the one who was chosen last (start-time fair queueing, Goyal et al. 1996), so that
-    neither those that come nor those that stay have a claim from before.
+    Next is the holder with the fewest running slots; of several such, the one that has been served the fewest
+    slot-seconds; of these, the one that waits longest. A newcomer counts as served as much as the holder that was chosen
+    last (start-time fair queueing, Goyal et al.
+    1996), so that neither newcomers nor those who stay have a claim from before.
     """
 
     running: Counter[Key] = field(default_factory=Counter)

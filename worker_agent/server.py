@@ -10,7 +10,6 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -263,28 +262,11 @@ class AgentServer:
         await peer.send(answer)
 
     async def _load(self, peer: Peer, begin: frames.LoadBegin) -> None:
-        sent = [0]
-        ended = False
-
-        async def pieces() -> AsyncIterator[bytes]:
-            nonlocal ended
-            while True:
-                header, body = await peer.receive()
-                if isinstance(header, frames.LoadData):
-                    yield bytes(body)
-                elif isinstance(header, frames.LoadEnd):
-                    sent[0] = header.rows
-                    ended = True
-                    return
-                else:
-                    raise Gone
-
+        text = loader.Incoming(peer)
         async with alive(peer):
-            answer = await loader.load(self.pool, begin, pieces(), sent, self._load_dir)
-        while not ended:  # the load failed early: read what is still coming
-            header, _ = await peer.receive()
-            ended = isinstance(header, frames.LoadEnd)
-        self.metrics.loaded_rows.inc(sent[0])
+            answer = await loader.load(self.pool, begin, text, self._load_dir)
+        await text.skip()  # of a load that failed early there is more to come
+        self.metrics.loaded_rows.inc(text.rows)
         await peer.send(answer)
 
     # the end -------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ class WarmPool:
 
 
 def _key(job: frames.Job) -> _Key:
-    """Return what sessions must have in common; the clock is set for every job that has one."""
+    """Return what two jobs must have in common to use one session; only whether the clock is set, not to what."""
     settings = tuple(item for item in job.settings.items() if item[0] != _CLOCK)
     return job.database, _CLOCK in job.settings, settings
 
