@@ -142,7 +142,7 @@ class CatalogFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Partitioning(stripes=p.stripes, sub_stripes=p.sub_stripes, overlap_deg=p.overlap_deg)
 
 
-class Places:
+class SourceLines:
     """Where keys stand in the text of a catalogue file, for messages.
 
     Parameters
@@ -218,21 +218,21 @@ def parse(text: str, name: str, partial: bool = False) -> CatalogFile:
         With file, line and key.
     """
     try:
-        places = Places(text, name)
+        lines = SourceLines(text, name)
         data = _null_keys(yaml.safe_load(text))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1
         raise CatalogFileError(f"{name}:{line}: {getattr(error, 'problem', None) or error}") from error
-    if repeated := places.repeated():
+    if repeated := lines.repeated():
         raise CatalogFileError(f"{name}:{repeated[0]}: key '{repeated[1]}' stands twice")
     try:
         found = msgspec.convert(data, CatalogFile)
     except msgspec.ValidationError as error:
         path, message = _explain(str(error), data)
         key = _spelled(path)
-        raise CatalogFileError(f"{places.of(*path)}: {f'{key}: ' if key else ''}{message}") from error
-    _check(found, places, partial)
+        raise CatalogFileError(f"{lines.of(*path)}: {f'{key}: ' if key else ''}{message}") from error
+    _check(found, lines, partial)
     return found
 
 
@@ -283,21 +283,21 @@ def _bad_column(data: object, path: list[str | int]) -> str | None:
     return None
 
 
-def _check(found: CatalogFile, places: Places, partial: bool) -> None:
+def _check(found: CatalogFile, lines: SourceLines, partial: bool) -> None:
     """Check what the types cannot say."""
     if not can_be_catalogue(found.database):
         raise CatalogFileError(
-            f"{places.of('database')}: database: '{found.database}' cannot be a catalogue's name"
+            f"{lines.of('database')}: database: '{found.database}' cannot be a catalogue's name"
         )
     try:
         ChunkGrid.of(found.grid())
     except ValueError as error:
-        raise CatalogFileError(f"{places.of('partitioning')}: partitioning: {error}") from error
+        raise CatalogFileError(f"{lines.of('partitioning')}: partitioning: {error}") from error
     if not found.tables:
-        raise CatalogFileError(f"{places.of('tables')}: tables: there is none")
+        raise CatalogFileError(f"{lines.of('tables')}: tables: there is none")
     for index, table in enumerate(found.tables):
         for path, message in _faults(found, table, partial):
-            raise CatalogFileError(f"{places.of('tables', index, *path)}: table '{table.name}': {message}")
+            raise CatalogFileError(f"{lines.of('tables', index, *path)}: table '{table.name}': {message}")
 
 
 def can_be_catalogue(name: str, directors: Iterable[str] = ()) -> bool:

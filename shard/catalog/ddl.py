@@ -131,9 +131,8 @@ def director_index(name: str, columns: Sequence[Column], key: str | None) -> str
         The director's.
     """
     kind = next(column.sql_type for column in columns if column.name == key)
-    if not re.search(
-        r"(?i)\bNOT\s+NULL\b", kind
-    ):  # Aria looks a key that can be NULL up some five times as slowly
+    # Aria looks a key that can be NULL up some five times as slowly.
+    if not re.search(r"(?i)\bNOT\s+NULL\b", kind):
         kind = re.sub(r"(?i)\s+NULL\s*$", "", kind) + " NOT NULL"
     covered = ", chunkId" if re.match(r"(?i)[a-z]*int\b", kind) else ""
     return (

@@ -101,8 +101,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 class Database(msgspec.Struct, frozen=True, kw_only=True):
     """A published database: partitioning and tables.
 
-    `version` is another one after it was replaced, `revision` after rows came or went; what was planned in a revision
-    before `oldest` cannot be answered any more, since tables that it names have other rows.
+    `version` changes whenever the database is replaced, `revision` whenever rows are added or taken away. A plan made in
+    a revision before `oldest` cannot be run any more: tables that it names hold other rows by now.
     """
 
     name: str

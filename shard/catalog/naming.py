@@ -34,7 +34,7 @@ def overlap_table(table: str, chunk_id: int, state: int = 0) -> str:
 
 
 def namers(table: Table) -> tuple[Callable[..., str], ...]:
-    """Return what names a sharded table's tables of a chunk: of its rows, and of a director's overlap."""
+    """Return the functions that name a sharded table's tables in a chunk: `chunk_table` and, for a director, `overlap_table`."""
     return (chunk_table, overlap_table) if table.kind is Kind.DIRECTOR else (chunk_table,)
 
 

@@ -79,7 +79,7 @@ def plan(
 
 
 def _sources(ids: Set[int], fit: Set[int]) -> tuple[int, ...]:
-    """Return who can be copied from; workers that are being emptied have the time."""
+    """Return the workers to copy a chunk from, best first: those that are being emptied serve fewer queries."""
     return tuple(sorted(ids, key=lambda worker: (worker in fit, worker)))
 
 

@@ -24,7 +24,7 @@ def changed_in(database: str, table: str) -> str:
 
 
 def create_changed_of() -> tuple[str, ...]:
-    """Return what makes the same a function for a session, in whose open transaction the rows may be earlier ones.
+    """Return the CREATE FUNCTION of the same query, for a session whose open transaction may still see earlier rows.
 
     Every account may call it, so it takes the number of a table, of which nobody learns which names are published.
     """

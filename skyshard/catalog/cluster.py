@@ -23,7 +23,7 @@ _YEAR_S = 31_536_000
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What a command works with; `workers` are those that hold chunks or may get some, by number."""
+    """What a command works with: home server, agents, and by number the workers that have not been removed."""
 
     home: RawConnection
     agents: AgentPool

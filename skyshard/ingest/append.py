@@ -18,7 +18,7 @@ import msgspec
 from backend.connection import RawConnection
 from backend.scratch import scratch
 from shard.catalog import types
-from shard.catalog.catalog_file import CatalogFile, ColumnSpec, Places, TableSpec
+from shard.catalog.catalog_file import CatalogFile, ColumnSpec, SourceLines, TableSpec
 from shard.catalog.model import Kind, Table
 from shard.catalog.naming import (
     INDEX_DATABASE,
@@ -71,7 +71,7 @@ class Append(Ingest):
 
     Parameters
     ----------
-    file, places, base, address, jobs, bars
+    file, lines, base, address, jobs, bars
         As of `Ingest`.
     published : Published
         The database.
@@ -88,7 +88,7 @@ class Append(Ingest):
     def __init__(
         self,
         file: CatalogFile,
-        places: Places,
+        lines: SourceLines,
         base: Path,
         address: ClusterAddress,
         *,
@@ -100,7 +100,7 @@ class Append(Ingest):
         jobs: int,
         bars: Bars,
     ) -> None:
-        super().__init__(file, places, base, address, jobs=jobs, bars=bars)
+        super().__init__(file, lines, base, address, jobs=jobs, bars=bars)
         self._only, self._batch_bytes = only, batch_bytes
         self._to, self._transaction, self._visible = published, transaction, visible
         self._stage = stage_name(transaction.number)
@@ -410,13 +410,13 @@ class Append(Ingest):
             }
             columns |= {name: spec.column(name) for name in spec.columns if name not in own}
             asked = msgspec.structs.replace(spec, columns=columns)
-        found = await layout_of(home, asked, place, self._places, self._base, typed_files)
+        found = await layout_of(home, asked, place, self._lines, self._base, typed_files)
         theirs = {field.column.name: field.column.sql_type for field in found.fields}
         ours = {column.name: column.sql_type for column in table.columns}
         for name in sorted(theirs.keys() | ours.keys()):
             if theirs.get(name) != ours.get(name):
                 raise UserError(
-                    f"{self._places.of(*place)}: table '{spec.name}': column '{name}' is "
+                    f"{self._lines.of(*place)}: table '{spec.name}': column '{name}' is "
                     f"{theirs.get(name, 'not here')}, and {ours.get(name, 'not')} in the published table"
                 )
         return found

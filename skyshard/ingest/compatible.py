@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shard.catalog.catalog_file import CatalogFile, Places, TableSpec
+from shard.catalog.catalog_file import CatalogFile, SourceLines, TableSpec
 from shard.catalog.model import Kind
 from skyshard.errors import UserError
 from skyshard.ingest.ingest import directors_of
@@ -10,7 +10,7 @@ from skyshard.ingest.replicated import check_can_grow
 from skyshard.ingest.transactions import LONGEST_NAME, Published
 
 
-def check_fits(file: CatalogFile, places: Places, base: Published) -> None:
+def check_fits(file: CatalogFile, lines: SourceLines, base: Published) -> None:
     """Refuse a catalogue file that is not about tables as they are published.
 
     Raises
@@ -21,11 +21,11 @@ def check_fits(file: CatalogFile, places: Places, base: Published) -> None:
     if file.grid() != base.partitioning:
         p = base.partitioning
         raise UserError(
-            f"{places.of('partitioning')}: partitioning: database '{base.name}' has stripes {p.stripes}, "
+            f"{lines.of('partitioning')}: partitioning: database '{base.name}' has stripes {p.stripes}, "
             f"sub_stripes {p.sub_stripes}, overlap_deg {p.overlap_deg}"
         )
     for index, spec in enumerate(file.tables):
-        where = f"{places.of('tables', index)}: table '{spec.name}': "
+        where = f"{lines.of('tables', index)}: table '{spec.name}': "
         table = base.table(spec.name)
         if table is None:
             _check_new(file, spec, where, base)

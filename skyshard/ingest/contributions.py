@@ -138,7 +138,7 @@ class Contributions:
     number: int
 
     async def begin(self, batch: Batch) -> str:
-        """Make an empty database for a batch; return its name."""
+        """Make the empty databases that a batch is loaded into, at home and on workers; return their name."""
         await self.ledger.drop_contributions(self.number, [batch.number])
         name = contribution_name(self.number, batch.number)
         await self.ledger.make(name)

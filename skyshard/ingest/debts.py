@@ -58,7 +58,7 @@ def stem(name: str) -> str:
 
 
 async def owe(home: RawConnection, database: str, workers: Iterable[int], debt: Debt) -> None:
-    """Write down what workers have to drop when they are back."""
+    """Write down what workers that are away have to drop once they are back."""
     for worker in workers:
         await home.run(
             f"INSERT INTO {META}.worker_debts (worker_id, db_name, debt) VALUES "

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
-from shard.catalog.catalog_file import Format, Places, TableSpec
+from shard.catalog.catalog_file import Format, SourceLines, TableSpec
 from shard.catalog.naming import TEMPLATE_CHUNK
 from skyshard.errors import UserError
 from skyshard.ingest import delimited, hats, sources, typed
@@ -96,7 +96,7 @@ class Piece:
         return int(self.content.nbytes)
 
 
-def find(spec: TableSpec, place: tuple[str | int, ...], places: Places, base: Path) -> list[DataFile]:
+def find(spec: TableSpec, place: tuple[str | int, ...], lines: SourceLines, base: Path) -> list[DataFile]:
     """Return the files of a table; a pattern that matches nothing is an error.
 
     Parameters
@@ -109,7 +109,7 @@ def find(spec: TableSpec, place: tuple[str | int, ...], places: Places, base: Pa
     key = "chunk_files" if spec.chunk_files else "files"
     out: dict[Path, DataFile] = {}
     for index, entry in enumerate(spec.chunk_files or spec.files):
-        where = f"{places.of(*place, key, index)}: table '{spec.name}': {key}"
+        where = f"{lines.of(*place, key, index)}: table '{spec.name}': {key}"
         if sources.is_remote(entry):
             path = Path(f"{index}-{unquote(urlsplit(entry).path).rpartition('/')[2]}")
             named = (

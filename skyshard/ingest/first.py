@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from backend.connection import RawConnection
-from shard.catalog.catalog_file import CatalogFile, Places
+from shard.catalog.catalog_file import CatalogFile, SourceLines
 from shard.catalog.model import Kind, Table
 from shard.catalog.naming import (
     TEMPLATE_CHUNK,
@@ -48,7 +48,7 @@ def empty(database: str, file: CatalogFile, first: First) -> Published:
 
 
 async def asked(home: RawConnection, workers: Sequence[int], replicas: int | None, replace: bool) -> First:
-    """Return what is asked for, given the active workers.
+    """Return how a first ingest is to be made: with how many copies, on which of the active workers.
 
     Raises
     ------
@@ -111,7 +111,7 @@ class FirstIngest:
         return self._stage
 
     async def published(self, fingerprint: str, stamped: Stamped) -> int | None:
-        """Return the ingest of which everything that is published now comes, if it was one of these very files."""
+        """Return the ingest that made what is published now, if it read these very files and nothing was added since."""
         for one in await transactions(
             self._cluster.home,
             f"i.db_name = {literal(self.file.database)} AND i.fingerprint = '{fingerprint}' AND i.state = 'published' "
@@ -148,18 +148,18 @@ class FirstIngest:
         await home.run("COMMIT")
         return number
 
-    async def check(self, number: int, first: First, places: Places) -> list[Table]:
-        """Make what no row has made, and compare the tables on all workers with what was loaded; return the tables.
+    async def check(self, number: int, first: First, lines: SourceLines) -> list[Table]:
+        """Make the chunk tables that got no row, and compare all tables on the workers with what was loaded; return the tables.
 
         Raises
         ------
         UserError
             Naming the first difference.
         """
-        return (await self._checked(number, first, places))[0]
+        return (await self._checked(number, first, lines))[0]
 
     async def _checked(
-        self, number: int, first: First, places: Places
+        self, number: int, first: First, lines: SourceLines
     ) -> tuple[list[Table], dict[int, list[int]]]:
         """Do that; return the tables, and chunk → workers that have it."""
         learned = await self._ledger.loaded_tables(number)
@@ -167,7 +167,7 @@ class FirstIngest:
         for spec in self.file.tables:
             facts = learned.get(spec.name)
             if facts is None or facts.table is None:
-                raise UserError(f"{places.name}: ingest {number}: table '{spec.name}' is not loaded")
+                raise UserError(f"{lines.name}: ingest {number}: table '{spec.name}' is not loaded")
             tables.append(facts.table)
         parts = (await self._ledger.parts([number])).get(number, {})
         placement = await self._placement(number, first, tables)
@@ -222,11 +222,11 @@ class FirstIngest:
                 f"of {rows} rows of {name}; run it again"
             )
 
-    async def publish(self, number: int, first: First, places: Places) -> list[Table]:
-        """Check it once more, and put it in the place of what is published; return the tables."""
+    async def publish(self, number: int, first: First, lines: SourceLines) -> list[Table]:
+        """Check the loaded tables once more, and publish them in the place of what is published; return them."""
         await self._stage.check_closed(number)
         await self._stage.check_free(first.replace, [spec.name for spec in self.file.tables])
-        tables, held = await self._checked(number, first, places)
+        tables, held = await self._checked(number, first, lines)
         parts = (await self._ledger.parts([number])).get(number, {})
         counts = {
             table.name: Counts(

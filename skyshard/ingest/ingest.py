@@ -21,7 +21,7 @@ import pyarrow as pa
 from backend.agent_link import AgentPool
 from backend.connection import RawConnection
 from shard.catalog import ddl
-from shard.catalog.catalog_file import CatalogFile, Places, TableSpec
+from shard.catalog.catalog_file import CatalogFile, SourceLines, TableSpec
 from shard.catalog.model import Kind, Table, Worker
 from shard.catalog.naming import (
     INDEX_DATABASE,
@@ -52,7 +52,7 @@ class Ingest:
     ----------
     file : CatalogFile
         What to load.
-    places : Places
+    lines : SourceLines
         Where its keys stand, for messages.
     base : Path
         The directory that its paths are relative to.
@@ -67,14 +67,14 @@ class Ingest:
     def __init__(
         self,
         file: CatalogFile,
-        places: Places,
+        lines: SourceLines,
         base: Path,
         address: ClusterAddress,
         *,
         jobs: int,
         bars: Bars,
     ) -> None:
-        self._file, self._places, self._base, self._address = file, places, base, address
+        self._file, self._lines, self._base, self._address = file, lines, base, address
         self._jobs, self._bars = jobs, bars
         self._grid = ChunkGrid.of(file.grid())
         self._workers: dict[int, Worker] = {}
@@ -140,17 +140,17 @@ class Ingest:
         kinds = sorted({typed.type_of(spec, path) for path in own})
         if len(kinds) > 1:
             raise UserError(
-                f"{self._places.of(*place)}: table '{spec.name}': it has files of several types ({', '.join(kinds)})"
+                f"{self._lines.of(*place)}: table '{spec.name}': it has files of several types ({', '.join(kinds)})"
             )
         layout = await self._layout(home, spec, [path for path in own if typed.is_typed(spec, path)])
         self._layouts[spec.name] = layout
         names = {column.name for column in layout.columns}
         for path, name in spec.named_columns():
             if name not in names:
-                where = self._places.of(*place, *path)
+                where = self._lines.of(*place, *path)
                 raise UserError(f"{where}: table '{spec.name}': {path[-1]}: there is no column '{name}'")
         if wrong := check_types(spec, self._layouts, self._keys):
-            raise UserError(f"{self._places.of(*place)}: table '{spec.name}': {wrong}")
+            raise UserError(f"{self._lines.of(*place)}: table '{spec.name}': {wrong}")
         if spec.kind is Kind.DIRECTOR:
             self._indexes[spec.name] = KeyIndex(directory / spec.name)
         chunks = frozenset(file.chunk for file in listed if file.chunk is not None and not file.is_overlap)
@@ -159,7 +159,7 @@ class Ingest:
         return Job(spec, place, fetched, layout, partitioner, loading.Target.of(partitioner.names, layout))
 
     async def _layout(self, home: RawConnection, spec: TableSpec, typed_files: list[Path]) -> Layout:
-        return await layout_of(home, spec, self._place(spec), self._places, self._base, typed_files)
+        return await layout_of(home, spec, self._place(spec), self._lines, self._base, typed_files)
 
     async def _fetched(self, listed: list[files.DataFile], directory: Path) -> list[files.DataFile]:
         """Return files as they are on this machine: those of elsewhere are fetched."""

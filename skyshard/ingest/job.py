@@ -40,7 +40,7 @@ class Job:
                 yield from files.pieces(self.spec, file, self.layout)
 
     def put_away(self, parts: Parts, main: Spill, overlap: Spill, index: KeyIndex | None) -> None:
-        """Keep a piece's text, its keys (a director's, in `index`) and what is to be known of the table."""
+        """Keep what a piece gave: its text by chunk, a director's keys (in `index`), and what it says of the table."""
         for spill, texts in ((main, parts.main), (overlap, parts.overlap)):
             for chunk, (text, rows) in texts.items():
                 spill.add(chunk, text, len(rows))

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from backend.connection import RawConnection
 from shard.catalog import types
-from shard.catalog.catalog_file import Places, TableSpec
+from shard.catalog.catalog_file import SourceLines, TableSpec
 from shard.catalog.ddl import Key
 from shard.catalog.model import Column
 from shard.catalog.naming import SCRATCH_DATABASE, literal, quote
@@ -77,7 +77,7 @@ async def layout_of(
     home: RawConnection,
     spec: TableSpec,
     place: tuple[str | int, ...],
-    places: Places,
+    lines: SourceLines,
     base: Path,
     typed_files: list[Path],
 ) -> Layout:
@@ -97,7 +97,7 @@ async def layout_of(
     UserError
         If they are not known, or a type is wrong; with file, line and key.
     """
-    where = _Where(places, place, spec.name)
+    where = _Where(lines, place, spec.name)
     if spec.schema is not None:
         return await _from_schema(home, spec, where, base / spec.schema)
     if typed_files:
@@ -116,11 +116,11 @@ async def layout_of(
 class _Where:
     """Makes errors that say where the table's key stands."""
 
-    def __init__(self, places: Places, place: tuple[str | int, ...], name: str) -> None:
-        self._places, self._place, self._name = places, place, name
+    def __init__(self, lines: SourceLines, place: tuple[str | int, ...], name: str) -> None:
+        self._lines, self._place, self._name = lines, place, name
 
     def error(self, message: str, *path: str | int) -> UserError:
-        return UserError(f"{self._places.of(*self._place, *path)}: table '{self._name}': {message}")
+        return UserError(f"{self._lines.of(*self._place, *path)}: table '{self._name}': {message}")
 
 
 _Found = list[tuple[str, str, str]]

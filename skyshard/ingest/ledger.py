@@ -271,7 +271,7 @@ class Ledger:
         Parameters
         ----------
         together : int
-            So many after each other stay in order, and other such groups are run at the same time; 0: all stay in order.
+            Size of a group of statements that are run in order; groups are run concurrently. 0: one group, all in order.
         """
 
         async def one(worker: int, texts: list[str]) -> None:
@@ -296,7 +296,7 @@ class Ledger:
         }
 
     async def names(self, database: str) -> dict[int, set[str]]:
-        """Return worker → the names of its tables of a database, which need not be there."""
+        """Return worker → table names of a database; empty where the database does not exist."""
         sql = f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(database)}"
         answers = await asyncio.gather(*(self.agents.admin(worker, [sql]) for worker in self._workers))
         return {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from shard.catalog.catalog_file import CatalogFile, CatalogFileError, Places, parse
+from shard.catalog.catalog_file import CatalogFile, CatalogFileError, SourceLines, parse
 from skyshard.errors import UserError
 from skyshard.ingest import files, sources
 from skyshard.ingest.contributions import BATCH_BYTES
@@ -58,7 +58,7 @@ def order_of(catalog: Path, batch_bytes: int = BATCH_BYTES) -> Order:
         raise UserError(f"{catalog}: it is no UTF-8 text") from error
 
 
-def parsed(order: Order, complete: bool = False) -> tuple[CatalogFile, Places]:
+def parsed(order: Order, complete: bool = False) -> tuple[CatalogFile, SourceLines]:
     """Return the catalogue file, and where its keys stand.
 
     Parameters
@@ -73,12 +73,12 @@ def parsed(order: Order, complete: bool = False) -> tuple[CatalogFile, Places]:
     """
     try:
         file = parse(order.text, order.file, partial=order.first is None and not complete)
-        return file, Places(order.text, order.file)
+        return file, SourceLines(order.text, order.file)
     except CatalogFileError as error:
         raise UserError(str(error)) from error
 
 
-def stamped(file: CatalogFile, places: Places, order: Order) -> Stamped:
+def stamped(file: CatalogFile, lines: SourceLines, order: Order) -> Stamped:
     """Find the files of all tables, and what they are now.
 
     Raises
@@ -87,8 +87,7 @@ def stamped(file: CatalogFile, places: Places, order: Order) -> Stamped:
         If one cannot be read.
     """
     found = [
-        files.find(spec, ("tables", index), places, Path(order.base))
-        for index, spec in enumerate(file.tables)
+        files.find(spec, ("tables", index), lines, Path(order.base)) for index, spec in enumerate(file.tables)
     ]
     return [[(one, sources.stamp(one.name)) for one in listed] for listed in found]
 

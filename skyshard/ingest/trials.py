@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from backend.scratch import scratch
-from shard.catalog.catalog_file import CatalogFile, Places
+from shard.catalog.catalog_file import CatalogFile, SourceLines
 from skyshard.catalog.cluster import opened, parted
 from skyshard.errors import UserError
 from skyshard.ingest import files, processes
@@ -89,9 +89,9 @@ async def validate(steps: Steps, catalog: Path) -> list[TableTrial]:
     UserError
         For the first that cannot be stored.
     """
-    file, places = parsed(order_of(catalog), complete=True)
-    found = _local_files(file, places, catalog.parent)
-    trial = _Validation(file, places, catalog.parent, steps.address, jobs=steps.jobs, bars=steps.bars)
+    file, lines = parsed(order_of(catalog), complete=True)
+    found = _local_files(file, lines, catalog.parent)
+    trial = _Validation(file, lines, catalog.parent, steps.address, jobs=steps.jobs, bars=steps.bars)
     return await trial.run(found)
 
 
@@ -106,9 +106,9 @@ async def benchmark(steps: Steps, catalog: Path) -> Timing:
     order = order_of(catalog)
     async with opened(steps.address) as cluster:
         order, what = await first_order(cluster, order, replace=False, replicas=None)
-        file, places = parsed(order)
-        found = _local_files(file, places, Path(order.base))
-        now = await asyncio.to_thread(stamped, file, places, order)
+        file, lines = parsed(order)
+        found = _local_files(file, lines, Path(order.base))
+        now = await asyncio.to_thread(stamped, file, lines, order)
         first = FirstIngest(cluster, file, (await parted(cluster))[0])
         await first.staging.lock()
         detail = msgspec.json.encode(order).decode()
@@ -116,7 +116,7 @@ async def benchmark(steps: Steps, catalog: Path) -> Timing:
         try:
             began = time.monotonic()
             await steps.load_in(cluster, await find(cluster.home, number))
-            tables = await first.check(number, what, places)
+            tables = await first.check(number, what, lines)
             seconds = time.monotonic() - began
         finally:
             await abandon(steps.address, cluster, first, number)
@@ -134,9 +134,9 @@ async def benchmark(steps: Steps, catalog: Path) -> Timing:
     )
 
 
-def _local_files(file: CatalogFile, places: Places, base: Path) -> dict[str, list[files.DataFile]]:
+def _local_files(file: CatalogFile, lines: SourceLines, base: Path) -> dict[str, list[files.DataFile]]:
     out = {
-        spec.name: files.find(spec, ("tables", index), places, base) for index, spec in enumerate(file.tables)
+        spec.name: files.find(spec, ("tables", index), lines, base) for index, spec in enumerate(file.tables)
     }
     if remote := next((one.url for listed in out.values() for one in listed if one.url), None):
         raise UserError(f"{remote}: trials are for files of this machine")

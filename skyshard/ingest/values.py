@@ -153,9 +153,8 @@ def _is_solid(values: pa.BinaryArray) -> bool:
     if data is None:
         return False
     ends = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
-    if (
-        not len(values) or not (np.diff(ends) > 0).all()
-    ):  # with a NULL, which is empty here, the long way is taken
+    # A NULL is empty here, too: the long way is taken.
+    if not len(values) or not (np.diff(ends) > 0).all():
         return False
     raw = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
     return bool(raw.min() > ord(" ") and raw.max() < 127)

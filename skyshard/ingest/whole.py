@@ -55,8 +55,8 @@ class Whole:
         order = await asyncio.to_thread(order_of, self._catalog, self._batch_bytes)
         async with opened(self._steps.address) as cluster:
             order, what = await first_order(cluster, order, self._replace, self._replicas)
-            file, places = parsed(order)
-            now = await asyncio.to_thread(stamped, file, places, order)
+            file, lines = parsed(order)
+            now = await asyncio.to_thread(stamped, file, lines, order)
             there, _ = await parted(cluster)
             first = FirstIngest(cluster, file, there)
             await first.staging.lock()
@@ -78,7 +78,7 @@ class Whole:
                 begun = await first.open(owner(), detail, mark, what, now, "running")
             await self._load(cluster, first, begun)
             now_there = FirstIngest(cluster, file, (await parted(cluster))[0])  # loading may have taken long
-            tables = await now_there.publish(begun, what, places)
+            tables = await now_there.publish(begun, what, lines)
         return file.database, {table.name: table.rows for table in tables}
 
     async def _load(self, cluster: Cluster, first: FirstIngest, number: int) -> None:

@@ -59,9 +59,8 @@ class _Work:
     stale: set[tuple[int, int]] = field(default_factory=set)  # copies out of use, on workers that answer
     known: set[int] = field(default_factory=set)  # workers that have chunks of it
     prepared: dict[int, asyncio.Task[None]] = field(default_factory=dict)
-    made: list[tuple[Copy, int]] = field(
-        default_factory=list
-    )  # copies that no query may use yet, and their rows
+    # Copies that no query may use yet, and their rows.
+    made: list[tuple[Copy, int]] = field(default_factory=list)
 
 
 async def databases(cluster: Cluster) -> list[str]:
