@@ -274,11 +274,12 @@ async def _reports(address: ClusterAddress, database: str | None) -> list[Databa
 async def _drop(address: ClusterAddress, database: str) -> tuple[list[str], list[str]]:
     from skyshard.catalog.drop import Drop
     from skyshard.ingest.staging import Staging
+    from skyshard.ingest.transactions import lock_database
 
     async with opened(address) as cluster:
         there, away = await parted(cluster)
         stage = Staging(cluster.home, cluster.agents, there, database, away)
-        await stage.lock()
+        await lock_database(cluster.home, database)
         await stage.recover()
         drop = Drop(cluster.home, cluster.agents, cluster.workers.values(), database)
         return await drop.run(), drop.away

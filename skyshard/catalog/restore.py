@@ -42,6 +42,7 @@ from skyshard.cluster.connect import ClusterAddress
 from skyshard.errors import UserError
 from skyshard.ingest import loading, staging
 from skyshard.ingest.loading import LOADS_PER_WORKER, Loader, Target
+from skyshard.ingest.transactions import ChunkRows, lock_database
 from skyshard.replicas.stream import checksums, read_rows
 
 
@@ -104,7 +105,7 @@ class Restore:
         there, away = await parted(self._cluster)
         placement, wanted = await self._placement(set(there))
         self._stage = staging.Staging(self._cluster.home, self._cluster.agents, there, self._name, away)
-        await self._stage.lock()
+        await lock_database(self._cluster.home, self._name)
         finished = await self._stage.recover()
         await Drop(
             self._cluster.home, self._cluster.agents, self._cluster.workers.values(), self._name
@@ -175,7 +176,7 @@ class Restore:
         async with opened(self._address) as fresh:
             there, away = await parted(fresh)
             again = staging.Staging(fresh.home, fresh.agents, there, self._name, away)
-            await again.lock()
+            await lock_database(fresh.home, self._name)
             await again.abandon(number, "failed")
 
     # loading -----------------------------------------------------------------------------------------
@@ -190,19 +191,14 @@ class Restore:
             if table.kind is Kind.DIRECTOR:
                 await self._director_index(stage, table, placement)
         await self._check(loader, placement)
-        counts = {
-            table.name: staging.Counts(*self._counts(table.name))
-            for table in self._what.tables
-            if table.is_sharded
-        }
+        counts = {table.name: self._counts(table.name) for table in self._what.tables if table.is_sharded}
         replicas = {chunk: placement.of(chunk) for chunk in self._what.chunks}
         await self._stage.write(number, self._what.tables, counts, replicas)
 
-    def _counts(self, name: str) -> tuple[dict[int, int], dict[int, int]]:
+    def _counts(self, name: str) -> dict[int, ChunkRows]:
         found = self._what.content.rows
-        rows = {chunk: found[name, chunk] for chunk in self._what.chunks if (name, chunk) in found}
-        return {chunk: main for chunk, (main, _) in rows.items()}, {
-            chunk: overlap for chunk, (_, overlap) in rows.items()
+        return {
+            chunk: ChunkRows(*found[name, chunk]) for chunk in self._what.chunks if (name, chunk) in found
         }
 
     async def _tables(self, loader: Loader, stage: str, table: Table) -> None:

@@ -50,7 +50,6 @@ from skyshard.ingest.progress import Bars
 from skyshard.ingest.published_keys import PublishedKeys
 from skyshard.ingest.queue import Queue, Queued
 from skyshard.ingest.spill import SCRATCH
-from skyshard.ingest.staging import Counts
 from skyshard.ingest.transactions import Learned, Published, Transaction, find
 
 
@@ -174,13 +173,8 @@ class Append(Ingest):
                 self._layouts[other] = _layout(facts.table)
         if name not in done:
             return False
-        rows: dict[int, int] = {}
-        overlap: dict[int, int] = {}
-        self._counts[name] = Counts(rows, overlap)
-        for chunk, tables in (await work.ledger.parts([number])).get(number, {}).items():
-            if name in tables:
-                main, near = tables[name]
-                rows[chunk], overlap[chunk] = main, near
+        parts = (await work.ledger.parts([number])).get(number, {})
+        self._counts[name] = {chunk: tables[name] for chunk, tables in parts.items() if name in tables}
         return True
 
     async def _pull(self, work: _Work, spec: TableSpec, directory: Path) -> None:
@@ -236,11 +230,7 @@ class Append(Ingest):
             if isinstance(found, UserError):
                 await self._note(work, batch, str(found))
             raise found from error
-        counts = self._counts.get(name, Counts({}, {}))
-        rows = {
-            chunk: (counts.rows.get(chunk, 0), counts.overlap.get(chunk, 0))
-            for chunk in {*counts.rows, *counts.overlap}
-        }
+        rows = self._counts.get(name, {})
         if batch.is_all:
             held = {chunk: work.placement.of(chunk) for chunk in rows}
             await work.ledger.loaded(number, name, learned, rows, held)
@@ -305,15 +295,12 @@ class Append(Ingest):
         await joined.join(table, found, work.loader)
         if spec.kind is Kind.DIRECTOR:
             await joined.join_indexes(name, list(found))
-            self._counts[name] = Counts(
-                {chunk: main for chunk, (main, _) in rows.items()},
-                {chunk: near for chunk, (_, near) in rows.items()},
-            )
+            self._counts[name] = rows
             self._layouts[name] = _layout(table)
             kind = self._layouts[name].kind(table.key or "")
             known = PublishedKeys(work.home, self._agents, work.loader, self._to, self._stage)
             keys = await known.of(
-                table, kind, [self._stage], directory / f"{name} keys", {}, self._counts[name].overlap
+                table, kind, [self._stage], directory / f"{name} keys", {}, self._overlaps(name)
             )
             learned = msgspec.structs.replace(learned, key_spans_chunks=keys.spans_chunks)
         if learned.table is not None:
@@ -433,10 +420,13 @@ class Append(Ingest):
         near = spec.kind is Kind.MATCH or kind.family is not types.Family.INTEGER
         holders = {} if director in self._new else self._to.holders
         path = directory / f"{director} for {spec.name}"
-        staged = self._counts[director].overlap if director in self._counts else ()
         return await PublishedKeys(home, self._agents, loader, self._to, self._stage).of(
-            table, kind, [*places, self._stage], path, holders if near else None, staged
+            table, kind, [*places, self._stage], path, holders if near else None, self._overlaps(director)
         )
+
+    def _overlaps(self, director: str) -> list[int]:
+        """Return the chunks that get rows of a director's overlap from this transaction."""
+        return [chunk for chunk, has in self._counts.get(director, {}).items() if has.overlap]
 
 
 def _layout(table: Table) -> Layout:

@@ -32,7 +32,7 @@ from skyshard.errors import NotNow, UserError
 from skyshard.ingest.ledger import Ledger, in_turn
 from skyshard.ingest.loading import Loader
 from skyshard.ingest.queue import Queued
-from skyshard.ingest.transactions import LOCK_S, META, Learned
+from skyshard.ingest.transactions import LOCK_S, META, ChunkRows, Learned
 
 BATCH_BYTES = 1 << 30
 """Bytes of files that one process loads at once, if a table has more: so much work a kill undoes at most."""
@@ -42,10 +42,10 @@ _UNION = "$all"
 
 
 class Contribution(msgspec.Struct, frozen=True, kw_only=True):
-    """What was loaded of a batch: what its rows say, chunk → rows, rows of the overlap, and the workers that answered."""
+    """What was loaded of a batch: what its rows say, chunk → how many they are, and the workers that answered."""
 
     learned: Learned
-    chunks: dict[int, tuple[int, int]]
+    chunks: dict[int, ChunkRows]
     workers: tuple[int, ...]
 
 
@@ -263,13 +263,16 @@ def _copied(table: Table, stage: str, name: str, template: str, places: Sequence
     ]
 
 
-def together(parts: Sequence[Contribution]) -> tuple[Learned, dict[int, tuple[int, int]]]:
-    """Return what all rows of a table say, but for keys that lie apart, and chunk → rows, rows of the overlap."""
-    chunks: dict[int, tuple[int, int]] = {}
+def together(parts: Sequence[Contribution]) -> tuple[Learned, dict[int, ChunkRows]]:
+    """Return what the rows of all batches say of a table, and chunk → how many they are.
+
+    Whether equal keys lie in several chunks cannot be told from these alone: two batches may have the same key.
+    """
+    chunks: dict[int, ChunkRows] = {}
     for part in parts:
-        for chunk, (main, overlap) in part.chunks.items():
-            had = chunks.get(chunk, (0, 0))
-            chunks[chunk] = had[0] + main, had[1] + overlap
+        for chunk, (rows, overlap) in part.chunks.items():
+            had = chunks.get(chunk, ChunkRows(0, 0))
+            chunks[chunk] = ChunkRows(had.rows + rows, had.overlap + overlap)
     learned = Learned(
         rows=sum(part.learned.rows for part in parts),
         table=parts[0].learned.table,

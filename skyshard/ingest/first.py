@@ -28,7 +28,7 @@ from skyshard.ingest.held import Held
 from skyshard.ingest.ledger import Ledger, in_turn
 from skyshard.ingest.loading import Loader
 from skyshard.ingest.queue import Queue
-from skyshard.ingest.staging import Counts, Staging
+from skyshard.ingest.staging import Staging
 from skyshard.ingest.transactions import META, Published, Transaction, find, transactions
 
 Stamped = Sequence[Sequence[tuple[files.DataFile, sources.Stamp]]]
@@ -229,10 +229,7 @@ class FirstIngest:
         tables, held = await self._checked(number, first, lines)
         parts = (await self._ledger.parts([number])).get(number, {})
         counts = {
-            table.name: Counts(
-                {chunk: has[table.name][0] for chunk, has in parts.items() if table.name in has},
-                {chunk: has[table.name][1] for chunk, has in parts.items() if table.name in has},
-            )
+            table.name: {chunk: has[table.name] for chunk, has in parts.items() if table.name in has}
             for table in tables
             if table.is_sharded
         }

@@ -39,6 +39,7 @@ from skyshard.ingest.partition import Partitioner, Parts, check_types
 from skyshard.ingest.processes import Processes
 from skyshard.ingest.progress import Bars, Step
 from skyshard.ingest.spill import Spill
+from skyshard.ingest.transactions import ChunkRows
 
 _ORDER = {Kind.DIRECTOR: 0, Kind.DEPENDENT: 1, Kind.MATCH: 2, Kind.REPLICATED: 3}
 _YEAR_S = 31_536_000
@@ -83,7 +84,7 @@ class Ingest:
         self._layouts: dict[str, Layout] = {}
         self._keys = {table.name: table.key or "" for table in file.tables if table.kind is Kind.DIRECTOR}
         self._tables: list[Table] = []
-        self._counts: dict[str, staging.Counts] = {}
+        self._counts: dict[str, dict[int, ChunkRows]] = {}
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="partition")
         self._processes = Processes(jobs)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
@@ -308,9 +309,9 @@ class Ingest:
         step: Step,
     ) -> None:
         chunks = set(main.rows) | set(overlap.rows)
-        self._counts[table.name] = staging.Counts(
-            {chunk: main.rows.get(chunk, 0) for chunk in chunks}, dict(overlap.rows)
-        )
+        self._counts[table.name] = {
+            chunk: ChunkRows(main.rows.get(chunk, 0), overlap.rows.get(chunk, 0)) for chunk in chunks
+        }
         async with asyncio.TaskGroup() as group:
             group.create_task(loader.sharded(table, job.target, main, overlap, step.advance))
             if table.kind is Kind.DIRECTOR:

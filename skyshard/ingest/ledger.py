@@ -25,7 +25,7 @@ from shard.catalog.naming import (
 from skyshard.errors import UserError
 from skyshard.home.provision import bump
 from skyshard.ingest.loading import LOADS_PER_WORKER, STATEMENTS
-from skyshard.ingest.transactions import META, Learned, Published
+from skyshard.ingest.transactions import META, ChunkRows, Learned, Published
 
 
 def _text(value: bytes | None) -> str:
@@ -124,7 +124,7 @@ class Ledger:
         number: int,
         table: str,
         learned: Learned,
-        rows: Mapping[int, tuple[int, int]],
+        rows: Mapping[int, ChunkRows],
         holders: Mapping[int, Sequence[int]],
     ) -> None:
         """Note that all rows of a table have been loaded; workers that are away have no whole copy of any chunk then.
@@ -134,7 +134,7 @@ class Ledger:
         Parameters
         ----------
         rows : mapping
-            Chunk → (rows, rows of the overlap).
+            Chunk → rows.
         holders : mapping
             Chunk → workers that have them.
         """
@@ -185,16 +185,16 @@ class Ledger:
         for start in range(0, len(rows), 1000):
             await self._home.run(f"{verb} INTO {META}.{into} VALUES " + ", ".join(rows[start : start + 1000]))
 
-    async def parts(self, numbers: Iterable[int]) -> dict[int, dict[int, dict[str, tuple[int, int]]]]:
-        """Return transaction → chunk → table → (rows, rows of the overlap)."""
+    async def parts(self, numbers: Iterable[int]) -> dict[int, dict[int, dict[str, ChunkRows]]]:
+        """Return transaction → chunk → table → rows."""
         listed = ", ".join(map(str, numbers)) or "0"
-        out: dict[int, dict[int, dict[str, tuple[int, int]]]] = {}
+        out: dict[int, dict[int, dict[str, ChunkRows]]] = {}
         for row in await self._home.fetch(
             f"SELECT ingest_id, chunk_id, name, row_count, overlap_rows FROM {META}.ingest_chunks "
             f"WHERE ingest_id IN ({listed})"
         ):
             chunk = out.setdefault(int(_text(row[0])), {}).setdefault(int(_text(row[1])), {})
-            chunk[_text(row[2])] = int(_text(row[3])), int(_text(row[4]))
+            chunk[_text(row[2])] = ChunkRows(int(_text(row[3])), int(_text(row[4])))
         return out
 
     async def holders(self, number: int) -> dict[int, tuple[int, ...]]:

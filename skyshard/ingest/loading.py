@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from backend.agent_link import AgentPool
 from backend.connection import RawConnection
 from shard.catalog import ddl
-from shard.catalog.model import Kind, Table
-from shard.catalog.naming import TEMPLATE_CHUNK, chunk_table, literal, overlap_table, quote
+from shard.catalog.model import Table
+from shard.catalog.naming import TEMPLATE_CHUNK, chunk_table, literal, namers, overlap_table, quote
 from shard.catalog.placement import Placement
 from shard.errors import ServerError
 from shard.wire.frames import LoadBegin
@@ -103,14 +103,14 @@ class Loader:
 
     async def templates(self, table: Table) -> None:
         """Make a sharded table's empty templates on every worker."""
-        names = [namer(table.name, TEMPLATE_CHUNK) for namer in _namers(table)]
+        names = [namer(table.name, TEMPLATE_CHUNK) for namer in namers(table)]
         await self.everywhere([ddl.physical(table.ddl, table.name, self._database, name) for name in names])
 
     async def chunk_tables(self, table: Table, chunks: Iterable[int]) -> None:
         """Make a sharded table's chunk tables where there are none."""
         jobs: dict[int, list[str]] = {worker: [] for worker in self._workers}
         for chunk in sorted(chunks):
-            for namer in _namers(table):
+            for namer in namers(table):
                 text = ddl.like(self._database, namer(table.name, chunk), namer(table.name, TEMPLATE_CHUNK))
                 for worker in self._placement.of(chunk):
                     jobs[worker].append(text)
@@ -189,10 +189,6 @@ def bad_row(error: ServerError, chunk: int, is_overlap: bool) -> Exception:
         return error
     message = error.message.rsplit("first: ", 1)[-1]
     return BadRow(chunk, is_overlap, int(found[1]), message)
-
-
-def _namers(table: Table) -> tuple[Callable[[str, int], str], ...]:
-    return (chunk_table, overlap_table) if table.kind is Kind.DIRECTOR else (chunk_table,)
 
 
 async def load_home(

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -24,7 +23,6 @@ from backend.connection import RawConnection
 from shard.catalog.model import Kind, Partitioning, Table
 from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, index_table, literal, quote, stage_name
 from shard.catalog.timing import GRACE_S
-from shard.catalog.traps import INGEST_LOCK
 from skyshard.errors import NotNow, UserError
 from skyshard.home.guard import TooWide, trap_statements
 from skyshard.home.moves import move
@@ -32,7 +30,7 @@ from skyshard.home.provision import bump
 from skyshard.ingest.contributions import lock_loaders
 from skyshard.ingest.debts import Debt, drop_forgotten, owe, pay
 from skyshard.ingest.ledger import Ledger, forget_transactions
-from skyshard.ingest.transactions import LOCK_S
+from skyshard.ingest.transactions import ChunkRows
 
 RENAMES = 200
 """Tables moved by one RENAME TABLE."""
@@ -45,14 +43,6 @@ _MOVED = "moved_out"
 def old_name(number: int) -> str:
     """Return the database that holds what ingest `number` replaces, until it is dropped."""
     return f"skyshard_old_{number}"
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Rows of a table per chunk, and of its overlap."""
-
-    rows: Mapping[int, int]
-    overlap: Mapping[int, int]
 
 
 class Staging:
@@ -82,20 +72,7 @@ class Staging:
     ) -> None:
         self._home, self._agents, self._workers, self._database = home, agents, workers, database
         self._away = dict(away or {})
-
-    async def lock(self) -> None:
-        """Keep other ingests of this catalogue out, as long as the connection lives.
-
-        Raises
-        ------
-        NotNow
-            If another one runs.
-        """
-        got = await self._home.fetch(
-            f"SELECT GET_LOCK({literal(INGEST_LOCK.format(database=self._database)[:64])}, {LOCK_S})"
-        )
-        if got[0][0] != b"1":
-            raise NotNow(f"another ingest of database '{self._database}' is running")
+        self._ledger = Ledger(home, agents, workers)
 
     async def recover(self, keep: int | None = None) -> bool:
         """Finish or clear away what earlier runs left, but for `keep`; return whether one was finished.
@@ -181,7 +158,7 @@ class Staging:
         create = [_drop(stage_name(number)), _create(stage_name(number))]
         for statement in create:
             await self._home.run(statement)
-        await self._everywhere(create)
+        await self._ledger.everywhere(create)
         return number
 
     async def register(self, number: int, partitioning: Partitioning, replicas: int) -> None:
@@ -198,9 +175,8 @@ class Staging:
         await lock_loaders(self._home, number)
         await owe(self._home, self._database, self._away, Debt(db_id=0, stages=(number,)))
         await self._forget(stage_name(number))
-        ledger = Ledger(self._home, self._agents, self._workers)
-        await ledger.drop_rows(number)
-        await ledger.forget(number, state)
+        await self._ledger.drop_rows(number)
+        await self._ledger.forget(number, state)
 
     async def _forget(self, name: str) -> None:
         """Remove a database's metadata."""
@@ -224,10 +200,18 @@ class Staging:
         self,
         number: int,
         tables: Sequence[Table],
-        counts: Mapping[str, Counts],
+        counts: Mapping[str, Mapping[int, ChunkRows]],
         replicas: Mapping[int, Sequence[int]],
     ) -> None:
-        """Write the metadata of a loaded catalogue, still under its staged name."""
+        """Write the metadata of a loaded catalogue, still under its staged name.
+
+        Parameters
+        ----------
+        counts : mapping
+            Sharded table → chunk → rows.
+        replicas : mapping
+            Chunk → workers that have it.
+        """
         home = self._home
         await home.run("START TRANSACTION")
         db_id = await self._db_id(stage_name(number))
@@ -240,25 +224,20 @@ class Staging:
             )
             table_id = int((await home.fetch("SELECT LAST_INSERT_ID()"))[0][0] or b"0")
             if table.name in counts:
-                found = counts[table.name]
-                await self._insert(
+                await self._ledger.insert(
+                    "INSERT",
                     "chunk_rows (table_id, chunk_id, row_count, overlap_rows)",
                     [
-                        f"({table_id}, {chunk}, {found.rows.get(chunk, 0)}, {found.overlap.get(chunk, 0)})"
-                        for chunk in sorted({*found.rows, *found.overlap})
+                        f"({table_id}, {chunk}, {has.rows}, {has.overlap})"
+                        for chunk, has in sorted(counts[table.name].items())
                     ],
                 )
-        await self._insert(
+        await self._ledger.insert(
+            "INSERT",
             "chunk_replicas (db_id, chunk_id, worker_id)",
             [f"({db_id}, {chunk}, {worker})" for chunk, ids in sorted(replicas.items()) for worker in ids],
         )
         await home.run("COMMIT")
-
-    async def _insert(self, into: str, rows: list[str]) -> None:
-        for start in range(0, len(rows), 1000):
-            await self._home.run(
-                f"INSERT INTO {_META}.{into} VALUES " + ", ".join(rows[start : start + 1000])
-            )
 
     async def _db_id(self, name: str) -> int:
         found = await self._home.fetch(f"SELECT db_id FROM {_META}.`databases` WHERE name = {literal(name)}")
@@ -400,17 +379,11 @@ class Staging:
         debt = Debt(db_id=0, stages=(number,), databases=(old_name(number),))
         await owe(self._home, self._database, self._away, debt)
         await drop_forgotten(self._home, self._agents, self._workers, self._database, self._away)
-        await self._everywhere(drops)
+        await self._ledger.everywhere(drops)
         for statement in drops:
             await self._home.run(statement)
-        ledger = Ledger(self._home, self._agents, self._workers)
-        await ledger.drop_contributions(number)
-        await ledger.forget(number, "published")
-
-    async def _everywhere(self, statements: Sequence[str]) -> None:
-        async with asyncio.TaskGroup() as group:
-            for worker in self._workers:
-                group.create_task(self._agents.admin(worker, statements))
+        await self._ledger.drop_contributions(number)
+        await self._ledger.forget(number, "published")
 
 
 def traps(database: str, table: Table) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,6 +32,13 @@ LOCK_S = 5
 """Seconds to wait for a lock: a server takes a moment to see that a killed run is gone."""
 LONGEST_NAME = 64 - len(overlap_table("", 9_999_999, 9_999_999))
 """Characters of the name of a table that can get rows: behind it stand a chunk and a commit."""
+
+
+class ChunkRows(NamedTuple):
+    """Rows of a table in a chunk, and in the chunk's overlap."""
+
+    rows: int
+    overlap: int
 
 
 class Learned(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from skyshard.ingest.order import fingerprint, order_of, parsed, stamped
 from skyshard.ingest.registering import first_order
 from skyshard.ingest.spill import SCRATCH, Spill
 from skyshard.ingest.steps import Steps
-from skyshard.ingest.transactions import META, find
+from skyshard.ingest.transactions import META, find, lock_database
 from skyshard.ingest.whole import abandon
 
 
@@ -110,7 +110,7 @@ async def benchmark(steps: Steps, catalog: Path) -> Timing:
         found = _local_files(file, lines, Path(order.base))
         now = await asyncio.to_thread(stamped, file, lines, order)
         first = FirstIngest(cluster, file, (await parted(cluster))[0])
-        await first.staging.lock()
+        await lock_database(cluster.home, file.database)
         detail = msgspec.json.encode(order).decode()
         number = await first.open("benchmark", detail, fingerprint(order), what, now, "running")
         try:

@@ -18,7 +18,7 @@ from skyshard.ingest.first import FirstIngest
 from skyshard.ingest.order import fingerprint, order_of, owner, parsed, stamped
 from skyshard.ingest.registering import first_order
 from skyshard.ingest.steps import Steps, went_away
-from skyshard.ingest.transactions import find, published
+from skyshard.ingest.transactions import find, lock_database, published
 
 
 class Whole:
@@ -59,7 +59,7 @@ class Whole:
             now = await asyncio.to_thread(stamped, file, lines, order)
             there, _ = await parted(cluster)
             first = FirstIngest(cluster, file, there)
-            await first.staging.lock()
+            await lock_database(cluster.home, file.database)
             mark = fingerprint(order)
             begun = await first.begun(mark, what, now, "running")
             # A run that was killed while it published is finished first; one of other files then replaces it, as it
@@ -106,5 +106,5 @@ async def abandon(address: ClusterAddress, cluster: Cluster, first: FirstIngest,
     cluster.home.abort()
     async with opened(address) as fresh:
         again = FirstIngest(fresh, first.file, (await parted(fresh))[0])
-        await again.staging.lock()
+        await lock_database(fresh.home, first.file.database)
         await again.abandon(number, "failed")
