@@ -133,8 +133,8 @@ class Engine:
 
     def refused(self, session: Session, sql: bytes, error: SkyError) -> None:
         """Note a query that was refused before it began; other statements may have passwords in them."""
-        if session.job is None and opening_word(sql) in _NOTED:
-            query = RunningQuery(0, session.id, session.user, sql.decode("utf-8", "replace"))
+        if session.standing.job is None and opening_word(sql) in _NOTED:
+            query = RunningQuery(0, session.id, session.standing.user, sql.decode("utf-8", "replace"))
             self._jobs.note(query, 0.0, "error", 0, error.message)
 
     async def close(self) -> None:
@@ -185,7 +185,7 @@ class Engine:
         if found is None or found.memory.settings.max_seconds:
             return None
         sql = asked if isinstance(asked, bytes) else asked.text
-        query = self._registry.begin(session.id, session.user, sql.decode("utf-8", "replace"))
+        query = self._registry.begin(session.id, session.standing.user, sql.decode("utf-8", "replace"))
         flight = self._quick.begin(found, query, landed)
         if flight is None:
             self._registry.end(query)
@@ -277,7 +277,7 @@ class Engine:
     def _account(
         self, session: Session, query: RunningQuery, outcome: str, seconds: float, size: int, said: str
     ) -> None:
-        if session.job is None:  # a job is noted as such
+        if session.standing.job is None:  # a job is noted as such
             self._jobs.note(query, seconds, outcome, size, said)
         self._metrics.query_done(query.strategy, outcome, seconds, query.rows, size, query.chunks_done)
         log.info(
@@ -317,7 +317,7 @@ class Engine:
             return 0
         request = Request(
             session=session,
-            user=session.user,
+            user=session.standing.user,
             query=query,
             contents=statement.contents,
             plan=plan,

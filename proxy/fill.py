@@ -224,7 +224,7 @@ class Filler:
         types = await self._part_types(request, part)
         placement = await self.placement(request, plan)
         request.query.chunks_total = len(placement)
-        most = request.session.allowed().result_bytes
+        most = request.session.standing.limits.result_bytes
 
         def watch(moved: int) -> None:
             if most and moved > most:

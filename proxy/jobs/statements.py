@@ -113,11 +113,15 @@ class Statements:
         except UnicodeEncodeError:
             raise not_supported("bytes that are no text in a submitted query") from None
         limits = self._jobs.settings
-        waiting, size = await self._jobs.store.usage(session.user)
+        waiting, size = await self._jobs.store.usage(session.standing.user)
         if limits.per_user and waiting >= limits.per_user:
-            raise SkyError(USER_LIMIT, user=session.user, resource="jobs.per_user", value=limits.per_user)
+            raise SkyError(
+                USER_LIMIT, user=session.standing.user, resource="jobs.per_user", value=limits.per_user
+            )
         if limits.user_bytes and size >= limits.user_bytes:
-            raise SkyError(USER_LIMIT, user=session.user, resource="jobs.user_bytes", value=limits.user_bytes)
+            raise SkyError(
+                USER_LIMIT, user=session.standing.user, resource="jobs.user_bytes", value=limits.user_bytes
+            )
         found = await session.home.table(
             b"SELECT CONVERT(CURRENT_USER() USING utf8mb4), CONVERT(CURRENT_ROLE() USING utf8mb4)"
         )
@@ -133,14 +137,14 @@ class Statements:
             max_seconds=settings.max_seconds,
             own=own_settings.values(session.row_limits),
         )
-        number = await self._jobs.store.add(session.user, account, query, said)
+        number = await self._jobs.store.add(session.standing.user, account, query, said)
         self._jobs.wake()
         columns = [_column("jobId", _BIGINT), _column("resultLocation", _VARCHAR)]
         row: list[bytes | None] = [b"%d" % number, b"table:result_%d" % number]
         await session.client.table(columns, [row], session.home.status, binary)
 
     async def _find(self, session: Session, number: int) -> Job:
-        job = await self._jobs.store.get(number, session.user)
+        job = await self._jobs.store.get(number, session.standing.user)
         if job is None:
             raise SkyError(NO_JOB, id=number)
         return job

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Coroutine
-from typing import TYPE_CHECKING
 
 from backend.connection import ConnectionLost
 from backend.tasks import ended, to_the_end
@@ -32,9 +31,10 @@ from proxy.session.commands import (
 from proxy.session.diagnostics import MOST_NOTES, QUESTIONS, Diagnostics
 from proxy.session.engine import Distributed, Engine, Home, Local
 from proxy.session.handshake import MULTI_STATEMENTS, Response
-from proxy.session.limits import Limits, RowLimits, SessionLimits, Usage
+from proxy.session.limits import RowLimits, SessionLimits, Usage
 from proxy.session.login import Doorkeeper, Login
 from proxy.session.prepared import PreparedText
+from proxy.session.standing import Standing
 from proxy.session.statements import OF_STATEMENT, OWN, PreparedStatements
 from proxy.session.taskless import Taskless
 from shard.catalog.naming import quote
@@ -50,9 +50,6 @@ from shard.planner.lexer import LexerMode, is_blank, split_statements
 from shard.wire.frames import Parameter
 from shard.wire.packets import PacketError
 from shard.wire.replies import ErrEvent, ReplyKind
-
-if TYPE_CHECKING:
-    from proxy.jobs.accounts import Lent
 
 log = logging.getLogger("skyshard.session")
 
@@ -77,16 +74,14 @@ class Session:
     ) -> None:
         self.client, self.home = client, home
         self.out: Reply = client
-        self._engine, self._registry, self.usage, self.limits = engine, registry, usage, limits
+        self._engine, self._registry, self.limits = engine, registry, limits
+        self.standing = Standing(usage)
         self._login, self._door = Login(client, home, door, self._enter), door
         self.prepared = PreparedStatements(self, engine)
         self.diagnostics: Diagnostics | None = None
         self._multi = False
         self._idle = False
         self._taskless = Taskless(self, engine, registry)
-        self._counted: str | None = None
-        self.user = ""
-        self.job: Lent | None = None
         self.settings_dirty = True
         self.row_limits = RowLimits()
         self.leftovers: tuple[str, ...] = ()
@@ -140,7 +135,7 @@ class Session:
             if said is not None:
                 await self._serve_all(said)
         finally:
-            self._leave()
+            self.standing.leave()
 
     async def _serve_all(self, said: Response) -> None:
         self._multi = bool(said.capabilities & MULTI_STATEMENTS)
@@ -165,40 +160,8 @@ class Session:
             self._registry.sessions.discard(self.id)
 
     def _enter(self, user: str) -> None:
-        self._leave()
-        self.job = self._engine.job_of(user) if self.client.wire.private else None
-        if self.job is not None:  # it has limits of its own, and is seen as its user's
-            self.user = self.job.user
-            self.client.belongs_to(self.user)
-            return
-        self.usage.enter(user)
-        self.user = self._counted = user
-        self.client.belongs_to(user)
-
-    def allowed(self) -> Limits:
-        """Return what its statements may use."""
-        return self.usage.of(self.user) if self.job is None else self.job.limits
-
-    def count_in(self) -> None:
-        """Count a query of its user's.
-
-        Raises
-        ------
-        SkyError
-            USER_LIMIT if that is one too many.
-        """
-        if self.job is None:
-            self.usage.begin(self.user)
-
-    def count_out(self) -> None:
-        """Count it no more."""
-        if self.job is None:
-            self.usage.end(self.user)
-
-    def _leave(self) -> None:
-        if self._counted is not None:
-            self.usage.leave(self._counted)
-            self._counted = None
+        self.standing.enter(user, self._engine.job_of(user) if self.client.wire.private else None)
+        self.client.belongs_to(self.standing.user)
 
     def _home_lost(self) -> None:
         """The home server has ended an idle session (its timeout, KILL): the client is told what it said."""
@@ -440,15 +403,15 @@ class Session:
         What may end it is attended to once it takes long: most look-ups are over by then. One that has begun
         already has its `query`.
         """
-        limits = self.allowed()
+        limits = self.standing.limits
         if query is None:
             try:
-                self.count_in()
+                self.standing.begin_query()
             except SkyError as error:
                 work.close()
                 self._engine.refused(self, sql, error)
                 raise
-            query = self._registry.begin(self.id, self.user, sql.decode("utf-8", "replace"))
+            query = self._registry.begin(self.id, self.standing.user, sql.decode("utf-8", "replace"))
         self.client.limit_rows(limits.result_bytes)
         query.task = asyncio.current_task()
         if query.reason is not None:  # it was killed before this task had it
@@ -477,7 +440,7 @@ class Session:
             timer.cancel()
             query.settle()
             self._registry.end(query)
-            self.count_out()
+            self.standing.end_query()
             self.client.limit_rows(0)
             await ended(attending)
             if query.reason is not None and not self.home.closed:

@@ -170,7 +170,7 @@ class PreparedStatements:
         if not keep:
             await session.distributed(prepared.text, session.engine_run(prepared.route, parameters, True))
             return
-        limits = session.allowed()
+        limits = session.standing.limits
         cursor = Cursor(min(session.limits.cursor_bytes, limits.result_bytes or session.limits.cursor_bytes))
         aside = copy.copy(session)
         aside.out = cursor

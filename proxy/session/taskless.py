@@ -66,13 +66,13 @@ class Taskless:
     def _take_off(self, packet: bytes, asked: bytes | Executed | None) -> bool:
         """Begin to answer what a packet asks, if it is a look-up that needs no task; return whether it is."""
         session = self._session
-        if asked is None or session.allowed().result_bytes:
+        if asked is None or session.standing.limits.result_bytes:
             return False
         flight = self._engine.take_off(session, asked, self._landed)
         if flight is None:
             return False
         try:
-            session.count_in()
+            session.standing.begin_query()
         except SkyError:
             self._registry.end(flight.query)
             flight.abandon()
@@ -91,7 +91,7 @@ class Taskless:
         rows = limited(query, known, flight.answer)
         end = query.warnings, session.home.status
         session.client.post_whole(self._asked, known.columns, rows, *end, flight.like)
-        session.count_out()
+        session.standing.end_query()
         self._engine.landed(session, flight)
         session.diagnostics = Diagnostics(query.rows, query.warnings, query.notes)
         return True
@@ -107,4 +107,4 @@ class Taskless:
         if flight is not None:
             flight.abandon()
             self._registry.end(flight.query)
-            self._session.count_out()
+            self._session.standing.end_query()

@@ -175,28 +175,29 @@ def test_several_that_are_sent_at_once_are_answered_in_turn(raw, keys):
                 assert [key_of(row) for row in client.result(binary=True).rows] == [key]
 
 
-def test_a_revoked_privilege_is_missed_within_its_time(raw, client, account, keys):
+@pytest.fixture
+def revoked(raw, client, account, keys):
+    """A viewer's connection, a statement of his that has been executed, and the moment his privileges were taken away."""
     account("'viewer'@'%'")
     viewer = raw(user="viewer", password="geheim")
     number, _, _ = viewer.prepare(BY_KEY)
     for key in keys:
         assert len(viewer.execute(number, [key]).rows) == 1
     ask(client, "REVOKE SELECT ON hip.* FROM 'viewer'@'%'")
-    revoked = time.monotonic()
+    return viewer, number, time.monotonic()
+
+
+def test_a_revoked_privilege_is_missed_within_its_time(revoked, client, keys):
+    viewer, number, since = revoked
     while not isinstance(found(viewer, number, [keys[0]]), int):
-        assert time.monotonic() < revoked + ALLOWED_S + 5
+        assert time.monotonic() < since + ALLOWED_S + 5
     assert refused(viewer.execute, number, [keys[1]]) in (1044, 1142)
     ask(client, "GRANT SELECT ON hip.* TO 'viewer'@'%'")
     assert len(viewer.execute(number, [keys[1]]).rows) == 1
 
 
-def test_what_goes_home_ends_what_was_allowed(raw, client, account, keys):
-    account("'viewer'@'%'")
-    viewer = raw(user="viewer", password="geheim")
-    number, _, _ = viewer.prepare(BY_KEY)
-    for key in keys:
-        assert len(viewer.execute(number, [key]).rows) == 1
-    ask(client, "REVOKE SELECT ON hip.* FROM 'viewer'@'%'")
+def test_what_goes_home_ends_what_was_allowed(revoked, keys):
+    viewer, number, _ = revoked
     viewer.query("DO 1")
     assert refused(viewer.execute, number, [keys[0]]) in (1044, 1142)
 
