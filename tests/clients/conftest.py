@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +30,11 @@ SCRATCH = dict.fromkeys(
     ("databases", "databases --batch", "catalogs", "schemas"),
     "the database skyshard_scratch, where tables of sessions are made, is listed too",
 )
-ACCOUNTS = {"open": ("ordinary", ""), "tls": ("careful", "gehe'im \"$x")}
+CAREFUL = ("careful", "gehe'im \"$x")
+ACCOUNTS = {"open": ("ordinary", ""), "password": CAREFUL, "tls": CAREFUL}
+"""How the clients' scripts are run: user and password; "tls" alone is with TLS."""
+MORE_KB = 24 << 10
+"""How much more memory than with plain MariaDB a client may have with skyshard: its collections of garbage are no clockwork."""
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -78,8 +84,9 @@ class Both:
         script = self.script(database)
         begun = {
             server.name: subprocess.Popen(
-                command, env=server.environment(mode, database) | {"SCRIPT": str(script)}, stdin=subprocess.DEVNULL,
+                measured(command), env=server.environment(mode, database) | {"SCRIPT": str(script)}, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.directory, text=True,
+                start_new_session=True,
             )
             for server in (self.plain, self.ours)
         }  # fmt: skip
@@ -92,7 +99,7 @@ class Both:
         finally:
             for process in begun.values():
                 if process.poll() is None:
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
         return said
 
@@ -103,6 +110,7 @@ class Both:
         started = time.monotonic()
         said = self.run(command, mode)
         plain, ours = said["plain"], said["skyshard"]
+        compare_peaks(client, plain, ours)
         explained = SCRATCH | (explained or {})
         table.note(client, mode, plain, ours, explained, time.monotonic() - started)
         assert len(plain) > 5, plain
@@ -116,6 +124,18 @@ class Both:
             f"{step}\n  plain    {_around(*pair)}\n  skyshard {_around(*reversed(pair))}"
             for step, pair in unexplained.items()
         )
+
+
+def measured(command: list[str], *options: str) -> list[str]:
+    """Return the command that runs a client and says what memory it had at most."""
+    return [sys.executable, str(DRIVERS / "measured.py"), *options, *command]
+
+
+def compare_peaks(client: str, plain: dict[str, str], ours: dict[str, str]) -> None:
+    """Take the steps that say the most memory out of both; a client that streams must not have more with skyshard."""
+    peaks = int(plain.pop("peak")), int(ours.pop("peak"))
+    table.note_peaks(client, *peaks)
+    assert peaks[1] <= peaks[0] + MORE_KB, f"{client}: {peaks} KiB at most"
 
 
 def without_scratch(text: str) -> str:
@@ -137,7 +157,7 @@ def _around(text: str, other: str) -> str:
 
 async def _accounts(server) -> None:
     connection = await RawConnection.open(server.address)
-    for user, password in ACCOUNTS.values():
+    for user, password in set(ACCOUNTS.values()):
         quoted = password.replace("'", "''")
         await connection.run(f"CREATE OR REPLACE USER {user}@'127.0.0.1' IDENTIFIED BY '{quoted}'".encode())
         for database in ("hip", "lab", "odd"):

@@ -10,16 +10,28 @@ from pathlib import Path
 
 RESULTS: dict[str, dict] = {}
 PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
+MODES = {"open": "no TLS, no password", "password": "no TLS, password", "tls": "TLS, password"}
 START, END = "<!-- results -->", "<!-- end of results -->"
 
 
+def entry_of(client):
+    return RESULTS.setdefault(client, {"equal": 0, "steps": 0, "modes": [], "seconds": 0.0, "explained": {}})
+
+
 def note(client, mode, plain, ours, explained, seconds):
-    entry = RESULTS.setdefault(client, {"equal": 0, "steps": 0, "modes": [], "seconds": 0.0, "explained": {}})
+    entry = entry_of(client)
     entry["modes"].append(mode)
     entry["steps"] += len(plain)
     entry["equal"] += sum(ours.get(step) == value for step, value in plain.items())
     entry["seconds"] = round(entry["seconds"] + seconds, 1)
     entry["explained"] |= {step: why for step, why in explained.items() if plain.get(step) != ours.get(step)}
+
+
+def note_peaks(client, plain, ours):
+    """Note the most memory of a client with either server, in KiB."""
+    entry = entry_of(client)
+    before = entry.get("peaks", (0, 0))
+    entry["peaks"] = max(before[0], plain), max(before[1], ours)
 
 
 def note_missing(client, why):
@@ -28,7 +40,7 @@ def note_missing(client, why):
 
 def note_tests(client, what):
     """Note a check that is not a comparison of steps."""
-    entry = RESULTS.setdefault(client, {"equal": 0, "steps": 0, "modes": [], "seconds": 0.0, "explained": {}})
+    entry = entry_of(client)
     if what not in entry.setdefault("checks", []):
         entry["checks"].append(what)
 
@@ -36,17 +48,19 @@ def note_tests(client, what):
 def render(results):
     if not results:
         return []
-    lines = ["| client | run with | answers equal to plain MariaDB's | also checked |", "|---|---|---|---|"]
+    lines = [
+        "| client | run with | answers equal to plain MariaDB's | most memory of the client, MiB: plain, skyshard | also checked |",
+        "|---|---|---|---|---|",
+    ]
     for client, entry in sorted(results.items(), key=lambda item: item[0].lower()):
         if "missing" in entry:
-            lines.append(f"| {client} | not installed: {entry['missing']} | | |")
+            lines.append(f"| {client} | not installed: {entry['missing']} | | | |")
             continue
-        modes = " and ".join(
-            {"open": "no TLS, no password", "tls": "TLS, password"}[mode] for mode in entry["modes"]
-        )
+        modes = "; ".join(MODES[mode] for mode in entry["modes"])
+        peaks = ", ".join(f"{peak / 1024:.0f}" for peak in entry.get("peaks", ()))
         checks = ", ".join(entry.get("checks", []))
         equal = f"{entry['equal']} of {entry['steps']}" if entry["steps"] else ""
-        lines.append(f"| {client} | {modes} | {equal} | {checks} |")
+        lines.append(f"| {client} | {modes} | {equal} | {peaks} | {checks} |")
     reasons = {}
     for client, entry in sorted(results.items(), key=lambda item: item[0].lower()):
         for step, why in entry.get("explained", {}).items():

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.clients import table
-from tests.clients.conftest import ACCOUNTS, DRIVERS, SCRATCH, without_scratch
+from tests.clients.conftest import ACCOUNTS, DRIVERS, SCRATCH, compare_peaks, measured, without_scratch
 from tests.support.rawclient import RawClient
 
 SCRIPT = dict(
@@ -47,6 +47,15 @@ def run(server, mode, *arguments, text="", program="mariadb"):
     return done.returncode, done.stdout, error
 
 
+def peak(server, mode):
+    """Return the most memory of the client while it streams, in KiB."""
+    command = ["mariadb", *options(server, mode), "--quick", "--execute", SCRIPT["stream"]]
+    done = subprocess.run(
+        measured(command, "--only"), capture_output=True, text=True, timeout=100, check=True
+    )
+    return done.stdout.split()[1]
+
+
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("mode", ACCOUNTS)
 def test_batch(both, need, mode):
@@ -69,6 +78,7 @@ def test_batch(both, need, mode):
                 steps[f"{step} {style}"] = repr((code, out, err))
         counted = run(server, mode, "--quick", "--skip-column-names", text=SCRIPT["stream"])
         steps["stream"] = repr((counted[0], len(counted[1].splitlines())))
+        steps["peak"] = peak(server, mode)
         steps["warnings"] = repr(
             run(server, mode, "--show-warnings", "-vv", text=SCRIPT["warned"] + " ORDER BY 1")[:1]
         )
@@ -86,6 +96,7 @@ def test_batch(both, need, mode):
         )
         run(server, mode, text="DROP DATABASE own_cli")
         said.append(steps)
+    compare_peaks("mariadb CLI", *said)
     table.note("mariadb CLI", mode, *said, SCRATCH, 0)
     for step, plain in said[0].items():
         ours = said[1][step]

@@ -47,7 +47,7 @@ for my $server (0, 1) {
     $one->disconnect;
 }
 {
-    my $statement = $db->prepare($sql{stream});
+    my $statement = $db->prepare($sql{stream}, { mariadb_use_result => 1 });
     $statement->execute;
     my ($count, $keys) = (0, 0);
     while (my $row = $statement->fetchrow_arrayref) { $count++; $keys += $row->[0]; }
