@@ -47,7 +47,7 @@ class Explainer:
         placement = (
             {} if plan.never else await find_chunks(self._pool, contents, self._catalogue.workers, plan)
         )
-        workers = len({ids[0] for ids in placement.values()})
+        workers = min(len(placement), len({worker for ids in placement.values() for worker in ids}))
         total = max(1, len(contents.replicas.get(plan.database, {})))
         largest = max(
             (contents.table_rows(db, t.name) for db, t in plan.tables if t.kind is not Kind.OWN),

@@ -164,10 +164,14 @@ class AgentServer:
 
     async def _provide(self) -> None:
         """Give the worker's MariaDB the function that fragments may call, once."""
-        with contextlib.suppress(ConnectionLost, OSError):  # the job itself will say so
+        try:
             async with self.pool.lease() as connection:
                 await connection.run(create_htm_id())
             self._provided = True
+        except (ConnectionLost, OSError):
+            pass  # the job itself will say so
+        except ServerError as error:  # most jobs do without
+            log.warning("MariaDB lets no function be made: %s", error)
 
     async def _job(self, peer: Peer, job: frames.Job) -> None:
         if not job.chunks:

@@ -281,14 +281,16 @@ class Conversation:
                 if isinstance(event, PreparedEvent):
                     statement = event.statement_id
             payload = execute_payload(statement or 0, parameters)
-        async with self._asked(payload) as scanner:
-            while not scanner.done:
-                for event in scanner.feed(await self.receive()):
-                    if isinstance(event, ErrEvent):
-                        raise ServerError(event.err.errno, event.err.sqlstate, event.err.message)
-                    yield event
-        if statement is not None:
-            await self.send(packet(b"\x19" + statement.to_bytes(4, "little"), 0))
+        try:
+            async with self._asked(payload) as scanner:
+                while not scanner.done:
+                    for event in scanner.feed(await self.receive()):
+                        if isinstance(event, ErrEvent):
+                            raise ServerError(event.err.errno, event.err.sqlstate, event.err.message)
+                        yield event
+        finally:
+            if statement is not None:
+                self._owe_close(statement)
 
     async def load(self, sql: bytes, pieces: AsyncIterator[bytes]) -> Ok:
         """Run LOAD DATA LOCAL with its text from memory; if `pieces` fails, the text ends there."""
@@ -353,11 +355,15 @@ class Conversation:
     async def _check(self, sql: bytes) -> tuple[bytes, ...]:
         columns: tuple[bytes, ...] = ()
         for event in await self._reply(b"\x16" + sql, ReplyKind.PREPARE):
-            if isinstance(event, PreparedEvent):  # its end has no reply, and goes with the next command
-                self._owed += packet(b"\x19" + event.statement_id.to_bytes(4, "little"), 0)
+            if isinstance(event, PreparedEvent):
+                self._owe_close(event.statement_id)
             elif isinstance(event, ColumnsEvent):
                 columns = event.definitions
         return columns
+
+    def _owe_close(self, statement: int) -> None:
+        """Close a prepared statement with the next command: COM_STMT_CLOSE has no reply."""
+        self._owed += packet(b"\x19" + statement.to_bytes(4, "little"), 0)
 
     async def prepare(self, sql: bytes) -> int:
         """Prepare a statement and return its number; it is the caller's to close."""

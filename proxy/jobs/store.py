@@ -191,11 +191,13 @@ class Store:
         """Note why a job failed."""
         async with self._pool.lease() as connection:
             await connection.run(f"DROP TABLE IF EXISTS {job.running}")
-            await _settled(
+            ok = await _settled(
                 connection,
                 f"UPDATE {QUERIES} SET status = 'FAILED', completed = NOW(3), error = {literal(reason[:LONGEST_ERROR])} "
                 f"WHERE id = {job.id} AND status = 'EXECUTING' AND proxy = {self._proxy}",
             )
+            if ok.affected_rows:  # it may have failed behind RENAME: its account is gone, say
+                await _drop(connection, job)
 
     async def drop_unfinished(self, job: Job) -> None:
         """Drop what this attempt and those before it have left."""

@@ -57,6 +57,11 @@ class Distributed:
     limits: RowLimits | None = None
     settings: SessionSettings | None = None
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether the client is sent rows; whatever stores them elsewhere is answered with OK."""
+        return self.explained is not None or (self.envelope is None and self.change is None)
+
     def split(self, parameters: tuple[Parameter, ...]) -> tuple[tuple[Parameter, ...], tuple[Parameter, ...]]:
         """Return the parameters of the query, in its order, and those of what stores its rows around it."""
         if self.change is not None:

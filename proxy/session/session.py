@@ -395,7 +395,6 @@ class Session:
         self,
         sql: bytes,
         work: Coroutine[None, None, None],
-        out: Reply | None = None,
         query: RunningQuery | None = None,
     ) -> None:
         """Run a distributed statement in this task; a kill, a limit or the client's disconnection cancels it.
@@ -428,7 +427,7 @@ class Session:
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and query.reason is None:
                 raise
-            if (out or self.client).ended:
+            if self.out.ended:
                 log.warning("query %s: interrupted after its answer", query.query_id)
             elif not isinstance(error, asyncio.CancelledError):
                 raise

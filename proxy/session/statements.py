@@ -6,7 +6,6 @@ reply to COM_STMT_PREPARE are the home server's.
 
 from __future__ import annotations
 
-import copy
 import re
 from typing import TYPE_CHECKING
 
@@ -159,30 +158,28 @@ class PreparedStatements:
             return
         under = prepared.route.settings
         async with session.in_database(None if under is None else under.database):
-            prepared.route = await self._engine.renew(session, prepared.text, prepared.route)
-            await self._run(prepared, parameters, bool(payload[_FLAGS_AT] & _READ_ONLY_CURSOR))
+            route = prepared.route = await self._engine.renew(session, prepared.text, prepared.route)
+            if payload[_FLAGS_AT] & _READ_ONLY_CURSOR and route.has_rows:
+                await self._open(prepared, route, parameters)
+            else:
+                await session.distributed(prepared.text, session.engine_run(route, parameters, True))
 
-    async def _run(self, prepared: Prepared, parameters: tuple[Parameter, ...], keep: bool) -> None:
-        """Run a statement on sharded tables; its rows are the client's, or kept for its cursor."""
+    async def _open(self, prepared: Prepared, route: Distributed, parameters: tuple[Parameter, ...]) -> None:
+        """Run a statement on sharded tables whose rows are kept for its cursor."""
         session = self._session
-        if not isinstance(prepared.route, Distributed):
-            raise TypeError("only what is distributed is run")
-        if not keep:
-            await session.distributed(prepared.text, session.engine_run(prepared.route, parameters, True))
-            return
         limits = session.standing.limits
         cursor = Cursor(min(session.limits.cursor_bytes, limits.result_bytes or session.limits.cursor_bytes))
-        aside = copy.copy(session)
-        aside.out = cursor
+        session.out = cursor
         try:
-            work = aside.engine_run(prepared.route, parameters, True)
-            await session.distributed(prepared.text, work, cursor)
+            await session.distributed(prepared.text, session.engine_run(route, parameters, True))
             prepared.cursor = cursor
             await cursor.open(session.client, session.home.status)
         except BaseException:
             prepared.cursor = None
             cursor.close()
             raise
+        finally:
+            session.out = session.client
 
     async def _look_up(self, executed: Executed) -> bool:
         """Answer a look-up of a known shape; return False if it is none."""
