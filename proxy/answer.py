@@ -286,7 +286,7 @@ class Answerer:
         await self._filler.unchanged(request)
         await self._replicated.check(request)
         text = envelope.around(f"SELECT * FROM {RESULT}").encode(*request.settings.encoding)
-        request.query.at_home = True
+        request.query.at_home = session.settings_dirty = True
         await session.home.run(text, session.client, request.around if request.binary else None)
         return moved
 
@@ -300,7 +300,7 @@ class Answerer:
         await self._filler.unchanged(request)
         text = gather.statement.text.encode(*request.settings.encoding)
         async with self._replicated.kept(request):
-            request.query.at_home = True
+            request.query.at_home = session.settings_dirty = True
             await session.home.run(
                 text, session.client, request.picked(gather.statement) if request.binary else None
             )
@@ -314,6 +314,7 @@ class Answerer:
         text = statement.text.encode(*request.settings.encoding)
         recoder: Recoder | None = None
         cutter = Cutter(pieces=True)  # no error may be sent within a long row
+        request.session.settings_dirty = True  # by the user's own functions
         asked = desk.home.stream(text, request.picked(statement) if request.binary else None)
         async with aclosing(asked) as stream:  # whatever happens, the reply is read to its end here
             async for event in stream:

@@ -7,7 +7,7 @@ function of skyshard's goes home untouched. What slips past (views, routines, dy
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from proxy import writes
@@ -44,7 +44,7 @@ class Mentions:
         return Mentions(version, Words(b"|".join([*exact, *folded]), _FUNCTIONS, names))
 
 
-def first_word(tokens: list[Token]) -> str:
+def first_word(tokens: Sequence[Token]) -> str:
     """Return the first word in upper case, parentheses passed over."""
     return next((token.upper for token in tokens if token.text != "("), "")
 

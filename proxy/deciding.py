@@ -41,6 +41,7 @@ from proxy.session.owned import ShowListed, ShowTableStatus
 from proxy.session.session import Session
 from proxy.words import Words, parts, words
 from shard.errors import CATALOGUE_CHANGED, NOT_SUPPORTED, ServerError, SkyError, not_supported, too_long
+from shard.planner.cutting import behind_for, inner
 from shard.planner.fence import SyntaxProblem
 from shard.planner.lexer import (
     MOST_TOKENS,
@@ -224,17 +225,13 @@ class Decider:
             if known is not None:
                 return known
             text, tokens = await self._tokens(asked, settings)
-        except (LexError, UnicodeDecodeError):
+        except LexError as error:  # the home server runs what is in front, if that is a statement
+            await self._check_change(session, sql, error.before, settings)
+            return Home()
+        except UnicodeDecodeError:
             return Home()
         verb = classify.first_word(tokens)
-        published = writes.Published(catalogue.databases, self.views.replicated)
-        refused = await self._aside.run(
-            len(text), partial(writes.refusal, tokens, settings.database, published)
-        )
-        if verb in ("PREPARE", "EXECUTE") and classify.CHANGES.search(sql):
-            refused = writes.dynamic(tokens, settings.mode, settings.database, published)
-        if refused is not None:
-            raise await visible.refusal(session, refused, published)
+        await self._check_change(session, sql, tokens, settings)
         seen = self._decided.state(catalogue.contents)
         views = await self.views.definitions(text)
         try:
@@ -252,6 +249,19 @@ class Decider:
                 await session.home.check(sql)  # MariaDB's own error comes first
             raise
         return await self._otherwise(session, text, tokens, settings, views)
+
+    async def _check_change(
+        self, session: Session, sql: bytes, tokens: Tokens, settings: SessionSettings
+    ) -> None:
+        """Refuse what would change a catalogue."""
+        published = writes.Published(self._catalogue.databases, self.views.replicated)
+        work = partial(writes.refusal, tokens, settings.database, published, settings.mode)
+        refused = await self._aside.run(len(sql), work)
+        run = inner(tokens)
+        if classify.first_word(run) in ("PREPARE", "EXECUTE") and classify.CHANGES.search(sql):
+            refused = writes.dynamic(run, settings.mode, settings.database, published)
+        if refused is not None:
+            raise await visible.refusal(session, refused, published)
 
     def _query_route(self, text: str, tokens: list[Token], settings: SessionSettings, views: Views) -> Route:
         stored = self._router.stored(text, tokens, settings, views)
@@ -348,20 +358,23 @@ class Decider:
         self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views
     ) -> Route | None:
         """Return who answers the SELECT of a SET STATEMENT; None if it has none."""
-        words = [token.upper if token.kind is TokenKind.WORD else "" for token in tokens]
-        at = words.index("FOR") + 1 if "FOR" in words else len(tokens)
-        if at >= len(tokens) or classify.first_word(tokens[at:]) not in ("SELECT", "WITH", "VALUES"):
+        at = behind_for(tokens)
+        if not 0 < at < len(tokens) or classify.first_word(tokens[at:]) not in ("SELECT", "WITH", "VALUES"):
             return None
         prefix = text[: tokens[at].start].encode(*settings.encoding)
-        inner = await home_settings.read(session.home, prefix)
+        within = (await home_settings.read(session.home, prefix)).read_as(settings)
         rest = text[tokens[at].start :]
         try:
-            route = self._router.select(rest, tokenize(rest, inner.mode), inner, views)
+            route = self._router.select(rest, tokenize(rest, within.mode), within, views)
         except LexError:
             return Home()
         if isinstance(route, Home):
             return Home(None if route.sql is None else prefix + route.sql)
-        return dataclasses.replace(route, prefix=prefix) if isinstance(route, Distributed) else route
+        return (
+            dataclasses.replace(route, prefix=prefix, settings=settings)
+            if isinstance(route, Distributed)
+            else route
+        )
 
     async def _explain(
         self, session: Session, text: str, tokens: list[Token], settings: SessionSettings, views: Views
@@ -372,11 +385,11 @@ class Decider:
         at, verb = tokens[first].start, classify.first_word(tokens[first:])
         rest = text[at:]
         try:
-            inner = tokenize(rest, settings.mode)
+            behind = tokenize(rest, settings.mode)
             if verb in ("UPDATE", "DELETE", "INSERT", "REPLACE"):
-                work = partial(self._router.change, verb, rest, inner, settings, views)
+                work = partial(self._router.change, verb, rest, behind, settings, views)
             else:
-                work = partial(self._router.select, rest, inner, settings, views)
+                work = partial(self._router.select, rest, behind, settings, views)
             route = await self._aside.run(len(rest), work)
         except (SyntaxProblem, LexError):
             return Home()  # which says what is wrong

@@ -75,10 +75,7 @@ class Dynamic:
             return await self._filled(session.home, text, tokens[3 : len(words)], settings)
         name = tokens[1].text.strip("`").lower() if len(words) > 1 else ""
         kept = session.texts.get(name) if words[:1] == ["EXECUTE"] else None
-        if kept is not None and (kept.mode, kept.database) == (
-            settings.mode,
-            settings.database,
-        ):  # `executed` sees to it
+        if kept is not None and kept.fits(settings):
             return await self._filled(session.home, kept.text, tokens[2 : len(words)], settings)
         if words[:1] == ["PREPARE"] and words[2:3] == ["FROM"]:
             session.texts.pop(name, None)
@@ -101,7 +98,7 @@ class Dynamic:
         del binary
         statement = f"PREPARE {name} FROM {literal(at_home)}"
         await session.home.table(statement.encode(*settings.encoding))
-        session.texts[name.strip("`").lower()] = PreparedText(text, settings.mode, settings.database)
+        session.texts[name.strip("`").lower()] = PreparedText(text, settings)
         await session.client.ok(session.home.status, b"Statement prepared")
 
     async def _text(self, home: HomeLink, token: Token, settings: SessionSettings) -> str | None:

@@ -99,6 +99,7 @@ class Engine:
         self.with_truth = self._decider.with_truth
         self.renew = self._decider.renew
         self.refresh = self._decider.refresh
+        self.settings = self._decider.settings
 
     @property
     def version(self) -> int:
@@ -118,10 +119,6 @@ class Engine:
     def start(self) -> None:
         """Begin to look for views that others make."""
         self._decider.start()
-
-    async def database(self, session: Session) -> str | None:
-        """Return a session's default database."""
-        return (await self._decider.settings(session)).database
 
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement."""
@@ -154,10 +151,9 @@ class Engine:
     ) -> None:
         """Write a distributed statement's whole answer to the client."""
         query = self._registry.queries[session.id]
+        settings = await self._decider.settings(session)
         if statement.prefix:
-            settings = await home_settings.read(session.home, statement.prefix)
-        else:
-            settings = await self._decider.settings(session)
+            settings = (await home_settings.read(session.home, statement.prefix)).read_as(settings)
         work = self._run(session, query, statement, parameters, binary, status, settings)
         await self._guarded(session, query, settings.max_seconds, work)
 

@@ -91,6 +91,7 @@ class Router:
             envelope,
             contents=contents,
             views=views,
+            settings=settings,
         )
 
     def changed(
@@ -111,6 +112,7 @@ class Router:
             contents=contents,
             views=views,
             change=change,
+            settings=settings,
         )
 
 

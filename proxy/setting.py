@@ -18,6 +18,7 @@ from proxy.session.limits import RowLimits
 from proxy.session.own_settings import FIELDS, Setting, filled, find
 from shard.catalog.traps import is_trap_error
 from shard.errors import WRONG_SETTING, ServerError, SkyError, not_supported
+from shard.planner.cutting import behind_for
 from shard.planner.lexer import LexError, Token, TokenKind, text_of, tokenize, without_end
 from shard.wire.packets import ColumnDefinition
 
@@ -86,8 +87,7 @@ class OwnSettings:
         self, session: Session, text: str, tokens: list[Token], settings: SessionSettings
     ) -> Route | None:
         """Return who answers the statement of a SET STATEMENT; None if it sets nothing of ours."""
-        words = [token.upper if token.kind is TokenKind.WORD else "" for token in tokens]
-        at = words.index("FOR") + 1 if "FOR" in words else len(tokens) + 1
+        at = behind_for(tokens) or len(tokens) + 1
         setting = find(tokens[2 : at - 1])
         if setting is None:
             return None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from shard.catalog.model import Database, Table
 from shard.errors import CATALOGUE_READ_ONLY, READ_ONLY, SkyError, not_supported
 from shard.planner.change import Cut, cut, written_names
+from shard.planner.cutting import has_statements, inner
 from shard.planner.lexer import LexerMode, LexError, Token, TokenKind, tokenize, unquote
 from shard.planner.scope import column_names
 
@@ -38,8 +39,11 @@ _ROWS = frozenset({*_ENDS, "LOAD"})
 _SERVICE = frozenset({"OPTIMIZE", "REPAIR", "HANDLER", "CHECK", "CHECKSUM"})
 """Harmless on a replicated table, nothing to work on in a sharded one."""
 _VERBS = frozenset({*_ENDS, *_AFTER, *_WHOLE, *_SERVICE})
-_BLOCKS = frozenset({"BEGIN", "IF", "CASE", "LOOP", "WHILE", "REPEAT", "FOR"})
-_BODIES = frozenset({"PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "PACKAGE"})
+_IN_BODIES = _VERBS | {"PREPARE", "EXECUTE"}
+_NO_STATEMENT = frozenset({"BEFORE", "AFTER", "OR", "ON", "CONTINUE", "EXIT", "UNDO"})
+"""What stands before a verb that begins no statement: of a trigger's head, a foreign key, a condition's handler."""
+_LOCKING = frozenset({"", ";", ")", "NOWAIT", "WAIT", "SKIP", "UNION", "EXCEPT", "INTERSECT", "INTO"})
+"""What may follow the FOR UPDATE of a SELECT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,12 @@ class Published:
     views: frozenset[tuple[str, str]] = frozenset()
 
 
-def refusal(tokens: Sequence[Token], default: str | None, published: Published) -> SkyError | None:
+def refusal(
+    tokens: Sequence[Token],
+    default: str | None,
+    published: Published,
+    mode: LexerMode = LexerMode(),  # noqa: B008 - frozen
+) -> SkyError | None:
     """Return the error of a statement that would change a catalogue; None for all others.
 
     Parameters
@@ -61,43 +70,41 @@ def refusal(tokens: Sequence[Token], default: str | None, published: Published) 
         The session's database.
     published : Published
         What may not be changed.
+    mode : LexerMode
+        How texts that it runs are read.
     """
-    tokens = _inner(tokens)
+    tokens = inner(tokens)
     verb = tokens[0].upper if tokens else ""
     if verb in _VERBS:
         found = _of_database(tokens, published) or _of_tables(verb, tokens, default, published)
         if found is not None:
             return found
-    if _has_body(tokens):
-        return _in_body(tokens, default, published)
+    if has_statements(tokens):
+        return _in_body(tokens, mode, default, published)
     return None
-
-
-def _inner(tokens: Sequence[Token]) -> Sequence[Token]:
-    """Return the statement that a SET STATEMENT or ANALYZE runs, else all of it."""
-    words = [token.upper if token.kind is TokenKind.WORD else token.text for token in tokens]
-    if words[:2] == ["SET", "STATEMENT"] and "FOR" in words:
-        return tokens[words.index("FOR") + 1 :]
-    if words[:1] == ["ANALYZE"]:
-        return tokens[4:] if words[1:3] == ["FORMAT", "="] else tokens[1:]
-    return tokens
 
 
 def dynamic(
     tokens: Sequence[Token], mode: LexerMode, default: str | None, published: Published
 ) -> SkyError | None:
     """Return the error of a PREPARE or EXECUTE IMMEDIATE whose text is, or may be, a change."""
-    texts = [token for token in tokens if token.kind is TokenKind.STRING]
-    if len(texts) != 1 or (tokens[-1] is not texts[0] and "USING" not in {token.upper for token in tokens}):
+    text = _literal_text(tokens, mode)
+    if text is None:
         return SkyError(READ_ONLY, verb=f"{tokens[0].upper} of a change", table="…")
-    mark, inner = texts[0].text[0], texts[0].text[1:-1]
-    text = inner.replace(mark * 2, mark)
-    if not mode.no_backslash_escapes:
-        text = text.replace("\\" + mark, mark)
     try:
-        return refusal(tokenize(text, mode), default, published)
+        return refusal(tokenize(text, mode), default, published, mode)
     except LexError:
         return SkyError(READ_ONLY, verb=f"{tokens[0].upper} of a change", table="…")
+
+
+def _literal_text(tokens: Sequence[Token], mode: LexerMode) -> str | None:
+    """Return the text that a PREPARE or EXECUTE IMMEDIATE has as its one literal; None if it has another."""
+    texts = [token for token in tokens if token.kind is TokenKind.STRING]
+    if len(texts) != 1 or (tokens[-1] is not texts[0] and "USING" not in {token.upper for token in tokens}):
+        return None
+    mark = texts[0].text[0]
+    text = texts[0].text[1:-1].replace(mark * 2, mark)
+    return text if mode.no_backslash_escapes else text.replace("\\" + mark, mark)
 
 
 def _of_database(tokens: Sequence[Token], published: Published) -> SkyError | None:
@@ -188,24 +195,23 @@ def _before(words: Sequence[str], index: int) -> str:
     return words[start - 1] if start else ""
 
 
-def _has_body(tokens: Sequence[Token]) -> bool:
-    words = {token.upper for token in tokens[:12]}
-    first = tokens[0].upper if tokens else ""
-    return first in _BLOCKS or (first in ("CREATE", "ALTER") and not _BODIES.isdisjoint(words))
-
-
-def _in_body(tokens: Sequence[Token], default: str | None, published: Published) -> SkyError | None:
+def _in_body(
+    tokens: Sequence[Token], mode: LexerMode, default: str | None, published: Published
+) -> SkyError | None:
     """Return the error of the first statement of a body that would change a catalogue."""
     for index, token in enumerate(tokens[1:], 1):
-        following = tokens[index + 1].text if index + 1 < len(tokens) else ""
-        if (
-            token.kind is not TokenKind.WORD or token.upper not in _VERBS or following == "("
-            or tokens[index - 1].upper in ("BEFORE", "AFTER", "OR", "ON", "FOR")
-        ):  # fmt: skip
+        if token.kind is not TokenKind.WORD or token.upper not in _IN_BODIES:
+            continue
+        following = tokens[index + 1].upper if index + 1 < len(tokens) else ""
+        before = tokens[index - 1].upper
+        if following == "(" or before in _NO_STATEMENT or (before == "FOR" and following in _LOCKING):
             continue
         end = next((at for at in range(index, len(tokens)) if tokens[at].text == ";"), len(tokens))
         piece = tokens[index:end]
-        found = _of_database(piece, published) or _of_tables(token.upper, piece, default, published)
+        if token.upper in _VERBS:
+            found = _of_database(piece, published) or _of_tables(token.upper, piece, default, published)
+        else:
+            found = None if _literal_text(piece, mode) is None else dynamic(piece, mode, default, published)
         if found is not None:
             return found
     return None

@@ -169,6 +169,12 @@ INSECURE = _define(
     "Connections using insecure transport are prohibited while --require_secure_transport=ON.",
 )
 NO_SUCH_PLUGIN = _define("NO_SUCH_PLUGIN", 1524, "HY000", "Plugin '{plugin}' is not loaded")
+UNKNOWN_STATEMENT = _define(
+    "UNKNOWN_STATEMENT",
+    1243,
+    "HY000",
+    "Unknown prepared statement handler ({id}) given to {command}",
+)
 NO_CURSOR = _define("NO_CURSOR", 1421, "HY000", "The statement ({id}) has no open cursor")
 PACKET_TOO_LARGE = _define(
     "PACKET_TOO_LARGE", 1153, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes"

@@ -13,7 +13,7 @@ from shard.catalog.traps import is_trap_error
 from shard.errors import LOCAL_DISABLED, SkyError, not_supported
 from shard.wire import rows
 from shard.wire.frames import Parameter
-from shard.wire.packets import STATUS_MORE_RESULTS, Eof, Ok, packet
+from shard.wire.packets import MAX_PAYLOAD, STATUS_MORE_RESULTS, Eof, Ok, packet
 from shard.wire.replies import (
     CURSOR_EXISTS,
     ColumnsEvent,
@@ -43,7 +43,7 @@ class HomeLink(Conversation):
         Raises
         ------
         Trapped
-            If it read a sharded table's trap and nothing was sent to the client yet.
+            If it read a sharded table's trap, and did nothing before.
         """
         await self.send(packet(payload, 0))
         first = await self.receive()
@@ -73,6 +73,8 @@ class HomeLink(Conversation):
             if trapped is None:
                 await client.relayed(data, scanner.cut)
             else:
+                if not client.started and all(isinstance(event, ColumnsEvent | ErrEvent) for event in events):
+                    raise Trapped
                 await self._spring(trapped, data, client)
             for event in events:
                 if isinstance(event, LocalInfile):
@@ -95,8 +97,6 @@ class HomeLink(Conversation):
 
     async def _spring(self, trapped: ErrEvent, data: bytes, client: ClientStream) -> None:
         """Put an explanation in the place of a trap's own error, which is the last packet of `data`."""
-        if not client.started:
-            raise Trapped
         size = 4 + len(trapped.err.encode())
         if size > len(data):  # its first bytes are out
             raise ClientGone
@@ -180,17 +180,19 @@ class HomeLink(Conversation):
 
     async def _relay_file(self, client: ClientStream, number: int | None) -> None:
         """Relay a file to the home server; packets are numbered from `number` if that is given."""
+        before = 0
         while True:
             seq, piece = await client.raw_packet()
             if number is not None:
                 seq, number = number & 255, number + 1
             await self.send(len(piece).to_bytes(3, "little") + bytes((seq,)) + piece)
-            if not piece:
+            if not piece and before < MAX_PAYLOAD:  # else it only ends the packet before
                 return
+            before = len(piece)
 
 
 class Trapped(Exception):  # noqa: N818 - it is what happened
-    """A statement that went home read a sharded table's trap; nothing has been sent to the client."""
+    """A statement that went home read a sharded table's trap, and nothing else; nothing has been sent to the client."""
 
 
 def _trapped(events: list[Event]) -> ErrEvent | None:

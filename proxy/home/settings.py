@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.home.link import HomeLink
 from shard.catalog.naming import literal
@@ -24,6 +24,11 @@ _CODECS = {
     "utf8mb4": ("utf-8", "surrogateescape"), "utf8mb3": ("utf-8", "surrogateescape"),
     "utf8": ("utf-8", "surrogateescape"),
 }  # fmt: skip
+_GRAMMAR = frozenset(
+    {"ANSI", "ANSI_QUOTES", "DB2", "HIGH_NOT_PRECEDENCE", "IGNORE_SPACE", "MAXDB", "MSSQL", "MYSQL323", "MYSQL40",
+     "NO_BACKSLASH_ESCAPES", "ORACLE", "PIPES_AS_CONCAT", "POSTGRESQL", "REAL_AS_FLOAT"}
+)  # fmt: skip
+"""What of sql_mode is done with once a statement has been read, and the modes that contain it."""
 _WIDE = frozenset({"ucs2", "utf16", "utf16le", "utf32"})
 _BYTEWISE = frozenset(
     """
@@ -71,9 +76,32 @@ class SessionSettings:
         values = tuple(self.values.items())
         return values, self.database, self.mode, self.encoding, self.charset, self.limit, self.timestamp
 
+    @property
+    def grammar(self) -> frozenset[str]:
+        """What of sql_mode a text is read by."""
+        return self._modes & _GRAMMAR
+
+    @property
+    def literals(self) -> tuple[str, str]:
+        """The character set and the collation of literals."""
+        return self.charset, self.values.get("collation_connection", "NULL")
+
+    @property
+    def _modes(self) -> frozenset[str]:
+        return frozenset(self.values["sql_mode"].strip("'").split(",")) - {""}
+
+    def read_as(self, other: SessionSettings) -> SessionSettings:
+        """Return these settings for a text that was read under another's."""
+        values = {**self.values, "sql_mode": self.mode_to_read_as(other)}
+        return replace(self, values=values, mode=other.mode)
+
+    def mode_to_read_as(self, other: SessionSettings) -> str:
+        """Return its sql_mode as a literal, but with what texts are read by from another session's settings."""
+        return literal(",".join(sorted((self._modes - _GRAMMAR) | other.grammar)))
+
 
 async def read(home: HomeLink, prefix: bytes = b"") -> SessionSettings:
-    """Ask the session's home connection, perhaps under a ``SET STATEMENT … FOR``."""
+    """Ask the session's home connection, perhaps under a ``SET STATEMENT … FOR``, whose statement is read without it."""
     names = (*_NAMES, *_RARE)
     # As bytes: what comes as text comes in character_set_results, which may be any.
     columns = ", ".join(f"CONVERT(@@SESSION.{name} USING binary)" for name in names)
@@ -105,6 +133,12 @@ async def read(home: HomeLink, prefix: bytes = b"") -> SessionSettings:
         timestamp=fixed,
         same_results=texts[6] == texts[5] or {texts[5], texts[6] or "utf8mb3"} <= set(_CODECS),
     )
+
+
+async def mode(home: HomeLink) -> LexerMode:
+    """Ask how the session reads texts."""
+    (found,) = await _row(home, "SELECT CONVERT(@@SESSION.sql_mode USING binary) LIMIT 1", b"")
+    return LexerMode.of(found or "")
 
 
 async def _row(home: HomeLink, sql: str, prefix: bytes) -> list[str | None]:

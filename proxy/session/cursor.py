@@ -27,12 +27,14 @@ class Cursor:
     ----------
     limit : int
         Bytes of rows it may keep.
+    others : int
+        Bytes of that which the session's other cursors keep.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, others: int = 0) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed by close()
-        self._limit = limit
-        self._size = self._at = 0
+        self._limit, self._others = limit, others
+        self.size = self._at = 0
         self._rest = b""
         self.definitions: tuple[bytes, ...] = ()
         self.warnings = 0
@@ -51,12 +53,15 @@ class Cursor:
     async def rows(self, block: bytes | bytearray, more: bool = False) -> None:
         """Keep whole row packets, which may end within a row."""
         del more
-        self._size += len(block)
-        if self._size > self._limit:
+        self.size += len(block)
+        if self._others + self.size > self._limit:
             raise SkyError(
-                LIMIT_EXCEEDED, limit="size of a cursor", value=f"{self._limit} bytes", setting="cursor_bytes"
+                LIMIT_EXCEEDED,
+                limit="size of a session's cursors",
+                value=f"{self._limit} bytes",
+                setting="cursor_bytes",
             )
-        if self._size > IN_MEMORY:
+        if self.size > IN_MEMORY:
             await asyncio.to_thread(self._file.write, block)
         else:
             self._file.write(block)

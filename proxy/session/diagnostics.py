@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from proxy.session import filling
 from proxy.session.owned import ShowConditions
 from proxy.words import parts
+from shard.planner.cutting import has_statements, inner
 from shard.planner.lexer import LexerMode, LexError, Token, TokenKind, tokenize
 from shard.wire.frames import Note
 
@@ -66,6 +67,8 @@ class Diagnostics:
             tokens = tokenize(text, mode)
         except LexError:
             return None
+        if _asks_later(tokens):
+            return None
         values = []
         for start, end, value in self._questions(tokens):
             whole = text[tokens[start].start : tokens[end].start + len(tokens[end].text)]
@@ -86,6 +89,12 @@ class Diagnostics:
                 if name in variables:
                     found.append((index, index, variables[name]))
         return found
+
+
+def _asks_later(tokens: list[Token]) -> bool:
+    """Whether what a statement asks is asked when something else runs: it makes a view or routine, or has statements."""
+    makes = bool(tokens) and tokens[0].upper in ("CREATE", "ALTER")
+    return has_statements(inner(tokens)) or (makes and all(token.upper != "TABLE" for token in tokens[:5]))
 
 
 def _typed(question: str, value: int) -> str:

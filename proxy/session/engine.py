@@ -43,7 +43,7 @@ class Distributed:
 
     `prefix` is the statement's own ``SET STATEMENT … FOR``, if it has one. `contents` and `views` are what it
     was decided from: the catalogue, and the definitions of views. `limits` takes the place of the session's.
-    `settings` are those that a query was decided about under.
+    `settings` are those that it was decided about under.
     """
 
     statement: Statement
@@ -127,8 +127,8 @@ class Engine(Protocol):
     def adopted(self, session: Session, flight: Flight) -> Coroutine[None, None, None]:
         """Return what a task has to do for a look-up that was begun."""
 
-    async def database(self, session: Session) -> str | None:
-        """Return a session's default database."""
+    async def settings(self, session: Session) -> SessionSettings:
+        """Return a session's settings, read anew if they may have changed."""
 
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement; may raise SkyError."""

@@ -8,6 +8,7 @@ RSA, and the proxy answers the home server with it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -52,6 +53,8 @@ log = logging.getLogger("skyshard.login")
 _SWITCH, _MORE, _ERR = 0xFE, 0x01, 0xFF
 _THIS_MACHINE = frozenset({"", "127.0.0.1", "::1"})
 """What a name server would call localhost; sessions of this process have no address."""
+_SHORT_NAME = 80
+"""Characters of a name that no server cuts."""
 _FULL, _WANT_KEY = b"\x01\x04", b"\x02"
 
 
@@ -118,7 +121,7 @@ class Login:
         self._client.extended = bool(said.own & EXTENDED_METADATA)
         self._client.progresses = bool(said.own & PROGRESS)
         self._home.deprecate_eof = self._client.deprecate_eof
-        self.user = said.user.decode("utf-8", "replace")
+        self.user = _unquoted(said.user.decode("utf-8", "replace"))
         if not await self._first(said):
             return None
         if said.capabilities & COMPRESS:
@@ -237,6 +240,7 @@ class Login:
             )
             await self._client.error(denied)
             return False
+        await self._settle_name()
         self._admit(self.user)
         ok = Ok.decode(payload)
         self._home.status = ok.status
@@ -247,6 +251,14 @@ class Login:
             ).encode()
         await self._client.packet(payload)
         return True
+
+    async def _settle_name(self) -> None:
+        """Know a user by the name that the home server has: it reads names in the client's character set, and cuts them."""
+        if self.user.isascii() and len(self.user) <= _SHORT_NAME:
+            return
+        with contextlib.suppress(ServerError):  # an expired password: nothing may be asked
+            ((found,),) = (await self._home.table(b"SELECT CONVERT(USER() USING binary)")).rows
+            self.user = (found or b"").rpartition(b"@")[0].decode("utf-8", "replace")
 
     async def _takes_for_local(self) -> bool:
         """Whether the home server has taken a client from elsewhere for one at localhost.
@@ -323,3 +335,8 @@ class Login:
         if secret is None:
             raise SkyError(BAD_HANDSHAKE)
         return secret
+
+
+def _unquoted(user: str) -> str:
+    """Return a user's name as MariaDB reads it from a response to its greeting: it takes quotes off."""
+    return user[1:-1] if len(user) > 1 and user[0] == user[-1] == "'" else user

@@ -9,11 +9,11 @@ import re
 import struct
 from dataclasses import dataclass, field
 
+from proxy.home.settings import SessionSettings
 from proxy.session.cursor import Cursor
 from proxy.session.engine import Distributed, Local
 from shard.errors import PACKET_TOO_LARGE, SkyError
 from shard.planner.constants import Value
-from shard.planner.lexer import LexerMode
 from shard.wire.frames import Parameter
 from shard.wire.packets import PacketError, lenenc_bytes, read_lenenc_bytes, read_lenenc_int
 
@@ -26,11 +26,12 @@ _PLAIN = re.compile(rb"[A-Za-z0-9 _.:+-]{1,64}")
 
 @dataclass(slots=True)
 class Prepared:
-    """One prepared statement of a session."""
+    """One prepared statement of a session; `under` are the settings that it was prepared under."""
 
     text: bytes
     route: Distributed | Local
     parameters: int
+    under: SessionSettings
     types: list[tuple[int, bool]] = field(default_factory=list)
     long_data: dict[int, bytearray] = field(default_factory=dict)
     cursor: Cursor | None = None
@@ -38,9 +39,14 @@ class Prepared:
     renewed: bool = False
     """Whether its text says what is another's at every execution: it is decided about anew each time."""
 
-    def add_long_data(self, index: int, piece: bytes, limit: int) -> None:
-        """Keep a piece of a parameter; what is past the limit is refused when the statement is executed."""
-        if sum(map(len, self.long_data.values())) + len(piece) > limit:
+    @property
+    def long_bytes(self) -> int:
+        """Bytes of long data that it keeps."""
+        return sum(map(len, self.long_data.values()))
+
+    def add_long_data(self, index: int, piece: bytes, most: int) -> None:
+        """Keep a piece of a parameter, `most` bytes in all; what is more is refused when the statement is executed."""
+        if self.long_bytes + len(piece) > most:
             self.overlong = True
         else:
             self.long_data.setdefault(index, bytearray()).extend(piece)
@@ -165,5 +171,9 @@ class PreparedText:
     """A text of PREPARE as SQL, and what it was prepared under."""
 
     text: str
-    mode: LexerMode
-    database: str | None
+    under: SessionSettings
+
+    def fits(self, now: SessionSettings) -> bool:
+        """Whether it is read as it was; its database is seen to before."""
+        then = self.under
+        return (now.grammar, now.literals, now.database) == (then.grammar, then.literals, then.database)

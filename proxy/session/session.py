@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 
 from backend.connection import ConnectionLost
 from backend.tasks import ended, to_the_end
-from proxy.aside import LONG
 from proxy.dynamic import executed
 from proxy.home.link import HomeLink, Trapped, trap_error
 from proxy.registry import Registry, RunningQuery
@@ -34,6 +34,7 @@ from proxy.session.handshake import MULTI_STATEMENTS, Response
 from proxy.session.limits import RowLimits, SessionLimits, Usage
 from proxy.session.login import Doorkeeper, Login
 from proxy.session.prepared import PreparedText
+from proxy.session.several import may_set_mode, split
 from proxy.session.standing import Standing
 from proxy.session.statements import OF_STATEMENT, OWN, PreparedStatements
 from proxy.session.taskless import Taskless
@@ -46,7 +47,7 @@ from shard.errors import (
     ServerError,
     SkyError,
 )
-from shard.planner.lexer import LexerMode, is_blank, split_statements
+from shard.planner.lexer import LexerMode, is_blank
 from shard.wire.frames import Parameter
 from shard.wire.packets import PacketError
 from shard.wire.replies import ErrEvent, ReplyKind
@@ -242,6 +243,9 @@ class Session:
             async with asyncio.timeout(_CHANGE_S):
                 if not await self._login.change(payload):
                     raise ClientGone
+        except SkyError as error:  # at home it may be another user's session by now, or half a dialogue
+            await self.client.error(error)
+            raise ClientGone from None
         except TimeoutError:
             raise ClientGone from None
         self.temporaries = self.locks = False
@@ -255,18 +259,18 @@ class Session:
         if known is not None:
             await self.distributed(sql, known)
             return
-        if len(sql) > LONG and b";" in sql:
-            parts = await asyncio.to_thread(split_statements, sql, self.mode)
-        else:
-            parts = split_statements(sql, self.mode)
+        parts = await split(self, sql, self._engine.init_connect)
         if not self._multi and all(is_blank(part, self.mode) for part in parts[1:]):
             del parts[1:]
         if len(parts) == 1:
             await self._statement(parts[0])
-        elif not self._multi or not any(map(self._is_ours, parts)):
+        elif not self._multi:
+            await self._engine.decide(self, sql)  # a change of a catalogue is refused, whatever else it is
             await self._home(sql)
-        else:
+        elif any(map(self._is_ours, parts)):
             await self._statements(parts)
+        else:
+            await self._home(sql)
 
     async def taken_over(self, sql: bytes) -> bool:
         """Go on with what the current command has begun without this task; return False if it has begun nothing."""
@@ -278,15 +282,16 @@ class Session:
 
     async def _statements(self, parts: list[bytes]) -> None:
         """Answer the statements of one packet until one fails."""
-        last = len(parts) - 1
-        for number, part in enumerate(parts):
-            if number < last and is_blank(
-                part, self.mode
-            ):  # an error, and the home server quotes what follows
-                await self._statement(b";".join(parts[number:]), alone=False)
+        left = deque(parts)
+        while left:
+            part = left.popleft()
+            if left and is_blank(part, self.mode):  # an error, and the home server quotes what follows
+                await self._statement(b";".join([part, *left]), alone=False)
                 return
-            if not await self._statement(part, more=number < last, alone=False):
+            if not await self._statement(part, more=bool(left), alone=False):
                 return
+            if may_set_mode(part) and any(b"\\" in one for one in left):  # MariaDB reads the rest only now
+                left = deque(await split(self, b";".join(left), self._engine.init_connect))
 
     def _is_ours(self, sql: bytes) -> bool:
         """Whether a statement of several in a packet is one that the proxy may have to answer."""
@@ -305,7 +310,7 @@ class Session:
             await answer
             return True
         kept = executed(sql, self.texts, self.mode) if self.texts else None
-        async with self.in_database(None if kept is None else kept.database):
+        async with self.in_database(None if kept is None else kept.under.database):
             return await self._routed(sql, more, alone)
 
     async def _routed(self, sql: bytes, more: bool, alone: bool) -> bool:
@@ -329,7 +334,7 @@ class Session:
     @contextlib.asynccontextmanager
     async def in_database(self, wanted: str | None) -> AsyncIterator[None]:
         """Have a default database for a while: a prepared statement's names mean what they did when it was prepared."""
-        current = None if wanted is None else await self._engine.database(self)
+        current = None if wanted is None else (await self._engine.settings(self)).database
         if wanted is None or current is None or current == wanted:
             yield
             return
@@ -375,10 +380,18 @@ class Session:
         try:
             await self.home.relay(bytes((COM_QUERY,)) + text, ReplyKind.QUERY, self.client)
         except Trapped:
-            if not await self._engine.refresh(known):
+            if not await self._engine.refresh(known) or not await self._is_ours_now(sql):
                 raise trap_error() from None
             self.diagnostics = kept
-            await self._statement(sql)  # the table was published a moment ago
+            await self._query(sql)
+
+    async def _is_ours_now(self, sql: bytes) -> bool:
+        """Whether a packet begins with a statement on tables that were published a moment ago.
+
+        If it is still the home server's, it was a routine that read a trap, and must not run again.
+        """
+        first, *_ = await split(self, sql, self._engine.init_connect)
+        return not isinstance(await self._engine.decide(self, first), Home)
 
     async def _show(self, sql: bytes, rows: list[list[bytes | None]], binary: bool = False) -> None:
         """Answer SHOW WARNINGS from what was kept, under the home server's own columns."""

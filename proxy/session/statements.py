@@ -15,9 +15,10 @@ from proxy.session.cursor import LAST_ROW_SENT, Cursor
 from proxy.session.diagnostics import QUESTIONS
 from proxy.session.engine import Distributed, Engine, Home, Local
 from proxy.session.prepared import Executed, Prepared
+from proxy.session.under import as_prepared
 from proxy.session.values import with_values
 from proxy.words import words
-from shard.errors import NO_CURSOR, UNKNOWN_COMMAND, SkyError
+from shard.errors import NO_CURSOR, UNKNOWN_COMMAND, UNKNOWN_STATEMENT, SkyError
 from shard.wire.frames import Parameter
 from shard.wire.packets import PacketError, packet
 from shard.wire.replies import CURSOR_EXISTS, EndEvent, Event, PreparedEvent, ReplyKind
@@ -38,6 +39,8 @@ _FLAGS_AT = 5
 _READ_ONLY_CURSOR = 1
 _LAST_PREPARED = b"\xff\xff\xff\xff"
 """MariaDB's clients send COM_STMT_EXECUTE without waiting for the number that COM_STMT_PREPARE returns."""
+_TOLD = {COM_EXECUTE: "mysqld_stmt_execute", COM_RESET: "mysqld_stmt_reset", COM_FETCH: "mysqld_stmt_fetch"}
+"""What MariaDB calls commands in their errors; the others have no reply."""
 _NEVER_PREPARED = re.compile(rb"(?i)\s*(?:prepare|execute|deallocate)\b")
 """MariaDB's own error (1295) comes for these."""
 
@@ -62,6 +65,7 @@ class PreparedStatements:
         """Forget all of them."""
         for prepared in self._kept.values():
             prepared.close_cursor()
+        self._last = None
         self._kept.clear()
         self._asked.clear()
         self._at_home.clear()
@@ -69,7 +73,8 @@ class PreparedStatements:
 
     def executed(self, payload: bytes) -> Executed | None:
         """Return what a COM_STMT_EXECUTE executes, if nothing about it is unusual: it may be a look-up."""
-        prepared = self._kept.get(self._number(payload)) if len(payload) > _FLAGS_AT else None
+        number = self._number(payload) if len(payload) > _FLAGS_AT else None
+        prepared = None if number is None else self._kept.get(number)
         if prepared is None or payload[_FLAGS_AT] or not isinstance(prepared.route, Distributed):
             return None
         if prepared.cursor is not None or prepared.long_data or prepared.overlong or prepared.renewed:
@@ -79,15 +84,21 @@ class PreparedStatements:
         except (PacketError, IndexError):  # the task finds the same
             return None
 
-    def _number(self, payload: bytes) -> int:
-        """Return the number of the statement that a command names."""
-        if payload[1:5] == _LAST_PREPARED and self._last is not None:
-            return self._last
-        return _statement_id(payload)
+    def _number(self, payload: bytes) -> int | None:
+        """Return the number of the statement that a command names; None if that is the last one, and there is none.
+
+        The home server's last one may be another: it is not asked to prepare what is refused here, and prepares
+        statements of the proxy's own.
+        """
+        return self._last if payload[1:5] == _LAST_PREPARED else _statement_id(payload)
 
     async def serve(self, code: int, payload: bytes) -> None:
         """Carry out a command of `OF_STATEMENT`."""
         number = self._number(payload)
+        if number is None:
+            if code in _TOLD:
+                raise SkyError(UNKNOWN_STATEMENT, id=_statement_id(payload), command=_TOLD[code])
+            return
         payload = payload[:1] + number.to_bytes(4, "little") + payload[5:]
         if code == COM_EXECUTE:
             await self._execute(number, payload)
@@ -98,6 +109,8 @@ class PreparedStatements:
             self._asked.pop(number, None)
             self._at_home.pop(number, None)
             self._fetched.discard(number)
+            if number == self._last:
+                self._last = None
             if closed is not None:
                 closed.close_cursor()
             await self._session.home.send(packet(payload, 0))
@@ -117,6 +130,7 @@ class PreparedStatements:
         if route == Home():
             route = Home(await self._engine.with_truth(session, sql, lasting=True))
         native = sql
+        under = None if isinstance(route, Home) else await self._engine.settings(session)
         if isinstance(route, Distributed):
             native = route.native
         elif isinstance(route, Local):
@@ -130,9 +144,11 @@ class PreparedStatements:
             if not isinstance(event, PreparedEvent):
                 continue
             self._last = event.statement_id
-            if isinstance(route, Distributed | Local):
+            if under is not None and isinstance(route, Distributed | Local):
                 renewed = own_settings.PATTERN.search(sql) is not None
-                self._kept[event.statement_id] = Prepared(sql, route, event.parameters, renewed=renewed)
+                self._kept[event.statement_id] = Prepared(
+                    sql, route, event.parameters, under, renewed=renewed
+                )
             elif any(pattern.search(sql) for pattern in (OWN, QUESTIONS, own_settings.PATTERN)):
                 self._asked[event.statement_id] = sql
             elif _QUERY.match(sql) and len(sql) <= _MOST_BYTES:
@@ -151,14 +167,18 @@ class PreparedStatements:
         prepared.close_cursor()
         usual = not (payload[_FLAGS_AT] or prepared.long_data or prepared.renewed)
         parameters = prepared.bind(payload)
-        if isinstance(prepared.route, Local):
-            await self._execute_own(prepared, with_values(prepared.text, parameters, session.mode))
+        route = prepared.route
+        if (
+            isinstance(route, Distributed)
+            and usual
+            and await self._look_up(Executed(prepared, route, parameters))
+        ):
             return
-        if usual and await self._look_up(Executed(prepared, prepared.route, parameters)):
-            return
-        under = prepared.route.settings
-        async with session.in_database(None if under is None else under.database):
-            route = prepared.route = await self._engine.renew(session, prepared.text, prepared.route)
+        async with as_prepared(session, self._engine, prepared, parameters):
+            if isinstance(route, Local):
+                await self._execute_own(prepared, with_values(prepared.text, parameters, session.mode))
+                return
+            route = prepared.route = await self._engine.renew(session, prepared.text, route)
             if payload[_FLAGS_AT] & _READ_ONLY_CURSOR and route.has_rows:
                 await self._open(prepared, route, parameters)
             else:
@@ -168,7 +188,8 @@ class PreparedStatements:
         """Run a statement on sharded tables whose rows are kept for its cursor."""
         session = self._session
         limits = session.standing.limits
-        cursor = Cursor(min(session.limits.cursor_bytes, limits.result_bytes or session.limits.cursor_bytes))
+        most, others = session.limits.cursor_bytes, self._cursor_bytes()
+        cursor = Cursor(min(most, limits.result_bytes + others if limits.result_bytes else most), others)
         session.out = cursor
         try:
             await session.distributed(prepared.text, session.engine_run(route, parameters, True))
@@ -217,7 +238,7 @@ class PreparedStatements:
             return False
         route = await self._engine.decide(self._session, sql)
         if isinstance(route, Distributed):
-            self._kept[number] = Prepared(sql, route, parameters)
+            self._kept[number] = Prepared(sql, route, parameters, await self._engine.settings(self._session))
         return number in self._kept
 
     async def _execute_question(self, number: int, payload: bytes) -> bool:
@@ -236,7 +257,8 @@ class PreparedStatements:
             return False
         other = await session.home.prepare(filled)
         try:
-            await self._execute_at_home(payload[:1] + other.to_bytes(4, "little") + payload[5:])
+            without_cursor = b"\0" + payload[_FLAGS_AT + 1 :]  # its statement is closed at once
+            await self._execute_at_home(payload[:1] + other.to_bytes(4, "little") + without_cursor)
         finally:
             await session.home.send(packet(bytes((COM_CLOSE,)) + other.to_bytes(4, "little"), 0))
         return True
@@ -265,9 +287,13 @@ class PreparedStatements:
         if prepared is None:
             await self._session.home.send(packet(payload, 0))
             return
-        prepared.add_long_data(
-            int.from_bytes(payload[5:7], "little"), payload[7:], self._session.limits.long_data_bytes
-        )
+        others = sum(one.long_bytes for one in self._kept.values() if one is not prepared)
+        most = self._session.limits.long_data_bytes - others
+        prepared.add_long_data(int.from_bytes(payload[5:7], "little"), payload[7:], most)
+
+    def _cursor_bytes(self) -> int:
+        """Return the bytes that open cursors keep."""
+        return sum(one.cursor.size for one in self._kept.values() if one.cursor is not None)
 
 
 def _statement_id(payload: bytes) -> int:

@@ -2,7 +2,7 @@
 
 The planner must know where literals, names and comments begin and end, under the session's
 sql_mode, before any parser sees the text: literals travel verbatim (their bytes mean what the
-client meant), executable comments count as code, and a packet may hold several statements.
+client meant), and executable comments count as code.
 """
 
 from __future__ import annotations
@@ -92,7 +92,17 @@ class LexerMode:
 
 
 class LexError(ValueError):
-    """The text ends inside a literal, a quoted name or a comment."""
+    """The text ends inside a literal, a quoted name or a comment.
+
+    Attributes
+    ----------
+    before : Tokens
+        What stands in front of that.
+    """
+
+    def __init__(self, message: str, before: Tokens) -> None:
+        super().__init__(message)
+        self.before = before
 
 
 _WORD = r"[A-Za-z_$\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*"
@@ -175,7 +185,7 @@ def tokenize(text: str, mode: LexerMode = LexerMode(), most: int | None = None) 
         match = match_at(text, position)
         group = None if match is None else match.lastgroup
         if match is None or group is None:
-            raise LexError(f"unexpected text at character {position}")
+            raise LexError(f"unexpected text at character {position}", tokens)
         kind = _KINDS_OF_GROUPS.get(group)
         if kind is not None:
             tokens.append(_token(Token, (kind, match[group], position)))
@@ -188,7 +198,7 @@ def tokenize(text: str, mode: LexerMode = LexerMode(), most: int | None = None) 
             else:
                 end = text.find("*/", match.end())
                 if end < 0:
-                    raise LexError("comment does not end")
+                    raise LexError("comment does not end", tokens)
                 position = end + 2
                 continue
         elif name == "close":
@@ -199,7 +209,7 @@ def tokenize(text: str, mode: LexerMode = LexerMode(), most: int | None = None) 
                 depth -= 1
         position = match.end()
     if depth:
-        raise LexError("comment does not end")
+        raise LexError("comment does not end", tokens)
     return tokens
 
 
@@ -209,26 +219,6 @@ def _is_code(version: str | bytes | None) -> bool:
         return True
     number = int(version)
     return number <= SERVER_VERSION and not 50700 <= number <= 99999
-
-
-def split_statements(sql: bytes, mode: LexerMode = LexerMode()) -> list[bytes]:
-    """Return the statements of a packet, verbatim, without their semicolons.
-
-    As in MariaDB semicolons and blanks at the end do not count, and comments alone are a statement. Text
-    that does not lex is returned whole, so that the server reports it.
-    """
-    if b";" not in sql:
-        return [sql]
-    try:
-        cuts = [token.start for token in tokenize(sql.decode("latin-1"), mode) if token.text == ";"]
-    except LexError:
-        return [sql]
-    parts = [
-        sql[start:cut] for start, cut in zip([0, *(cut + 1 for cut in cuts)], [*cuts, len(sql)], strict=True)
-    ]
-    while len(parts) > 1 and not parts[-1].strip():
-        parts.pop()
-    return parts
 
 
 def without_end(text: str, tokens: Tokens, mode: LexerMode = LexerMode()) -> tuple[str, Tokens]:

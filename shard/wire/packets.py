@@ -12,6 +12,7 @@ MAX_PAYLOAD = 0xFFFFFF
 
 STATUS_IN_TRANS = 0x0001
 STATUS_MORE_RESULTS = 0x0008
+STATUS_NO_BACKSLASH_ESCAPES = 0x0200
 
 TEXT_TYPES = frozenset({15, 247, 248, 249, 250, 251, 252, 253, 254})
 """Type bytes of texts, ENUMs and BLOBs: values of all of them are encoded alike."""

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import ssl
+import struct
 import threading
 import time
 
@@ -316,6 +317,47 @@ def test_limits_of_a_user(proxy, raw, account):
     thread.join()
     assert seen == [1969]
     assert len(two.query("SELECT objectId FROM Object LIMIT 1").rows) == 1
+
+
+def test_limits_are_those_of_the_name_that_the_server_knows(proxy, raw, account):
+    """It takes quotes off a name, and reads it in the client's character set."""
+    account("small")
+    account("`größe`")
+    limits = {"connections": 1}
+    port = proxy(user_limits={"small": limits, "größe": limits}).port
+    kept = raw(port, user="small", password="geheim")
+    assert refused(raw, port, user="'small'", password="geheim") == 1226
+    assert kept.query("SELECT 1").rows == [(b"1",)]
+    kept = raw(port, user="größe", password="geheim")
+    with RawClient(port) as other:
+        other.greet()
+        auth = native_answer("geheim", other.scramble)
+        head = struct.pack("<IIB23x", other.flags, 1 << 24, 8)  # latin1_swedish_ci
+        name = "größe".encode("latin-1")
+        other.send(head + name + b"\0" + bytes((len(auth),)) + auth + NATIVE.encode() + b"\0")
+        assert refused(other.dialogue, "geheim", NATIVE) == 1226
+    assert kept.query("SELECT 1").rows == [(b"1",)]
+
+
+@pytest.mark.parametrize("plugin", [NATIVE, SHA2])
+def test_a_change_to_a_user_past_a_limit_ends_the_session(proxy, raw, account, plugin):
+    account("small")
+    port = proxy(user_limits={"small": {"connections": 1}}).port
+    kept = raw(port, user="small", password="geheim")
+    client = raw(port, tls=True)
+    assert refused(change_user, client, "small", "geheim", plugin) == 1226
+    with pytest.raises((Closed, ConnectionError)):
+        client.query("SELECT 1")
+    assert kept.query("SELECT 1").rows == [(b"1",)]
+
+
+def test_a_plugin_that_no_password_answers_ends_a_change_of_user(raw, account):
+    account("odd", how="IDENTIFIED VIA unix_socket")
+    client = raw(tls=True)
+    with pytest.raises(ServerError):
+        change_user(client, "odd", "geheim", SHA2)
+    with pytest.raises((Closed, ConnectionError)):
+        client.query("SELECT 1")
 
 
 # who sees whom -----------------------------------------------------------------------------------

@@ -161,6 +161,21 @@ def test_local_infile_into_own_tables(raw, own):
     assert client.query("SELECT * FROM t ORDER BY a").rows == [(b"1", b"one"), (b"2", b"two")]
 
 
+def test_a_file_may_come_in_packets_of_16_mib(raw, own):
+    """An empty packet behind one of full length only ends it."""
+    client = raw(flags=LOCAL_FILES, database=own)
+    client.query("CREATE TABLE t (a MEDIUMTEXT)")
+    text = (b"x" * (1 << 20) + b"\n") * 15
+    text += b"y" * (0xFFFFFF - len(text) - 1) + b"\n"
+    client.command(b"\x03LOAD DATA LOCAL INFILE 'f' INTO TABLE t")
+    assert client.read_ok() == b"\xfbf"
+    client.send(text)
+    client.send(b"last\n")
+    client.send(b"")
+    assert client.result().affected == 17
+    assert client.query("SELECT a FROM t WHERE a LIKE 'last%'").rows == [(b"last",)]
+
+
 # what follows a statement ------------------------------------------------------------------------
 
 
@@ -358,6 +373,7 @@ def test_a_session_is_in_step_whenever_its_query_is_killed(raw):
     [
         "SET STATEMENT sql_select_limit = 3 FOR SELECT objectId FROM Object ORDER BY objectId",
         "/* a */ SET STATEMENT sql_mode = 'ANSI_QUOTES', max_statement_time=60 FOR SELECT COUNT(\"objectId\") FROM Object",
+        "SET STATEMENT sql_mode = 'ANSI_QUOTES' FOR SELECT COUNT(*), \"objectId\" FROM Object WHERE \"objectId\" < 'p'",
         "SET STATEMENT max_statement_time=0.3 FOR " + SLOW,
         "SET STATEMENT nosuch=1 FOR SELECT COUNT(*) FROM Object",
         "SET STATEMENT div_precision_increment=1 FOR SELECT COUNT(*) / 7 FROM Object",

@@ -63,6 +63,12 @@ CHANGES = """
     IF 1 THEN DROP TABLE Object; END IF
     UPDATE mine.bands SET band = 'r'
     INSERT INTO `mine`.`bands` VALUES ('r')
+    SET STATEMENT max_statement_time = 5 FOR ANALYZE UPDATE Filter SET band = 'r'
+    SET STATEMENT max_statement_time = 5 FOR SET STATEMENT sql_mode = '' FOR DELETE FROM Filter
+    SET STATEMENT sql_mode = SUBSTR('x' FROM 1 FOR 0) FOR TRUNCATE Filter
+    SET STATEMENT max_statement_time = 5 FOR BEGIN NOT ATOMIC SELECT 1; TRUNCATE Filter; END
+    CREATE PROCEDURE mine.p() SET STATEMENT max_statement_time = 5 FOR UPDATE Filter SET band = 'r'
+    CREATE PROCEDURE mine.p() BEGIN EXECUTE IMMEDIATE 'TRUNCATE Filter'; END
 """
 HARMLESS = """
     SELECT REPLACE(band, 'a', 'b'), INSERT(band, 1, 1, 'x') FROM Filter
@@ -92,6 +98,8 @@ HARMLESS = """
     CREATE PROCEDURE mine.p() BEGIN INSERT INTO mine.t SELECT band FROM Filter; END
     CREATE TRIGGER mine.g BEFORE DELETE ON mine.t FOR EACH ROW INSERT INTO mine.l SELECT band FROM Filter
     SET STATEMENT max_statement_time = 5 FOR SELECT * FROM Filter
+    CREATE PROCEDURE mine.p() BEGIN SELECT * FROM mine.t FOR UPDATE; SELECT * FROM Object; END
+    CREATE PROCEDURE mine.p() BEGIN DECLARE EXIT HANDLER FOR NOT FOUND SELECT id FROM Object; EXECUTE IMMEDIATE mine.v; END
 """
 
 

@@ -8,8 +8,9 @@ import pytest
 from shard.catalog.model import Column, Database, Kind, MatchSide, Partitioning, Table
 from shard.errors import SkyError
 from shard.planner import explain
+from shard.planner.cutting import split_statements
 from shard.planner.fence import parse
-from shard.planner.lexer import LexerMode, split_statements, tokenize, without_end
+from shard.planner.lexer import LexerMode, tokenize, without_end
 from shard.planner.restrict import NOWHERE
 from shard.planner.roundtrip import prove
 from shard.planner.statement import read
