@@ -9,6 +9,7 @@ from backend.pool import Pool
 from proxy.jobs.job import Settings
 from proxy.jobs.store import LOST_S, QUERIES, Store
 from shard.catalog.metadata import MIGRATIONS
+from shard.errors import ServerError
 from tests.support.agents import until
 
 SETTINGS = Settings(database=None, values={}, charset="utf8mb4")
@@ -88,6 +89,39 @@ async def test_a_job_is_one_proxys_and_anothers_when_it_is_lost(pool):
     assert await first.alive(dict.fromkeys(mine, (3, 1))) == set()
 
 
+async def test_what_lost_proxies_have_left_is_dropped(pool, other):
+    """A cancelled job's table, that of one lost too often, and a result of which only the note is gone; no one else's."""
+    store = Store(pool, "first")
+    aborted, failed, noted, waits, kept = await submitted(store, 5)
+    async with pool.lease() as connection:
+        for states in (f"status = 'ABORTED' WHERE id = {aborted}", f"status = 'FAILED' WHERE id = {failed}",
+                       f"status = 'COMPLETED' WHERE id = {noted}", f"status = 'COMPLETED', stored = 1 WHERE id = {kept}"):  # fmt: skip
+            await connection.run(f"UPDATE {QUERIES} SET completed = NOW(3), {states}")
+        await connection.run("CREATE DATABASE skyshard_jobs")
+        names = [f"running_{aborted}_1", f"running_{failed}_3", f"result_{noted}", "result_999", f"running_{waits}_1", f"result_{kept}"]  # fmt: skip
+        for name in names:
+            await connection.run(f"CREATE TABLE skyshard_jobs.{name} (n INT)")
+        await connection.run("CREATE USER reader")
+        await connection.run(f"GRANT SELECT ON skyshard_jobs.result_{noted} TO reader")
+    await other.run(f"LOCK TABLES skyshard_jobs.running_{failed}_3 READ")
+    try:
+        await store.expire(100, 100)
+        listed = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'skyshard_jobs'"
+        async with pool.lease() as connection:
+            left = {name.decode() for (name,) in await connection.fetch(listed)}
+            assert left == {f"running_{failed}_3", f"running_{waits}_1", f"result_{kept}"}
+            assert await connection.fetch("SELECT 1 FROM mysql.tables_priv WHERE User = 'reader'") == []
+        await other.run("UNLOCK TABLES")
+        await store.expire(100, 100)
+        async with pool.lease() as connection:
+            left = {name.decode() for (name,) in await connection.fetch(listed)}
+        assert left == {f"running_{waits}_1", f"result_{kept}"}
+    finally:
+        async with pool.lease() as connection:
+            await connection.run("DROP DATABASE skyshard_jobs")
+            await connection.run("DROP USER reader")
+
+
 async def test_long_errors_are_kept_in_part(pool):
     store = Store(pool, "first")
     await submitted(store, 1)
@@ -98,4 +132,21 @@ async def test_long_errors_are_kept_in_part(pool):
     got = await store.get(job.id, "a")
     assert (got.status, len(got.error)) == ("FAILED", 10_000)
     async with pool.lease() as connection:
+        await connection.run("DROP DATABASE skyshard_jobs")
+
+
+async def test_a_result_that_nobody_may_read_is_dropped(pool):
+    """An account may be dropped while its job runs."""
+    store = Store(pool, "first")
+    await submitted(store, 1)
+    (job,) = await store.claim(1, 0)
+    async with pool.lease() as connection:
+        await connection.run("CREATE OR REPLACE DATABASE skyshard_jobs")
+        await connection.run(f"CREATE TABLE {job.running} AS SELECT 1 AS a")
+        with pytest.raises(ServerError):
+            await store.finish(job, 1, 1)
+        assert await connection.fetch("SHOW TABLES FROM skyshard_jobs") == [[f"result_{job.id}".encode()]]
+        await store.fail(job, "its account is gone")
+        assert await connection.fetch("SHOW TABLES FROM skyshard_jobs") == []
+        assert await connection.fetch(f"SELECT status, stored FROM {QUERIES}") == [[b"FAILED", b"0"]]
         await connection.run("DROP DATABASE skyshard_jobs")
