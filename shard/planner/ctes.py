@@ -1,7 +1,7 @@
 """Replaces common table expressions by derived tables, as MariaDB itself reads them.
 
 Each reference is evaluated on its own, so a copy of the query in every place means the same.
-Recursive ones stay, under names that no table has.
+Recursive ones stay, under names that no table has. In their names no letter's case counts, unlike in tables'.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def inline(tree: exp.Expression) -> exp.Expression:
         for item in clause.expressions:
             body = item.this
             _replace(body, bodies)
-            bodies[item.alias] = _renamed(item.this, item.args["alias"].args.get("columns") or [])
+            bodies[item.alias.lower()] = _renamed(item.this, item.args["alias"].args.get("columns") or [])
         for key in ("with_", "with"):
             if owner.args.get(key) is clause:
                 owner.set(key, None)
@@ -49,10 +49,10 @@ def _rename(owner: exp.Expr, clause: exp.With, number: int) -> None:
     names = {}
     for index, item in enumerate(clause.expressions):
         name = f"{_RECURSIVE}{number}_{index}"
-        names[item.alias] = name
+        names[item.alias.lower()] = name
         item.args["alias"].set("this", exp.to_identifier(name, quoted=True))
     for node in list(owner.find_all(exp.Table)):
-        new = names.get(node.name) if node.args.get("db") is None else None
+        new = names.get(node.name.lower()) if node.args.get("db") is None else None
         if new is None or not isinstance(node.parent, (exp.From, exp.Join)):
             continue
         if not node.alias:
@@ -62,7 +62,7 @@ def _rename(owner: exp.Expr, clause: exp.With, number: int) -> None:
 
 def _replace(tree: exp.Expr, bodies: dict[str, exp.Expression]) -> None:
     for node in list(tree.find_all(exp.Table)):
-        body = bodies.get(node.name) if node.args.get("db") is None else None
+        body = bodies.get(node.name.lower()) if node.args.get("db") is None else None
         if body is None or not isinstance(node.parent, (exp.From, exp.Join)):
             continue
         alias = exp.TableAlias(this=exp.to_identifier(node.alias or node.name, quoted=True))

@@ -218,7 +218,7 @@ class _Gatherer:
         for key in ("order", "limit", "offset", "having", "distinct"):
             schema.set(key, None)
         columns = tuple(f"p{index}" for index in range(len(names)))
-        schema.set("group", grouped_by(own))
+        schema.set("group", grouped_by(own, self.context))
         schema.set(
             "expressions",
             [

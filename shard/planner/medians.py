@@ -13,15 +13,19 @@ from sqlglot import exp
 from shard.errors import BAD_ARGUMENT, SkyError, not_supported
 from shard.planner.branches import find, is_star, own_queries
 from shard.planner.constants import Value, number
+from shard.planner.context import Context
 from shard.planner.emit import excerpt
+from shard.planner.needs import item_names
+from shard.planner.part_columns import group_items
+from shard.planner.scope import from_items
 from shard.planner.templates import use
 
 NAMES = frozenset({"scisql_median", "scisql_percentile"})
 _UPPER = ("expressions", "group", "having", "order")
 
 
-def unfold(tree: exp.Expression, values: Sequence[Value]) -> None:
-    """Replace the aggregates in a tree, in place.
+def unfold(tree: exp.Expression, context: Context | None) -> None:
+    """Replace the aggregates in a tree, in place; `context` is None if its tables are not known.
 
     Raises
     ------
@@ -32,10 +36,10 @@ def unfold(tree: exp.Expression, values: Sequence[Value]) -> None:
         if call.name.lower() in NAMES:
             select = call.find_ancestor(exp.Select)
             if isinstance(select, exp.Select):
-                _unfold(select, values)
+                _unfold(select, context)
 
 
-def _unfold(select: exp.Select, values: Sequence[Value]) -> None:
+def _unfold(select: exp.Select, context: Context | None) -> None:
     calls = [call for call in _upper(select, exp.Anonymous) if call.name.lower() in NAMES]
     if not calls:
         return
@@ -54,9 +58,8 @@ def _unfold(select: exp.Select, values: Sequence[Value]) -> None:
         )
     if any(id(query) not in inside for query in own_queries(select)):
         raise not_supported(f"{excerpt(calls[0])} beside subqueries", "put it into a derived table")
-    from shard.planner.part_columns import group_items
-
-    keys = group_items(select)
+    keys = group_items(select, context)
+    tables = _tables(select, context)
     select.set("group", exp.Group(expressions=keys) if keys else None)
     inner = exp.Select()
     for key in ("from_", "from", "joins", "where"):
@@ -65,9 +68,8 @@ def _unfold(select: exp.Select, values: Sequence[Value]) -> None:
             select.set(key, None)
     items: list[exp.Expression] = []
     for index, call in enumerate(calls):
-        items += _ranks(call, keys, index, values)
-    aliases = {item.alias.lower() for item in select.expressions if isinstance(item, exp.Alias)}
-    items += _columns(select, aliases)
+        items += _ranks(call, keys, index, () if context is None else context.values)
+    items += _columns(select, tables)
     inner.set("expressions", items or [use("1")])
     alias = exp.TableAlias(this=exp.to_identifier("ranked", quoted=True))
     select.set("from_", exp.From(this=exp.Subquery(this=inner, alias=alias)))
@@ -127,10 +129,46 @@ def _ranks(
     ]
 
 
-def _columns(select: exp.Select, aliases: set[str]) -> list[exp.Expression]:
+_Tables = tuple[tuple[str, frozenset[str]], ...]
+"""The tables of FROM, by alias, with the lower-case names of their columns."""
+
+
+def _tables(select: exp.Select, context: Context | None) -> _Tables:
+    """Return the tables of FROM; none if they are not all known."""
+    if context is None:
+        return ()
+    found = [(node.alias_or_name, item_names(node, context)) for node, _ in from_items(select)]
+    known = tuple((alias, names) for alias, names in found if names is not None)
+    return known if len(known) == len(found) else ()
+
+
+def _source(column: exp.Column, tables: _Tables) -> tuple[str, str]:
+    """Return whose a column is, and its lower-case name; the table is its qualifier if that is not certain."""
+    name = column.name.lower()
+    owners = [alias for alias, names in tables if name in names and column.table in ("", alias)]
+    return (owners[0] if len(owners) == 1 else column.table, name)
+
+
+def _shown(select: exp.Select) -> tuple[set[str], set[str]]:
+    """Return the names of select items, and those of them that GROUP BY gives to columns of FROM's."""
+    items = (item for item in select.expressions if isinstance(item, exp.Alias | exp.Column))
+    shown = {item.alias_or_name.lower(): item for item in items}
+    group = select.args.get("group")
+    grouped = (
+        {item.name.lower() for item in group.expressions if isinstance(item, exp.Column)} if group else set()
+    )
+    others = {
+        name for name, item in shown.items()
+        if name in grouped and isinstance(item, exp.Alias) and item.this.name.lower() != name
+    }  # fmt: skip
+    return set(shown), others
+
+
+def _columns(select: exp.Select, tables: _Tables) -> list[exp.Expression]:
     """Let the upper clauses read the derived table; return the columns that they read."""
     known: dict[tuple[str, str], str] = {}
     out: list[exp.Expression] = []
+    shown, others = _shown(select)
     for key in _UPPER:
         value = select.args.get(key)
         trees = value if isinstance(value, list) else [value]
@@ -138,17 +176,18 @@ def _columns(select: exp.Select, aliases: set[str]) -> list[exp.Expression]:
             for column in list(tree.find_all(exp.Column)):
                 if column.table == "ranked":
                     continue
-                if key in ("having", "order") and not column.table and column.name.lower() in aliases:
+                name = column.name.lower()
+                named_item = not column.table and name in shown
+                if named_item and (key == "order" or (key == "having" and name not in others)):
                     continue
-                source = (column.table, column.name.lower())
+                source = _source(column, tables)
                 if source not in known:
                     known[source] = f"c{len(known)}"
                     named = exp.to_identifier(known[source], quoted=True)
                     out.append(exp.Alias(this=column.copy(), alias=named))
                 renamed = exp.column(known[source], table="ranked", quoted=True)
                 if column is tree and key == "expressions":
-                    name = exp.to_identifier(column.name, quoted=True)
-                    column.replace(exp.Alias(this=renamed, alias=name))
+                    column.replace(exp.Alias(this=renamed, alias=exp.to_identifier(column.name, quoted=True)))
                 else:
                     column.replace(renamed)
     return out

@@ -16,6 +16,7 @@ from sqlglot import exp
 
 from shard.catalog.naming import SCRATCH_DATABASE, quote
 from shard.planner import cells
+from shard.planner.branches import own_nodes
 from shard.planner.chunk_tables import LENIENT, add_condition, chunk_names, only, sql_of
 from shard.planner.constants import conjuncts
 from shard.planner.emit import CHUNK_MARK
@@ -98,7 +99,8 @@ def _test_quickly(select: exp.Select, grid: cells.Grid, one: str, other: str) ->
     It goes to WHERE, even from ON, which may stand before a table that the test needs: all joins that it can be
     a part of are inner ones.
     """
-    for node in [node for node in select.find_all(exp.Expression) if NEAR in node.meta]:
+    own = own_nodes(select, exp.Expression)  # an inner query may have a near-neighbour join of its own
+    for node in [node for node in own if NEAR in node.meta]:
         exact = node.copy()
         exact.meta.pop(NEAR)
         node.replace(exp.Literal(this="1", is_string=False))

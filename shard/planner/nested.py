@@ -24,6 +24,7 @@ from shard.planner.branches import bare, find, is_query, is_star, own_queries
 from shard.planner.constants import conjuncts, has_no_groups
 from shard.planner.context import Bound, Context
 from shard.planner.locality import Layout, chunk_links, layout_of
+from shard.planner.outer_aggregates import refuse_outer_aggregates
 from shard.planner.outputs import (
     check_windows,
     is_chunk_key,
@@ -70,6 +71,7 @@ def bind(select: exp.Select, context: Context, outer: Scope | None = None) -> Bo
             node.meta[DERIVED] = derive(node.this, context)
         elif isinstance(node, exp.Table):
             mark(node, context)
+    refuse_outer_aggregates(select, context)
     scope = read_scope(select, context.default, context.catalogue)
     if restrict.expand_area_specs(select, scope):
         scope = read_scope(select, context.default, context.catalogue)

@@ -11,7 +11,7 @@ from shard.errors import not_supported
 from shard.planner.branches import is_star, own_nodes
 from shard.planner.context import Bound
 from shard.planner.locality import chunk_links, group_links
-from shard.planner.scope import Scope, column_of
+from shard.planner.scope import Scope, column_of, star_columns
 
 
 def output_name(item: exp.Expression) -> str:
@@ -24,7 +24,13 @@ def output_name(item: exp.Expression) -> str:
 
 
 def output_columns(select: exp.Select, scope: Scope) -> list[tuple[str, exp.Expression]]:
-    """Return (name, expression) of a SELECT's columns, stars replaced by the columns they stand for."""
+    """Return (name, expression) of a SELECT's columns, stars replaced by the columns they stand for.
+
+    Raises
+    ------
+    SkyError
+        1235 for a star whose order of columns is not known here.
+    """
     out: list[tuple[str, exp.Expression]] = []
     for item in select.expressions:
         if not is_star(item):
@@ -32,17 +38,9 @@ def output_columns(select: exp.Select, scope: Scope) -> list[tuple[str, exp.Expr
             out.append((output_name(item), inner))
             continue
         qualifier = item.table if isinstance(item, exp.Column) else ""
-        merged = any(
-            join.args.get("using") or join.args.get("method") for join in select.args.get("joins") or ()
-        )
-        seen: set[str] = set()
-        for ref in scope.refs:
-            if qualifier and ref.alias != qualifier:
-                continue
-            for column in ref.table.columns:
-                if not (merged and not qualifier and column.name.lower() in seen):
-                    out.append((column.name, column_of(ref, column.name)))
-                seen.add(column.name.lower())
+        named = [ref for ref in scope.refs if ref.alias == qualifier]
+        columns = [column_of(ref, column.name) for ref in named for column in ref.table.columns]
+        out += [(column.name, column) for column in (columns if qualifier else star_columns(select, scope))]
     return out
 
 

@@ -11,9 +11,10 @@ from shard.planner import fragment as writing
 from shard.planner import functions
 from shard.planner.aggregates import SPREAD, is_aggregate
 from shard.planner.context import Context
-from shard.planner.needs import expand_areas
+from shard.planner.needs import expand_areas, item_names
 from shard.planner.outputs import output_name
 from shard.planner.plan import Sql
+from shard.planner.scope import from_items
 from shard.planner.split import grouping
 from shard.planner.stand_ins import without_alias
 from shard.planner.templates import fill
@@ -35,12 +36,21 @@ def different_names(select: exp.Select, wanted: dict[str, str]) -> list[str]:
     return names
 
 
-def group_items(select: exp.Select) -> list[exp.Expression]:
-    """Return the expressions of GROUP BY, its positions and aliases replaced by what they mean."""
+def group_items(select: exp.Select, context: Context | None) -> list[exp.Expression]:
+    """Return the expressions of GROUP BY, its positions and the names of select items replaced by what they mean.
+
+    As for MariaDB, a name is a column of FROM's if one of its tables has it, and else a select item's; `context` is
+    None where FROM's tables are not known.
+
+    Raises
+    ------
+    SkyError
+        1235 for a position that is none, and a name that could mean either.
+    """
     group = select.args.get("group")
     if group is None:
         return []
-    aliases = {item.alias.lower(): item.this for item in select.expressions if isinstance(item, exp.Alias)}
+    tables = None if context is None else [item_names(node, context) for node, _ in from_items(select)]
     out: list[exp.Expression] = []
     for node in group.expressions:
         if isinstance(node, exp.Literal) and str(node.this).isdigit():
@@ -48,16 +58,40 @@ def group_items(select: exp.Select) -> list[exp.Expression]:
             if not 1 <= index <= len(select.expressions):
                 raise not_supported("this position in GROUP BY")
             out.append(without_alias(select.expressions[index - 1]))
-        elif isinstance(node, exp.Column) and not node.table and node.name.lower() in aliases:
-            out.append(aliases[node.name.lower()].copy())
         else:
-            out.append(node.copy())
+            item = _item_named(node, select)
+            kept = item is None or _is_from_column(node, item, tables)
+            out.append(node.copy() if item is None or kept else item.copy())
     return out
 
 
-def grouped_by(select: exp.Select) -> exp.Expression | None:
+def _item_named(node: exp.Expression, select: exp.Select) -> exp.Expression | None:
+    """Return the select item that a bare name is the name of."""
+    if not isinstance(node, exp.Column) or node.table:
+        return None
+    items = (item for item in select.expressions if isinstance(item, exp.Alias | exp.Column))
+    name = node.name.lower()
+    return next((without_alias(item) for item in items if item.alias_or_name.lower() == name), None)
+
+
+def _is_from_column(
+    node: exp.Expression, item: exp.Expression, tables: Sequence[frozenset[str] | None] | None
+) -> bool:
+    """Whether a name that a select item has is first of all a column of one table of FROM."""
+    name = node.name.lower()
+    if tables is not None and None not in tables:
+        return sum(name in names for names in tables if names is not None) == 1
+    if isinstance(item, exp.Column) and item.name.lower() == name:
+        return False  # it is the same
+    raise not_supported(
+        f"GROUP BY '{node.name}', which names a select item and perhaps a column",
+        "group by what it stands for",
+    )
+
+
+def grouped_by(select: exp.Select, context: Context) -> exp.Expression | None:
     """Return a GROUP BY of what a SELECT groups by; None if it does not."""
-    items = group_items(select)
+    items = group_items(select, context)
     return grouping(items) if items else None
 
 

@@ -17,9 +17,9 @@ from shard.planner.aggregates import MERGED, SPREAD, has_aggregate, is_aggregate
 from shard.planner.branches import is_query
 from shard.planner.constants import is_constant
 from shard.planner.doubles import read_as_double
-from shard.planner.emit import emit
 from shard.planner.nested import STORED_AS
 from shard.planner.scope import Scope
+from shard.planner.spelling import settled, spelling
 from shard.planner.templates import use
 
 MERGE_TABLE = "merge_rows"
@@ -28,14 +28,15 @@ _READ_AS_DOUBLE = "read as double"
 
 @dataclass(slots=True)
 class Partials:
-    """The columns of the partial result, each expression once."""
+    """The columns of the partial result, each expression once, however it is written."""
 
+    scope: Scope
     expressions: list[exp.Expression] = field(default_factory=list)
     texts: dict[str, int] = field(default_factory=dict)
 
     def add(self, node: exp.Expression) -> exp.Expression:
         """Return the merge table's column for an expression of the fragment."""
-        text = emit(node)
+        text = spelling(node, self.scope)
         index = self.texts.setdefault(text, len(self.expressions))
         if index == len(self.expressions):
             self.expressions.append(node.copy())
@@ -43,7 +44,11 @@ class Partials:
 
     def place(self, node: exp.Expression) -> int:
         """Return the position, from 1, of an expression that has been added."""
-        return self.texts[emit(node)] + 1
+        return self.texts[spelling(node, self.scope)] + 1
+
+    def has(self, node: exp.Expression) -> bool:
+        """Whether an expression has been added."""
+        return spelling(node, self.scope) in self.texts
 
     def select(self) -> list[exp.Expression]:
         """Return the fragment's select list."""
@@ -78,7 +83,7 @@ class Merger:
     partials : Partials
         Columns of the merge table; more are added as they are needed.
     groups, texts : sequence and mapping
-        What is grouped by; its SQL text → column.
+        What is grouped by; its spelling → column.
     additive : bool
         Whether counts of distinct values add up, because no chunk shares them.
     stored : bool
@@ -90,6 +95,8 @@ class Merger:
         What the fragment groups by besides, so that distinct values arrive.
     any_value : bool
         Whether the fragment has a value of any row of a group.
+    rest : list
+        The columns outside of aggregates that are not grouped by.
     shifts : set
         Columns of means about whose smallest the merge computes squares.
     """
@@ -109,6 +116,7 @@ class Merger:
         self._operators = {type(item) for item in groups}
         self.extra_groups: list[exp.Expression] = []
         self.any_value = False
+        self.rest: list[exp.Expression] = []
         self.shifts: set[str] = set()
 
     def over(self, node: exp.Expression, having: bool = False) -> exp.Expression:
@@ -126,12 +134,21 @@ class Merger:
                 return self._subquery(item, having)
             column = None
             if self._may_be_grouped(item):
-                column = self._texts.get(emit(item))
+                column = self._texts.get(spelling(item, self._scope))
             if column is not None:
+                if self._rollup and not isinstance(item, exp.Column) and item.parent is not None:
+                    raise not_supported(
+                        "WITH ROLLUP of an expression inside another"
+                    )  # in totals it isn't NULL
                 return column.copy()
             if is_aggregate(item):
                 return self._merged(item)
             if isinstance(item, exp.Column):
+                if having and not self._partials.has(item):
+                    raise not_supported(
+                        f"the name '{item.name}' in HAVING, which is neither grouped by nor selected"
+                    )
+                self.rest.append(item)
                 self.any_value = True
                 return self._partials.add(item)
             return item
@@ -220,9 +237,12 @@ class Merger:
         columns = []
         for item in arguments:
             columns.append(self._partials.add(item))
-            if emit(item) not in {emit(group) for group in [*self._groups, *self.extra_groups]}:
-                self.extra_groups.append(item)
-        return exp.Anonymous(this=call.name, expressions=[exp.Distinct(expressions=columns)])
+            grouped = [*self._groups, *self.extra_groups]
+            if spelling(item, self._scope) not in {spelling(group, self._scope) for group in grouped}:
+                self.extra_groups.append(settled(item, self._scope))
+        merged = exp.Anonymous(this=call.name, expressions=[exp.Distinct(expressions=columns)])
+        merged.meta.update(call.meta)  # SEPARATOR, LIMIT
+        return merged
 
     def add_shifts(self, merge: exp.Select, groups: list[exp.Expression]) -> None:
         """Read the merge table through a window function that gives every row the smallest mean of its group."""

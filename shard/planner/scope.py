@@ -7,7 +7,7 @@ statement is checked at home.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlglot import exp
@@ -80,11 +80,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The tables of one SELECT in order of FROM, and the joins that add all but the first of them."""
+    """The tables of one SELECT in order of FROM, and the joins that add all but the first of them.
+
+    `united` says whose an unqualified column is, by its lower-case name, that USING or NATURAL has united.
+    """
 
     refs: tuple[TableRef, ...]
     database: Database
     steps: tuple[Step, ...]
+    united: Mapping[str, TableRef] = field(default_factory=dict)
 
     @property
     def conditions(self) -> tuple[exp.Expression, ...]:
@@ -111,7 +115,7 @@ class Scope:
             found = [ref for ref in self.refs if ref.alias == qualifier and name in ref.names]
             return found[0] if len(found) == 1 else None
         owners = [ref for ref in self.refs if name in ref.names]
-        return owners[0] if len(owners) == 1 else None
+        return owners[0] if len(owners) == 1 else self.united.get(name)
 
 
 def column_names(table: Table) -> frozenset[str]:
@@ -220,7 +224,8 @@ def read_scope(select: exp.Select, default: str | None, catalogue: Mapping[str, 
         raise not_supported("sharded tables in subqueries only")
     if len(sharded) > 1:
         raise not_supported("a join of sharded tables of two databases")
-    return Scope(tuple(refs), databases[next(iter(sharded))], _steps(joins, refs))
+    steps, united = _steps(joins, refs)
+    return Scope(tuple(refs), databases[next(iter(sharded))], steps, united)
 
 
 def _reference(
@@ -269,15 +274,20 @@ def _nullable(joins: list[exp.Join]) -> list[bool]:
     return flags
 
 
-def _steps(joins: list[exp.Join], refs: list[TableRef]) -> tuple[Step, ...]:
-    """Return the joins of FROM, USING and NATURAL as equalities."""
+def _steps(joins: list[exp.Join], refs: list[TableRef]) -> tuple[tuple[Step, ...], dict[str, TableRef]]:
+    """Return the joins of FROM, USING and NATURAL as equalities, and whose the columns are that these unite."""
     steps: list[Step] = []
     meant = dict.fromkeys(refs[0].names, refs[0])
+    united: set[str] = set()
+    commas = False
     for join, ref in zip(joins, refs[1:], strict=True):
         side = str(join.args.get("side") or "").upper()
         common = [item.name for item in join.args.get("using") or ()]
         if str(join.args.get("method") or "").upper() == "NATURAL":
             common += _common(len(steps) + 1, refs)
+        if common and commas:  # which binds less than JOIN: the columns are united with those behind it alone
+            raise not_supported("USING or NATURAL behind a comma in FROM", "write CROSS JOIN for the comma")
+        commas = commas or _is_comma(join)
         found = [join.args["on"]] if join.args.get("on") is not None else []
         for name in common:
             found.append(
@@ -287,10 +297,17 @@ def _steps(joins: list[exp.Join], refs: list[TableRef]) -> tuple[Step, ...]:
             )
             if side == "RIGHT":  # whose common columns are those of the table that is kept
                 meant[name.lower()] = ref
+        here = {name.lower() for name in common}
+        united = (united | here) - {name for name in ref.names if name in meant and name not in here}
         for name in ref.names:
             meant.setdefault(name, ref)
         steps.append(Step(ref, side, tuple(found)))
-    return tuple(steps)
+    return tuple(steps), {name: meant[name] for name in united}
+
+
+def _is_comma(join: exp.Join) -> bool:
+    words = ("method", "side", "kind", "on", "using")
+    return not any(join.args.get(word) for word in words) and not join.meta.get("plain")
 
 
 def star_columns(select: exp.Expression, scope: Scope) -> list[exp.Column]:

@@ -14,18 +14,19 @@ from sqlglot import exp
 from shard.catalog.naming import SCRATCH_DATABASE
 from shard.errors import not_supported
 from shard.planner.aggregates import has_aggregate, is_aggregate
-from shard.planner.branches import is_query, is_star, own_nodes
+from shard.planner.branches import is_star, own_nodes
 from shard.planner.constants import Value, integer, is_constant
 from shard.planner.context import Bound
-from shard.planner.emit import emit
 from shard.planner.locality import Layout, group_links
+from shard.planner.names import Names, bare_item
 from shard.planner.ordered import EVERY, FEW, ordered
 from shard.planner.outputs import check_windows
 from shard.planner.partials import MERGE_TABLE, Merger, Partials, own_calls
 from shard.planner.plan import Everywhere, Ordered
-from shard.planner.scope import Scope, column_of, star_columns
+from shard.planner.scope import Scope
+from shard.planner.spelling import own_names
 from shard.planner.stand_ins import ALL_ROWS
-from shard.planner.templates import fill, use, wrap
+from shard.planner.templates import fill, use
 from shard.planner.volatile import varies
 
 
@@ -91,7 +92,7 @@ def split(
     return splitter.draft()
 
 
-class _Splitter:
+class _Splitter(Names):
     """One statement's split; the methods are its cases."""
 
     def __init__(
@@ -102,8 +103,8 @@ class _Splitter:
         values: Sequence[Value],
         default_limit: int | None,
     ) -> None:
-        self.select, self.scope, self.layout, self.values = select, scope, layout, values
-        self.items = list(select.expressions)
+        super().__init__(select, scope)
+        self.layout, self.values = layout, values
         self.limit, self.skip = self._limits(default_limit)
         order = select.args.get("order")
         self.order: list[exp.Expression] = list(order.expressions) if order is not None else []
@@ -111,8 +112,9 @@ class _Splitter:
         self.rollup = bool(group is not None and group.args.get("rollup"))
         self.having = select.args["having"].this if select.args.get("having") is not None else None
         self.distinct = select.args.get("distinct") is not None
-        self.groups = [self._group_item(item) for item in group.expressions] if group is not None else []
-        self.partials = Partials()
+        if group is not None:
+            self.groups = [self.group_item(item) for item in group.expressions]
+        self.partials = Partials(scope)
         self.explicit = self.streams = False
 
     def _limits(self, default_limit: int | None) -> tuple[int | None, int]:
@@ -122,85 +124,6 @@ class _Splitter:
         if (limit is not None and count is None) or skip is None:
             raise not_supported("LIMIT of anything but numbers")
         return None if count is None else count & ALL_ROWS, skip & ALL_ROWS  # a parameter is read as unsigned
-
-    # names ---------------------------------------------------------------------------------------
-
-    def _aliases(self) -> dict[str, exp.Expression]:
-        return {item.alias.lower(): item.this for item in self.items if isinstance(item, exp.Alias)}
-
-    def _position(self, node: exp.Expression) -> exp.Expression | None:
-        """Return the select item that a bare number stands for."""
-        index = integer(node) if isinstance(node, exp.Literal) else None
-        if index is None:
-            return None
-        if any(is_star(item) for item in self.items):
-            self.items = self.expand_stars()
-        if not 1 <= index <= len(self.items):
-            raise not_supported(f"position {index} outside of the select list")
-        item = self.items[index - 1]
-        return _bare(item)
-
-    def _is_column(self, node: exp.Expression) -> bool:
-        name = node.name.lower()
-        return any(name in ref.names for ref in self.scope.refs)
-
-    def _group_item(self, node: exp.Expression) -> exp.Expression:
-        """Return what a GROUP BY item means: a position, a column, else an alias."""
-        at = self._position(node)
-        if at is not None:
-            return at
-        alias = self._bare_alias(node)
-        return alias if alias is not None and not self._is_column(node) else node
-
-    def _bare_alias(self, node: exp.Expression) -> exp.Expression | None:
-        if isinstance(node, exp.Column) and not node.table:
-            return self._aliases().get(node.name.lower())
-        return None
-
-    def _order_item(self, node: exp.Expression) -> exp.Expression:
-        """Return what an ORDER BY item means: a position, an alias, else an expression."""
-        at = self._position(node)
-        if at is not None:
-            return at
-        alias = self._bare_alias(node)
-        return alias if alias is not None else self._inside(node, "ORDER BY")
-
-    def _inside(self, node: exp.Expression, clause: str) -> exp.Expression:
-        """Return an expression with the aliases inside it replaced by what they stand for."""
-        aliases = self._aliases()
-
-        def step(item: exp.Expression) -> exp.Expression:
-            if is_query(item):
-                return item.copy()  # a copy is not entered: inner queries have names of their own
-            if not isinstance(item, exp.Column) or item.table or item.name.lower() not in aliases:
-                return item
-            meant = aliases[item.name.lower()]
-            if self._is_column(item) and not (
-                isinstance(meant, exp.Column) and meant.name.lower() == item.name.lower()
-            ):
-                raise not_supported(
-                    f"the name '{item.name}' in {clause}, which is both a column and an alias"
-                )
-            return wrap(meant.copy())
-
-        return node.transform(step)
-
-    def expand_stars(self) -> list[exp.Expression]:
-        """Return the select list with every star replaced by the columns it stands for."""
-        out: list[exp.Expression] = []
-        for item in self.items:
-            if not is_star(item):
-                out.append(item)
-                continue
-            qualifier = item.table if isinstance(item, exp.Column) else ""
-            if qualifier:
-                refs = [ref for ref in self.scope.refs if ref.alias == qualifier]
-                out += [column_of(ref, column.name) for ref in refs for column in ref.table.columns]
-            else:
-                out += star_columns(self.select, self.scope)
-        return out
-
-    # cases ---------------------------------------------------------------------------------------
 
     def draft(self) -> Draft:
         expressions = [*self.items, *self.order, *([self.having] if self.having is not None else [])]
@@ -270,11 +193,11 @@ class _Splitter:
     def _sorted(self) -> Draft:
         """Order, or make distinct, rows that are otherwise final."""
         self.items = self.expand_stars()
-        keys = [(self._order_item(item.this), bool(item.args.get("desc"))) for item in self.order]
-        columns = [self.partials.add(_bare(item)) for item in self.items]
+        keys = [(self.order_item(item.this), bool(item.args.get("desc"))) for item in self.order]
+        columns = [self.partials.add(bare_item(item)) for item in self.items]
         visible = len(self.partials.expressions)
         order = [(self.partials.add(key), descending) for key, descending in keys]
-        if self.distinct and len(self.partials.expressions) > visible and not self._local_distinct():
+        if self.distinct and len(self.partials.expressions) > visible:  # it would be of the hidden ones, too
             raise not_supported("SELECT DISTINCT with ORDER BY of an expression that is not selected")
         fragment = self.select.copy()
         fragment.set("expressions", self.partials.select())
@@ -307,7 +230,7 @@ class _Splitter:
             return None
         if reach is not None and reach > EVERY:  # OFFSET cannot be written without a LIMIT
             reach = limit = None
-        keys = [(self._order_item(item.this), bool(item.args.get("desc"))) for item in self.order]
+        keys = [(self.order_item(item.this), bool(item.args.get("desc"))) for item in self.order]
         found = ordered(self.items, keys, self.scope)
         if found is None:
             return None
@@ -322,28 +245,30 @@ class _Splitter:
 
     def _aggregate(self) -> Draft:
         """Groups may span chunks: partial aggregates, merged per group."""
+        self.items = self.expand_stars()
         if self.distinct and self.order:
             self._distinct_order_check()
-        self.items = self.expand_stars()
-        keys = [(self._order_item(item.this), bool(item.args.get("desc"))) for item in self.order]
-        groups = [(emit(item), self.partials.add(item)) for item in self.groups]
+        keys = [(self.order_item(item.this), bool(item.args.get("desc"))) for item in self.order]
+        groups = [(self.key(item), self.partials.add(item)) for item in self.groups]
         texts = dict(groups)
         if self.rollup:
             # 'a' stands for 'A', too: the server finds those.
             if any(is_constant(item) for item in self.groups):
                 raise not_supported("WITH ROLLUP of a constant")
-            selected = [emit(_bare(item)) for item in self.items]
+            selected = [self.key(bare_item(item)) for item in self.items]
             if any(selected.count(text) > 1 for text in texts) or len(groups) > len(texts):
                 raise not_supported("WITH ROLLUP of a column that is selected or grouped by twice")
         additive = self._distincts_are_additive([*self.items, *(key for key, _ in keys)])
         # Groups with distinct values are kept in a table only to be sorted by something else.
         distinct = self._distinct_calls([*self.items, *(key for key, _ in keys)])
-        sorted_so = all(emit(key) in texts for key, _ in keys)
+        sorted_so = all(self.key(key) in texts for key, _ in keys)
         stored = bool(self.groups) and not (distinct and sorted_so)
         merger = Merger(self.partials, self.scope, self.groups, texts, bool(self.rollup), additive, stored)
-        columns = [merger.over(_bare(item)) for item in self.items]
+        columns = [merger.over(bare_item(item)) for item in self.items]
         having = None if self.having is None else merger.over(self._having(self.having), having=True)
         order = [(merger.over(key), down) for key, down in keys]
+        if self.rollup:
+            self._rollup_check(merger.rest)
         if not self.partials.expressions:
             self.partials.add(fill(1))
         fragment = self.select.copy()
@@ -370,13 +295,23 @@ class _Splitter:
     def _rollup(self) -> list[exp.Expression] | None:
         return [exp.Rollup()] if self.rollup else None
 
+    def _rollup_check(self, rest: Sequence[exp.Expression]) -> None:
+        """Refuse columns that may be what is grouped by, in words that are not known again: in totals those are NULL."""
+        inside = {
+            self.key(column) for item in self.groups if not isinstance(item, exp.Column)
+            for column in own_names(item) if isinstance(column, exp.Column)
+        }  # fmt: skip
+        for column in [*rest, *(item for item in self.groups if isinstance(item, exp.Column))]:
+            if self.scope.owner(column) is None or self.key(column) in inside:
+                raise not_supported(f"the name '{column.name}' beside WITH ROLLUP")
+
     def _distinct_order_check(self) -> None:
-        selected = {emit(_bare(item)) for item in self.items if not is_star(item)}
-        if any(emit(self._order_item(item.this)) not in selected for item in self.order):
+        selected = {self.key(bare_item(item)) for item in self.items}
+        if any(self.key(self.order_item(item.this)) not in selected for item in self.order):
             raise not_supported("SELECT DISTINCT with ORDER BY of an expression that is not selected")
 
     def _having(self, node: exp.Expression) -> exp.Expression:
-        return self._inside(node, "HAVING")
+        return self.inside(node, "HAVING")
 
     def _distincts_are_additive(self, expressions: list[exp.Expression]) -> bool:
         """Whether every COUNT(DISTINCT …) counts keys that no two chunks share, so that counts add up.
@@ -412,13 +347,6 @@ class _Splitter:
             merge.set("order", exp.Order(expressions=[_ordered(key, down) for key, down in order]))
         _set_limit(merge, self.limit, self.skip)
         return merge
-
-
-def _bare(item: exp.Expression) -> exp.Expression:
-    inner = item.this if isinstance(item, exp.Alias) else item
-    if not isinstance(inner, exp.Expression):
-        raise TypeError("a select item is an expression")
-    return inner
 
 
 def grouping(items: Sequence[exp.Expression]) -> exp.Group:

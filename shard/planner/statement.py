@@ -192,7 +192,7 @@ class Statement:
         if "WITH" in self.words:
             tree = inline(tree)
         if self.uses_functions:
-            medians.unfold(tree, values)
+            medians.unfold(tree, self.context(values))
             functions.unfold_polygons(tree, explained=not session, shown=shown)
         return tree
 
@@ -248,11 +248,11 @@ def _own_tables(
     tree: exp.Expression, database: str | None, catalogue: Mapping[str, Database]
 ) -> tuple[tuple[str | None, str], ...]:
     """Return the names of tables that are neither the catalogue's nor common table expressions."""
-    common = {item.alias for clause in find(tree, exp.With) for item in clause.expressions}
+    common = {item.alias.lower() for clause in find(tree, exp.With) for item in clause.expressions}
     found: dict[tuple[str | None, str], None] = {}
     for node in find(tree, exp.Table):
         home = node.args["db"].name if node.args.get("db") is not None else None
-        if home is None and (node.name in common or node.name.lower() == "dual"):
+        if home is None and (node.name.lower() in common or node.name.lower() == "dual"):
             continue
         if lookup(node, database, catalogue) is None:
             found[(home or database, node.name)] = None
@@ -367,7 +367,7 @@ def native(text: str, mode: LexerMode) -> str | None:
     refuse_meanings(tokens, mode)
     prove(tokens, tree, mode)
     headers = select_headers(text, tokens) if _first_select(tree) is not None else []
-    medians.unfold(tree, ())
+    medians.unfold(tree, None)
     tree = functions.rewrite(tree, ())
     first = _first_select(tree)
     if first is not None:
@@ -385,7 +385,7 @@ def native_sql(statement: Statement, context: Context) -> Sql:
     if statement.uses_functions:
         for select in tree.find_all(exp.Select):
             expand_areas(select, context)
-        medians.unfold(tree, context.values)
+        medians.unfold(tree, context)
         tree = functions.rewrite(tree, context.values)
     first = _first_select(tree)
     if first is not None:

@@ -63,11 +63,11 @@ def expand(
     SkyError
         1235 for a view whose definition cannot be distributed.
     """
-    common = {item.alias for clause in tree.find_all(exp.With) for item in clause.expressions}
+    common = {item.alias.lower() for clause in tree.find_all(exp.With) for item in clause.expressions}
     changed = False
     for node in list(tree.find_all(exp.Table)):
         home = node.args["db"].name if node.args.get("db") is not None else None
-        if home is None and node.name in common:
+        if home is None and node.name.lower() in common:
             continue
         key = (home or database or "", node.name)
         text = views.get(key)

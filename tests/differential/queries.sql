@@ -895,3 +895,119 @@ SELECT starId FROM lab.Star WHERE starId < 9 UNION ALL SELECT starId FROM lab.Vi
 SELECT starId, f FROM lab.Star WHERE starId < 30 UNION SELECT starId, flux FROM lab.Visit WHERE starId < 30 ORDER BY starId + f, 1, 2
 -- name: replicated rows in groups, and numbered
 SELECT COUNT(*), SUM(q.n) FROM lab.Star s JOIN (SELECT n, ROW_NUMBER() OVER (ORDER BY n, v) AS k FROM lab.Lut) q ON q.k = s.g
+-- name: distinct keys ordered by what is not selected
+SELECT DISTINCT starId FROM lab.Visit ORDER BY visitId
+-- name: distinct keys and more ordered by what is not selected
+SELECT DISTINCT starId, band FROM lab.Visit ORDER BY visitId DESC
+-- name: distinct keys ordered by their director's column [ordered]
+SELECT DISTINCT s.starId FROM lab.Star s JOIN lab.Visit v ON s.starId = v.starId ORDER BY s.ra, s.starId LIMIT 10
+-- name: distinct keys of groups ordered by an aggregate
+SELECT DISTINCT starId FROM lab.Visit GROUP BY starId, band ORDER BY MAX(visitId)
+-- name: distinct keys ordered inside a derived table
+SELECT COUNT(*), SUM(q.starId) FROM (SELECT DISTINCT starId FROM lab.Visit ORDER BY flux LIMIT 1000) q
+-- name: distinct keys and their order selected [ordered]
+SELECT DISTINCT starId, band FROM lab.Visit ORDER BY band, starId LIMIT 20
+-- name: ordered by the name of a column of both tables [ordered]
+SELECT s.starId, v.visitId FROM lab.Star s JOIN lab.Visit v ON s.starId = v.starId ORDER BY starId DESC, visitId LIMIT 40
+-- name: groups of the name of a column of both tables [ordered]
+SELECT v.chunkId, COUNT(*), MAX(s.g) FROM lab.Star s JOIN lab.Visit v ON s.starId = v.starId GROUP BY chunkId HAVING chunkId > 5 ORDER BY CHUNKID DESC
+-- name: stars of one table ordered by the name of a column of both [ordered]
+SELECT v.*, s.kind FROM lab.Star s JOIN lab.Visit v ON s.starId = v.starId WHERE s.starId < 30 ORDER BY starId, visitId
+-- name: an alias that is a column of both tables [ordered]
+SELECT s.kind AS starId, COUNT(*) FROM lab.Star s JOIN lab.Visit v ON s.starId = v.starId GROUP BY starId ORDER BY starId
+-- name: totals of a column that is selected with its table
+SELECT s.kind, COUNT(*) FROM lab.Star s GROUP BY kind WITH ROLLUP
+-- name: totals of a column that is grouped with its table and database
+SELECT KIND, g, COUNT(*) FROM lab.Star s GROUP BY lab.s.kind, `s`.G WITH ROLLUP
+-- name: totals of a column inside an expression, in another spelling
+SELECT IFNULL(Star.kind, 'all'), COUNT(*) FROM lab.Star GROUP BY kind WITH ROLLUP
+-- name: totals of an expression in another spelling
+SELECT floor(ra / 100), (Star.g + small) + 1, COUNT(*) FROM lab.Star GROUP BY FLOOR(Star.RA / 100), g + SMALL WITH ROLLUP
+-- name: totals of a column selected twice in two spellings
+SELECT s.kind, kind, COUNT(*) FROM lab.Star s GROUP BY kind WITH ROLLUP
+-- name: totals of a column grouped by twice in two spellings
+SELECT kind, COUNT(*) FROM lab.Star s GROUP BY kind, s.KIND WITH ROLLUP
+-- name: totals under a condition on the column in another spelling
+SELECT kind AS k, COUNT(*) FROM lab.Star GROUP BY k WITH ROLLUP HAVING lab.Star.Kind IS NULL
+-- name: totals over columns that USING unites
+SELECT Visit.starId, band, COUNT(*) FROM lab.Star LEFT JOIN lab.Visit USING (starId) WHERE starId < 9 GROUP BY starId, band WITH ROLLUP
+-- name: totals over a united column and its alias
+SELECT Visit.starId AS k, COUNT(*) FROM lab.Visit RIGHT JOIN lab.Star USING (starId) WHERE Star.starId < 9 GROUP BY starId WITH ROLLUP
+-- name: totals of a derived table's column
+SELECT q.K, COUNT(*) FROM (SELECT kind AS k FROM lab.Star) q GROUP BY k WITH ROLLUP
+-- name: having a group column in another spelling
+SELECT COUNT(*) FROM lab.Star GROUP BY KIND HAVING `Star`.`Kind` = 'qso'
+-- name: having a group column with its table
+SELECT MIN(small), COUNT(*) FROM lab.Star GROUP BY name HAVING Star.name > 'b'
+-- name: distinct and ordered in two spellings [ordered]
+SELECT DISTINCT s.g FROM lab.Star s ORDER BY G DESC
+-- name: united columns in counts of distinct ones
+SELECT COUNT(DISTINCT starId), COUNT(DISTINCT Visit.starId), COUNT(DISTINCT band, STARID) FROM lab.Star LEFT JOIN lab.Visit USING (starId)
+-- name: united columns are ordered by [ordered]
+SELECT Visit.starId AS k, visitId FROM lab.Star LEFT JOIN lab.Visit USING (starId) WHERE Star.starId < 20 ORDER BY starId DESC, visitId
+-- name: a united column names its chunk
+SELECT starId, kind, flux FROM lab.Star NATURAL LEFT JOIN lab.Visit WHERE starId IN (3, 5)
+-- name: concatenated distinct values between separators
+SELECT GROUP_CONCAT(DISTINCT kind SEPARATOR ';'), GROUP_CONCAT(DISTINCT small SEPARATOR ''), COUNT(*) FROM lab.Star WHERE kind = 'qso' AND small = 3
+-- name: concatenated distinct values, sorted, between separators
+SELECT g, GROUP_CONCAT(DISTINCT small ORDER BY small DESC SEPARATOR ' | ') FROM lab.Star GROUP BY g
+-- name: with a table's name in other letters [in lab]
+WITH visit AS (SELECT * FROM Visit WHERE flux > 1) SELECT visitId FROM Visit
+-- name: with a table's name in other letters, counted [in lab]
+WITH visit AS (SELECT * FROM Visit WHERE flux > 1) SELECT COUNT(*) FROM VISIT
+-- name: with a name in other letters [in lab]
+WITH Bright AS (SELECT * FROM Visit WHERE flux > 1), two AS (SELECT starId FROM BRIGHT) SELECT Two.starId, kind FROM Two JOIN Star USING (starId)
+-- name: with a replicated table's name in other letters [in lab]
+WITH lut AS (SELECT * FROM Lut WHERE n > 1) SELECT COUNT(*) FROM Star, Lut WHERE Lut.n = g AND EXISTS (SELECT 1 FROM lab.Lut l WHERE l.n = g)
+-- name: with recursive and a name in other letters [in lab]
+WITH RECURSIVE q AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM Q WHERE n < 3) SELECT Q.n, COUNT(*) FROM Q JOIN Star ON starId = n GROUP BY n
+-- name: with a name in other letters, of another database's table [in lab]
+WITH visit AS (SELECT 1 AS flux) SELECT COUNT(*) FROM lab.Visit v, VISIT w WHERE v.flux > w.flux
+-- name: everything of a derived table over USING [ordered]
+SELECT * FROM (SELECT * FROM lab.Visit JOIN lab.Star USING (starId)) q ORDER BY visitId LIMIT 30
+-- name: everything of one derived table over NATURAL [ordered]
+SELECT q.* FROM (SELECT * FROM lab.Visit NATURAL LEFT JOIN lab.Band) q ORDER BY visitId LIMIT 30
+-- name: everything of a common table over USING [in lab]
+WITH q AS (SELECT * FROM Band JOIN Visit USING (band) JOIN Star USING (starId)) SELECT DISTINCT * FROM q WHERE starId < 30
+-- name: everything of a derived table over a right join with USING [ordered]
+SELECT * FROM (SELECT * FROM lab.Star RIGHT JOIN lab.Visit USING (starId)) q ORDER BY visitId LIMIT 10
+-- plain:
+SELECT * FROM (SELECT * FROM lab.Star RIGHT JOIN lab.Visit USING (starId)) AS q ORDER BY visitId LIMIT 10
+-- name: everything of a derived table in groups
+SELECT *, COUNT(*) FROM (SELECT * FROM lab.Band JOIN lab.Visit USING (band)) q GROUP BY visitId
+-- name: everything of derived tables united with others
+SELECT q.starId, COUNT(*) FROM (SELECT * FROM lab.Visit JOIN lab.Band USING (band) UNION ALL SELECT band, visitId, starId, flux, n, band FROM lab.Visit) q GROUP BY q.starId
+-- name: everything united, of one chunk
+SELECT COUNT(*) FROM (SELECT * FROM lab.Visit JOIN lab.Star USING (starId) UNION SELECT * FROM lab.Visit JOIN lab.Star USING (starId)) q WHERE starId = 3
+-- name: everything behind a comma and USING [ordered]
+SELECT * FROM lab.Lut, lab.Visit JOIN lab.Star USING (starId) WHERE Lut.n = g AND starId < 60 ORDER BY visitId
+-- name: medians by a column that an alias hides
+SELECT FLOOR(f) AS f, scisql_percentile(small, 100) AS p, COUNT(*) FROM lab.Star GROUP BY f
+-- plain:
+SELECT FLOOR(f) AS f, MAX(small + 0e0) AS p, COUNT(*) FROM lab.Star GROUP BY f
+-- name: medians by an alias, with a condition on it [ordered]
+SELECT FLOOR(ra / 100) AS z, scisql_percentile(small, 100) AS p FROM lab.Star GROUP BY z HAVING z > 0 ORDER BY z DESC
+-- plain:
+SELECT FLOOR(ra / 100) AS z, MAX(small + 0e0) AS p FROM lab.Star GROUP BY z HAVING z > 0 ORDER BY z DESC
+-- name: medians by the name of a column of both tables [ordered]
+SELECT s.starId, scisql_percentile(n, 100) AS p FROM lab.Star s JOIN lab.Visit v ON s.starId = v.starId GROUP BY starId HAVING starId < 90 ORDER BY starId DESC
+-- plain:
+SELECT s.starId, MAX(n + 0e0) AS p FROM lab.Star s JOIN lab.Visit v ON s.starId = v.starId GROUP BY starId HAVING starId < 90 ORDER BY starId DESC
+-- name: medians with a condition on the column in another spelling
+SELECT kind, scisql_percentile(small, 100) AS p FROM lab.Star GROUP BY Star.Kind HAVING Star.kind = 'qso'
+-- plain:
+SELECT kind, MAX(small + 0e0) AS p FROM lab.Star GROUP BY Star.Kind HAVING Star.kind = 'qso'
+-- name: an aggregate of the query around
+SELECT (SELECT v FROM lab.Lut WHERE n = MAX(o.g)) FROM lab.Star o
+-- name: an aggregate of the query around, compared
+SELECT COUNT(*), (SELECT MAX(v) FROM lab.Lut WHERE n < MAX(g)) FROM lab.Star o
+-- name: an aggregate of the query around in HAVING
+SELECT COUNT(*) FROM lab.Star o HAVING EXISTS (SELECT 1 FROM lab.Lut WHERE n < SUM(o.g))
+-- name: aggregates of the query around, in groups [ordered]
+SELECT kind, (SELECT v FROM lab.Lut WHERE n = MAX(o.g)) FROM lab.Star o GROUP BY kind HAVING 5 IN (SELECT n FROM lab.Lut WHERE n >= MAX(o.g)) ORDER BY (SELECT v FROM lab.Lut WHERE n = MAX(o.small) - 1), kind
+-- name: an aggregate of the query around in a derived table
+SELECT * FROM (SELECT (SELECT v FROM lab.Lut WHERE n = MAX(o.g)) AS x FROM lab.Star o) q
+-- name: an aggregate of the query around a query around
+SELECT (SELECT v FROM lab.Lut WHERE n = (SELECT MAX(o.g) FROM lab.Band LIMIT 1)) FROM lab.Star o
+-- name: aggregates of columns of both queries
+SELECT starId, (SELECT MAX(s.g + o.n) FROM lab.Visit o WHERE o.starId = s.starId) FROM lab.Star s WHERE starId < 90

@@ -19,6 +19,7 @@ from shard.wire.packets import ColumnDefinition
 from skyshard.cluster import state as states
 from skyshard.cluster.local import home_address
 from tests.differential.test_differential import packets, shape
+from tests.fuzz.areas import separation
 
 
 def script(name):
@@ -78,10 +79,28 @@ async def test_cross_match_is_split_by_chunk(cluster, plain):
             assert Counter(map(tuple, got)) == Counter(map(tuple, want))
             plan = await ours.fetch("EXPLAIN " + text.format("scisql_angSep(s.ra, s.decl, t.tra, t.tdec)"))
             assert b"chunks that each row reaches" in plan[0][1]
+        text = (  # the inner query's join by positions is its own, also where its aliases are those of the outer one
+            "SELECT s.starId, t.refId FROM lab.Star s JOIN lab.Ref t ON {} < 0.4 WHERE EXISTS (SELECT 1 FROM lab.Star x "
+            "JOIN mine.spots t ON {} < 0.25 WHERE x.starId = s.starId)"
+        )
+        got = await ours.fetch(
+            text.format(
+                "scisql_angSep(s.ra, s.decl, t.lon, t.lat)", "scisql_angSep(x.ra, x.decl, t.tra, t.tdec)"
+            )
+        )
+        pairs = (
+            separation(("s.ra", "s.decl"), ("t.lon", "t.lat")),
+            separation(("x.ra", "x.decl"), ("t.tra", "t.tdec")),
+        )
+        want = await theirs.fetch(text.format(*pairs))
+        assert Counter(map(tuple, got)) == Counter(map(tuple, want))
+        assert len(want) > 10
+        text = "SELECT t.tid, s.starId FROM mine.spots t JOIN lab.Star s ON {} <= 40"
         await ours.run("SET skyshard_ship_limit = 100")
         plan = await ours.fetch("EXPLAIN " + text.format("scisql_angSep(s.ra, s.decl, t.tra, t.tdec)"))
         assert plan[-1][1] == b"statement in the session"
         got = await ours.fetch(text.format("scisql_angSep(s.ra, s.decl, t.tra, t.tdec)"))
+        want = await theirs.fetch(text.format(near))
         assert Counter(map(tuple, got)) == Counter(map(tuple, want))
     finally:
         await ours.close()
