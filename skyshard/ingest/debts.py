@@ -39,6 +39,8 @@ class Debt(msgspec.Struct, frozen=True, kw_only=True):
         The database that the tables are in: one that has come into its place has nothing to do with them.
     tables, stems : tuple of str
         Tables of the database, and tables with these names and numbers behind them.
+    staged : tuple of (str, str)
+        Tables of the database's transactions, and where they are.
     stages : tuple of int
         Ingests whose own databases go, if they have been taken back or are consolidated by the time that it is paid.
     databases : tuple of str
@@ -48,6 +50,7 @@ class Debt(msgspec.Struct, frozen=True, kw_only=True):
     db_id: int
     tables: tuple[str, ...] = ()
     stems: tuple[str, ...] = ()
+    staged: tuple[tuple[str, str], ...] = ()
     stages: tuple[int, ...] = ()
     databases: tuple[str, ...] = ()
 
@@ -165,6 +168,8 @@ async def _pay(agents: AgentPool, worker: int, database: str, debt: Debt, is_sam
             f"DROP TABLE IF EXISTS {quote(database)}.{quote(name)}"
             for name in sorted(gone, key=len, reverse=True)
         ]
+    if is_same:
+        drops += [f"DROP TABLE IF EXISTS {quote(place)}.{quote(name)}" for place, name in debt.staged]
     if debt.stages:
         names = [row[0] or "" for row in await agents.admin(worker, ["SHOW DATABASES"])]
         for number in debt.stages:

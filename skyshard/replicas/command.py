@@ -95,8 +95,23 @@ async def _repair(
     async with opened(address) as cluster:
         repairer = Repairer(cluster, say)
         await settle(cluster.home, cluster.agents, await alive(cluster), _problem)
-        names = [database] if database is not None else await databases(cluster)
-        return [await repairer.run(name, rebalance) for name in names]
+        if database is not None:
+            return [await repairer.run(database, rebalance)]
+        out = []
+        for name in await databases(cluster):
+            try:
+                out.append(await repairer.run(name, rebalance))
+            except (UserError, SkyError, ExceptionGroup) as error:
+                out.append(Outcome(database=name, failed=[_reason(cluster, error)]))
+        return out
+
+
+def _reason(cluster: Cluster, error: Exception) -> str:
+    """Return why nothing was done about one database; others go on if that is no bug, and the home server is there."""
+    found = mistake(error)
+    if cluster.home.closed or cluster.home.busy or isinstance(found, ExceptionGroup):
+        raise found
+    return str(found)
 
 
 async def _watch(address: ClusterAddress, database: str | None, patience_s: float, rebalance: bool) -> None:
@@ -145,7 +160,11 @@ async def _examine(cluster: Cluster, database: str | None) -> None:
     """Take copies that have lost tables or rows out of use."""
     repairer = Repairer(cluster, click.echo)
     for name in [database] if database is not None else await databases(cluster):
-        damaged = await repairer.examine(name)
+        try:
+            damaged = await repairer.examine(name)
+        except (UserError, SkyError, ExceptionGroup) as error:
+            _problem(f"{name}: {_reason(cluster, error)}")
+            continue
         if damaged:
             click.echo(f"{name}: {damaged} copies are damaged")
 

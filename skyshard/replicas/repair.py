@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from shard.catalog.naming import literal, quote
+from shard.catalog.naming import literal
 from shard.catalog.repair import Copy, Repair, plan
 from shard.catalog.timing import GRACE_S
 from shard.catalog.traps import INGEST_LOCK
@@ -24,7 +24,7 @@ from skyshard.catalog import published
 from skyshard.catalog.cluster import META, Cluster, alive
 from skyshard.errors import UserError
 from skyshard.home.provision import bump
-from skyshard.ingest.debts import payers
+from skyshard.ingest.debts import Debt, owe, pay, payers
 from skyshard.replicas.copy import Content, Copier, CopyFailed
 
 AT_ONCE = 3
@@ -335,13 +335,25 @@ class Repairer:
             )
 
     async def _remove(self, work: _Work, places: Sequence[tuple[int, int]]) -> None:
-        """Take copies out of use, wait until proxies know, and drop their tables."""
-        await self._forget(work, places)
-        await self._bump()
-        await asyncio.sleep(GRACE_S)
-        drops: dict[int, list[str]] = defaultdict(list)
+        """Take copies out of use, wait until proxies know, and drop their tables.
+
+        What is to be dropped is written down in the same transaction, so that it is if this is killed meanwhile.
+        """
+        home, own = self._cluster.home, work.content.database
+        gone: dict[int, list[tuple[str, str]]] = defaultdict(list)
         for chunk, worker in places:
-            names = [f"{quote(work.content.database)}.{quote(name)}" for name in work.content.unions(chunk)]
-            names += [item.place for item in work.content.items(chunk)]
-            drops[worker] += [f"DROP TABLE IF EXISTS {name}" for name in names]
-        await asyncio.gather(*(self._cluster.agents.admin(worker, texts) for worker, texts in drops.items()))
+            gone[worker] += [(own, name) for name in work.content.unions(chunk)]
+            gone[worker] += [(item.database, item.name) for item in work.content.items(chunk)]
+        await home.run("START TRANSACTION")
+        await self._forget(work, places)
+        for worker, names in gone.items():
+            debt = Debt(
+                db_id=work.db_id,
+                tables=tuple(name for place, name in names if place == own),
+                staged=tuple(one for one in names if one[0] != own),
+            )
+            await owe(home, own, [worker], debt)
+        await self._bump()
+        await home.run("COMMIT")
+        await asyncio.sleep(GRACE_S)
+        await asyncio.gather(*(pay(home, self._cluster.agents, own, [worker]) for worker in gone))

@@ -26,7 +26,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker; `chunks` by database, `only_here` those of which no other worker has a copy."""
+    """One worker; `chunks` by database, `only_here` those of which no other worker that answers has a copy."""
 
     id: int
     name: str
@@ -59,7 +59,8 @@ def status(address: ClusterAddress, name: str | None, as_json: bool) -> None:
         for database, chunks in one.chunks.items():
             alone = one.only_here.get(database, 0)
             click.echo(
-                f"  {database}: {chunks} chunks" + (f", {alone} of them nowhere else" if alone else "")
+                f"  {database}: {chunks} chunks"
+                + (f", {alone} of them on no other worker that answers" if alone else "")
             )
 
 
@@ -101,7 +102,7 @@ async def _status(address: ClusterAddress, name: str | None) -> list[WorkerStatu
     async with opened(address) as cluster:
         wanted = [_find(cluster, name)] if name is not None else list(cluster.workers.values())
         pongs = await asyncio.gather(*(cluster.agents.ping(worker.worker_id) for worker in wanted))
-        out = []
+        there, out = await alive(cluster), []
         for worker, pong in zip(wanted, pongs, strict=True):
             out.append(
                 WorkerStatus(
@@ -115,7 +116,7 @@ async def _status(address: ClusterAddress, name: str | None) -> list[WorkerStatu
                     running=0 if pong is None else pong.running,
                     queued=0 if pong is None else pong.queued,
                     chunks=await _chunks(cluster, worker, ""),
-                    only_here=await _only_here(cluster, worker),
+                    only_here=await _only_here(cluster, worker, there),
                 )
             )
         return out
@@ -129,12 +130,16 @@ async def _chunks(cluster: Cluster, worker: Worker, where: str) -> dict[str, int
     return {(name or b"").decode(): int(count or b"0") for name, count in rows}
 
 
-async def _only_here(cluster: Cluster, worker: Worker) -> dict[str, int]:
-    """Return database → chunks of which this worker has the only copy."""
+def _others(worker: Worker, there: Iterable[int]) -> str:
+    """Return the SQL list of the workers that answer, but for one: a copy that nobody can read may be lost for good."""
+    return ", ".join(str(one) for one in sorted(there) if one != worker.worker_id) or "0"
+
+
+async def _only_here(cluster: Cluster, worker: Worker, there: Iterable[int]) -> dict[str, int]:
+    """Return database → chunks of which no other worker that answers has a copy."""
     elsewhere = (
-        f"SELECT 1 FROM {META}.chunk_replicas o JOIN {META}.workers w USING (worker_id) WHERE o.db_id = r.db_id "
-        f"AND o.chunk_id = r.chunk_id AND o.worker_id <> {worker.worker_id} AND o.state = 'ok' "
-        "AND w.state <> 'removed'"
+        f"SELECT 1 FROM {META}.chunk_replicas o WHERE o.db_id = r.db_id AND o.chunk_id = r.chunk_id "
+        f"AND o.worker_id IN ({_others(worker, there)}) AND o.state = 'ok'"
     )
     return await _chunks(cluster, worker, f" AND d.state <> 'dropping' AND NOT EXISTS ({elsewhere})")
 
@@ -216,14 +221,19 @@ async def _drain(address: ClusterAddress, name: str) -> None:
                 )
         async with _alone(cluster):
             await _no_ingest(cluster)
-            await _give_up(cluster, worker, worker.worker_id in await alive(cluster))
+            await _give_up(cluster, worker, await alive(cluster))
 
 
-async def _give_up(cluster: Cluster, worker: Worker, answers: bool, removed: bool = False) -> None:
+async def _give_up(cluster: Cluster, worker: Worker, there: set[int], removed: bool = False) -> None:
     """Take all copies of a worker out of use, and drop them.
 
     What it has still to drop is written down in the same transaction (that which removes it, if it is `removed`), so that
     whatever ends this leaves no copy that is used once more, one day, as it is now.
+
+    Parameters
+    ----------
+    there : set of int
+        The workers that answer, whose copies stay.
     """
     here, home = f"r.worker_id = {worker.worker_id}", cluster.home
     replicas = f"{META}.chunk_replicas"
@@ -231,14 +241,14 @@ async def _give_up(cluster: Cluster, worker: Worker, answers: bool, removed: boo
     await home.run("START TRANSACTION")
     if removed:
         await home.run(f"UPDATE {META}.workers SET state = 'removed' WHERE worker_id = {worker.worker_id}")
+        await _no_ingest(cluster)  # one that begins later sees that the worker is removed
     await home.run(f"DELETE r FROM {replicas} r WHERE {here} AND r.state <> 'ok'")
     await home.run(
         f"DELETE r FROM {replicas} r JOIN {META}.`databases` d USING (db_id) WHERE {here} AND d.state = 'dropping'"
     )
     await home.run(  # never the last copy: without it queries would not know of the chunk
         f"DELETE r FROM {replicas} r JOIN {replicas} o ON o.db_id = r.db_id AND o.chunk_id = r.chunk_id "
-        f"AND o.worker_id <> r.worker_id AND o.state = 'ok' JOIN {META}.workers w ON w.worker_id = o.worker_id "
-        f"AND w.state <> 'removed' WHERE {here}"
+        f"AND o.worker_id IN ({_others(worker, there)}) AND o.state = 'ok' WHERE {here}"
     )
     if left := await _chunks(cluster, worker, ""):
         await home.run("ROLLBACK")
@@ -250,7 +260,7 @@ async def _give_up(cluster: Cluster, worker: Worker, answers: bool, removed: boo
         await owe(home, database, [worker.worker_id], Debt(db_id=0, databases=tuple(names)))
     await bump(home)
     await home.run("COMMIT")
-    if not answers:
+    if worker.worker_id not in there:
         return
     await asyncio.sleep(GRACE_S)
     await _paid(cluster, worker, parts)
@@ -280,17 +290,26 @@ async def _remove(address: ClusterAddress, name: str) -> int:
             raise UserError(f"worker '{name}' is the last active one")
         async with _alone(cluster):
             await _no_ingest(cluster)
-            if alone := await _only_here(cluster, worker):
-                database, chunks = next(iter(alone.items()))
-                raise UserError(
-                    f"worker '{name}' has the only copy of {chunks} chunks of database '{database}'; first run 'skyshard worker "
-                    f"drain {name}', or, if it is lost for good, restore or drop that database"
-                )
+            there = await alive(cluster)
+            if alone := await _only_here(cluster, worker, there):
+                raise UserError(_alone_with(cluster, worker, alone, there))
             held = sum((await _chunks(cluster, worker, "")).values())
-            answers = worker.worker_id in await alive(cluster)
             with _left_on(name):
-                await _give_up(cluster, worker, answers, removed=True)
+                await _give_up(cluster, worker, there, removed=True)
         return held
+
+
+def _alone_with(cluster: Cluster, worker: Worker, alone: dict[str, int], there: Iterable[int]) -> str:
+    """Return what there is to say of a worker without which chunks would be lost, and what to do."""
+    database, chunks = next(iter(alone.items()))
+    away = [one.name for one in cluster.workers.values() if one is not worker and one.worker_id not in there]
+    ways = [f"start {', '.join(away)}"] if away else []
+    ways.append(f"run 'skyshard worker drain {worker.name}'")
+    kind = "copy that can be reached" if away else "copy"
+    return (
+        f"worker '{worker.name}' has the only {kind} of {chunks} chunks of database '{database}'; first "
+        f"{', or '.join(ways)}, or, if it is lost for good, restore or drop that database"
+    )
 
 
 @contextlib.contextmanager

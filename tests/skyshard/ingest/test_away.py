@@ -13,10 +13,12 @@ import pytest
 from skyshard.catalog import cluster
 from skyshard.catalog.cluster import opened
 from skyshard.cluster.connect import from_dir
+from skyshard.replicas import repair
 from skyshard.replicas.repair import Repairer
 from tests.skyshard.conftest import Lab, ask
 from tests.skyshard.held import Held, home_of, worker_of
 from tests.skyshard.ingest.test_queue import ALL, away, only_of, step
+from tests.support.agents import until
 from tests.support.sky import HEAD, Sky, signature, spec, written
 
 FIRST, MORE = Sky(0, 30), Sky(30, 20)
@@ -157,6 +159,12 @@ def test_a_worker_that_is_removed(lab: Lab, name: str, tmp_path: Path) -> None:
         refused = lab.command("worker", "remove", "worker2")
         assert (refused.exit_code, f"skyshard ingest --abort {opened}" in refused.output) == (1, True)
         assert step(lab, "--abort", opened)["state"] == "aborted"
+        mistyped = lab.command(
+            "worker", "remove", "worker1"
+        )  # the other copies are on one that does not answer
+        assert mistyped.exit_code == 1
+        assert "worker 'worker1' has the only copy that can be reached of" in mistyped.output
+        assert "first start worker2" in mistyped.output
         removed = lab.command("worker", "remove", "worker2")
         assert removed.exit_code == 0, removed.output
         lab.drop(name)
@@ -454,6 +462,61 @@ def test_a_bad_copy_of_added_rows_is_left_out(lab: Lab, name: str, tmp_path: Pat
     right(lab, name, FIRST, MORE)
     repaired(lab, name)
     assert only_of(lab, name, 2) == signature(FIRST, MORE)
+
+
+def test_a_bad_copy_of_first_rows_is_left_out(lab: Lab, name: str, tmp_path: Path) -> None:
+    """So it is with a first ingest; if no copy is whole, the message says how it ends."""
+    number = str(step(lab, "register", str(written(tmp_path, name, MORE, ALL)), "--replicas", "2")["id"])
+    step(lab, "load", number)
+    band = f"skyshard_stage_{number}.Band"
+    for worker in (1, 2):
+        ask(worker_of(lab, worker), f"DELETE FROM {band} LIMIT 1")
+    refused = lab.command("ingest", "publish", number)
+    assert (refused.exit_code, f"skyshard ingest --abort {number}" in refused.output) == (1, True), (
+        refused.output
+    )
+    ask(worker_of(lab, 1), f"DELETE FROM {band}")
+    ask(worker_of(lab, 1), f"INSERT INTO {band} VALUES ('u'), ('g')")
+    published = lab.command("ingest", "publish", number)
+    assert published.exit_code == 0, published.output
+    assert "worker2 has 1 of 2 rows of Band; its copies that are wrong are left out" in published.output
+    right(lab, name, MORE)
+    repaired(lab, name)
+    assert only_of(lab, name, 2) == signature(MORE)
+
+
+def test_a_repair_that_is_killed_before_it_drops(
+    lab: Lab, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it took out of use, and had still to drop, the next one drops."""
+    lab.publish(written(tmp_path, name, Sky(0, 5), ("Star",)), "--replicas", "2")
+    lab.home(f"UPDATE skyshard_meta.`databases` SET replicas = 1 WHERE name = '{name}'")
+    tables = f"SHOW TABLES FROM {name} WHERE Tables_in_{name} REGEXP '^Star_[0-9]+$'"
+    before = len(lab.workers(tables))
+    asyncio.run(cut_short(lab, name))
+    assert len(lab.workers(tables)) == before
+    monkeypatch.setattr(repair, "GRACE_S", 0.0)
+    done = lab.command("repair", name)
+    assert done.exit_code == 0, done.output
+    assert len(lab.workers(tables)) == before // 2 + 1  # each worker has a template besides
+    assert lab.ask("SELECT COUNT(*) FROM Star", name) == [("5",)]
+
+
+async def cut_short(lab: Lab, name: str) -> None:
+    """Repair a catalogue until copies are out of use, and no further."""
+    held = "SELECT COUNT(*) = COUNT(DISTINCT chunk_id) FROM skyshard_meta.chunk_replicas JOIN skyshard_meta.`databases` USING (db_id) "
+    async with opened(from_dir(lab.directory)) as cluster, opened(from_dir(lab.directory)) as other:
+        repairing = asyncio.create_task(Repairer(cluster).run(name))
+
+        async def out_of_use() -> bool:
+            assert not repairing.done(), repairing.result()
+            found = await other.home.fetch(f"{held} WHERE name = '{name}'")
+            return found[0][0] == b"1"
+
+        await until(out_of_use, pause=0.05)
+        repairing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await repairing
 
 
 def test_a_replicated_table_that_cannot_be_moved(lab: Lab, name: str, tmp_path: Path) -> None:

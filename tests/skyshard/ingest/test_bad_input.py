@@ -5,14 +5,22 @@ Second ingests of a table, files that change while they are queued, and undoing 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from shard.catalog.traps import INGEST_LOCK
+from skyshard.catalog.cluster import opened
+from skyshard.cluster.connect import from_dir
 from skyshard.ingest import sources
+from skyshard.replicas import repair
+from skyshard.replicas.command import _examine
 from tests.skyshard.conftest import Lab
+from tests.skyshard.held import Held, home_of
 from tests.support.sky import Sky, signature, written
 
 ALL = ("Star", "Ref", "Visit", "Pair", "Band")
@@ -45,8 +53,11 @@ def test_workers_that_are_unknown_or_the_last(lab: Lab, name: str) -> None:
     try:
         said = refused(lab, "worker", "drain", "worker1")
         states = lab.home("SELECT name, state FROM skyshard_meta.workers ORDER BY 1")
+        assert "worker2 is active" in lab.command("worker", "drain", "worker2", "--cancel").output
+        again = lab.home("SELECT state FROM skyshard_meta.workers WHERE worker_id = 2")
     finally:
         lab.home("UPDATE skyshard_meta.workers SET state = 'active'")
+    assert again == [("active",)]
     assert "worker 'worker1' is the last active one that answers: its chunks have nowhere to go" in said
     assert states == [("worker1", "active"), ("worker2", "draining")]
 
@@ -56,6 +67,40 @@ def test_a_worker_with_the_only_copy_is_not_removed(lab: Lab, name: str) -> None
     assert "worker 'worker2' has the only copy of" in said
     assert "first run 'skyshard worker drain worker2'" in said
     assert lab.home("SELECT state FROM skyshard_meta.workers WHERE worker_id = 2") == [("active",)]
+
+
+def test_one_busy_database_does_not_keep_repairs_from_others(
+    lab: Lab, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(repair, "LOCK_S", 0)
+    lab.publish(written(tmp_path, "after_badly", Sky(0, 3), ("Star",)))
+    with closing(Held(home_of(lab), f"DO GET_LOCK('{INGEST_LOCK.format(database='after_badly')}', 5)")):
+        done = lab.command("repair")
+        asyncio.run(examined(lab))
+    told = "an ingest, drop or repair of database 'after_badly' is running"
+    assert (done.exit_code, told in done.output, f"{name}: " in done.output) == (1, True, True), done.output
+    assert told in capsys.readouterr().err
+    lab.drop("after_badly")
+
+
+async def examined(lab: Lab) -> None:
+    async with opened(from_dir(lab.directory)) as cluster:
+        await _examine(cluster, None)
+
+
+def test_metadata_of_another_release(lab: Lab, name: str) -> None:
+    lab.home("INSERT INTO skyshard_meta.schema_migrations (version) VALUES (999)")
+    try:
+        said = refused(lab, "worker", "status")
+    finally:
+        lab.home("DELETE FROM skyshard_meta.schema_migrations WHERE version = 999")
+    assert "the cluster's metadata are of version 999" in said
+    assert "use the release that the cluster runs" in said
+
+
+def test_a_machine_that_is_gone_keeps_no_locks(lab: Lab, name: str) -> None:
+    asked = "SELECT @@tcp_keepalive_time, @@tcp_keepalive_interval, @@tcp_keepalive_probes"
+    assert lab.home(asked) == [("30", "10", "3")]
 
 
 @pytest.mark.parametrize("append", [False, True])
