@@ -90,6 +90,11 @@ class RawConnection:
         return self._closed or self.wire.lost is not None
 
     @property
+    def lost(self) -> bool:
+        """Whether the server, or what is between, has ended the connection."""
+        return not self._closed and self.wire.lost is not None
+
+    @property
     def busy(self) -> bool:
         """Whether a reply has not been read to its end."""
         return self._unread > 0

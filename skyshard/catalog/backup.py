@@ -33,6 +33,8 @@ from skyshard.replicas.stream import checksums, read_rows
 AT_ONCE = 3
 """Tables of one worker that are read at once."""
 _JOURNAL = "unfinished.jsonl"
+_LOCK = "unfinished.lock"
+_OWN = (_JOURNAL, _JOURNAL + UNFINISHED, _LOCK)
 
 
 async def servers_of(cluster: Cluster, workers: set[int]) -> tuple[str, ...]:
@@ -80,20 +82,26 @@ class Backup:
         there = await alive(self._cluster)
         servers = await servers_of(self._cluster, there)
         try:
-            with self._journal(found) as journal:
-                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._resume(journal, found)
-                try:
-                    await self._write(journal, found, there)
-                except (UserError, SkyError, ExceptionGroup):
-                    await self._unchanged(found)  # if it has changed, that is why
-                    raise
-                await self._unchanged(found)
-                return self._end(found, servers)
+            self._directory.mkdir(parents=True, exist_ok=True)
+            with (self._directory / _LOCK).open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # before anybody looks what is there
+                return await self._locked(found, there, servers)
         except BlockingIOError as error:
             raise UserError(f"{self._directory}: another backup is being written there") from error
         except OSError as error:
             raise UserError(f"{error.filename or self._directory}: {error.strerror}") from error
+
+    async def _locked(self, found: Published, there: set[int], servers: tuple[str, ...]) -> Manifest:
+        """Do it while nobody else writes into the directory."""
+        with self._journal(found) as journal:
+            self._resume(journal, found)
+            try:
+                await self._write(journal, found, there)
+            except (UserError, SkyError, ExceptionGroup):
+                await self._unchanged(found)  # if it has changed, that is why
+                raise
+            await self._unchanged(found)
+            return self._end(found, servers)
 
     async def _unchanged(self, found: Published) -> None:
         try:
@@ -125,11 +133,9 @@ class Backup:
     def _journal(self, found: Published) -> IO[str]:
         """Open the journal of this backup, which is begun if the directory is empty."""
         path = self._directory / _JOURNAL
-        self._directory.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            if strange := sorted(
-                one.name for one in self._directory.iterdir() if one.name != _JOURNAL + UNFINISHED
-            ):
+            if strange := sorted(one.name for one in self._directory.iterdir() if one.name not in _OWN):
+                (self._directory / _LOCK).unlink()
                 raise UserError(f"{self._directory}: it is not empty ({strange[0]}) and has no backup")
             head = {"format": FORMAT, "database": found.name, "identity": found.identity}
             write_whole(path, json.dumps(head).encode() + b"\n")
@@ -178,6 +184,7 @@ class Backup:
             self._directory / MANIFEST, msgspec.json.format(msgspec.json.encode(made), indent=1) + b"\n"
         )
         (self._directory / _JOURNAL).unlink()
+        (self._directory / _LOCK).unlink()
         return made
 
     # the rows ----------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from shard.catalog.model import Worker
 from shard.catalog.naming import META_DATABASE, quote
 from skyshard.cluster.connect import ClusterAddress
 from skyshard.home.command import connected
+from skyshard.home.provision import check_version
+from skyshard.home.watched import watched
 
 META = quote(META_DATABASE)
 AGAIN_S = 1.0
@@ -32,20 +34,24 @@ class Cluster:
 
 @asynccontextmanager
 async def opened(address: ClusterAddress) -> AsyncIterator[Cluster]:
-    """Yield a cluster's home server and agents.
+    """Yield a cluster's home server and agents; the block ends with the connection to that server, and so with its locks.
 
     Raises
     ------
     UserError
-        If the home server does not answer.
+        If the home server does not answer, or its metadata are of another release.
+    ConnectionLost
+        If it goes away.
     """
     home = await connected(address.home)
     workers: dict[int, Worker] = {}
     agents = AgentPool(workers, address.secret, tls=address.tls)
     try:
         await home.run(f"SET SESSION sql_mode='', time_zone='+00:00', wait_timeout={_YEAR_S}")
+        await check_version(home)
         workers.update(await read_workers(home))
-        yield Cluster(home, agents, workers)
+        async with watched(home):
+            yield Cluster(home, agents, workers)
     finally:
         await agents.close()
         if home.busy:

@@ -120,6 +120,7 @@ class Restore:
         owner = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
         number = await self._stage.begin(owner, self._source.detail, self._what.partitioning, wanted)
         try:
+            await self._check_workers(placement)
             await self._load(number, placement)
             await self._source.unchanged()
         except BaseException:
@@ -146,6 +147,15 @@ class Restore:
         self._compare = len(versions) == 1
         wanted = min(self._replicas or (int(found[0][0] or b"1") if found else 1), len(active))
         return Placement(fit, wanted), wanted
+
+    async def _check_workers(self, placement: Placement) -> None:
+        """Refuse to go on with a worker that has been drained or removed since this looked, now that nobody can any more."""
+        found = await self._cluster.home.fetch(
+            f"SELECT name FROM {META}.workers WHERE worker_id IN ({', '.join(map(str, placement.workers))}) "
+            "AND state <> 'active' LIMIT 1 LOCK IN SHARE MODE"
+        )
+        if found:
+            raise UserError(f"worker '{(found[0][0] or b'').decode()}' is active no more; run this again")
 
     async def _is_this(self) -> bool:
         """Whether what is published now is what an earlier run of this was about to publish."""

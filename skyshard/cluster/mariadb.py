@@ -174,6 +174,8 @@ def command(
         "--max-heap-table-size=256M", "--tmp-table-size=256M",
         # A slow client makes readers pause for long; it must not cost them their connection.
         "--net-read-timeout=3600", "--net-write-timeout=3600",
+        # A machine that is gone says no goodbye; the locks of its commands must not outlive it for hours.
+        "--tcp-keepalive-time=30", "--tcp-keepalive-interval=10", "--tcp-keepalive-probes=3",
         "--key-buffer-size=128M", "--aria-pagecache-buffer-size=128M", "--innodb-buffer-pool-size=128M",
         LOG_FILE_SIZE, "--bulk-insert-buffer-size=64M", "--myisam-sort-buffer-size=64M",
         "--read-rnd-buffer-size=1M",

@@ -7,6 +7,7 @@ from shard.catalog.metadata import MIGRATIONS, VERSION_TABLE
 from shard.catalog.naming import INDEX_DATABASE, META_DATABASE, SCRATCH_DATABASE, literal, quote
 from shard.catalog.routines import HTM_ID, create_changed_of, create_htm_id
 from shard.errors import ServerError
+from skyshard.errors import UserError
 from skyshard.home.guard import mend_traps, provide_lure
 
 ALREADY_DONE = frozenset({1050, 1060, 1061, 1062})
@@ -27,6 +28,8 @@ async def provision(connection: RawConnection) -> int:
         If another provisioning does not end within a minute.
     GuardBroken
         If trap tables would not hold on this server.
+    UserError
+        If the metadata are of a later release.
     """
     lock = literal(LOCK_NAME)
     if (await connection.fetch(f"SELECT GET_LOCK({lock}, {LOCK_WAIT_S})"))[0][0] != b"1":
@@ -44,6 +47,8 @@ async def provision(connection: RawConnection) -> int:
         await connection.run(VERSION_TABLE)
         rows = await connection.fetch("SELECT COALESCE(MAX(version), 0) FROM schema_migrations")
         version = int(rows[0][0] or b"0")
+        if version > len(MIGRATIONS):
+            raise UserError(_other(version))
         for number, statements in enumerate(MIGRATIONS, start=1):
             if number > version:
                 await _migrate(connection, number, statements)
@@ -52,6 +57,29 @@ async def provision(connection: RawConnection) -> int:
     finally:
         await connection.run(f"DO RELEASE_LOCK({lock})")
     return len(MIGRATIONS)
+
+
+async def check_version(connection: RawConnection) -> None:
+    """Refuse to work with metadata of another release.
+
+    Raises
+    ------
+    UserError
+        Saying what to do.
+    """
+    rows = await connection.fetch(
+        f"SELECT COALESCE(MAX(version), 0) FROM {quote(META_DATABASE)}.schema_migrations"
+    )
+    version = int(rows[0][0] or b"0")
+    if version != len(MIGRATIONS):
+        raise UserError(_other(version))
+
+
+def _other(version: int) -> str:
+    what = f"the cluster's metadata are of version {version}, and this release works with version {len(MIGRATIONS)}"
+    if version > len(MIGRATIONS):
+        return f"{what}; use the release that the cluster runs"
+    return f"{what}; bring the cluster up to date first (skyshard home init, or skyshard cluster up)"
 
 
 async def _migrate(connection: RawConnection, number: int, statements: tuple[str, ...]) -> None:

@@ -31,6 +31,7 @@ from shard.catalog.placement import Placement
 from skyshard.catalog.cluster import PATIENCE, answering, read_workers
 from skyshard.cluster.connect import ClusterAddress, mistake
 from skyshard.errors import UserError
+from skyshard.home.watched import watched
 from skyshard.ingest import loading, sources, staging, typed
 from skyshard.ingest.contributions import (
     BATCH_BYTES,
@@ -118,22 +119,27 @@ class Append(Ingest):
         UserError
             If something is wrong with the files or the cluster; what was loaded stays for the next run.
         """
-        home, number = await self._home(), self._transaction.number
+        home = await self._home()
         try:
-            self._workers.update(await read_workers(home))
-            there = await self._answering()
-            ledger = Ledger(home, self._agents, sorted(there))
-            placed = {**await ledger.holders(number), **self._to.holders}
-            placement = Held(self._targets(), self._to.replicas, placed, there, self._agents.name)
-            loader = loading.Loader(self._agents, placement, self._stage)
-            work = _Work(home, ledger, Queue(home, number), Claims(home, number), loader, placement)
-            with scratch(SCRATCH) as directory:
-                for spec in self.in_order():
-                    while not await self._is_loaded(work, spec.name):
-                        await self._pull(work, spec, directory)
+            async with watched(home):  # with it its claims are gone, and others take the batches
+                await self._load_all(home)
         finally:
             await home.close()
             await self._finish()
+
+    async def _load_all(self, home: RawConnection) -> None:
+        number = self._transaction.number
+        self._workers.update(await read_workers(home))
+        there = await self._answering()
+        ledger = Ledger(home, self._agents, sorted(there))
+        placed = {**await ledger.holders(number), **self._to.holders}
+        placement = Held(self._targets(), self._to.replicas, placed, there, self._agents.name)
+        loader = loading.Loader(self._agents, placement, self._stage)
+        work = _Work(home, ledger, Queue(home, number), Claims(home, number), loader, placement)
+        with scratch(SCRATCH) as directory:
+            for spec in self.in_order():
+                while not await self._is_loaded(work, spec.name):
+                    await self._pull(work, spec, directory)
 
     async def _answering(self) -> set[int]:
         """Return the workers that answer; what the others miss is given to them by a repair."""

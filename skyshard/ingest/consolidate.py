@@ -68,7 +68,7 @@ class Consolidation(Change):
         gone = self.concerned(everywhere, chunks, bool(whole))
         if any(old < state for old in base.states.values()) or any(0 < t.state < state for t in replicated):
             await self._copy(base, state)
-            await self._count(base, state)
+            await self._count(base, await self._changed(base), state)
             await self._merge_indexes(base, numbers, state)
             await self.ledger.agents.settle(self.ledger.workers)
             await self.home.run("START TRANSACTION")
@@ -86,6 +86,8 @@ class Consolidation(Change):
         await self.home.run("COMMIT")
         await asyncio.sleep(GRACE_S)
         await self._exchange(base, chunks, whole, state)
+        # The rows that they were made of go now: it must not have been for another command that was at the same.
+        await self._count(base, await self._pieces(base, chunks, whole), 0)
         await self.ledger.agents.settle(self.ledger.workers)
         await self.home.run("START TRANSACTION")
         await self.ledger.out_of_use(everywhere, gone, self.away)  # one may have gone since the first time
@@ -172,11 +174,14 @@ class Consolidation(Change):
                 out.append(_Piece(table, table.name, table.name, named, tuple(sorted(members)), table.state))
         return out
 
+    async def _changed(self, base: Published) -> list[_Piece]:
+        """Return what the tables consist of that are not as they were published."""
+        return await self._pieces(base, base.states, [table.name for table in base.tables if table.state])
+
     async def _copy(self, base: Published, state: int) -> None:
         """Copy the rows of all that has changed into plain tables of a new state, on every worker that has them."""
         jobs: dict[int, list[str]] = {}
-        whole = [table.name for table in base.tables if table.state]
-        for piece in await self._pieces(base, base.states, whole):
+        for piece in await self._changed(base):
             listed = ", ".join(map(quote, _all_columns(piece.table)))
             new = piece.named(state)
             texts = [
@@ -189,8 +194,8 @@ class Consolidation(Change):
                 jobs.setdefault(worker, []).extend(texts)
         await self.ledger.run(jobs, 3)
 
-    async def _count(self, base: Published, state: int) -> None:
-        """Compare the rows that were copied with those that the catalogue counts.
+    async def _count(self, base: Published, pieces: Iterable[_Piece], state: int) -> None:
+        """Compare the rows of tables in a state (0: the first ones) with those that the catalogue counts.
 
         Raises
         ------
@@ -206,10 +211,10 @@ class Consolidation(Change):
             for namer, count in zip(kinds[(name or b"").decode()], counts, strict=False):
                 wanted[namer((name or b"").decode(), int(chunk or b"0"))] = int(count or b"0")
         stored = {worker: await self.ledger.stored(worker, base.name) for worker in self.ledger.workers}
-        whole = [table.name for table in base.tables if table.state]
-        for piece in await self._pieces(base, base.states, whole):
+        for piece in pieces:
+            made = piece.named(state) if state else piece.first
             for worker in piece.workers:
-                found, rows = stored[worker].get(piece.named(state)), wanted.get(piece.first, 0)
+                found, rows = stored[worker].get(made), wanted.get(piece.first, 0)
                 if found != rows:
                     raise NotNow(
                         f"{self.ledger.agents.name(worker)} has {found} of {rows} rows of {piece.first} of database "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import os
@@ -393,6 +394,36 @@ def test_a_killed_restore_is_repeated(lab: Lab, small: Path, where: str) -> None
     verified(lab, name)
     lab.drop(name)
     assert lab.traces(name) == []
+
+
+def test_a_worker_that_is_drained_as_a_restore_begins(lab: Lab, small: Path) -> None:
+    with (
+        closing(Held(home_of(lab), "LOCK TABLES skyshard_meta.ingests READ")) as held,
+        lab.started("catalog", "restore", small, "--as", "drained") as process,
+    ):
+        held.until_waiting(process)
+        lab.home("UPDATE skyshard_meta.workers SET state = 'draining' WHERE worker_id = 2")
+        try:
+            held.fetch("UNLOCK TABLES")
+            output, _ = process.communicate(timeout=60)
+        finally:
+            lab.home("UPDATE skyshard_meta.workers SET state = 'active'")
+    assert (process.returncode, "worker 'worker2' is active no more; run this again" in output) == (
+        1,
+        True,
+    ), output
+    assert lab.traces("drained") == []
+
+
+def test_two_backups_do_not_begin_together(lab: Lab, saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with (tmp_path / "empty" / "unfinished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = lab.command("catalog", "backup", NAME, "--to", str(tmp_path / "empty"))
+    assert (done.exit_code, "another backup is being written there" in done.output) == (1, True), done.output
+    done = lab.command("catalog", "backup", NAME, "--to", str(tmp_path))  # what is no backup's stays as it is
+    assert (done.exit_code, "it is not empty (empty)" in done.output) == (1, True), done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 def test_a_copy_of_what_is_replaced_meanwhile(lab: Lab, write: Writer) -> None:

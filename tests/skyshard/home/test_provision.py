@@ -13,7 +13,8 @@ from proxy.home.metadata import Catalogue, WrongMetadata
 from shard.catalog.metadata import MIGRATIONS
 from shard.catalog.routines import CHANGED_OF
 from shard.errors import ServerError
-from skyshard.home.provision import provision, set_replicas
+from skyshard.errors import UserError
+from skyshard.home.provision import check_version, provision, set_replicas
 
 
 async def test_twice_is_once(home: RawConnection) -> None:
@@ -50,7 +51,12 @@ async def test_a_proxy_starts_with_metadata_of_its_release_alone(home: RawConnec
     await home.run("INSERT INTO skyshard_meta.schema_migrations (version) VALUES (999)")
     with pytest.raises(WrongMetadata, match=r"version 999.*start one of their release"):
         await catalogue.start()
+    for refuse in (provision, check_version):
+        with pytest.raises(UserError, match=r"version 999.*use the release that the cluster runs"):
+            await refuse(home)
     await home.run(f"DELETE FROM skyshard_meta.schema_migrations WHERE version >= {len(MIGRATIONS)}")
+    with pytest.raises(UserError, match="skyshard home init"):
+        await check_version(home)
     with pytest.raises(WrongMetadata, match="run 'skyshard home init'"):
         await catalogue.start()
     assert await provision(home) == len(MIGRATIONS)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
-from tests.skyshard.conftest import Lab
-from tests.skyshard.held import Held, home_of
+from skyshard.ingest import consolidate
+from skyshard.ingest.consolidate import Consolidation
+from tests.skyshard.conftest import Lab, ask
+from tests.skyshard.held import Held, home_of, worker_of
 from tests.support.sky import Sky, written
 
 KEYS = "SELECT COUNT(*) FROM Star WHERE id IN (5, 41, 61, 70, 83)"
@@ -23,6 +27,30 @@ def reread(lab: Lab, directory: Path, name: str) -> None:
     lab.publish(written(directory / name, name, Sky(0, 5), ("Star", "Band")))
     assert lab.ask("SELECT COUNT(*) FROM Star", name) == [("5",)]
     lab.drop(name)
+
+
+def losing_rows(lab: Lab, name: str, command: tuple[str, ...]) -> None:
+    """Consolidate while a chunk's rows are lost in the end: what they were made of must stay."""
+    first = worker_of(lab)
+    asked = (
+        f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{name}' AND TABLE_ROWS > 0 "
+    )
+    spoilt = []
+    exchange = Consolidation._exchange
+
+    async def exchanged(self: Consolidation, *arguments: Any) -> None:
+        await exchange(self, *arguments)
+        found = await self.ledger.agents.admin(1, [asked + "AND TABLE_NAME REGEXP '^Star_[0-9]+$' LIMIT 1"])
+        at = spoilt.append(f"{name}.{found[0][0]}") or spoilt[0]
+        texts = [f"RENAME TABLE {at} TO {name}.kept", f"CREATE TABLE {at} LIKE {name}.kept"]
+        await self.ledger.agents.admin(1, texts)
+
+    with patch.object(Consolidation, "_exchange", exchanged), patch.object(consolidate, "GRACE_S", 0.0):
+        refused = lab.command(*command)
+    assert (refused.exit_code, "worker1 (id 1) has 0 of " in refused.output) == (1, True), refused.output
+    assert ask(first, r"SHOW DATABASES LIKE 'skyshard\_stage%'") != []
+    ask(first, f"DROP TABLE {spoilt[0]}")
+    ask(first, f"RENAME TABLE {name}.kept TO {spoilt[0]}")
 
 
 def test_keys_are_found_while_a_consolidation_is_half_done(lab: Lab, tmp_path: Path) -> None:
@@ -55,6 +83,7 @@ def test_keys_are_found_while_a_consolidation_is_half_done(lab: Lab, tmp_path: P
         held.close()
     assert lab.home(f"SELECT COUNT(*) FROM skyshard_index.{name}__Star") == [("90",)]
     assert lab.ask(KEYS, name) == [("5",)]
+    losing_rows(lab, name, command)
     done = lab.command(*command)
     assert done.exit_code == 0, done.output
     assert lab.home(f"SELECT COUNT(*) FROM skyshard_index.{name}__Star") == [("90",)]
@@ -64,3 +93,7 @@ def test_keys_are_found_while_a_consolidation_is_half_done(lab: Lab, tmp_path: P
     assert verified.exit_code == 0, verified.output
     lab.drop(name)
     assert lab.traces(name) == []
+    states = (
+        f"SELECT DISTINCT state FROM skyshard_meta.ingests WHERE db_name = '{name}' AND commit_no IS NOT NULL"
+    )
+    assert lab.home(states) == [("dropped",)]  # the same files can be added to another database of that name
