@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -22,6 +24,7 @@ MOST_ATTEMPTS = 3
 DEADLOCKS = frozenset({1205, 1213})
 """Errors of a statement that others' locks were in the way of."""
 _DEADLOCKS = 5
+_TABLE = re.compile(r"(running|result)_(\d+)(?:_\d+)?")
 LONGEST_TEXT = 1 << 20
 """Characters of a query that the history keeps."""
 LONGEST_ERROR = 10_000
@@ -185,7 +188,7 @@ class Store:
                 f"chunks_comp = chunks, stored = 1 WHERE {mine}",
             )
             if not ok.affected_rows:  # cancelled at this moment
-                await _drop(connection, job)
+                await _drop(connection, job.id)
 
     async def fail(self, job: Job, reason: str) -> None:
         """Note why a job failed."""
@@ -236,21 +239,21 @@ class Store:
     async def delete(self, job: Job) -> None:
         """Drop a result."""
         async with self._pool.lease() as connection:
-            await _drop(connection, job)
+            await _drop(connection, job.id)
 
     async def expire(self, keep_s: float, history_s: float) -> None:
-        """Drop results, and forget what was asked, after their time."""
+        """Drop results, and forget what was asked, after their time; drop what proxies that are gone have left."""
         async with self._pool.lease() as connection:
             found = await connection.fetch(
-                f"SELECT {_COLUMNS} FROM {QUERIES} WHERE stored = 1 "
-                f"AND completed < NOW(3) - INTERVAL {keep_s:.3f} SECOND"
+                f"SELECT id FROM {QUERIES} WHERE stored = 1 AND completed < NOW(3) - INTERVAL {keep_s:.3f} SECOND"
             )
-            for row in found:
-                await _drop(connection, _job(row))
+            for (number,) in found:
+                await _drop(connection, int(number or b"0"))
             await _settled(
                 connection,
                 f"DELETE FROM {QUERIES} WHERE stored = 0 AND completed < NOW(3) - INTERVAL {history_s:.3f} SECOND",
             )
+            await _sweep(connection)
             await accounts.sweep(connection, f"SELECT id FROM {QUERIES} WHERE status = 'EXECUTING'")
 
     async def note(self, noted: Sequence[tuple[RunningQuery, float, str, int, str]]) -> None:
@@ -287,15 +290,49 @@ def _packed(lines: Sequence[str]) -> Iterator[list[str]]:
         yield some
 
 
-async def _drop(connection: RawConnection, job: Job) -> None:
-    await _settled(connection, f"UPDATE {QUERIES} SET stored = 0 WHERE id = {job.id}")
-    revoke = f"REVOKE SELECT ON {job.result} FROM {_account(job.account)}"
+async def _drop(connection: RawConnection, number: int, wait: str = "") -> None:
+    """Drop a job's result, and the right to read it."""
+    name = f"result_{number}"
+    await _settled(connection, f"UPDATE {QUERIES} SET stored = 0 WHERE id = {number}")
+    for user, host in await connection.fetch(
+        f"SELECT User, Host FROM mysql.tables_priv WHERE Db = {literal(JOBS_DATABASE)} AND Table_name = '{name}'"
+    ):
+        account = f"{literal((user or b'').decode())}@{literal((host or b'').decode())}"
+        await connection.run(f"REVOKE SELECT ON {quote(JOBS_DATABASE)}.{quote(name)} FROM {account}")
+    await connection.run(f"DROP TABLE IF EXISTS {quote(JOBS_DATABASE)}.{quote(name)}{wait}")
+
+
+async def _sweep(connection: RawConnection) -> None:
+    """Drop tables of jobs that are over, whose proxies went before they could; one that is in use goes another time.
+
+    The tables are read first: a job that is over then has none that anybody fills.
+    """
     found = await connection.fetch(
-        f"SELECT 1 FROM mysql.tables_priv WHERE Db = {literal(JOBS_DATABASE)} AND Table_name = 'result_{job.id}' LIMIT 1"
+        f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(JOBS_DATABASE)}"
     )
-    if found:
-        await connection.run(revoke)
-    await connection.run(f"DROP TABLE IF EXISTS {job.result}")
+    tables = [
+        (match[0], match[1], int(match[2]))
+        for (name,) in found
+        if (match := _TABLE.fullmatch((name or b"").decode()))
+    ]
+    if not tables:
+        return
+    listed = ", ".join(str(number) for _, _, number in tables)
+    goes_on, stored = set(), set()
+    for row in await connection.fetch(
+        f"SELECT id, status IN ('QUEUED', 'EXECUTING'), stored FROM {QUERIES} WHERE id IN ({listed})"
+    ):
+        job = int(row[0] or b"0")
+        goes_on.update([job] if row[1] == b"1" else [])
+        stored.update([job] if row[2] == b"1" else [])
+    for name, kind, number in tables:
+        if number in goes_on or (kind == "result" and number in stored):
+            continue
+        with suppress(ServerError):
+            if kind == "result":
+                await _drop(connection, number, " NOWAIT")
+            else:
+                await connection.run(f"DROP TABLE IF EXISTS {quote(JOBS_DATABASE)}.{quote(name)} NOWAIT")
 
 
 def _account(account: str) -> str:
