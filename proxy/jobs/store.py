@@ -200,7 +200,7 @@ class Store:
                 f"WHERE id = {job.id} AND status = 'EXECUTING' AND proxy = {self._proxy}",
             )
             if ok.affected_rows:  # it may have failed behind RENAME: its account is gone, say
-                await _drop(connection, job)
+                await _drop(connection, job.id)
 
     async def drop_unfinished(self, job: Job) -> None:
         """Drop what this attempt and those before it have left."""

@@ -1,14 +1,15 @@
 """Tables that come to a published database with a transaction.
 
 Such a table is made empty for every chunk there is; its rows are then those of the transaction, like the rows of
-any other. At home its trap, or the rows of a replicated one, come from where the transaction has made them by one
-RENAME. All of it may be repeated.
+any other. At home its trap comes from where the transaction has made it, by one RENAME. So does an empty replicated table,
+which gets its rows in the transaction that makes them visible. All of it may be repeated: what is still where the
+transaction has made it is not in the database yet, and a table of that name there is a user's.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.connection import RawConnection
@@ -23,11 +24,15 @@ from shard.catalog.naming import (
     quote,
     stage_name,
 )
-from skyshard.errors import NotNow
+from skyshard.errors import NotNow, UserError
 from skyshard.ingest.debts import stem
 from skyshard.ingest.ledger import Ledger
+from skyshard.ingest.replicated import ANY_VALUE
 from skyshard.ingest.transactions import Published
 from skyshard.replicas.copy import Content, Copier, CopyFailed
+
+_EMPTY, _ROWS = "$empty", "$rows"
+"""Behind the name of a replicated table at home: one like it for the database, and what has its rows until it is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class Additions:
         """Put the tables into the database, where nobody knows them yet."""
         if not tables:
             return
+        await self.check_free(tables)
         sharded = [table for table in tables if table.is_sharded]
         await self.ledger.everywhere(self._templates(sharded))
         jobs: dict[int, list[str]] = defaultdict(list)
@@ -126,27 +132,78 @@ class Additions:
                 await self.home.run(
                     f"CREATE TABLE IF NOT EXISTS {index} LIKE {at}{quote(index_table(stage, table.name))}"
                 )
-        there = {
-            (row[0] or b"").decode()
-            for row in await self.home.fetch(
-                f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(stage)}"
-            )
-        }
-        moves = [
-            f"{quote(stage)}.{quote(table.name)} TO {quote(self.base.name)}.{quote(table.name)}"
-            for table in tables
-            if table.name in there
-        ]
-        if moves:
-            await self.home.run(f"RENAME TABLE {', '.join(moves)}")
+        there = await self._names(stage)
+        for table in tables:
+            if table.name not in there:
+                continue
+            staged, moves = f"{quote(stage)}.{quote(table.name)}", {table.name: table.name}
+            if _comes_empty(table):
+                empty = f"{quote(stage)}.{quote(table.name + _EMPTY)}"
+                await self.home.run(f"DROP TABLE IF EXISTS {empty}")
+                await self.home.run(f"CREATE TABLE {empty} LIKE {staged}")
+                moves = {table.name: table.name + _ROWS, table.name + _EMPTY: table.name}
+            await self._renamed(table, moves)
 
-    async def drop(self, tables: Sequence[Table]) -> None:
-        """Drop the tables everywhere."""
+    async def _renamed(self, table: Table, moves: Mapping[str, str]) -> None:
+        """Rename staged tables by one statement; what becomes `table` is then in the database."""
+        stage = stage_name(self.number)
+        listed = (
+            f"{quote(stage)}.{quote(old)} TO {quote(self.base.name if new == table.name else stage)}.{quote(new)}"
+            for old, new in moves.items()
+        )
+        await self.home.run(f"RENAME TABLE {', '.join(listed)}")
+
+    async def _names(self, database: str) -> set[str]:
+        """Return the tables and views of a database at home."""
+        found = await self.home.fetch(
+            f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(database)}"
+        )
+        return {(row[0] or b"").decode() for row in found}
+
+    async def check_free(self, tables: Sequence[Table]) -> None:
+        """Refuse to put tables into the database where users have made their own of these names since.
+
+        Raises
+        ------
+        UserError
+            Naming the first.
+        """
         if not tables:
             return
-        name = quote(self.base.name)
+        staged = await self._names(stage_name(self.number))
+        here = {name.lower() for name in await self._names(self.base.name)}
         for table in tables:
-            await self.home.run(f"DROP TABLE IF EXISTS {name}.{quote(table.name)}")
+            if table.name in staged and table.name.lower() in here:
+                raise UserError(
+                    f"'{self.base.name}.{table.name}' is a user's table or view; drop or rename it, and run this again, or "
+                    f"abort transaction {self.number} (skyshard ingest --abort {self.number})"
+                )
+
+    async def show(self, table: Table) -> None:
+        """Put the rows of a replicated table into it at home; part of the transaction that makes them visible."""
+        if not _comes_empty(table):
+            return
+        listed = ", ".join(quote(column.name) for column in table.columns)
+        await self.home.run(
+            f"{ANY_VALUE}INSERT INTO {quote(self.base.name)}.{quote(table.name)} ({listed}) "
+            f"SELECT {listed} FROM {quote(stage_name(self.number))}.{quote(table.name + _ROWS)}"
+        )
+
+    async def hide(self, table: Table) -> None:
+        """Take the rows of a replicated table out of it at home; part of the transaction that takes them back."""
+        if _comes_empty(table):
+            await self.home.run(f"DELETE FROM {quote(self.base.name)}.{quote(table.name)}")
+
+    async def drop(self, tables: Sequence[Table]) -> None:
+        """Drop the tables everywhere; at home only what `make` has put there."""
+        if not tables:
+            return
+        name, stage = quote(self.base.name), stage_name(self.number)
+        staged = await self._names(stage)
+        was_made = await self._is_there(stage)  # it goes after this: what has its name later is a user's
+        for table in tables:
+            if was_made and table.name not in staged:
+                await self.home.run(f"DROP TABLE IF EXISTS {name}.{quote(table.name)}")
             index = index_table(self.base.name, table.name)
             await self.home.run(f"DROP TABLE IF EXISTS {quote(INDEX_DATABASE)}.{quote(index)}")
         stems = stems_of(tables)
@@ -156,6 +213,19 @@ class Additions:
             gone = sorted((one for one in names if one in whole or stem(one) in stems), key=len, reverse=True)
             jobs[worker] = [f"DROP TABLE IF EXISTS {name}.{quote(one)}" for one in gone]  # unions first
         await self.ledger.run(jobs)
+
+    async def _is_there(self, database: str) -> bool:
+        """Whether there is a database at home."""
+        return bool(
+            await self.home.fetch(
+                f"SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {literal(database)}"
+            )
+        )
+
+
+def _comes_empty(table: Table) -> bool:
+    """Whether a table gets its rows at home in the transaction that makes them visible: one that InnoDB can hold."""
+    return not table.is_sharded and ddl.home_engine(table) == "InnoDB"
 
 
 def stems_of(tables: Sequence[Table]) -> set[str]:

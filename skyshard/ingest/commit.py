@@ -88,6 +88,7 @@ class Commits(TakingBack):
         way_out = f", or abort transaction {one.number} (skyshard ingest --abort {one.number})"
         gone = self.concerned(base, holders, bool(tables or whole), way_out)
         members = await self.equipped(base)
+        await Additions(self.home, self.ledger, base, one.number).check_free(tables)
         if one.state == "open":  # what is found later leaves the database to this command alone
             await self.need_tables(base, base.holders if tables or whole else holders)
         new = {chunk: ids for chunk, ids in holders.items() if chunk not in base.holders}
@@ -226,6 +227,7 @@ class Commits(TakingBack):
             before = base.table(name)
             if facts.table is not None:
                 ids[name] = await self._insert_table(base, facts.table)
+                await Additions(home, self.ledger, base, one.number).show(facts.table)
             elif before is None:
                 raise UserError(f"there is no table '{self.database}.{name}' any more")
             else:

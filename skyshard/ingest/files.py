@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
@@ -39,8 +38,13 @@ class DataFile:
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """Where it is: what it is known by."""
         return self.url or str(self.path)
+
+    @property
+    def shown(self) -> str:
+        """What it is called in messages: the options of a URL may be a signature."""
+        return sources.shown(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,8 @@ class Piece:
     def place(self, row: int) -> str:
         """Return where a row stands: ``file:line``, or ``file: row number`` from 1."""
         if isinstance(self.content, delimited.Block):
-            return f"{self.file.name}:{delimited.line_of(self.content, self.form, row)}"
-        return f"{self.file.name}: row {self.first_row + row + 1}"
+            return f"{self.file.shown}:{delimited.line_of(self.content, self.form, row)}"
+        return f"{self.file.shown}: row {self.first_row + row + 1}"
 
     @property
     def size(self) -> int:
@@ -111,10 +115,9 @@ def find(spec: TableSpec, place: tuple[str | int, ...], lines: SourceLines, base
     for index, entry in enumerate(spec.chunk_files or spec.files):
         where = f"{lines.of(*place, key, index)}: table '{spec.name}': {key}"
         if sources.is_remote(entry):
-            path = Path(f"{index}-{unquote(urlsplit(entry).path).rpartition('/')[2]}")
-            named = (
-                DataFile(path) if key == "files" else _partitioned(Path(path.name.partition("-")[2]), where)
-            )
+            own = sources.name_of(entry)
+            named = DataFile(Path(own)) if key == "files" else _partitioned(Path(own), where)
+            path = Path(f"{index}-{own}")
             out[path] = replace(named, path=path, url=entry)
             continue
         pattern = sources.local(entry)
@@ -122,9 +125,32 @@ def find(spec: TableSpec, place: tuple[str | int, ...], lines: SourceLines, base
         missing = next((path for path in paths if not path.is_file()), None)
         if not paths or missing is not None:
             raise UserError(f"{where}: file {missing or base / pattern} does not exist")
-        for path in paths:
+        for path in map(plain, paths):
             out[path] = DataFile(path) if key == "files" else _partitioned(path, where)
     return list(out.values())
+
+
+def given(spec: TableSpec, name: str) -> DataFile:
+    """Return a file of a table by a path or URL that is no pattern; its name says chunk and role where others' do.
+
+    Raises
+    ------
+    UserError
+        If it does not.
+    """
+    url = name if sources.is_remote(name) else None
+    path = plain(Path(sources.local(name))) if url is None else Path(sources.name_of(name))
+    named = _partitioned(path, f"table '{spec.name}'") if spec.chunk_files else DataFile(path)
+    return replace(named, url=url)
+
+
+def plain(path: Path) -> Path:
+    """Return the one spelling of a path: absolute and without ``..``; links stay, which other hosts may have elsewhere."""
+    parts = path.absolute().parts
+    if ".." not in parts:
+        return Path(*parts)
+    behind = len(parts) - parts[::-1].index("..")
+    return Path(*parts[:behind]).resolve().joinpath(*parts[behind:])
 
 
 def _within(path: Path, where: str) -> list[Path]:
@@ -177,7 +203,7 @@ def pieces(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piece]:
         yield from (_typed if typed.is_typed(spec, file.path) else _delimited)(spec, file, layout)
     except (ValueError, OSError, EOFError, zlib.error) as error:  # ArrowInvalid and BadLine are ValueErrors
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UserError(f"{file.name}: {reason}") from error
+        raise UserError(f"{file.shown}: {reason}") from error
 
 
 def _typed(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piece]:
@@ -209,4 +235,4 @@ def _delimited(spec: TableSpec, file: DataFile, layout: Layout) -> Iterator[Piec
 def _check_names(file: DataFile, wanted: list[str], names: list[str]) -> None:
     missing = next((name for name in wanted if name not in names), None)
     if missing is not None:
-        raise UserError(f"{file.name}: column '{missing}' is missing; it has {', '.join(names[:20])}")
+        raise UserError(f"{file.shown}: column '{missing}' is missing; it has {', '.join(names[:20])}")

@@ -6,19 +6,17 @@ but nothing is published beside them: their tables are swapped in whole (see sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
 from backend.connection import RawConnection
 from shard.catalog.catalog_file import CatalogFile, SourceLines
-from shard.catalog.model import Kind, Table
+from shard.catalog.model import Table
 from shard.catalog.naming import (
     TEMPLATE_CHUNK,
-    chunk_table,
     literal,
     namers,
-    overlap_table,
     stage_name,
 )
 from skyshard.catalog.cluster import Cluster
@@ -29,8 +27,10 @@ from skyshard.ingest.ledger import Ledger, in_turn
 from skyshard.ingest.loading import Loader
 from skyshard.ingest.queue import Queue
 from skyshard.ingest.staging import Staging
-from skyshard.ingest.transactions import META, Published, Transaction, find, transactions
+from skyshard.ingest.transactions import META, ChunkRows, Published, Transaction, find, transactions
 
+_Parts = Mapping[int, Mapping[str, ChunkRows]]
+"""Chunk → table → rows."""
 Stamped = Sequence[Sequence[tuple[files.DataFile, sources.Stamp]]]
 
 
@@ -96,9 +96,18 @@ class FirstIngest:
         What is to be published.
     there : iterable of int
         Workers that answer.
+    say : callable
+        Takes one line of notes.
     """
 
-    def __init__(self, cluster: Cluster, file: CatalogFile, there: Iterable[int]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        file: CatalogFile,
+        there: Iterable[int],
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._say = say
         self._cluster, self.file, self._there = cluster, file, set(there)
         workers = [number for number in cluster.workers if number in self._there]
         away = {one: cluster.agents.name(one) for one in cluster.workers if one not in self._there}
@@ -178,20 +187,8 @@ class FirstIngest:
                 await loader.chunk_tables(
                     table, {chunk for chunk, has in parts.items() if table.name not in has}
                 )
-        for worker in placement.workers:
-            stored = await loader.stored(worker)
-            for table in tables:
-                if not table.is_sharded:
-                    self._compare(worker, table, table.name, stored, table.rows)
-                    continue
-                for chunk, has in parts.items():
-                    if worker not in held[chunk]:
-                        continue
-                    main, overlap = has.get(table.name, (0, 0))
-                    self._compare(worker, table, chunk_table(table.name, chunk), stored, main)
-                    if table.kind is Kind.DIRECTOR:
-                        self._compare(worker, table, overlap_table(table.name, chunk), stored, overlap)
-        return tables, held
+        stored = {worker: await loader.stored(worker) for worker in placement.workers}
+        return tables, self._right(number, tables, parts, held, stored)
 
     async def _placement(self, number: int, first: First, tables: Sequence[Table]) -> Held:
         """Return who has the chunks, of workers that answer, and that no table was loaded without."""
@@ -215,12 +212,51 @@ class FirstIngest:
             raise UserError(in_turn(number, lost[0]))
         return Held(first.workers, first.replicas, holders, whole, agents.name)
 
-    def _compare(self, worker: int, table: Table, name: str, stored: dict[str, int], rows: int) -> None:
-        if stored.get(name) != rows:
+    def _right(
+        self,
+        number: int,
+        tables: Sequence[Table],
+        parts: _Parts,
+        held: Mapping[int, list[int]],
+        stored: Mapping[int, Mapping[str, int]],
+    ) -> dict[int, list[int]]:
+        """Return chunk → workers of which all tables are right; a repair makes the copies of others anew.
+
+        Raises
+        ------
+        UserError
+            If no worker has all rows of a chunk, or of a replicated table: they will not come by themselves.
+        """
+        whole = [(table, table.name, table.rows) for table in tables if not table.is_sharded]
+        useless = {worker: self._wrong(worker, whole, stored[worker]) for worker in stored}
+        lost = next(iter(useless.values()), "") if stored and all(useless.values()) else ""
+        out, told = dict[int, list[int]](), dict[int, str]()
+        for chunk, ids in held.items():
+            wanted = _wanted(tables, chunk, parts[chunk])
+            faults = {
+                one: useless[one] or self._wrong(one, wanted, stored[one]) for one in ids if one in stored
+            }
+            out[chunk] = [worker for worker in ids if not faults.get(worker)]
+            lost = lost or ("" if out[chunk] else next(filter(None, faults.values()), ""))
+            told = {one: text for one, text in faults.items() if text} | told
+        if lost:
             raise UserError(
-                f"table '{table.name}': worker {self._cluster.workers[worker].name} has {stored.get(name, 'no')} "
-                f"of {rows} rows of {name}; run it again"
+                f"{lost}, and no other that answers has them all; start those that are away, or abort it (skyshard ingest "
+                f"--abort {number}) and begin anew"
             )
+        for text in told.values():
+            self._say(f"  note: {text}; its copies that are wrong are left out")
+        return out
+
+    def _wrong(self, worker: int, wanted: Sequence[tuple[Table, str, int]], stored: Mapping[str, int]) -> str:
+        """Return the first of some tables of a worker that has not its rows; nothing if there is none."""
+        for table, name, rows in wanted:
+            if stored.get(name) != rows:
+                return (
+                    f"table '{table.name}': worker {self._cluster.workers[worker].name} has {stored.get(name, 'no')} "
+                    f"of {rows} rows of {name}"
+                )
+        return ""
 
     async def publish(self, number: int, first: First, lines: SourceLines) -> list[Table]:
         """Check the loaded tables once more, and publish them in the place of what is published; return them."""
@@ -242,6 +278,19 @@ class FirstIngest:
         one: Transaction = await find(self._cluster.home, number)
         check_not_begun(one)
         await self._stage.abandon(number, state)
+
+
+def _wanted(
+    tables: Sequence[Table], chunk: int, has: Mapping[str, ChunkRows]
+) -> list[tuple[Table, str, int]]:
+    """Return the tables of a chunk, what they are called and their rows."""
+    out = []
+    for table in tables:
+        if table.is_sharded:
+            counts = has.get(table.name, ChunkRows(0, 0))
+            names = [namer(table.name, chunk) for namer in namers(table)]
+            out += [(table, name, rows) for name, rows in zip(names, counts, strict=False)]
+    return out
 
 
 class _Order(msgspec.Struct, frozen=True):

@@ -439,5 +439,5 @@ async def forget_transactions(home: RawConnection, database: str) -> None:
     """Let the transactions of a database go with it; part of the transaction that takes it out of the metadata."""
     await home.run(
         f"UPDATE {META}.ingests SET state = 'dropped', finished_at = NOW() WHERE db_name = {literal(database)} "
-        "AND state IN ('open', 'committing', 'committed', 'aborting', 'undoing', 'consolidating')"
+        "AND state IN ('open', 'committing', 'committed', 'aborting', 'undoing', 'consolidating', 'consolidated')"
     )

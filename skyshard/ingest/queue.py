@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -73,7 +72,12 @@ class Queued:
 
 def _local_name(url: str) -> str:
     """Return the name of its copy on this machine: others may be called the same."""
-    return f"{zlib.crc32(url.encode()):08x}-{unquote(urlsplit(url).path).rpartition('/')[2]}"
+    return f"{zlib.crc32(url.encode()):08x}-{sources.name_of(url)}"
+
+
+def _role(chunk: int | None, is_overlap: bool) -> str:
+    """Return chunk and role as the metadata have them."""
+    return "" if chunk is None else f"{chunk}{'+' if is_overlap else ''}"
 
 
 class Queue:
@@ -97,13 +101,36 @@ class Queue:
         for file, stamp in listed:
             if (table, file.name) in known:
                 continue
+            known.add((table, file.name))
             number += 1
-            role = "" if file.chunk is None else f"{file.chunk}{'+' if file.is_overlap else ''}"
+            role = _role(file.chunk, file.is_overlap)
             await self._home.run(
                 f"INSERT INTO {META}.ingest_files (ingest_id, file_no, name, url, role, size, checksum) VALUES "
                 f"({self._number}, {number}, {literal(table)}, {literal(file.name)}, '{role}', {stamp.size}, "
                 f"'{stamp.checksum}')"
             )
+
+    async def check_new(self, table: str, listed: Iterable[tuple[DataFile, sources.Stamp]]) -> None:
+        """Refuse files of this machine that are those of other names in the queue: links, or copies.
+
+        Raises
+        ------
+        UserError
+            Naming both.
+        """
+        known = {
+            (_role(item.chunk, item.is_overlap), item.stamp): item.name
+            for item in await self.files()
+            if item.table == table and not sources.is_remote(item.name)
+        }
+        for file, stamp in listed:
+            if file.url is not None or not stamp.size:
+                continue
+            other = known.setdefault((_role(file.chunk, file.is_overlap), stamp), file.name)
+            if other != file.name:
+                raise UserError(
+                    f"{file.shown}: it has the same contents as {other}, which is in the queue: its rows would be there twice"
+                )
 
     async def files(self) -> list[Queued]:
         """Return the files, in order."""
@@ -144,9 +171,10 @@ class Queue:
 
     async def failed(self, listed: Sequence[Queued], reason: str) -> None:
         """Note why files were not loaded: at the file that the reason begins with, or at all."""
-        named = [item for item in listed if reason.startswith(item.name)]
+        shown = [sources.shown(item.name) for item in listed]
+        named = max((name for name in shown if reason.startswith(name)), key=len, default=None)
         await self._set(listed, "state = 'pending'")
-        which = [max(named, key=lambda item: len(item.name))] if named else listed
+        which = [item for item, name in zip(listed, shown, strict=True) if named in (None, name)]
         await self._set(which, f"state = 'failed', reason = {literal(reason[:_REASON])}")
 
     async def loaded(self, listed: Sequence[Queued]) -> None:

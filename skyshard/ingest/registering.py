@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from shard.catalog.catalog_file import CatalogFile
 from shard.catalog.naming import literal
 from skyshard.catalog.cluster import Cluster
 from skyshard.errors import UserError
+from skyshard.ingest import files, sources
 from skyshard.ingest.commit import Commits
 from skyshard.ingest.contributions import lock_loaders
 from skyshard.ingest.first import First, FirstIngest, asked, same_files
@@ -59,6 +62,35 @@ async def done_before(cluster: Cluster, database: str, mark: str, now: Stamped) 
     return None
 
 
+async def check_not_there(
+    cluster: Cluster, database: str, listed: Iterable[tuple[str, files.DataFile, sources.Stamp]]
+) -> None:
+    """Refuse files (of a table) whose rows are visible already: they would be there twice.
+
+    Raises
+    ------
+    UserError
+        Naming the first, and what has its rows.
+    """
+    lasting = ", ".join(map(literal, LASTING))
+    known = {
+        tuple((value or b"").decode() for value in row[:4]): (row[4] or b"").decode()
+        for row in await cluster.home.fetch(
+            f"SELECT f.name, f.url, f.size, f.checksum, i.ingest_id FROM {META}.ingest_files f "
+            f"JOIN {META}.ingests i USING (ingest_id) WHERE i.db_name = {literal(database)} AND (i.state IN ({lasting}) "
+            f"OR i.state = 'published' AND i.ingest_id = (SELECT version FROM {META}.`databases` "
+            f"WHERE name = {literal(database)}))"
+        )
+    }
+    for table, file, stamp in listed:
+        number = known.get((table, file.name, str(stamp.size), stamp.checksum))
+        if number is not None:
+            raise UserError(
+                f"{file.shown}: table '{database}.{table}' has its rows already, by ingest {number}; name only files that are "
+                "new (to add its rows once more, copy it to another name)"
+            )
+
+
 async def check_free(cluster: Cluster, base: Published, file: CatalogFile) -> None:
     """Refuse new tables whose names users' own tables have."""
     rows = await cluster.home.fetch(
@@ -102,7 +134,7 @@ async def check_not_late(
     """Refuse files that have come about since their table was loaded: nobody would load them."""
     known = {(item.table, item.url) for item in await Queue(cluster.home, number).status()}
     fresh = {
-        spec.name: one.name
+        spec.name: one.shown
         for spec, listed in zip(file.tables, now, strict=True)
         for one, _ in listed
         if (spec.name, one.name) not in known

@@ -22,7 +22,7 @@ from skyshard.ingest.ledger import Ledger
 from skyshard.ingest.transactions import Learned, Published, Transaction, whole_rows
 from skyshard.replicas.copy import Content, Copier, CopyFailed
 
-_ANY_VALUE = "SET STATEMENT sql_mode='' FOR "
+ANY_VALUE = "SET STATEMENT sql_mode='' FOR "
 """Before what copies rows that have been stored already."""
 
 
@@ -55,7 +55,7 @@ class ReplicatedRows:
             kept, now = self._before(one.number, name), f"{quote(self.base.name)}.{quote(name)}"
             await self.home.run(f"DROP TABLE IF EXISTS {kept}")
             await self.home.run(f"CREATE TABLE {kept} LIKE {now}")
-            await self.home.run(f"{_ANY_VALUE}INSERT INTO {kept} SELECT * FROM {now}")
+            await self.home.run(f"{ANY_VALUE}INSERT INTO {kept} SELECT * FROM {now}")
 
     @staticmethod
     def _before(number: int, name: str) -> str:
@@ -134,7 +134,7 @@ class ReplicatedRows:
         """Put a transaction's rows into the table at home; part of the transaction that makes them visible."""
         listed = ", ".join(quote(column.name) for column in table.columns)
         await self.home.run(
-            f"{_ANY_VALUE}INSERT INTO {quote(self.base.name)}.{quote(table.name)} ({listed}) "
+            f"{ANY_VALUE}INSERT INTO {quote(self.base.name)}.{quote(table.name)} ({listed}) "
             f"SELECT {listed} FROM {quote(stage_name(one.number))}.{quote(table.name)}"
         )
 
@@ -143,7 +143,7 @@ class ReplicatedRows:
         now = f"{quote(self.base.name)}.{quote(table.name)}"
         await self.home.run(f"DELETE FROM {now}")
         await self.home.run(
-            f"{_ANY_VALUE}INSERT INTO {now} SELECT * FROM {self._before(one.number, table.name)}"
+            f"{ANY_VALUE}INSERT INTO {now} SELECT * FROM {self._before(one.number, table.name)}"
         )
 
     async def revision(self) -> int:

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import Request, urlopen
 
 import pyarrow.fs
@@ -29,6 +30,7 @@ ATTEMPTS = 4
 PAUSE_S = 1.0
 """Seconds before the second time; each next pause is twice as long."""
 _PIECE = 1 << 20
+_NO_URL = "it is no URL that can be asked for"
 _REMOTE = ("http://", "https://", "s3://")
 _T = TypeVar("_T")
 
@@ -53,7 +55,7 @@ def local(text: str) -> str:
     """Return the path of a ``file:`` URL; other texts as they are."""
     if not text.startswith("file:"):
         return text
-    parts = urlsplit(text)
+    parts = _split(text)
     if parts.netloc not in ("", "localhost"):
         raise UserError(f"{text}: a file: URL names no host")
     return unquote(parts.path)
@@ -64,16 +66,36 @@ def shown(name: str) -> str:
     return name.partition("?")[0] if is_remote(name) else name
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise UserError(f"{shown(url)}: {_NO_URL}") from error
+
+
+def name_of(url: str) -> str:
+    """Return the name of the file that a URL names, without the folders that it is in.
+
+    Raises
+    ------
+    UserError
+        If it is none.
+    """
+    return unquote(_split(url).path).rpartition("/")[2]
+
+
 def check_no_secret(name: str) -> None:
     """Refuse a URL with a password or key in it: it would be kept, and others could see it.
 
     Raises
     ------
     UserError
-        Saying where to put it.
+        Saying where to put it, or that it is no URL.
     """
-    parts = urlsplit(name)
-    if is_remote(name) and "@" in parts.netloc:
+    if not is_remote(name):
+        return
+    parts = _split(name)
+    if "@" in parts.netloc:
         place = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the usual AWS files"
         raise UserError(
             f"{parts.scheme}://…@{parts.hostname}{parts.path}: a URL must have no account and no password; "
@@ -136,6 +158,10 @@ def _patiently(name: str, action: Callable[[], _T]) -> _T:
             reason, final = "there is no such file", True
         except OSError as error:
             reason, final = error.strerror or str(error), False
+        except (InvalidURL, ValueError):  # what they say may show the options of the URL
+            reason, final = _NO_URL, True
+        except HTTPException as error:
+            reason, final = f"the server answers as no web server does ({type(error).__name__})", False
         if final or attempt == ATTEMPTS - 1:
             break
         time.sleep(PAUSE_S * 2**attempt)

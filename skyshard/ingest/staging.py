@@ -252,6 +252,7 @@ class Staging:
             If workers are away of which others have not all chunks.
         """
         home, name = self._home, literal(self._database)
+        await self._check_own(stage_name(number))
         await self._need_one_of_each(number)
         # One that was away when this began, and is here now, must not drop one day what it gets. From here on nobody who is
         # here owes anything: whoever finishes this may let all pay before.
@@ -281,6 +282,16 @@ class Staging:
         await bump(home)
         await home.run("COMMIT")
         await self._tidy(number)
+
+    async def _check_own(self, stage: str) -> None:
+        """Refuse to swap in tables where users have made their own of these names; what is staged is not there yet."""
+        staged = await self._names(stage)
+        here = await self._names(self._database) | await self._names(self._database, "VIEW")
+        own = here - {table.name for table in await self._tables(self._database)}
+        if taken := sorted(own & staged):
+            raise UserError(
+                f"'{self._database}.{taken[0]}' is a user's table or view; drop or rename it, and run this again"
+            )
 
     async def _need_one_of_each(self, number: int) -> None:
         """Refuse to publish chunks of which nobody who answers has a copy."""
@@ -366,11 +377,11 @@ class Staging:
             )
         await move(self._home, moves, name, "half swapped")
 
-    async def _names(self, database: str) -> set[str]:
-        """Return the tables of a database at home, views not among them."""
+    async def _names(self, database: str, kind: str = "BASE TABLE") -> set[str]:
+        """Return the tables, or views, of a database at home."""
         found = await self._home.fetch(
             f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(database)} "
-            "AND TABLE_TYPE = 'BASE TABLE'"
+            f"AND TABLE_TYPE = {literal(kind)}"
         )
         return {(row[0] or b"").decode() for row in found}
 

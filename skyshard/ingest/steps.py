@@ -43,6 +43,7 @@ from skyshard.ingest.queue import FileStatus, Queue
 from skyshard.ingest.registering import (
     check_free,
     check_not_late,
+    check_not_there,
     done_before,
     first_order,
     is_published,
@@ -133,14 +134,14 @@ class Steps:
             If the file is wrong, does not fit the published database, or others have its tables.
         """
         order = await asyncio.to_thread(order_of, catalog, batch_bytes)
-        name = parsed(order)[0].database
-        async with self._locked(name) as (cluster, commits):
+        file, lines = parsed(order)
+        name, now = file.database, await asyncio.to_thread(stamped, file, lines, order)
+        async with self._locked(name) as (cluster, commits):  # the lock is not held while files are read
             if append is None:
                 append = not replace and await is_published(cluster, name)
             if not append:
                 order, _ = await first_order(cluster, order, replace, replicas)
             file, lines = parsed(order)
-            now = await asyncio.to_thread(stamped, file, lines, order)
             first = FirstIngest(cluster, file, commits.ledger.workers)
             await first.staging.recover()
             await Drop(cluster.home, cluster.agents, cluster.workers.values(), name).finish()
@@ -152,11 +153,13 @@ class Steps:
             base = await published(cluster.home, name)
             check_fits(file, lines, base)
             await check_free(cluster, base, file)
+            listed = zip(file.tables, now, strict=True)
+            await check_not_there(cluster, name, ((spec.name, *one) for spec, own in listed for one in own))
             await cluster.home.run("START TRANSACTION")
             number = await open_or_found(cluster, commits, file, order)
             await check_not_late(cluster, commits.ledger, number, file, now)
-            for spec, listed in zip(file.tables, now, strict=True):
-                await Queue(cluster.home, number).add(spec.name, listed)
+            for spec, own in zip(file.tables, now, strict=True):
+                await Queue(cluster.home, number).add(spec.name, own)
             await cluster.home.run("COMMIT")
         return number
 
@@ -169,15 +172,15 @@ class Steps:
                 number
             ):
                 raise UserError(f"transaction {number}: table '{table}' is loaded already")
-            listed = [self._named(name) for name in names]
-            stamped = [(file, await asyncio.to_thread(sources.stamp, file.name)) for file in listed]
-            await Queue(cluster.home, number).add(table, stamped)
-
-    @staticmethod
-    def _named(name: str) -> files.DataFile:
-        if sources.is_remote(name):
-            return files.DataFile(Path(name.rpartition("/")[2]), url=name)
-        return files.DataFile(Path(sources.local(name)).resolve())
+            file, _ = parsed(msgspec.json.decode(one.detail, type=Order))
+            spec = next(spec for spec in file.tables if spec.name == table)
+            listed = [files.given(spec, name) for name in names]
+            stamps = [(one, await asyncio.to_thread(sources.stamp, one.name)) for one in listed]
+            queue = Queue(cluster.home, number)
+            if first_of(one) is None:
+                await check_not_there(cluster, one.database, ((table, *stamp) for stamp in stamps))
+            await queue.check_new(table, stamps)
+            await queue.add(table, stamps)
 
     @asynccontextmanager
     async def _mine(self, number: int, *states: str) -> AsyncIterator[tuple[Cluster, Transaction]]:
@@ -267,7 +270,8 @@ class Steps:
                 file, lines = parsed(order)
                 for item in await Queue(cluster.home, number).files():
                     await asyncio.to_thread(item.check)
-                await FirstIngest(cluster, file, commits.ledger.workers).check(number, order.first, lines)
+                first = FirstIngest(cluster, file, commits.ledger.workers, self.bars.say)
+                await first.check(number, order.first, lines)
                 return
             base = await published(cluster.home, one.database)
             loaded = await commits.ledger.loaded_tables(number)
@@ -334,11 +338,12 @@ class Steps:
         await asyncio.sleep(NOTICE_S)  # then every proxy answers with these rows
         return None
 
-    @staticmethod
-    async def _publish_first(cluster: Cluster, there: Sequence[int], one: Transaction, first: First) -> None:
+    async def _publish_first(
+        self, cluster: Cluster, there: Sequence[int], one: Transaction, first: First
+    ) -> None:
         """Publish a first ingest; one that was cut short is finished."""
         file, lines = parsed(msgspec.json.decode(one.detail, type=Order))
-        ingest = FirstIngest(cluster, file, there)
+        ingest = FirstIngest(cluster, file, there, self.bars.say)
         # What another ingest, or a drop, of that name has begun comes first; this one may go with it.
         await ingest.staging.recover(one.number)
         await Drop(cluster.home, cluster.agents, cluster.workers.values(), one.database).finish()

@@ -131,9 +131,11 @@ class TakingBack(Change):
         """Write everything that makes rows invisible; all of it is one transaction."""
         home = self.home
         ids, replicated = await self.table_ids(base), ReplicatedRows(home, self.ledger, base)
+        brought = await self._brought(one)
         revision = await replicated.revision()
         for name, table in (await self._before(one)).items():
             if table is None:
+                await self._additions(base, one).hide(brought[name])
                 await home.run(f"DELETE FROM {META}.`tables` WHERE table_id = {ids[name]}")
                 await home.run(f"DELETE FROM {META}.chunk_rows WHERE table_id = {ids[name]}")
                 continue
@@ -155,9 +157,15 @@ class TakingBack(Change):
 
     async def _drop_tables(self, base: Published, one: Transaction) -> None:
         """Drop the tables that came with a transaction."""
+        await self._additions(base, one).drop(list((await self._brought(one)).values()))
+
+    async def _brought(self, one: Transaction) -> dict[str, Table]:
+        """Return the tables that a transaction brings."""
         learned = await self.ledger.loaded_tables(one.number)
-        tables = [facts.table for facts in learned.values() if facts.table is not None]
-        await Additions(self.home, self.ledger, base, one.number).drop(tables)
+        return {name: facts.table for name, facts in learned.items() if facts.table is not None}
+
+    def _additions(self, base: Published, one: Transaction) -> Additions:
+        return Additions(self.home, self.ledger, base, one.number)
 
     async def _drop_states(self, base: Published, one: Transaction, chunks: Iterable[int]) -> None:
         """Drop what a commit has made of tables that were there before it."""

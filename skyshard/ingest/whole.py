@@ -77,7 +77,8 @@ class Whole:
                 detail = msgspec.json.encode(msgspec.structs.replace(order, first=what)).decode()
                 begun = await first.open(owner(), detail, mark, what, now, "running")
             await self._load(cluster, first, begun)
-            now_there = FirstIngest(cluster, file, (await parted(cluster))[0])  # loading may have taken long
+            there, _ = await parted(cluster)  # loading may have taken long
+            now_there = FirstIngest(cluster, file, there, self._steps.bars.say)
             tables = await now_there.publish(begun, what, lines)
         return file.database, {table.name: table.rows for table in tables}
 
@@ -86,7 +87,7 @@ class Whole:
         try:
             await self._steps.load_in(cluster, await find(cluster.home, number))
         except BaseException as error:
-            if not went_away(error):
+            if not went_away(error) and not cluster.home.lost:
                 with suppress(UserError, SkyError, ConnectionLost, ExceptionGroup):
                     await abandon(self._steps.address, cluster, first, number)
             raise

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.skyshard.conftest import Lab, Rows, Writer, ask
+from tests.skyshard.held import Held, home_of
 from tests.support.sky import TABLES, Sky, spec
 
 SEPARATION = (
@@ -138,7 +139,9 @@ def test_tables_are_added_and_taken_back(lab: Lab, write: Writer, base: str) -> 
         "star.csv": "id,ra,decl,mag,note\n900,12,13,1.5,u late\n",
     }
     catalog = write(base, spec("Star") + "\n" + MORE.strip(), files)
-    number = json.loads(lab.publish(catalog, "--append", "--json"))["id"]
+    number = json.loads(lab.command("ingest", "register", str(catalog), "--json").output)["id"]
+    assert lab.command("ingest", "load", str(number)).exit_code == 0
+    assert users_own_table_stays(lab, base, str(number)) == number
     asked = {
         "SELECT COUNT(*) FROM Star": "81",
         "SELECT COUNT(*) FROM Spectrum": "80",
@@ -162,6 +165,35 @@ def test_tables_are_added_and_taken_back(lab: Lab, write: Writer, base: str) -> 
     lab.publish(catalog, "--append")
     assert lab.command("ingest", "--consolidate", base, "--grace", "0").exit_code == 0
     assert {sql: lab.ask(sql, base)[0][0] for sql in asked} == asked
+
+
+def users_own_table_stays(lab: Lab, base: str, number: str) -> int:
+    """Publish a transaction that brings Site, which a user has made meanwhile; return its number once it is visible."""
+    site, state = (
+        f"{base}.Site",
+        f"UPDATE skyshard_meta.ingests SET state = '{{}}' WHERE ingest_id = {number}",
+    )
+    lab.home(f"CREATE TABLE {site} (mine INT)")
+    refused = lab.command("ingest", "publish", number)
+    assert (refused.exit_code, f"'{site}' is a user's table or view" in refused.output) == (1, True)
+    assert lab.home(f"SELECT state, commit_no FROM skyshard_meta.ingests WHERE ingest_id = {number}") == [
+        ("open", None)
+    ]
+    lab.home(state.format("committing") + " AND commit_no IS NULL")  # it was made at the last moment
+    lab.home(f"UPDATE skyshard_meta.ingests SET commit_no = 1000 WHERE ingest_id = {number}")
+    again = lab.command("ingest", "publish", number)
+    assert (again.exit_code, f"abort transaction {number}" in again.output) == (1, True), again.output
+    stage = f"skyshard_stage_{number}"
+    lab.home(f"DROP TABLE {site}")
+    held = Held(home_of(lab), "LOCK TABLES skyshard_meta.chunk_rows READ")
+    try:
+        with lab.started("ingest", "publish", number) as process:
+            held.until_waiting(process, "chunk_rows")
+            assert lab.home(f"SELECT COUNT(*) FROM {site}") == [("0",)]  # it is not visible yet
+    finally:
+        held.close()
+    assert lab.home(f"SHOW TABLES FROM {stage} LIKE 'Site%'") == [("Site$rows",)]
+    return int(json.loads(lab.command("ingest", "publish", number, "--json").output)["id"])
 
 
 def test_steps_that_publish_nothing(lab: Lab, write: Writer, base: str) -> None:
@@ -208,7 +240,7 @@ def test_what_is_refused(lab: Lab, write: Writer, base: str) -> None:
     assert "there is no published database 'nowhere'" in refusal(
         lab, append_file(write, "nowhere", Sky(60, 3), ["Star"])
     )
-    bands = write(base, spec("Band").replace("CHAR(1)", "CHAR(2)"), Sky(60, 3).files())
+    bands = write(base, spec("Band").replace("CHAR(1)", "CHAR(2)"), {"band.csv": "band\nrr\n"})
     assert "column 'band' is char(2) " in refusal(lab, bands)
     other = write(base, spec("Star").replace("mag: FLOAT", "mag: DOUBLE"), Sky(60, 3).files())
     assert "column 'mag' is double, and float in the published table" in refusal(lab, other).lower()
@@ -262,6 +294,13 @@ def test_files_that_change_and_second_transactions(lab: Lab, write: Writer, base
         done = lab.command("ingest", step, number)
         assert done.exit_code == 0, done.output
     assert lab.ask("SELECT COUNT(*) FROM Visit", base) == [("130",)]
+    with_more = Writer_at(write.directory)(
+        base, spec("Visit").replace("visit.csv", "visit*.csv"), {"visit9.csv": "id,flux\n64,2\n"}
+    )
+    assert f"{visits.resolve()}: table '{base}.Visit' has its rows already, by ingest {number}" in refusal(
+        lab, with_more
+    )
+    catalog = append_file(write, base, Sky(60, 5), ["Star", "Visit"])
     repeated = json.loads(lab.publish(catalog, "--append", "--json"))  # as after a kill that came too late
     assert (repeated["id"], repeated["state"]) == (opened["id"], "committed")
     assert lab.ask("SELECT COUNT(*) FROM Visit", base) == [("130",)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections import defaultdict
@@ -114,6 +115,37 @@ CLOSE = """
 - {name: Ref, kind: director, key: refId, longitude: ra, latitude: decl, chunk_files: ["chunk_*.txt"],
    columns: {refId: BIGINT NOT NULL, ra: DOUBLE, decl: DOUBLE}, format: {header: false}}
 """
+
+
+def test_files_that_are_queued_by_hand_say_chunk_and_role(lab: Lab, write: Writer) -> None:
+    """Rows of overlap files are no rows of the table, whoever names them; a file comes once, however it is spelt."""
+    own = {name: text for name, text in Sky.seeded(60).files().items() if name.startswith("Ref/")}
+    files = {name.removeprefix("Ref/"): text.replace("\t", ",") for name, text in own.items()}
+    catalog = write("by_hand", CLOSE, files)
+    first = sorted(name for name in files if "overlap" not in name)[0]
+    catalog.write_text(catalog.read_text().replace("chunk_*.txt", first))
+    number = str(json.loads(lab.command("ingest", "register", str(catalog), "--json").stdout)["id"])
+    here = write.directory
+    (here / "linked").mkdir()
+    (here / "linked" / first).symlink_to(here / first)
+    (here / "other.txt").write_text("1,2,3\n")
+    queue = ("ingest", "queue", number, "Ref")
+    done = lab.command(*queue, str(here / "linked" / first))
+    assert (done.exit_code, f"same contents as {here.resolve() / first}" in done.output) == (1, True), (
+        done.output
+    )
+    done = lab.command(*queue, str(here / "other.txt"))
+    assert (done.exit_code, "other.txt: the name is not of the form chunk_<number>" in done.output) == (
+        1,
+        True,
+    )
+    done = lab.command(*queue, *(str(here / "linked" / ".." / name) for name in files), "--json")
+    assert (done.exit_code, len(json.loads(done.stdout)["files"])) == (0, len(files)), done.output
+    for step in ("load", "check", "publish"):
+        done = lab.command("ingest", step, number)
+        assert done.exit_code == 0, done.output
+    rows = sum(text.count("\n") for name, text in files.items() if "overlap" not in name)
+    assert lab.ask("SELECT COUNT(*) FROM by_hand.Ref") == [(str(rows),)]
 
 
 def test_overlap_is_computed_from_the_chunks(lab: Lab, write: Writer) -> None:

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import pytest
 
 from backend.agent_link import AgentPool
+from shard.catalog.traps import INGEST_LOCK
 from shard.errors import ServerError
 from tests.skyshard.conftest import Lab, Writer
 from tests.skyshard.held import Held, home_of, worker_of
@@ -24,6 +25,9 @@ TABLES = """
    columns: {id: BIGINT NOT NULL, flux: DOUBLE}}
 - {name: Band, kind: replicated, files: [band.csv], columns: {band: CHAR(1)}}
 """
+
+
+EXTRA = "- {name: Extra, kind: replicated, files: [band.csv], columns: {band: CHAR(1)}}\n"
 
 
 def files(stars: int) -> dict[str, str]:
@@ -227,7 +231,7 @@ def test_an_ingest_killed_while_it_publishes_is_finished(
         address, statements = worker_of(lab), [f"LOCK TABLES {name}.{_chunk_table(lab, name)} READ"]
     else:
         address, statements = home_of(lab), ["BEGIN", f"SELECT * FROM {name}.Band"]
-    catalog = write(name, TABLES, files(75))
+    catalog = write(name, TABLES + EXTRA, files(75))
     before = lab.ask(f"SELECT COUNT(*) FROM {name}.Star")
     with closing(Held(address, *statements)) as other, lab.started("ingest", catalog, "--replace") as process:
         other.until_waiting(process)
@@ -238,10 +242,32 @@ def test_an_ingest_killed_while_it_publishes_is_finished(
         process.wait()
     with pytest.raises(ServerError):
         lab.ask(f"SELECT COUNT(*) FROM {name}.Star")
+    if where == "worker":  # home comes later
+        lab.home(f"CREATE TABLE {name}.Extra (mine INT)")
+        done = lab.ingest(catalog)
+        assert (done.exit_code, f"'{name}.Extra' is a user's table or view" in done.output) == (1, True)
+        assert lab.home(f"SHOW COLUMNS FROM {name}.Extra LIKE 'mine'") != []
+        lab.home(f"DROP TABLE {name}.Extra")
     if again == "other":
         catalog = write(name, TABLES, files(83))
     lab.publish(catalog)
     assert counts(lab, name) == expected(83 if again == "other" else 75)
+    assert lab.traces("none") == []
+
+
+def test_an_ingest_ends_with_its_locks(lab: Lab, write: Writer) -> None:
+    """Its connection to the home server is lost while a worker is busy: the next command must be alone."""
+    name = "lost_locks"
+    catalog = write(name, TABLES, files(50))
+    with closing(Held(worker_of(lab), HOLD["load"])) as other, lab.started("ingest", catalog) as process:
+        other.until_waiting(process)
+        lock = INGEST_LOCK.format(database=name)
+        holder = lab.home(f"SELECT IS_USED_LOCK('{lock}')")[0][0]
+        lab.home(f"KILL {holder}")
+        output, _ = process.communicate(timeout=20)
+        assert (process.returncode, "the home server cannot be reached" in output) == (1, True), output
+    lab.publish(catalog)
+    assert counts(lab, name) == expected(50)
     assert lab.traces("none") == []
 
 

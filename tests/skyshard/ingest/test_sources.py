@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -141,6 +142,31 @@ def test_a_server_that_tells_no_version(store: Store) -> None:
         sources.stamp(store.url("a.csv"))
 
 
+@pytest.mark.parametrize(
+    "url", ["http://[::1/a.csv", "http://h/a b.csv?sign=geheim", "http://h:x/a.csv?sign=geheim"]
+)
+def test_what_is_no_url_is_told(url: str) -> None:
+    with pytest.raises(UserError, match="it is no URL that can be asked for") as caught:
+        sources.stamp(url)
+    assert "geheim" not in str(caught.value)
+
+
+def test_what_is_no_web_server_is_told(store: Store) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_garbage, args=(listener, sources.ATTEMPTS), daemon=True)
+        thread.start()
+        with pytest.raises(UserError, match=r"a\.csv: the server answers as no web server does"):
+            sources.stamp(f"http://127.0.0.1:{listener.getsockname()[1]}/a.csv")
+        thread.join()
+
+
+def _garbage(listener: socket.socket, times: int) -> None:
+    for _ in range(times):
+        with listener.accept()[0] as asker:
+            asker.recv(1 << 16)
+            asker.sendall(b"this is no HTTP\r\n\r\n")
+
+
 @pytest.mark.parametrize("scheme", ["http", "s3"])
 def test_no_secret_is_taken_or_shown(store: Store, scheme: str) -> None:
     with pytest.raises(UserError, match="must have no account and no password") as caught:
@@ -172,6 +198,12 @@ def test_a_catalogue_of_elsewhere_is_published_and_grows(lab: Lab, write: Writer
     store.failures = ["503"]
     lab.publish(write("elsewhere", f"{parts}\n{visits}"), "--append")
     assert lab.ask("SELECT COUNT(*) FROM Star s JOIN Visit v USING (id)", "elsewhere") == [("84",)]
+    store.files["2/ref.csv"] = b"refId,ra,decl\n900,1,dim\n"
+    signed = write("elsewhere", spec("Ref").replace("ref.csv", f"'{store.url('2/ref.csv')}?sign=geheim'"))
+    said = lab.ingest(signed, "--append").output + lab.command("ingest", "status", "elsewhere").output
+    said += str(lab.home("SELECT reason FROM skyshard_meta.ingest_files WHERE state = 'failed'"))
+    assert said.count("2/ref.csv:2: table 'Ref': column 'decl'") >= 2
+    assert "geheim" not in said
     done = lab.ingest(write("elsewhere", spec("Ref").replace("ref.csv", store.url("3/ref.csv"))), "--append")
     assert done.exit_code == 1
     assert f"{store.url('3/ref.csv')}: 404" in done.output
