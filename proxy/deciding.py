@@ -36,7 +36,7 @@ from proxy.memories import Memories
 from proxy.registry import Registry
 from proxy.routes import Router
 from proxy.session import own_settings, owned
-from proxy.session.engine import Distributed, Explained, Home, Local, Route
+from proxy.session.engine import Distributed, Explained, Home, Local, Route, Version
 from proxy.session.owned import ShowListed, ShowTableStatus
 from proxy.session.session import Session
 from proxy.words import Words, parts, words
@@ -99,6 +99,7 @@ class Decider:
         self.views = HomeViews(pool)
         self._decided = Decided(self.views)
         self._views_changed = True
+        self._changes = 0
         self._finding = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
         self._router = Router(catalogue)
@@ -326,10 +327,16 @@ class Decider:
         if (found := _LOCKS.search(sql)) is not None:
             session.locks = found["freed"] is None
 
-    async def refresh(self, known: int) -> bool:
+    @property
+    def version(self) -> Version:
+        """What is known of the catalogue, and of the views over it."""
+        return self._catalogue.version, self._changes
+
+    async def refresh(self, known: Version) -> bool:
         """Read the catalogue and the views over it again; return whether they are others than in version `known`."""
         await self._catalogue.refresh()
-        return await self._find_views() or self._catalogue.version != known
+        await self._find_views()  # or the watch has found them meanwhile
+        return self.version != known
 
     def start(self) -> None:
         """Begin to look for views that others make."""
@@ -343,12 +350,12 @@ class Decider:
             except (ServerError, ConnectionLost, OSError) as error:
                 log.warning("the views cannot be read: %s", type(error).__name__)
 
-    async def _find_views(self) -> bool:
+    async def _find_views(self) -> None:
         async with self._finding:  # what an earlier look has seen must not come after a later one's
             changed = await self.views.find(self._catalogue.databases)
         if changed:
+            self._changes += 1
             self._mentions = classify.Mentions.of({}, -1)
-        return changed
 
     async def settings(self, session: Session) -> SessionSettings:
         """Return a session's settings, read anew if they may have changed."""

@@ -37,7 +37,7 @@ from proxy.quick import Flight, Quick
 from proxy.registry import Registry, RunningQuery
 from proxy.request import Request
 from proxy.session.client import ClientGone
-from proxy.session.engine import Distributed, Route
+from proxy.session.engine import Distributed, Route, Version
 from proxy.session.prepared import Executed, planner_values
 from proxy.session.session import Session
 from proxy.shapes import LookUp, Shapes
@@ -102,9 +102,9 @@ class Engine:
         self.settings = self._decider.settings
 
     @property
-    def version(self) -> int:
-        """The version of the catalogue that is known."""
-        return self._catalogue.version
+    def version(self) -> Version:
+        """What is known of the catalogue, and of the views over it."""
+        return self._decider.version
 
     @property
     def init_connect(self) -> bool:

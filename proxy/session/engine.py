@@ -97,6 +97,8 @@ class Local:
 
 
 Route = Home | Distributed | Local
+Version = tuple[int, int]
+"""The version of the catalogue, and how often the views over it have changed."""
 
 
 class Engine(Protocol):
@@ -154,11 +156,11 @@ class Engine(Protocol):
         """Return the same in a session whose settings may have changed: they are read before."""
 
     @property
-    def version(self) -> int:
-        """The version of the catalogue that is known."""
+    def version(self) -> Version:
+        """What is known of the catalogue, and of the views over it."""
 
-    async def refresh(self, known: int) -> bool:
-        """Read the catalogue again; return whether it is another than in version `known`."""
+    async def refresh(self, known: Version) -> bool:
+        """Read the catalogue and the views over it again; return whether they are others than in version `known`."""
 
     async def run(
         self,

@@ -13,7 +13,7 @@ from proxy.home.link import Trapped, trap_error
 from proxy.session import own_settings
 from proxy.session.cursor import LAST_ROW_SENT, Cursor
 from proxy.session.diagnostics import QUESTIONS
-from proxy.session.engine import Distributed, Engine, Home, Local
+from proxy.session.engine import Distributed, Engine, Home, Local, Version
 from proxy.session.prepared import Executed, Prepared
 from proxy.session.under import as_prepared
 from proxy.session.values import with_values
@@ -51,7 +51,7 @@ class PreparedStatements:
     def __init__(self, session: Session, engine: Engine) -> None:
         self._session, self._engine = session, engine
         self._kept: dict[int, Prepared] = {}
-        self._at_home: dict[int, tuple[bytes, int, int]] = {}
+        self._at_home: dict[int, tuple[bytes, int, Version]] = {}
         self._asked: dict[int, bytes] = {}
         self._last: int | None = None
         self._fetched: set[int] = set()  # those at home of which a client has a cursor
@@ -233,7 +233,7 @@ class PreparedStatements:
 
     async def _is_ours_now(self, number: int) -> bool:
         """Whether a statement of the home server's is ours to answer: its tables were published as it was prepared."""
-        sql, parameters, version = self._at_home.get(number, (b"", 0, -1))
+        sql, parameters, version = self._at_home.get(number, (b"", 0, (-1, 0)))
         if not sql or not await self._engine.refresh(version):
             return False
         route = await self._engine.decide(self._session, sql)

@@ -276,3 +276,15 @@ def test_limits_hold_for_all_statements_of_a_session(proxy, raw):
     assert client.execute(first, ("",)).rows == [struct.pack("<BBq", 0, 0, 7)]
     client.command(b"\x18" + struct.pack("<IH", second, 0) + b"0" * 60 + b"7")
     assert client.execute(second, ("",)).rows == [struct.pack("<BBq", 0, 0, 7)]
+
+
+def test_a_view_that_has_come_to_read_the_catalogue_is_executed(cluster, raw, own):
+    """Though the proxy knows that already when it is executed."""
+    client = raw(database=own)
+    client.query("CREATE TABLE t (objectId BIGINT)")
+    client.query("CREATE VIEW v AS SELECT objectId FROM t")
+    number, _, _ = client.prepare("SELECT COUNT(*) FROM v")
+    with home_of(cluster) as home:
+        home.query(f"CREATE OR REPLACE VIEW {own}.v AS SELECT objectId FROM hip.Object")
+        assert raw(database=own).query("SELECT COUNT(*) FROM v").rows == [(b"118216",)]
+        assert client.execute(number).rows == [struct.pack("<BBq", 0, 0, 118216)]

@@ -192,8 +192,10 @@ def test_what_came_before_a_trap_is_answered(cluster, raw, own):
 def test_a_view_made_a_moment_ago_is_read_in_a_packet(cluster, raw, own):
     client = raw(database=own)
     with home_of(cluster) as home:
-        for number, sql in enumerate(("SELECT COUNT(*) FROM v0", "SELECT COUNT(*) FROM v1; SELECT 2")):
-            home.query(f"CREATE VIEW {own}.v{number} AS SELECT objectId FROM hip.Object")
+        for number, sql in enumerate(
+            ("SELECT COUNT(*) FROM lately_0", "SELECT COUNT(*) FROM lately_1; SELECT 2")
+        ):
+            home.query(f"CREATE VIEW {own}.lately_{number} AS SELECT objectId FROM hip.Object")
             assert answers(client, sql)[0] == [(b"118216",)]
 
 
