@@ -287,7 +287,7 @@ def test_no_packet_confuses_the_parsers():
         for parse, data in (
             (handshake.response, good),
             (handshake.user_change, change),
-            (Prepared(b"", None, rng.randrange(1, 5)).bind, execute),
+            (Prepared(b"", None, rng.randrange(1, 5), None).bind, execute),
             (
                 lambda data: Diagnostics().fill_in(data, LexerMode()),
                 b"SELECT FOUND_ROWS(), '@@warning_count', \"x\" /* */",
