@@ -356,4 +356,4 @@ class Repairer:
         await self._bump()
         await home.run("COMMIT")
         await asyncio.sleep(GRACE_S)
-        await asyncio.gather(*(pay(home, self._cluster.agents, own, [worker]) for worker in gone))
+        await pay(home, self._cluster.agents, own, gone)
