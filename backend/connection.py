@@ -99,9 +99,9 @@ class RawConnection:
         """Whether a reply has not been read to its end."""
         return self._unread > 0
 
-    def finished(self) -> None:
-        """Note that a reply has been read to its end."""
-        self._unread -= 1
+    def finished(self, replies: int = 1) -> None:
+        """Note that a reply, or several, have been read to their end."""
+        self._unread -= replies
 
     def unread(self) -> None:
         """Note that what `ended_by` has read will be read again."""
@@ -125,9 +125,10 @@ class RawConnection:
 
     async def receive(self, scanner: ReplyScanner) -> list[Event]:
         """Wait for bytes and return what they complete of a reply."""
-        return self._scan(scanner, await self.wire.take())
+        return self.scan(scanner, await self.wire.take())
 
-    def _scan(self, scanner: ReplyScanner, data: bytes) -> list[Event]:
+    def scan(self, scanner: ReplyScanner, data: bytes) -> list[Event]:
+        """Return what received bytes complete of a reply."""
         try:
             events = scanner.feed(data)
         except PacketError as error:
@@ -177,9 +178,9 @@ class RawConnection:
             return found
         if self._given is None:
             scanner = self._scanner(ReplyKind.QUERY)
-            return await Result(self, scanner, None, deque(self._scan(scanner, data))).open()
+            return await Result(self, scanner, None, deque(self.scan(scanner, data))).open()
         scanner = ReplyScanner(ReplyKind.PREPARE, self._taken.deprecate_eof, [ReplyKind.QUERY])
-        replies = Replies(self, scanner, binary=True, closed=True, events=self._scan(scanner, data))
+        replies = Replies(self, scanner, binary=True, closed=True, events=self.scan(scanner, data))
         return await replies.next(self._given)
 
     def ended_by(self, data: bytes) -> Small | None:

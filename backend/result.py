@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
-from backend.row_blocks import Cutter, RowBlock
+from backend.row_blocks import Cutter, RowBlock, Several
 from shard.errors import ServerError, not_supported
+from shard.wire import rows
 from shard.wire.packets import STATUS_MORE_RESULTS, Err, Ok, PacketError
 from shard.wire.replies import (
     ColumnsEvent,
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 256 << 10
 """A block is handed out past this size, or when the server pauses."""
-_PATIENCE_S = 0.002
+PATIENCE_S = 0.002
+"""A server that takes longer has paused."""
 
 
 class Result:
@@ -119,7 +121,7 @@ class Result:
         cutter, within = Cutter(pieces), False
         while self.end is None:
             ready = size and not self._events
-            if ready and (size >= BLOCK_BYTES or not await self._connection.wire.wait(_PATIENCE_S)):
+            if ready and (size >= BLOCK_BYTES or not await self._connection.wire.wait(PATIENCE_S)):
                 yield RowBlock(b"".join(held), count)
                 held, size, count = [], 0, 0
             event = await self._next()
@@ -210,9 +212,31 @@ class Replies:
             prepared = None if self._closed else number
         return await Result(self._connection, self._scanner, prepared, self._events).open()
 
-    async def soon(self) -> bool:
-        """Wait a moment for more of the replies; return whether there is something to read."""
-        return bool(self._events) or await self._connection.wire.wait(_PATIENCE_S)
+    async def small(self, most: int) -> Several | None:
+        """Return those of the next `most` replies that have come whole, if they are small and of the same columns.
+
+        None: the next reply is to be read by `next`; what has come of it is kept.
+
+        Raises
+        ------
+        ConnectionLost
+            If the server goes away.
+        """
+        if self._binary or self._events or not self._scanner.between:
+            return None
+        data = await self._connection.wire.take()
+        found = rows.small_replies(data, self._scanner.deprecate_eof, most)
+        used = 0 if found is None else found[-1]
+        if found is not None:
+            self._scanner.passed(found[3])
+            self._connection.finished(found[3])
+        if used < len(data):
+            self._events.extend(self._connection.scan(self._scanner, data[used:]))
+        return None if found is None else Several(found[0], RowBlock(found[1], found[2]), found[3], found[4])
+
+    async def soon(self, seconds: float = PATIENCE_S) -> bool:
+        """Wait for more of the replies; return whether there is something to read."""
+        return bool(self._events) or await self._connection.wire.wait(seconds)
 
     async def _prepared(self, parameters: int) -> int:
         first = await self.event()

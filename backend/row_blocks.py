@@ -30,6 +30,19 @@ class Small:
     warnings: int
 
 
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Whole replies of the same columns: their tails, the rows of all, how many replies, and which of them have warnings.
+
+    `warned` has the place of a reply among these, from 0, and the number of its warnings.
+    """
+
+    tails: bytes
+    block: RowBlock
+    replies: int
+    warned: tuple[tuple[int, int], ...]
+
+
 class Cutter:
     """Makes blocks of the packets that a reply's scanner finds, which may end within a row.
 

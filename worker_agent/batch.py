@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import functools
 import struct
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import msgspec
 
 from backend.connection import BLOCK_BYTES, RawConnection, Result, RowBlock, Small
+from backend.result import PATIENCE_S
+from backend.row_blocks import Several
 from shard.errors import ServerError
 from shard.wire import frames
 from shard.wire.immediate import immediate
@@ -24,6 +27,9 @@ _FIXED = 13
 """Bytes at the end of a column definition whose places are fixed, their number included."""
 _TAIL = struct.Struct("<HIBHB")
 _UNSIGNED = 32
+
+HOLD_S = 0.02
+"""Seconds that a few rows wait for those of the next chunks."""
 
 Types = tuple[frames.ColumnType, ...]
 
@@ -105,13 +111,24 @@ class Batch:
         ]
         picked = picked_parameters(job)
         replies = connection.ask(texts, picked if job.binary else None)
-        for chunk in self._chunks:
-            self.chunk, self.answers = chunk, False
+        swift = not (job.binary or job.setup or job.teardown or job.order)
+        released = time.monotonic()
+        at = 0
+        while at < len(self._chunks):
+            self.chunk, self.answers = self._chunks[at], swift
+            if not await replies.soon(max(PATIENCE_S, released + HOLD_S - time.monotonic())):
+                yield _PAUSE
+                released = time.monotonic()
+            several = await replies.small(len(self._chunks) - at) if swift else None
+            if several is not None:
+                self._note(several, at)
+                if several.block.data:
+                    yield several.block
+                at += several.replies
+                continue
             for _ in job.setup:
                 await (await replies.next()).drain()
             self.answers = True
-            if not await replies.soon():
-                yield _PAUSE
             asked = self._asked(await replies.next(len(picked)))
             async for block in asked.result.blocks(pieces=not job.order):
                 yield asked.recoded(block)
@@ -119,7 +136,15 @@ class Batch:
                 await (await replies.next()).drain()
             if asked.result.end is not None and asked.result.end.warnings:
                 self.warnings += asked.result.end.warnings
-                self._warned.append(chunk)
+                self._warned.append(self.chunk)
+            at += 1
+
+    def _note(self, several: Several, at: int) -> None:
+        """Note what the replies of several chunks, from `at` on, have said."""
+        self.types = self.types or types_of(several.tails)
+        for place, warnings in several.warned:
+            self.warnings += warnings
+            self._warned.append(self._chunks[at + place])
 
     async def _alone(self, connection: RawConnection, chunk: int) -> AsyncIterator[RowBlock]:
         """Run one chunk, and read what its conditions say."""

@@ -6,7 +6,7 @@ The pure-Python twin is `_rows_py`; both have the same tests.
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from shard.wire._packets cimport MAX_PAYLOAD, cut, field_size, packet_length
 
@@ -193,47 +193,128 @@ def rows_to_load(const unsigned char[::1] block):
         free(out)
 
 
-def small_reply(const unsigned char[::1] buffer, bint deprecate_eof):
-    """See `_rows_py.small_reply`."""
-    cdef Py_ssize_t at = 0, end = buffer.shape[0], length, rows = 0, start, i, columns
-    cdef const unsigned char* p
-    cdef unsigned char tails[13 * 250]
-    if end < 5:
-        return None
-    p = &buffer[0]
-    columns = p[4]
-    if packet_length(p) != 1 or columns == 0 or columns > 250:
-        return None
-    at = 5
-    for i in range(columns):
+cdef struct Reply:
+    Py_ssize_t start  # of its rows
+    Py_ssize_t last   # the packet that ends them
+    Py_ssize_t end
+    Py_ssize_t rows
+
+
+cdef bint _reply(
+    const unsigned char* p, Py_ssize_t at, Py_ssize_t end, bint deprecate_eof, unsigned char* tails, Py_ssize_t* columns,
+    Reply* found,
+):
+    """Find the parts of a reply with rows that begins at `at`; return whether it is here to its end, and small."""
+    cdef Py_ssize_t length, i
+    if at + 5 > end:
+        return False
+    columns[0] = p[at + 4]
+    if packet_length(p + at) != 1 or columns[0] == 0 or columns[0] > 250:
+        return False
+    at += 5
+    for i in range(columns[0]):
         if at + 4 > end:
-            return None
+            return False
         length = packet_length(p + at)
         if length < 13 or length == MAX_PAYLOAD or at + 4 + length > end or p[at + 4] == 0xFF:
-            return None
+            return False
         memcpy(tails + 13 * i, p + at + 4 + length - 13, 13)
         at += 4 + length
     if not deprecate_eof:
         if at + 9 > end or packet_length(p + at) != 5 or p[at + 4] != 0xFE:
-            return None
+            return False
         at += 9
-    start = at
+    found.start, found.rows = at, 0
     while at + 4 <= end:
         length = packet_length(p + at)
-        if length == 0 or length == MAX_PAYLOAD or at + 4 + length > end:
-            return None
-        if p[at + 4] >= 0xFE:
-            if p[at + 4] == 0xFF or at + 4 + length != end:
-                return None
-            return (
-                PyBytes_FromStringAndSize(<const char*>tails, 13 * columns),
-                PyBytes_FromStringAndSize(<const char*>p + start, at - start),
-                rows,
-                PyBytes_FromStringAndSize(<const char*>p + at + 4, length),
-            )
-        rows += 1
+        if length == 0 or length == MAX_PAYLOAD or at + 4 + length > end or p[at + 4] == 0xFF:
+            return False
+        if p[at + 4] == 0xFE:
+            found.last, found.end = at, at + 4 + length
+            return True
+        found.rows += 1
         at += 4 + length
-    return None
+    return False
+
+
+def small_reply(const unsigned char[::1] buffer, bint deprecate_eof):
+    """See `_rows_py.small_reply`."""
+    cdef Py_ssize_t end = buffer.shape[0], columns
+    cdef const unsigned char* p
+    cdef unsigned char tails[13 * 250]
+    cdef Reply found
+    if end == 0:
+        return None
+    p = &buffer[0]
+    if not _reply(p, 0, end, deprecate_eof, tails, &columns, &found) or found.end != end:
+        return None
+    return (
+        PyBytes_FromStringAndSize(<const char*>tails, 13 * columns),
+        PyBytes_FromStringAndSize(<const char*>p + found.start, found.last - found.start),
+        found.rows,
+        PyBytes_FromStringAndSize(<const char*>p + found.last + 4, end - found.last - 4),
+    )
+
+
+cdef int _warnings(const unsigned char* p, Reply* found, bint deprecate_eof):
+    """Return with how many warnings a reply ends; -1 if it is unusual: more results, affected rows."""
+    cdef const unsigned char* last = p + found.last + 4
+    cdef Py_ssize_t length = found.end - found.last - 4
+    cdef int status, warnings
+    if deprecate_eof:
+        if length < 7 or last[1] >= 251 or last[2] >= 251:
+            return -1
+        status, warnings = last[3] | last[4] << 8, last[5] | last[6] << 8
+    else:
+        if length != 5:
+            return -1
+        warnings, status = last[1] | last[2] << 8, last[3] | last[4] << 8
+    return -1 if status & 8 else warnings
+
+
+def small_replies(const unsigned char[::1] buffer, bint deprecate_eof, Py_ssize_t most):
+    """See `_rows_py.small_replies`."""
+    cdef Py_ssize_t at = 0, end = buffer.shape[0], columns, first_columns = 0, used = 0, rows = 0, count = 0
+    cdef const unsigned char* p
+    cdef unsigned char tails[2][13 * 250]
+    cdef unsigned char* out
+    cdef Reply found
+    cdef int warnings
+    if end == 0:
+        return None
+    p = &buffer[0]
+    out = <unsigned char*>malloc(end)
+    if out == NULL:
+        raise MemoryError
+    warned = []
+    try:
+        while count < most and _reply(p, at, end, deprecate_eof, tails[1 if count else 0], &columns, &found):
+            if count == 0:
+                first_columns = columns
+            elif columns != first_columns or memcmp(tails[0], tails[1], 13 * columns) != 0:
+                break
+            warnings = _warnings(p, &found, deprecate_eof)
+            if warnings < 0:
+                break
+            if warnings:
+                warned.append((count, warnings))
+            memcpy(out + used, p + found.start, found.last - found.start)
+            used += found.last - found.start
+            rows += found.rows
+            count += 1
+            at = found.end
+        if count == 0:
+            return None
+        return (
+            PyBytes_FromStringAndSize(<const char*>tails[0], 13 * first_columns),
+            PyBytes_FromStringAndSize(<const char*>out, used),
+            rows,
+            count,
+            tuple(warned),
+            at,
+        )
+    finally:
+        free(out)
 
 
 def prepared_reply(const unsigned char[::1] buffer, bint deprecate_eof):

@@ -186,19 +186,13 @@ def rows_to_load(block: bytes | bytearray | memoryview) -> bytes:
     return b"".join(lines)
 
 
-def small_reply(
-    buffer: bytes | bytearray | memoryview, deprecate_eof: bool
-) -> tuple[bytes, bytes, int, bytes] | None:
-    """Return the parts of a whole reply with rows: column tails, rows, their number, the payload of the end.
-
-    The tail of a column is the last 13 bytes of its definition. None for any other reply, one with rows of 16 MiB,
-    or one that is not here to its end; `shard.wire.replies` reads these.
-    """
-    data = bytes(buffer)
-    if len(data) < 5 or data[:3] != b"\x01\0\0" or not 0 < data[4] <= 250:
+def _reply(data: bytes, at: int, deprecate_eof: bool) -> tuple[bytes, int, int, int, int] | None:
+    """Return (tails, start of the rows, their number, start of the last packet, end) of a small reply, if it is here."""
+    if len(data) < at + 5 or data[at : at + 3] != b"\x01\0\0" or not 0 < data[at + 4] <= 250:
         return None
-    at, tails = 5, []
-    for _ in range(data[4]):
+    columns, tails = data[at + 4], []
+    at += 5
+    for _ in range(columns):
         length = int.from_bytes(data[at : at + 3], "little")
         payload = data[at + 4 : at + 4 + length]
         if not 13 <= length < 0xFFFFFF or len(payload) < length or payload[0] == 0xFF:
@@ -213,15 +207,77 @@ def small_reply(
     while at + 4 <= len(data):
         length = int.from_bytes(data[at : at + 3], "little")
         payload = data[at + 4 : at + 4 + length]
-        if length in (0, 0xFFFFFF) or len(payload) < length:
+        if length in (0, 0xFFFFFF) or len(payload) < length or payload[0] == 0xFF:
             return None
-        if payload[0] >= 0xFE:
-            if payload[0] == 0xFF or at + 4 + length != len(data):
-                return None
-            return b"".join(tails), data[start:at], number, payload
+        if payload[0] == 0xFE:
+            return b"".join(tails), start, number, at, at + 4 + length
         number += 1
         at += 4 + length
     return None
+
+
+def small_reply(
+    buffer: bytes | bytearray | memoryview, deprecate_eof: bool
+) -> tuple[bytes, bytes, int, bytes] | None:
+    """Return the parts of a whole reply with rows: column tails, rows, their number, the payload of the end.
+
+    The tail of a column is the last 13 bytes of its definition. None for any other reply, one with rows of 16 MiB,
+    or one that is not here to its end; `shard.wire.replies` reads these.
+    """
+    data = bytes(buffer)
+    found = _reply(data, 0, deprecate_eof)
+    if found is None or found[-1] != len(data):
+        return None
+    tails, start, number, last, _ = found
+    return tails, data[start:last], number, data[last + 4 :]
+
+
+def small_replies(
+    buffer: bytes | bytearray | memoryview, deprecate_eof: bool, most: int
+) -> tuple[bytes, bytes, int, int, tuple[tuple[int, int], ...], int] | None:
+    """Return what replies with rows that follow one another have together.
+
+    They are whole, small (see `small_reply`) and of the same columns; what is behind the last such one is left.
+
+    Parameters
+    ----------
+    most : int
+        How many replies to take.
+
+    Returns
+    -------
+    tuple or None
+        Column tails; the rows of all; their number; the number of replies; which of these (from 0) ended with
+        warnings, and with how many; the bytes they take. None if the first is no such reply.
+    """
+    data = bytes(buffer)
+    first, at, count, rows = b"", 0, 0, 0
+    blocks: list[bytes] = []
+    warned: list[tuple[int, int]] = []
+    while count < most and (found := _reply(data, at, deprecate_eof)) is not None:
+        tails, start, number, last, end = found
+        warnings = _warnings(data[last + 4 : end], deprecate_eof)
+        if warnings is None or (count and tails != first):
+            break
+        if warnings:
+            warned.append((count, warnings))
+        first = tails
+        blocks.append(data[start:last])
+        rows, count, at = rows + number, count + 1, end
+    return (first, b"".join(blocks), rows, count, tuple(warned), at) if count else None
+
+
+def _warnings(payload: bytes, deprecate_eof: bool) -> int | None:
+    """Return with how many warnings a reply ends; None if it is unusual: more results, affected rows."""
+    if deprecate_eof:
+        if len(payload) < 7 or payload[1] >= 251 or payload[2] >= 251:
+            return None
+        status, warnings = payload[3:5], payload[5:7]
+    else:
+        if len(payload) != 5:
+            return None
+        warnings, status = payload[1:3], payload[3:5]
+    return None if int.from_bytes(status, "little") & 8 else int.from_bytes(warnings, "little")
 
 
 def prepared_reply(

@@ -187,6 +187,18 @@ class ReplyScanner:
         """Whether more bytes must follow: those so far end within a packet, or between the packets of one payload."""
         return not self.done and (self._at < len(self._buffer) or self._continued or bool(self._held))
 
+    @property
+    def between(self) -> bool:
+        """Whether nothing of the next reply has come, and there is one."""
+        return (
+            not self.done and self._at == len(self._buffer) and self._state == _FIRST.get(self.kind, "head")
+        )
+
+    def passed(self, replies: int) -> None:
+        """Note that so many replies, which begin where this one stands `between` two, are read by somebody else."""
+        for _ in range(replies):
+            self._ended()
+
     def _ended(self) -> None:
         """Go on to the next reply, if one follows."""
         if not self._then:

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 try:
-    from shard.wire._rows import count, prepared_reply, renumber, rows_to_load, scan, small_reply, split, take
+    from shard.wire._rows import (
+        count,
+        prepared_reply,
+        renumber,
+        rows_to_load,
+        scan,
+        small_replies,
+        small_reply,
+        split,
+        take,
+    )
 
     COMPILED = True
 except ImportError:  # no compiler at installation
@@ -13,6 +23,7 @@ except ImportError:  # no compiler at installation
         renumber,
         rows_to_load,
         scan,
+        small_replies,
         small_reply,
         split,
         take,
@@ -27,6 +38,7 @@ __all__ = [
     "renumber",
     "rows_to_load",
     "scan",
+    "small_replies",
     "small_reply",
     "split",
     "take",

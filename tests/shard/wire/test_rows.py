@@ -110,6 +110,48 @@ def test_a_small_reply_is_read_whole_or_not_at_all(table, columns, deprecate_eof
 @given(st.binary(max_size=200), st.booleans())
 def test_twins_agree_on_what_is_no_small_reply(data, deprecate_eof):
     assert rows.small_reply(data, deprecate_eof) == _rows_py.small_reply(data, deprecate_eof)
+    assert rows.small_replies(data, deprecate_eof, 9) == _rows_py.small_replies(data, deprecate_eof, 9)
+
+
+small_tables = st.lists(
+    st.lists(st.tuples(st.none() | st.binary(max_size=9)), max_size=4), min_size=1, max_size=5
+)
+
+
+@given(small_tables, st.integers(1, 6), st.booleans(), st.binary(max_size=30))
+def test_replies_that_follow_one_another_are_read_together(answers, most, deprecate_eof, rest):
+    whole = [reply(table, 1, deprecate_eof) for table in answers]
+    data = b"".join(each[0] for each in whole)
+    number = min(most, len(whole))
+    taken = len(b"".join(each[0] for each in whole[:number]))
+    found = (
+        whole[0][2],
+        b"".join(map(encode, answers[:number])),
+        sum(map(len, answers[:number])),
+        number,
+        tuple((place, 3) for place in range(number)),
+        taken,
+    )
+    for small_replies in (rows.small_replies, _rows_py.small_replies):
+        assert small_replies(data, deprecate_eof, most) == found
+        for end in range(len(data)):
+            known = small_replies(data[:end], deprecate_eof, len(whole))
+            complete = sum(
+                len(b"".join(each[0] for each in whole[: n + 1])) <= end for n in range(len(whole))
+            )
+            assert (0 if known is None else known[3]) == complete
+        failed = data + packet(Err(1317, "70100", "over").encode(), 1) + rest
+        assert small_replies(failed, deprecate_eof, 99)[-1] == len(data)
+        wider = data + reply(answers[0] and [], 2, deprecate_eof)[0]
+        assert small_replies(wider, deprecate_eof, 99)[-1] == len(data)
+
+
+def test_a_reply_with_more_results_or_affected_rows_is_not_read_with_others():
+    head = reply([], 1, True)[0][:-11]
+    for last in (Ok(warnings=1, status=10), Ok(affected_rows=300, status=2)):
+        data = head + packet(last.encode(0xFE), 1)
+        assert rows.small_replies(data, True, 1) is None
+        assert _rows_py.small_replies(data, True, 1) is None
 
 
 @given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 2**32 - 1), st.booleans())
