@@ -17,7 +17,7 @@ from backend.row_blocks import Cutter
 from proxy.execute.dispatcher import RowStream
 from proxy.execute.sorted_stream import SortedStream
 from proxy.execute.work import Work
-from proxy.fill import RESULT, Filler
+from proxy.fill import MANY_BYTES, RESULT, Filler
 from proxy.home.definitions import ShadowPool, under_their_names
 from proxy.home.desk import SessionDesk
 from proxy.home.replicated import MOST_AT_HOME, ReplicatedAtHome
@@ -236,6 +236,8 @@ class Answerer:
             statement = types.statement
             if not request.binary:
                 statement = planner.merged(request.plan, _decimals(columns))
+            if moved >= MANY_BYTES:
+                statement = planner.sorting(statement)
             await self._send(desk.connection, request, statement, columns, warnings)
             desk.connection.defer(f"DROP TEMPORARY TABLE {merging.MERGE_NAME}")
         return moved

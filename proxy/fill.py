@@ -29,6 +29,8 @@ _DOUBLE = 5
 _UNREFUSED = LENIENT.replace("=", "=CONCAT('ALLOW_INVALID_DATES,', ", 1).replace(" FOR ", ") FOR ")
 WITHOUT_LATERAL = "'split_materialized=off'"
 """Grouped derived tables are not filled once for each row that is joined: MariaDB loses rows in semijoins with them."""
+MANY_BYTES = 16 << 20
+"""Of partials from here on, the home server sorts them into groups."""
 RESULT = f"{quote(SCRATCH_DATABASE)}.{quote('result')}"
 """The table of the session that holds the rows of a query whose statement stores them."""
 
@@ -185,7 +187,8 @@ class Filler:
         plan = part.plan
         if plan.merge is not None:
             size, warnings = await self.partials(desk, request, plan, types, placement)
-            await self._fill(desk, part, types.statement)
+            statement = types.statement if size < MANY_BYTES else planner.sorting(types.statement)
+            await self._fill(desk, part, statement)
             await desk.run(Sql(f"DROP TEMPORARY TABLE {merging.MERGE_NAME}"))
             return size, warnings
         if plan.never:

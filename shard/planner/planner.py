@@ -246,6 +246,18 @@ def merged(plan: Plan, decimals: Sequence[int]) -> Sql:
     return writing.logical(tree)
 
 
+def sorting(merge: Sql) -> Sql:
+    """Return a merge's statement that finds its groups by sorting its rows, which is faster if they are many.
+
+    MariaDB looks each row's group up in a temporary table otherwise: of five million rows in two million groups,
+    7.6 s beside 4.8 s; of few groups the look-up is faster.
+    """
+    head = "SELECT "
+    if not merge.text.startswith(head):
+        raise ValueError("a merge is a SELECT")
+    return replace(merge, text=f"{head}SQL_BIG_RESULT {merge.text.removeprefix(head)}")
+
+
 def _draft_of(plan: Plan | Ordered) -> Draft:
     if plan.draft is None:
         raise TypeError("the plan has no draft")
