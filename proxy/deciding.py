@@ -114,6 +114,10 @@ class Decider:
         """Whether it decides by the present catalogue, and no view may have been made a moment ago."""
         return not self._views_changed and self._mentions.version == self._catalogue.version
 
+    def view_names(self) -> list[str]:
+        """Return the names of the views over sharded tables, without their databases."""
+        return [name for _, name in self.views.names]
+
     def mentions(self, sql: bytes) -> bool:
         """Whether a text could be about sharded tables, or use skyshard's functions."""
         catalogue = self._catalogue

@@ -29,6 +29,7 @@ from proxy.home.definitions import Shadow
 from proxy.home.metadata import Catalogue, Contents
 from proxy.home.own_tables import OwnTable
 from proxy.home.settings import SessionSettings
+from proxy.jobs.accounts import Lent
 from proxy.jobs.runner import Jobs
 from proxy.learning import Learner
 from proxy.memories import Memories
@@ -49,6 +50,7 @@ from shard.errors import (
     INTERNAL,
     TIMEOUT,
     TOO_DEEP,
+    ErrorCode,
     ServerError,
     SkyError,
     not_supported,
@@ -65,6 +67,12 @@ log = logging.getLogger("skyshard.query")
 
 _NOTED = frozenset({"SELECT", "WITH", "VALUES", "INSERT", "REPLACE", "UPDATE", "DELETE", "SUBMIT"})
 """What a statement begins with whose refusal is noted."""
+_TOLD_AS: Mapping[type[Exception], ErrorCode] = {
+    TimeoutError: TIMEOUT,
+    ConnectionLost: HOME_DOWN,
+    RecursionError: TOO_DEEP,  # what could be read may yet be too deep to be written
+}
+"""What may end a query from outside, and the error that its client gets."""
 
 
 class Engine:
@@ -94,12 +102,6 @@ class Engine:
         self._decider = Decider(pool, catalogue, registry, jobs, self._memories, self._aside)
         self._quick = Quick(pool, catalogue, dispatcher)
         self._learner = Learner(self._shapes, self._filler, catalogue)
-        self.job_of = jobs.lent
-        self.concerns = self._decider.concerns
-        self.with_truth = self._decider.with_truth
-        self.renew = self._decider.renew
-        self.refresh = self._decider.refresh
-        self.settings = self._decider.settings
 
     @property
     def version(self) -> Version:
@@ -119,6 +121,30 @@ class Engine:
     def start(self) -> None:
         """Begin to look for views that others make."""
         self._decider.start()
+
+    def job_of(self, name: str) -> Lent | None:
+        """Return what was lent to a job that logs in by this name; None if none does."""
+        return self._jobs.lent(name)
+
+    async def settings(self, session: Session) -> SessionSettings:
+        """Return a session's settings, read anew if they may have changed."""
+        return await self._decider.settings(session)
+
+    def concerns(self, session: Session, sql: bytes) -> bool:
+        """Whether a statement could be one that is not the home server's to answer."""
+        return self._decider.concerns(session, sql)
+
+    async def refresh(self, known: int) -> bool:
+        """Read the catalogue again; return whether it is another than in version `known`."""
+        return await self._decider.refresh(known)
+
+    async def with_truth(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
+        """Return a statement on information_schema with our values in it; None if it needs none."""
+        return await self._decider.with_truth(session, sql, lasting)
+
+    async def renew(self, session: Session, sql: bytes, route: Distributed) -> Distributed:
+        """Return the route of a prepared statement, decided anew if what it was decided from has changed."""
+        return await self._decider.renew(session, sql, route)
 
     async def decide(self, session: Session, sql: bytes) -> Route:
         """Return who answers a statement."""
@@ -242,14 +268,6 @@ class Engine:
             async with asyncio.timeout(max_seconds or None):
                 size = await work
             outcome = "ok"
-        except TimeoutError as error:
-            failure = SkyError(TIMEOUT)
-            said = failure.message
-            raise failure from error
-        except ConnectionLost as error:
-            failure = SkyError(HOME_DOWN)
-            said = failure.message
-            raise failure from error
         except (asyncio.CancelledError, ClientGone):
             # Whoever leaves with the whole answer has had it, though tables may still be tidied away.
             outcome = "ok" if session.out.ended else "cancelled"
@@ -259,8 +277,8 @@ class Engine:
             if error.code is INTERNAL:
                 log.exception("query %s of session %s: internal error", query.query_id, session.id)
             raise
-        except RecursionError as error:  # what could be read may yet be too deep to be written
-            failure = SkyError(TOO_DEEP)
+        except tuple(_TOLD_AS) as error:
+            failure = SkyError(next(code for kind, code in _TOLD_AS.items() if isinstance(error, kind)))
             said = failure.message
             raise failure from error
         except Exception as error:
@@ -337,8 +355,9 @@ class Engine:
             with contextlib.suppress(ServerError):  # tables may be missing because they are being dropped
                 await self._filler.unchanged(request, lacking=error.code is FRAGMENT_FAILED)
             raise
-        views = [name for _, name in self._decider.views.names]
-        await self._learner.learn(self._memories.known(session), request, statement, views)
+        await self._learner.learn(
+            self._memories.known(session), request, statement, self._decider.view_names()
+        )
         return size
 
     @contextlib.asynccontextmanager

@@ -187,7 +187,7 @@ class RowStream:
     async def _job(self, start: StartJob) -> None:
         try:
             loss = await self._attempt(start)
-        except (ServerError, SkyError) as error:
+        except SkyError as error:
             self._queue.put_nowait(error)
         except asyncio.CancelledError:
             return  # only `close` cancels jobs; a task that keeps the exception keeps the blocks of its frames

@@ -94,5 +94,5 @@ class TrapWatch:
             try:
                 async with self._pool.lease() as connection:
                     await close_open(connection, list(self._catalogue.databases.values()))
-            except (ServerError, SkyError, ConnectionLost, OSError) as error:
+            except (SkyError, ConnectionLost, OSError) as error:
                 log.warning("the traps cannot be looked at: %s", type(error).__name__)

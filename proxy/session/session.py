@@ -463,7 +463,7 @@ class Session:
 
     async def _meet_kill(self) -> None:
         """Let a KILL that found the home connection idle meet a statement of ours: it would look killed till then."""
-        with contextlib.suppress(ServerError, SkyError):
+        with contextlib.suppress(SkyError):
             await self.home.table(b"DO 0")
 
     # what the proxy owns -------------------------------------------------------------------------
