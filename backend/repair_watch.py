@@ -45,11 +45,11 @@ async def leave(home: RawConnection) -> None:
 
 async def read(home: RawConnection) -> Watch | None:
     """Return what the automatic repair has said last; None if there is none."""
-    rows = await home.fetch(
+    rows = await home.fetch_texts(
         f"SELECT name, IF(name = '{_SEEN}', UNIX_TIMESTAMP(NOW(3)) - value, value) FROM {_CLUSTER} "
         f"WHERE name IN ('{_AFTER}', '{_SEEN}', '{_MISSING}')"
     )
-    found = {(name or b"").decode(): float(value or b"0") for name, value in rows}
+    found = {name: float(value) for name, value in rows}
     if len(found) < 3:
         return None
     return Watch(found[_AFTER], found[_SEEN], int(found[_MISSING]))

@@ -55,8 +55,8 @@ class Damage:
         # Where this fails, the next query that fails asks again.
         with contextlib.suppress(ServerError, ConnectionLost, OSError):
             async with self._alone, self._pool.lease() as connection:
-                for base, name in await connection.fetch(tables):
-                    place = f"{quote((base or b'').decode())}.{quote((name or b'').decode())}"
+                for base, name in await connection.fetch_texts(tables):
+                    place = f"{quote(base)}.{quote(name)}"
                     found = await connection.fetch(f"CHECK TABLE {place}")
                     if found[-1][3] != b"OK":
                         log.warning("table %s is damaged; 'skyshard repair' copies it anew", place)

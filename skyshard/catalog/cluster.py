@@ -90,11 +90,10 @@ async def answering(agents: AgentPool, workers: Iterable[int], times: int = 1) -
 
 async def read_workers(home: RawConnection) -> dict[int, Worker]:
     """Return the workers that have not been removed, by number."""
-    rows = await home.fetch(
+    rows = await home.fetch_texts(
         f"SELECT worker_id, name, host, port, state FROM {META}.workers WHERE state <> 'removed' ORDER BY worker_id"
     )
-    found = [[(value or b"").decode() for value in row] for row in rows]
     return {
         int(number): Worker(worker_id=int(number), name=name, host=host, port=int(port), state=state)
-        for number, name, host, port, state in found
+        for number, name, host, port, state in rows
     }

@@ -134,19 +134,19 @@ class Drop:
 
     async def _names(self, database: str) -> list[str]:
         """Return the tables and views of a database at home."""
-        rows = await self._home.fetch(
+        rows = await self._home.fetch_texts(
             f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(database)} ORDER BY 1"
         )
-        return [(row[0] or b"").decode() for row in rows]
+        return [row[0] for row in rows]
 
     async def _programs(self) -> list[str]:
         """Return users' stored functions, procedures and events of the database."""
         name = literal(self._database)
-        rows = await self._home.fetch(
+        rows = await self._home.fetch_texts(
             f"SELECT ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = {name} UNION "
             f"SELECT EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA = {name} ORDER BY 1"
         )
-        return [(row[0] or b"").decode() for row in rows]
+        return [row[0] for row in rows]
 
     async def _workers_tables(self, there: Iterable[int]) -> None:
         """Drop the chunk tables of workers; one that fails keeps none of the others from it."""

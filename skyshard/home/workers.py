@@ -105,7 +105,7 @@ async def _list(address: ClusterAddress) -> list[str]:
     meta = quote(META_DATABASE)
     connection = await connected(address.home)
     try:
-        found = await connection.fetch(
+        rows = await connection.fetch_texts(
             f"SELECT worker_id, name, host, port, state, (SELECT COUNT(*) FROM {meta}.chunk_replicas r "
             f"WHERE r.worker_id = w.worker_id), (SELECT COUNT(*) FROM {meta}.worker_debts d "
             f"WHERE d.worker_id = w.worker_id) FROM {meta}.workers w ORDER BY worker_id"
@@ -113,7 +113,6 @@ async def _list(address: ClusterAddress) -> list[str]:
         watched = await watch.read(connection)
     finally:
         await connection.close()
-    rows = [[(value or b"").decode() for value in row] for row in found]
     workers = {int(r[0]): Worker(worker_id=int(r[0]), name=r[1], host=r[2], port=int(r[3])) for r in rows}
     pool = AgentPool(workers, address.secret, tls=address.tls)
     pongs = await asyncio.gather(*(pool.ping(number) for number in workers))

@@ -176,5 +176,7 @@ class Change:
 
     async def table_ids(self, base: Published) -> dict[str, int]:
         """Return the numbers of a database's tables."""
-        rows = await self.home.fetch(f"SELECT name, table_id FROM {META}.`tables` WHERE db_id = {base.db_id}")
-        return {(name or b"").decode(): int(number or b"0") for name, number in rows}
+        rows = await self.home.fetch_texts(
+            f"SELECT name, table_id FROM {META}.`tables` WHERE db_id = {base.db_id}"
+        )
+        return {name: int(number) for name, number in rows}

@@ -117,11 +117,10 @@ async def settle(
     Those of others are paid by whoever works there, or next time.
     """
     listed = ", ".join(map(str, sorted(workers))) or "0"
-    names = await home.fetch(
+    names = await home.fetch_texts(
         f"SELECT DISTINCT db_name FROM {META}.worker_debts WHERE worker_id IN ({listed}) ORDER BY 1"
     )
-    for (value,) in names:
-        name = (value or b"").decode()
+    for (name,) in names:
         try:
             await lock_database(home, name, 0)
         except NotNow:

@@ -186,14 +186,13 @@ async def _alone(home: RawConnection, name: str, definition: str, where: _Where)
 
 
 async def _columns(home: RawConnection, table: str) -> list[tuple[str, str]]:
-    rows = await home.fetch(
+    rows = await home.fetch_texts(
         "SELECT COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, CHARACTER_SET_NAME, COLLATION_NAME FROM "
         f"information_schema.COLUMNS WHERE TABLE_SCHEMA = {literal(SCRATCH_DATABASE)} "
         f"AND TABLE_NAME = {literal(table)} ORDER BY ORDINAL_POSITION"
     )
     out = []
-    for row in rows:
-        name, kind, nullable, charset, collation = ((value or b"").decode() for value in row)
+    for name, kind, nullable, charset, collation in rows:
         text = kind + (f" CHARACTER SET {charset} COLLATE {collation}" if charset else "")
         out.append((name, text + ("" if nullable == "YES" else " NOT NULL")))
     return out

@@ -28,10 +28,6 @@ from skyshard.ingest.loading import LOADS_PER_WORKER, STATEMENTS
 from skyshard.ingest.transactions import META, ChunkRows, Learned, Published
 
 
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode()
-
-
 class Ledger:
     """What the metadata know of one transaction's rows, and the tables that hold them.
 
@@ -82,7 +78,7 @@ class Ledger:
             f"INSERT INTO {META}.ingests (db_name, state, owner, detail, fingerprint) VALUES ({literal(database)}, "
             f"'{state}', {literal(owner[:255])}, {literal(detail)}, {literal(fingerprint)})"
         )
-        number = int(_text((await home.fetch("SELECT LAST_INSERT_ID()"))[0][0]))
+        number = int((await home.fetch_texts("SELECT LAST_INSERT_ID()"))[0][0])
         for name, kind in tables:
             await home.run(
                 f"INSERT INTO {META}.ingest_tables (ingest_id, name, kind) VALUES "
@@ -108,16 +104,15 @@ class Ledger:
 
     async def last_commit(self) -> int:
         """Return the number of the last commit of all."""
-        return int(
-            _text((await self._home.fetch(f"SELECT COALESCE(MAX(commit_no), 0) FROM {META}.ingests"))[0][0])
-        )
+        found = await self._home.fetch_texts(f"SELECT COALESCE(MAX(commit_no), 0) FROM {META}.ingests")
+        return int(found[0][0])
 
     async def loaded_tables(self, number: int) -> dict[str, Learned]:
         """Return what is known of the tables that are loaded."""
-        rows = await self._home.fetch(
+        rows = await self._home.fetch_texts(
             f"SELECT name, learned FROM {META}.ingest_tables WHERE ingest_id = {number} AND state = 'loaded'"
         )
-        return {_text(name): msgspec.json.decode(learned or b"", type=Learned) for name, learned in rows}
+        return {name: msgspec.json.decode(learned, type=Learned) for name, learned in rows}
 
     async def loaded(
         self,
@@ -171,13 +166,13 @@ class Ledger:
     async def _whole(self, number: int, table: str) -> dict[int, set[int]]:
         """Return chunk → workers that have the rows of all other tables, of chunks that these have rows in."""
         out: dict[int, set[int]] = {}
-        for chunk, worker in await self._home.fetch(
+        for chunk, worker in await self._home.fetch_texts(
             f"SELECT DISTINCT c.chunk_id, r.worker_id FROM {META}.ingest_chunks c LEFT JOIN {META}.ingest_replicas r "
             f"USING (ingest_id, chunk_id) WHERE c.ingest_id = {number} AND c.name <> {literal(table)}"
         ):
-            ids = out.setdefault(int(_text(chunk)), set())
-            if worker is not None:
-                ids.add(int(_text(worker)))
+            ids = out.setdefault(int(chunk), set())
+            if worker:
+                ids.add(int(worker))
         return out
 
     async def insert(self, verb: str, into: str, rows: list[str]) -> None:
@@ -189,21 +184,21 @@ class Ledger:
         """Return transaction → chunk → table → rows."""
         listed = ", ".join(map(str, numbers)) or "0"
         out: dict[int, dict[int, dict[str, ChunkRows]]] = {}
-        for row in await self._home.fetch(
+        for row in await self._home.fetch_texts(
             f"SELECT ingest_id, chunk_id, name, row_count, overlap_rows FROM {META}.ingest_chunks "
             f"WHERE ingest_id IN ({listed})"
         ):
-            chunk = out.setdefault(int(_text(row[0])), {}).setdefault(int(_text(row[1])), {})
-            chunk[_text(row[2])] = ChunkRows(int(_text(row[3])), int(_text(row[4])))
+            chunk = out.setdefault(int(row[0]), {}).setdefault(int(row[1]), {})
+            chunk[row[2]] = ChunkRows(int(row[3]), int(row[4]))
         return out
 
     async def holders(self, number: int) -> dict[int, tuple[int, ...]]:
         """Return chunk → workers that have a transaction's rows."""
         out: dict[int, tuple[int, ...]] = {}
-        for chunk, worker in await self._home.fetch(
+        for chunk, worker in await self._home.fetch_texts(
             f"SELECT chunk_id, worker_id FROM {META}.ingest_replicas WHERE ingest_id = {number} ORDER BY 1, 2"
         ):
-            out[int(_text(chunk))] = (*out.get(int(_text(chunk)), ()), int(_text(worker)))
+            out[int(chunk)] = (*out.get(int(chunk), ()), int(worker))
         return out
 
     async def leave_out(self, number: int, chunk: int, worker: int) -> None:
@@ -229,7 +224,7 @@ class Ledger:
 
     async def has_index(self, name: str) -> bool:
         """Whether there is a director index of that name."""
-        found = await self._home.fetch(
+        found = await self._home.fetch_texts(
             f"SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(INDEX_DATABASE)} "
             f"AND TABLE_NAME = {literal(name)}"
         )
@@ -375,7 +370,7 @@ class Ledger:
             "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA "
             f"WHERE LEFT(SCHEMA_NAME, {len(prefix)}) = {literal(prefix)}"
         )
-        names = {_text(row[0]) for row in await self._home.fetch(sql)}
+        names = {row[0] for row in await self._home.fetch_texts(sql)}
         answers = await asyncio.gather(*(self.agents.admin(worker, [sql]) for worker in self._workers))
         names |= {row[0] or "" for rows in answers for row in rows}
         return sorted(int(name[len(prefix) :]) for name in names)
@@ -388,12 +383,12 @@ class Ledger:
             f"LEFT(TABLE_NAME, {len(prefix)}) = {literal(prefix)}"
             for prefix in (index_table(stage, "") for stage in stages)
         )
-        found = await self._home.fetch(
+        found = await self._home.fetch_texts(
             "SELECT TABLE_NAME FROM information_schema.TABLES "
             f"WHERE TABLE_SCHEMA = {literal(INDEX_DATABASE)} AND ({own})"
         )
         for (name,) in found:
-            await self._home.run(f"DROP TABLE IF EXISTS {quote(INDEX_DATABASE)}.{quote(_text(name))}")
+            await self._home.run(f"DROP TABLE IF EXISTS {quote(INDEX_DATABASE)}.{quote(name)}")
         drops = [f"DROP DATABASE IF EXISTS {quote(stage)}" for stage in stages]
         for drop in drops:
             await self._home.run(drop)

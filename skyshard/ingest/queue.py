@@ -134,13 +134,12 @@ class Queue:
 
     async def files(self) -> list[Queued]:
         """Return the files, in order."""
-        rows = await self._home.fetch(
+        rows = await self._home.fetch_texts(
             f"SELECT file_no, state, name, url, size, checksum, role FROM {META}.ingest_files "
             f"WHERE ingest_id = {self._number} ORDER BY file_no"
         )
         out = []
-        for row in rows:
-            number, state, table, url, size, checksum, role = ((value or b"").decode() for value in row)
+        for number, state, table, url, size, checksum, role in rows:
             chunk = int(role.rstrip("+")) if role else None
             stamp = sources.Stamp(int(size), checksum)
             out.append(Queued(int(number), state, table, url, stamp, chunk, role.endswith("+")))

@@ -93,10 +93,10 @@ async def check_not_there(
 
 async def check_free(cluster: Cluster, base: Published, file: CatalogFile) -> None:
     """Refuse new tables whose names users' own tables have."""
-    rows = await cluster.home.fetch(
+    rows = await cluster.home.fetch_texts(
         f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(base.name)}"
     )
-    here = {(row[0] or b"").decode().lower() for row in rows}
+    here = {row[0].lower() for row in rows}
     for spec in file.tables:
         if base.table(spec.name) is None and spec.name.lower() in here:
             raise UserError(

@@ -104,14 +104,14 @@ class Staging:
         UserError
             Naming the first.
         """
-        found = await self._home.fetch(
+        found = await self._home.fetch_texts(
             f"SELECT ingest_id, owner FROM {_META}.ingests WHERE db_name = {literal(self._database)} "
             f"AND state IN ('open', 'committing') AND ingest_id <> {but} ORDER BY 1 LIMIT 1"
         )
         if found:
-            number = int(found[0][0] or b"0")
+            number = int(found[0][0])
             raise UserError(
-                f"transaction {number} of {(found[0][1] or b'').decode()} on database '{self._database}' is open; "
+                f"transaction {number} of {found[0][1]} on database '{self._database}' is open; "
                 f"finish it, or abort it (skyshard ingest --abort {number})"
             )
 
@@ -135,10 +135,10 @@ class Staging:
             raise UserError(
                 f"database '{self._database}' is published; use --replace to swap it for these files"
             )
-        rows = await self._home.fetch(
+        rows = await self._home.fetch_texts(
             f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {name}"
         )
-        known = {(row[0] or b"").decode() for row in rows}
+        known = {row[0] for row in rows}
         if known and not found:
             raise UserError(f"a database '{self._database}' that is no catalogue exists; choose another name")
         own = known - {table.name for table in await self._tables(self._database)} if published else set()
@@ -379,11 +379,11 @@ class Staging:
 
     async def _names(self, database: str, kind: str = "BASE TABLE") -> set[str]:
         """Return the tables, or views, of a database at home."""
-        found = await self._home.fetch(
+        found = await self._home.fetch_texts(
             f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(database)} "
             f"AND TABLE_TYPE = {literal(kind)}"
         )
-        return {(row[0] or b"").decode() for row in found}
+        return {row[0] for row in found}
 
     async def _tidy(self, number: int) -> None:
         drops = [_drop(stage_name(number)), _drop(old_name(number))]

@@ -103,10 +103,6 @@ class Transaction:
     tables: tuple[str, ...] = field(default=())
 
 
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode()
-
-
 async def published(home: RawConnection, name: str) -> Published:
     """Return a published database.
 
@@ -115,39 +111,41 @@ async def published(home: RawConnection, name: str) -> Published:
     UserError
         If there is none.
     """
-    found = await home.fetch(
+    found = await home.fetch_texts(
         "SELECT db_id, stripes, sub_stripes, overlap_deg, replicas FROM "
         f"{META}.`databases` WHERE name = {literal(name)} AND state = 'published'"
     )
     if not found:
         raise UserError(f"there is no published database '{name}'")
-    db_id = int(_text(found[0][0]))
+    db_id = int(found[0][0])
     grid = Partitioning(
-        stripes=int(_text(found[0][1])),
-        sub_stripes=int(_text(found[0][2])),
-        overlap_deg=float(_text(found[0][3])),
+        stripes=int(found[0][1]),
+        sub_stripes=int(found[0][2]),
+        overlap_deg=float(found[0][3]),
     )
-    rows = await home.fetch(f"SELECT definition FROM {META}.`tables` WHERE db_id = {db_id} ORDER BY table_id")
-    tables = tuple(msgspec.json.decode(row[0] or b"", type=Table) for row in rows)
+    rows = await home.fetch_texts(
+        f"SELECT definition FROM {META}.`tables` WHERE db_id = {db_id} ORDER BY table_id"
+    )
+    tables = tuple(msgspec.json.decode(row[0], type=Table) for row in rows)
     holders: dict[int, tuple[int, ...]] = {}
-    for chunk, worker, state in await home.fetch(
+    for chunk, worker, state in await home.fetch_texts(
         f"SELECT chunk_id, worker_id, state FROM {META}.chunk_replicas WHERE db_id = {db_id} ORDER BY worker_id"
     ):
-        held = holders.setdefault(int(_text(chunk)), ())
-        if state == b"ok":
-            holders[int(_text(chunk))] = (*held, int(_text(worker)))
+        held = holders.setdefault(int(chunk), ())
+        if state == "ok":
+            holders[int(chunk)] = (*held, int(worker))
     states = {
-        int(_text(chunk)): int(_text(state))
-        for chunk, state in await home.fetch(
+        int(chunk): int(state)
+        for chunk, state in await home.fetch_texts(
             f"SELECT chunk_id, state_no FROM {META}.chunk_states WHERE db_id = {db_id}"
         )
     }
-    return Published(db_id, name, grid, int(_text(found[0][4])), tables, holders, states)
+    return Published(db_id, name, grid, int(found[0][4]), tables, holders, states)
 
 
 async def transactions(home: RawConnection, where: str) -> list[Transaction]:
     """Return transactions, the first commit first, those that are open last."""
-    rows = await home.fetch(
+    rows = await home.fetch_texts(
         "SELECT i.ingest_id, i.db_name, i.state, i.commit_no, i.seen, i.owner, i.detail, i.started_at, i.fingerprint, "
         f"(SELECT GROUP_CONCAT(t.name ORDER BY t.name SEPARATOR '/') FROM {META}.ingest_tables t "
         f"WHERE t.ingest_id = i.ingest_id) FROM {META}.ingests i WHERE {where} "
@@ -155,8 +153,8 @@ async def transactions(home: RawConnection, where: str) -> list[Transaction]:
     )
     return [
         Transaction(
-            int(_text(r[0])), _text(r[1]), _text(r[2]), int(_text(r[3]) or 0), int(_text(r[4])), _text(r[5]),
-            _text(r[6]), _text(r[7]), _text(r[8]), tuple(filter(None, _text(r[9]).split("/"))),
+            int(r[0]), r[1], r[2], int(r[3] or 0), int(r[4]), r[5],
+            r[6], r[7], r[8], tuple(filter(None, r[9].split("/"))),
         )
         for r in rows
     ]  # fmt: skip
@@ -166,13 +164,13 @@ async def whole_rows(home: RawConnection, numbers: Iterable[int]) -> dict[int, d
     """Return transaction → replicated table → rows that it adds; tables that it brings are not among them."""
     listed = ", ".join(map(str, numbers)) or "0"
     out: dict[int, dict[str, int]] = {}
-    for number, name, learned in await home.fetch(
+    for number, name, learned in await home.fetch_texts(
         f"SELECT ingest_id, name, learned FROM {META}.ingest_tables WHERE ingest_id IN ({listed}) "
         f"AND kind = '{Kind.REPLICATED.value}' AND state = 'loaded'"
     ):
-        facts = msgspec.json.decode(learned or b"", type=Learned)
+        facts = msgspec.json.decode(learned, type=Learned)
         if facts.table is None:
-            out.setdefault(int(_text(number)), {})[_text(name)] = facts.rows
+            out.setdefault(int(number), {})[name] = facts.rows
     return out
 
 
@@ -201,7 +199,7 @@ async def lock(home: RawConnection, name: str, busy: str, wait_s: int = LOCK_S) 
     NotNow
         With the text `busy`, if somebody else has it.
     """
-    if (await home.fetch(f"SELECT GET_LOCK({literal(name[:64])}, {wait_s})"))[0][0] != b"1":
+    if (await home.fetch_texts(f"SELECT GET_LOCK({literal(name[:64])}, {wait_s})"))[0][0] != "1":
         raise NotNow(busy)
 
 

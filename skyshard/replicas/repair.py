@@ -65,10 +65,10 @@ class _Work:
 
 async def databases(cluster: Cluster) -> list[str]:
     """Return the names of the published databases."""
-    rows = await cluster.home.fetch(
+    rows = await cluster.home.fetch_texts(
         f"SELECT name FROM {META}.`databases` WHERE state = 'published' ORDER BY name"
     )
-    return [(row[0] or b"").decode() for row in rows]
+    return [row[0] for row in rows]
 
 
 class Repairer:

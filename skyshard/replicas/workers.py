@@ -123,11 +123,11 @@ async def _status(address: ClusterAddress, name: str | None) -> list[WorkerStatu
 
 
 async def _chunks(cluster: Cluster, worker: Worker, where: str) -> dict[str, int]:
-    rows = await cluster.home.fetch(
+    rows = await cluster.home.fetch_texts(
         f"SELECT d.name, COUNT(*) FROM {META}.chunk_replicas r JOIN {META}.`databases` d USING (db_id) "
         f"WHERE r.worker_id = {worker.worker_id} AND r.state = 'ok'{where} GROUP BY d.name ORDER BY d.name"
     )
-    return {(name or b"").decode(): int(count or b"0") for name, count in rows}
+    return {name: int(count) for name, count in rows}
 
 
 def _others(worker: Worker, there: Iterable[int]) -> str:
@@ -145,17 +145,16 @@ async def _only_here(cluster: Cluster, worker: Worker, there: Iterable[int]) -> 
 
 
 async def _no_ingest(cluster: Cluster) -> None:
-    rows = await cluster.home.fetch(
+    rows = await cluster.home.fetch_texts(
         f"SELECT ingest_id, db_name, state, fingerprint <> '' FROM {META}.ingests WHERE finished_at IS NULL "
         "ORDER BY ingest_id LIMIT 1"
     )
-    for number, name, state, has_number in rows:
-        one, database = int(number or b"0"), (name or b"").decode()
+    for number, database, state, has_number in rows:
         ways = "wait for it, or run its command again"
-        if has_number == b"1" and state in (b"open", b"running", b"committing", b"aborting"):
-            ways += f", or abort it (skyshard ingest --abort {one})"
+        if has_number == "1" and state in ("open", "running", "committing", "aborting"):
+            ways += f", or abort it (skyshard ingest --abort {number})"
         raise UserError(
-            f"ingest {one} of database '{database}' has not been finished, it is {(state or b'').decode()}; {ways}; then run "
+            f"ingest {number} of database '{database}' has not been finished, it is {state}; {ways}; then run "
             "this again"
         )
 
@@ -163,8 +162,8 @@ async def _no_ingest(cluster: Cluster) -> None:
 @contextlib.asynccontextmanager
 async def _alone(cluster: Cluster) -> AsyncIterator[None]:
     """Keep ingests, drops and repairs of all databases away while copies of a worker are given up."""
-    rows = await cluster.home.fetch(f"SELECT name FROM {META}.`databases` ORDER BY name")
-    names = [(row[0] or b"").decode() for row in rows]
+    rows = await cluster.home.fetch_texts(f"SELECT name FROM {META}.`databases` ORDER BY name")
+    names = [row[0] for row in rows]
     taken: list[str] = []
     try:
         for name in names:
