@@ -46,10 +46,15 @@ class ReplicatedAtHome:
         await self._keeping.close()
 
     async def check(self, request: Request) -> None:
-        """Fail a query that has read replicated tables at home, unless these are what it was planned with.
+        """Fail a query that has read replicated tables at home in another state than that which it was planned with.
 
-        On workers every state of such a table has a name of its own; at home there is only the present one. A session's
-        open transaction may see an earlier one, which is what its own connection has read; all else has read the present.
+        What ran on the session's own connection in an open transaction has read the state that this transaction sees;
+        everything else has read the present one.
+
+        Raises
+        ------
+        SkyError
+            1412.
         """
         named, behind = _named(request), _behind_views(request)
         if request.session.home.in_transaction:
