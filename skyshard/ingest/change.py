@@ -116,7 +116,7 @@ class Change:
                 )
 
     async def catch_up(self) -> None:
-        """Let workers that were away drop what they had to; comes before anything else that is done to the database."""
+        """Let workers that were away drop what they still owe; must be the first thing that is done to the database."""
         await pay(self.home, self.ledger.agents, self.database, self.ledger.workers)
 
     @asynccontextmanager
@@ -168,7 +168,7 @@ class Change:
     # the metadata of tables ------------------------------------------------------------------------
 
     async def define(self, base: Published, table: Table) -> None:
-        """Write what a table is now."""
+        """Write a table's new definition and row count into the metadata."""
         await self.home.run(
             f"UPDATE {META}.`tables` SET definition = 0x{msgspec.json.encode(table).hex()}, row_count = {table.rows} "
             f"WHERE db_id = {base.db_id} AND name = {literal(table.name)}"

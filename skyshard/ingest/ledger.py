@@ -50,7 +50,7 @@ class Ledger:
         return tuple(self._workers)
 
     def only(self, workers: Iterable[int]) -> Ledger:
-        """Return the same, for some of the workers."""
+        """Return a ledger for those of its workers that are among these."""
         return Ledger(self._home, self.agents, sorted(set(workers).intersection(self._workers)))
 
     # opening -------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ class Ledger:
         await self.everywhere([made])
 
     async def look(self, number: int) -> None:
-        """Note that a transaction may build on everything that is committed now."""
+        """Note that a transaction has looked at all rows that are committed now, and may depend on them."""
         await self._home.run(
             f"UPDATE {META}.ingests SET seen = {await self.last_commit()} WHERE ingest_id = {number}"
         )
@@ -202,7 +202,7 @@ class Ledger:
         return out
 
     async def leave_out(self, number: int, chunk: int, worker: int) -> None:
-        """Note that a worker has not a transaction's rows of a chunk."""
+        """Note that a worker's copy of a transaction's rows of a chunk does not count."""
         await self._home.run(
             f"DELETE FROM {META}.ingest_replicas WHERE ingest_id = {number} AND chunk_id = {chunk} "
             f"AND worker_id = {worker}"
@@ -241,7 +241,7 @@ class Ledger:
         await self.insert("REPLACE", "chunk_states", kept)
 
     async def out_of_use(self, base: Published, chunks: Iterable[int], away: Iterable[int]) -> None:
-        """Take copies of chunks on workers that are away out of use; part of the transaction that makes them wrong."""
+        """Take the copies on workers that are away out of use; runs in the transaction after which they are wrong."""
         gone = set(away)
         await self.insert(
             "REPLACE",
@@ -328,7 +328,7 @@ class Ledger:
         visible: Sequence[int],
         holders: Mapping[int, Sequence[int]],
     ) -> None:
-        """Make the tables of chunks in new states, of their first rows and those of transactions."""
+        """Make, for chunks in new states, the tables that unite their published rows with those of the visible transactions."""
         parts = await self.parts(visible)
         jobs: dict[int, list[str]] = defaultdict(list)
         for chunk, state in states.items():
@@ -417,13 +417,13 @@ class Ledger:
         await self._home.run(f"UPDATE {META}.ingests SET state = '{state}'{end} WHERE ingest_id = {number}")
 
     async def changed(self, db_id: int) -> None:
-        """Tell proxies that a database's rows are others; part of the transaction that makes it so."""
+        """Raise a database's revision and tell the proxies; runs in the transaction that changes its rows."""
         await self._home.run(f"UPDATE {META}.`databases` SET revision = revision + 1 WHERE db_id = {db_id}")
         await bump(self._home)
 
 
 def in_turn(number: int, chunk: int) -> str:
-    """Return what there is to say of a transaction of which nobody has all rows of a chunk."""
+    """Return the error text for a transaction of which no worker has all rows of a chunk."""
     return (
         f"transaction {number}: no worker has all its rows of chunk {chunk}, since workers were away in turn; abort it "
         f"(skyshard ingest --abort {number}) and begin anew"
@@ -431,7 +431,7 @@ def in_turn(number: int, chunk: int) -> str:
 
 
 async def forget_transactions(home: RawConnection, database: str) -> None:
-    """Let the transactions of a database go with it; part of the transaction that takes it out of the metadata."""
+    """Mark a database's unfinished transactions as dropped; runs in the transaction that takes it out of the metadata."""
     await home.run(
         f"UPDATE {META}.ingests SET state = 'dropped', finished_at = NOW() WHERE db_name = {literal(database)} "
         "AND state IN ('open', 'committing', 'committed', 'aborting', 'undoing', 'consolidating', 'consolidated')"

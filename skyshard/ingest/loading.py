@@ -183,7 +183,7 @@ class Loader:
 
 
 def bad_row(error: ServerError, chunk: int, is_overlap: bool) -> Exception:
-    """Return what a failed load means: a row that cannot be stored, or the server's own error."""
+    """Return the exception for a failed load: `BadRow` if the server names a row, else its own error."""
     found = _ROW.search(error.message)
     if found is None:
         return error

@@ -79,7 +79,7 @@ def parsed(order: Order, complete: bool = False) -> tuple[CatalogFile, SourceLin
 
 
 def stamped(file: CatalogFile, lines: SourceLines, order: Order) -> Stamped:
-    """Find the files of all tables, and what they are now.
+    """Find the files of all tables; return for each table its files with their sizes and checksums.
 
     Raises
     ------
@@ -93,11 +93,11 @@ def stamped(file: CatalogFile, lines: SourceLines, order: Order) -> Stamped:
 
 
 def fingerprint(order: Order) -> str:
-    """Return what tells the same order from others."""
+    """Return a digest that is the same for the same catalogue file in the same directory, with as many copies."""
     kind = "" if order.first is None else f"\0{order.first.replicas}"
     return hashlib.sha256(f"{order.base}\0{order.text}{kind}".encode()).hexdigest()
 
 
 def owner() -> str:
-    """Return who gives an order here."""
+    """Return user, host and process, as the owner of an ingest."""
     return f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"

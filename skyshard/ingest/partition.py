@@ -150,7 +150,7 @@ class Partitioner:
         return (*(column.name for column in self._layout.columns), *self._made)
 
     def partition(self, piece: Piece) -> Parts:
-        """Return a piece's text per chunk; replicated tables have it all under 0.
+        """Return a piece's text by chunk; that of a replicated table is all under chunk 0.
 
         Raises
         ------

@@ -32,7 +32,7 @@ async def is_published(cluster: Cluster, name: str) -> bool:
 async def first_order(
     cluster: Cluster, order: Order, replace: bool, replicas: int | None
 ) -> tuple[Order, First]:
-    """Return the order of a first ingest."""
+    """Return an order with what a first ingest needs to know: copies, workers, and whether it replaces a database."""
     active = [number for number, worker in cluster.workers.items() if worker.state == "active"]
     what = await asked(cluster.home, active, replicas, replace)
     return msgspec.structs.replace(order, first=what), what

@@ -131,7 +131,7 @@ class ReplicatedRows:
         await self.ledger.run(jobs)
 
     async def show(self, one: Transaction, table: Table) -> None:
-        """Put a transaction's rows into the table at home; part of the transaction that makes them visible."""
+        """Put a transaction's rows into the table at home; runs in the transaction that makes them visible."""
         listed = ", ".join(quote(column.name) for column in table.columns)
         await self.home.run(
             f"{ANY_VALUE}INSERT INTO {quote(self.base.name)}.{quote(table.name)} ({listed}) "
@@ -139,7 +139,7 @@ class ReplicatedRows:
         )
 
     async def hide(self, one: Transaction, table: Table) -> None:
-        """Let the table at home have the rows from before a transaction; part of the one that takes them back."""
+        """Give the table at home the rows from before a transaction; runs in the transaction that takes its rows back."""
         now = f"{quote(self.base.name)}.{quote(table.name)}"
         await self.home.run(f"DELETE FROM {now}")
         await self.home.run(

@@ -422,7 +422,7 @@ class Steps:
 
 
 def first_of(one: Transaction) -> First | None:
-    """Return what there is to say of a first ingest; None: it is a transaction."""
+    """Return how a first ingest is made; None for a transaction, which adds rows to a published database."""
     return msgspec.json.decode(one.detail, type=Order).first
 
 

@@ -59,7 +59,7 @@ class TakingBack(Change):
         await self.ledger.forget(one.number, "aborted")
 
     async def undo(self, one: Transaction) -> None:
-        """Take back what a commit made visible: all is as it was before it.
+        """Take back what a commit made visible, so that everything is as it was before it.
 
         Raises
         ------

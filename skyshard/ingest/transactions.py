@@ -42,7 +42,7 @@ class ChunkRows(NamedTuple):
 
 
 class Learned(msgspec.Struct, frozen=True, kw_only=True):
-    """What the rows of a transaction say of a table; `table` is a new one, as it is published with them."""
+    """What the rows of a transaction say of a table; `table` is its definition, if the transaction brings the table."""
 
     rows: int
     table: Table | None = None
