@@ -115,9 +115,10 @@ class _State(Enum):
     FIELDS = "fields"
 
 
-_ROWS = _State.ROWS
-_FIRST = {ReplyKind.FIELD_LIST: _State.FIELDS, ReplyKind.FETCH: _State.ROWS}
-"""States in which replies begin, other than `_State.HEAD`."""
+# Names of the module are found faster than members of the class.
+_HEAD, _COLUMNS, _COLUMNS_EOF, _ROWS, _SECTIONS, _FIELDS = _State
+_FIRST = {ReplyKind.FIELD_LIST: _FIELDS, ReplyKind.FETCH: _ROWS}
+"""States in which replies begin, other than `_HEAD`."""
 
 
 class ReplyScanner:
@@ -146,7 +147,7 @@ class ReplyScanner:
         self.consumed = 0
         self._buffer = bytearray()
         self._at = 0
-        self._state = _FIRST.get(kind, _State.HEAD)
+        self._state = _FIRST.get(kind, _HEAD)
         self._continued = False
         self._held: list[bytes] = []
         self._definitions: list[bytes] = []
@@ -205,7 +206,7 @@ class ReplyScanner:
             self.done = True
             return
         self.kind = self._then.popleft()
-        self._state = _FIRST.get(self.kind, _State.HEAD)
+        self._state = _FIRST.get(self.kind, _HEAD)
 
     def _payload(self) -> bytes | None:
         while True:
@@ -251,7 +252,7 @@ class ReplyScanner:
             ok = Ok(0, 0, eof.status, eof.warnings)
         more = bool(ok.status & STATUS_MORE_RESULTS) and self.kind is ReplyKind.QUERY
         events.append(EndEvent(ok, more))
-        self._state = _State.HEAD
+        self._state = _HEAD
         if not more:
             self._ended()
 
@@ -265,19 +266,18 @@ class ReplyScanner:
     def _step(self, payload: bytes, events: list[Event]) -> None:
         if not payload and self.kind is not ReplyKind.STATISTICS:
             raise PacketError("empty packet")
-        match self._state:
-            case _State.HEAD:
-                self._head(payload, events)
-            case _State.COLUMNS:
-                self._column(payload, events)
-            case _State.COLUMNS_EOF:
-                self._columns_end(payload, events)
-            case _State.SECTIONS:
-                self._section(payload, events)
-            case _State.FIELDS:
-                self._field(payload, events)
-            case _State.ROWS:
-                raise PacketError("unexpected packet among rows")
+        if self._state is _COLUMNS:
+            self._column(payload, events)
+        elif self._state is _HEAD:
+            self._head(payload, events)
+        elif self._state is _COLUMNS_EOF:
+            self._columns_end(payload, events)
+        elif self._state is _SECTIONS:
+            self._section(payload, events)
+        elif self._state is _FIELDS:
+            self._field(payload, events)
+        else:
+            raise PacketError(f"unexpected packet in state {self._state.value}")
 
     def _head(self, payload: bytes, events: list[Event]) -> None:
         if self.kind is ReplyKind.STATISTICS:
@@ -305,7 +305,7 @@ class ReplyScanner:
             if end != len(payload):  # MariaDB's metadata caching would add a byte; it is not negotiated
                 raise PacketError("bytes after the column count")
             self._definitions = []
-            self._state = _State.COLUMNS
+            self._state = _COLUMNS
 
     def _column(self, payload: bytes, events: list[Event]) -> None:
         if payload[0] == 0xFF:  # no definition begins so; a server that gives up does
@@ -317,7 +317,7 @@ class ReplyScanner:
                 events.append(ColumnsEvent(tuple(self._definitions)))
                 self._state = _ROWS
             else:
-                self._state = _State.COLUMNS_EOF
+                self._state = _COLUMNS_EOF
 
     def _columns_end(self, payload: bytes, events: list[Event]) -> None:
         if payload[0] != 0xFE:
@@ -338,7 +338,7 @@ class ReplyScanner:
         eof = 0 if self.deprecate_eof else 1
         self._sections = [count + eof for count in (parameters, columns) if count]
         self._wanted, self._definitions = columns, []
-        self._state = _State.SECTIONS
+        self._state = _SECTIONS
         if not self._sections:
             self._ended()
 
