@@ -176,6 +176,10 @@ SELECT COUNT(*) AS n FROM hip.Object WHERE decl < 88
 SELECT COUNT(*) AS n FROM hip.Object WHERE qserv_areaspec_box(350, -10, 10, 10)
 -- plain:
 SELECT COUNT(*) AS n FROM hip.Object WHERE (ra >= 350 OR ra <= 10) AND decl BETWEEN -10 AND 10
+-- name: box and circle in parentheses
+SELECT COUNT(*) AS n FROM hip.Object WHERE (scisql_s2PtInBox(ra, decl, 350, -10, 10, 10)) = 1 AND 1 = ((scisql_s2PtInCircle(ra, decl, 0, 0, 90)))
+-- plain:
+SELECT COUNT(*) AS n FROM hip.Object WHERE (ra >= 350 OR ra <= 10) AND decl BETWEEN -10 AND 10
 -- name: two boxes
 SELECT COUNT(*) AS n FROM hip.Object WHERE scisql_s2PtInBox(ra, decl, 0, 0, 10, 10) = 1 OR scisql_s2PtInBox(ra, decl, 100, 0, 110, 10) = 1
 -- plain:
@@ -197,7 +201,7 @@ SELECT a.objectId AS i, b.objectId AS j FROM hip.Object a, hip.Object b WHERE sc
 -- plain:
 SELECT a.objectId AS i, b.objectId AS j FROM hip.Object a, hip.Object b WHERE a.decl > 86 AND b.decl BETWEEN a.decl - 0.05 AND a.decl + 0.05 AND 2*ASIN(SQRT(POW(SIN(RADIANS(b.decl-a.decl)/2),2)+COS(RADIANS(a.decl))*COS(RADIANS(b.decl))*POW(SIN(RADIANS(b.ra-a.ra)/2),2))) < RADIANS(0.05) AND a.objectId < b.objectId
 -- name: near neighbours equator
-SELECT COUNT(*) AS n, SUM(a.objectId) AS s FROM hip.Object a JOIN hip.Object b ON scisql_angSep(a.ra, a.decl, b.ra, b.decl) < 0.1 AND a.objectId <> b.objectId WHERE a.decl BETWEEN -10.04 AND -9.96
+SELECT COUNT(*) AS n, SUM(a.objectId) AS s FROM hip.Object a JOIN hip.Object b ON ((scisql_angSep(a.ra, a.decl, b.ra, b.decl))) < 0.1 AND a.objectId <> b.objectId WHERE a.decl BETWEEN -10.04 AND -9.96
 -- plain:
 SELECT COUNT(*) AS n, SUM(a.objectId) AS s FROM hip.Object a JOIN hip.Object b ON b.decl BETWEEN a.decl - 0.1 AND a.decl + 0.1 AND 2*ASIN(SQRT(POW(SIN(RADIANS(b.decl-a.decl)/2),2)+COS(RADIANS(a.decl))*COS(RADIANS(b.decl))*POW(SIN(RADIANS(b.ra-a.ra)/2),2))) < RADIANS(0.1) AND a.objectId <> b.objectId WHERE a.decl BETWEEN -10.04 AND -9.96
 -- name: near neighbours poles
