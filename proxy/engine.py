@@ -134,7 +134,7 @@ class Engine:
         """Whether a statement could be one that is not the home server's to answer."""
         return self._decider.concerns(session, sql)
 
-    async def refresh(self, known: int) -> bool:
+    async def refresh(self, known: tuple[int, int]) -> bool:
         """Read the catalogue again; return whether it is another than in version `known`."""
         return await self._decider.refresh(known)
 
