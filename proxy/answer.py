@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 from backend.connection import RawConnection
 from backend.pool import Pool
 from backend.row_blocks import Cutter
+from proxy.chunks import Placement
 from proxy.execute.dispatcher import RowStream
 from proxy.execute.sorted_stream import SortedStream
 from proxy.execute.work import Work
-from proxy.fill import MANY_BYTES, RESULT, Filler
+from proxy.fill import MANY_BYTES, RESULT, WITHOUT_LATERAL, Filler
 from proxy.home.definitions import ShadowPool, under_their_names
 from proxy.home.desk import SessionDesk
 from proxy.home.replicated import MOST_AT_HOME, ReplicatedAtHome
@@ -28,7 +29,7 @@ from shard.errors import INTERNAL, SPOOL_FULL, SkyError
 from shard.planner import digits, planner
 from shard.planner.envelope import Envelope
 from shard.planner.headers import aliases
-from shard.planner.plan import Fragment, Gather, Ordered, Sql, Strategy
+from shard.planner.plan import Fragment, Gather, Merge, Ordered, Sql, Strategy
 from shard.wire import rows
 from shard.wire.frames import Note
 from shard.wire.packets import ColumnDefinition, PacketError, same_encoding
@@ -38,8 +39,13 @@ from shard.wire.replies import ColumnsEvent, EndEvent, RowsEvent
 log = logging.getLogger("skyshard.query")
 _DOUBLE = 5
 _UNSIGNED = 32
-_JOINS_AT_HOME = "SET SESSION join_cache_level=8, join_buffer_size=33554432, optimizer_switch='join_cache_hashed=on,split_materialized=off'"
-_JOINS_BEFORE = "SET SESSION join_cache_level=DEFAULT, join_buffer_size=DEFAULT, optimizer_switch='split_materialized=off'"
+_JOINS_AT_HOME = (
+    "SET SESSION join_cache_level=8, join_buffer_size=33554432, "
+    f"optimizer_switch='join_cache_hashed=on,{WITHOUT_LATERAL}'"
+)
+_JOINS_BEFORE = (
+    f"SET SESSION join_cache_level=DEFAULT, join_buffer_size=DEFAULT, optimizer_switch='{WITHOUT_LATERAL}'"
+)
 
 
 class Sink:
@@ -112,24 +118,24 @@ class Answerer:
         if plan.never:
             return await self._nothing(request, columns)
         if plan.gather is not None:
-            return await (self._own if plan.gather.own else self._gather)(request, columns)
+            gathered = self._own if plan.gather.own else self._gather
+            return await gathered(request, plan.gather, columns)
         placement = await self._filler.placement(request, plan)
-        request.query.chunks_total = len(placement)
+        request.query.chunks_total = len(placement.chunks)
         if plan.merge is None:
             return await self._scatter(request, columns, placement)
-        whole = planner.whole(plan) if len(placement) == 1 else None
-        if (
-            whole is not None
-            and (size := await self._one_chunk(request, columns, placement, whole)) is not None
-        ):
-            return size
+        whole = planner.whole(plan) if len(placement.chunks) == 1 else None
+        if whole is not None:
+            size = await self._one_chunk(request, columns, placement, whole)
+            if size is not None:
+                return size
         request.query.chunks_done = 0  # of what has not come to an answer
         if plan.ordered is not None:
             size = await self._streams(request, columns, placement, plan.ordered)
             if size is not None:
                 return size
             request.query.chunks_done, request.query.strategy = 0, Strategy.SCATTER_MERGE.value
-        return await self._merge(request, columns, placement)
+        return await self._merge(request, plan.merge, columns, placement)
 
     # strategies ----------------------------------------------------------------------------------
 
@@ -154,11 +160,9 @@ class Answerer:
         await Sink(request).end(0)
         return 0
 
-    async def _scatter(
-        self, request: Request, columns: tuple[bytes, ...], placement: Mapping[int, tuple[int, ...]]
-    ) -> int:
+    async def _scatter(self, request: Request, columns: tuple[bytes, ...], placement: Placement) -> int:
         """Forward rows as chunks commit."""
-        work = self._filler.work(request, request.plan, placement, (), wanted=_kinds(columns))
+        work = self._filler.forwarded_work(request, placement, _kinds(columns))
         size = await self._forward(request, columns, work, skip=request.plan.skip)
         if size is None:
             log.error("query %s: column types at home are not those of a worker", request.query.query_id)
@@ -201,11 +205,11 @@ class Answerer:
         self,
         request: Request,
         columns: tuple[bytes, ...],
-        placement: Mapping[int, tuple[int, ...]],
+        placement: Placement,
         ordered: Ordered,
     ) -> int | None:
         """Answer by sorted streams; None, and nothing sent, if that cannot be or a worker has no room for them."""
-        work = self._filler.work(request, request.plan, placement, (), True, _kinds(columns), ordered=ordered)
+        work = self._filler.sorted_work(request, placement, _kinds(columns), ordered)
         try:
             return await self._forward(request, columns, work, SortedStream, ordered.skip)
         except SkyError as error:
@@ -218,35 +222,33 @@ class Answerer:
         self,
         request: Request,
         columns: tuple[bytes, ...],
-        placement: Mapping[int, tuple[int, ...]],
+        placement: Placement,
         whole: Fragment,
     ) -> int | None:
         """Forward the answer of the one chunk that has all rows; None, and nothing sent, if its types differ."""
-        work = self._filler.work(request, request.plan, placement, (), wanted=_kinds(columns), fragment=whole)
+        work = self._filler.forwarded_work(request, placement, _kinds(columns), whole)
         return await self._forward(request, columns, work)
 
     async def _merge(
-        self, request: Request, columns: tuple[bytes, ...], placement: Mapping[int, tuple[int, ...]]
+        self, request: Request, merge: Merge, columns: tuple[bytes, ...], placement: Placement
     ) -> int:
         """Load partials into the merge table at home and send what its statement reads."""
-        types = await self._filler.types(request, request.plan)
+        plan = request.plan
+        types = await self._filler.types(request, plan, merge)
         async with self._lease(request) as desk:
-            moved, warnings = await self._filler.partials(desk, request, request.plan, types, placement)
+            moved, warnings = await self._filler.partials(desk, request, plan, merge, types, placement)
             await self._filler.unchanged(request)
             statement = types.statement
             if not request.binary:
-                statement = planner.merged(request.plan, _decimals(columns))
+                statement = planner.merged(plan, _decimals(columns))
             if moved >= MANY_BYTES:
                 statement = planner.sorting(statement)
             await self._send(desk.connection, request, statement, columns, warnings)
             desk.connection.defer(f"DROP TEMPORARY TABLE {merging.MERGE_NAME}")
         return moved
 
-    async def _gather(self, request: Request, columns: tuple[bytes, ...]) -> int:
+    async def _gather(self, request: Request, gather: Gather, columns: tuple[bytes, ...]) -> int:
         """Fill temporary tables at home and run the statement over them."""
-        gather = request.plan.gather
-        if gather is None:
-            raise TypeError("no gather in this plan")
         async with self._lease(request) as desk:
             precise = _precise(request, gather, columns)
             moved, warnings = await self._filler.parts(desk, request, gather, precise is not None)
@@ -260,15 +262,12 @@ class Answerer:
                 drop = f"DROP TEMPORARY TABLE IF EXISTS {part.target}"
                 desk.connection.defer(drop.encode(*request.settings.encoding))
                 if part.schema is None:
-                    for shadow in request.shapes():
+                    for shadow in request.shadows_at_home():
                         self._shadows.forget(desk.connection, shadow.database, shadow.table.name)
         return moved
 
-    async def _own(self, request: Request, columns: tuple[bytes, ...]) -> int:
+    async def _own(self, request: Request, gather: Gather, columns: tuple[bytes, ...]) -> int:
         """Fill temporary tables of the session and run the statement over them and its own tables."""
-        gather = request.plan.gather
-        if gather is None:
-            raise TypeError("no gather in this plan")
         desk = self._filler.desk(request)
         request.session.leftovers = tuple(part.target for part in gather.parts)
         precise = _precise(request, gather, columns)
@@ -296,7 +295,7 @@ class Answerer:
         """Fill temporary tables of the session and let the change run over them and its own tables."""
         session, gather = request.session, request.plan.gather
         if gather is None:
-            raise TypeError("no gather in this plan")
+            raise TypeError("a change gathers what it reads")
         session.leftovers = tuple(part.target for part in gather.parts)
         moved, _ = await self._filler.parts(self._filler.desk(request), request, gather)
         await self._filler.unchanged(request)
@@ -337,7 +336,7 @@ class Answerer:
         """Lend a service connection that stands for the session."""
         settings, values = request.settings, request.home_values()
         async with self._shadows.lease(
-            request.shapes(), values, settings.database, request.variables
+            request.shadows_at_home(), values, settings.database, request.variables
         ) as connection:
             yield merging.ServiceDesk(connection, settings.encoding, request.parameters, values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 
 from backend.pool import Pool
 from proxy.home.director_index import in_ranges, lookup, places
@@ -15,12 +16,37 @@ _FEW = 4
 """So many chunks are asked sooner than the director index, which of them have keys in a range."""
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The chunks that a plan must ask.
+
+    Attributes
+    ----------
+    chunks : mapping
+        Chunk → the workers that hold it.
+    keys : mapping
+        Chunk → its own keys of the plan's list, as SQL; empty if the plan has none.
+    """
+
+    chunks: Mapping[int, tuple[int, ...]]
+    keys: Mapping[int, bytes] = field(default_factory=dict)
+
+
+async def place(pool: Pool, contents: Contents, workers: Container[int], plan: Plan) -> Placement:
+    """Return what a plan must ask, its list of keys looked up if it has one; parameters are those of `find_chunks`."""
+    if plan.keys is None:
+        return Placement(await find_chunks(pool, contents, workers, plan))
+    found = await places(pool, contents, plan.database, plan.keys.director, map(int, plan.keys.keys))
+    lists = found.lists()
+    return Placement(await find_chunks(pool, contents, workers, plan, {plan.keys: lists}), lists)
+
+
 async def find_chunks(
     pool: Pool,
     contents: Contents,
     workers: Container[int],
     plan: Plan,
-    lists: dict[tuple[str, ByKey], Mapping[int, bytes]] | None = None,
+    known: Mapping[ByKey, Mapping[int, bytes]] | None = None,
 ) -> dict[int, tuple[int, ...]]:
     """Return chunk → workers for the chunks that a plan must ask.
 
@@ -30,16 +56,12 @@ async def find_chunks(
         What the plan was made with.
     workers : container of int
         The workers that have not been removed.
-    lists : dict
-        Is given the plan's list of keys in its database, if it has one: chunk → its keys as SQL.
+    known : mapping
+        Lists of keys that have been looked up: list → chunk → its keys as SQL.
     """
-    known: dict[ByKey, Mapping[int, bytes]] = {}
-    if plan.keys is not None and lists is not None:
-        found = await places(pool, contents, plan.database, plan.keys.director, map(int, plan.keys.keys))
-        known[plan.keys] = lists[plan.database, plan.keys] = found.lists()
     replicas = contents.replicas.get(plan.database, {})
     grid = ChunkGrid.of(contents.database(plan.database).partitioning)
-    wanted = await _resolve(pool, contents, grid, plan.database, plan.restriction, set(replicas), known)
+    wanted = await _resolve(pool, contents, grid, plan.database, plan.restriction, set(replicas), known or {})
     holders = {  # thousands of chunks have the same few
         ids: tuple(worker for worker in ids if worker in workers) for ids in set(replicas.values())
     }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import msgspec
 
 from backend.connection import RowBlock
 from backend.pool import Pool
-from proxy.chunks import find_chunks
+from proxy.chunks import Placement, place
 from proxy.config import ProxyConfig
 from proxy.execute.dispatcher import Dispatcher
 from proxy.execute.work import Work
@@ -21,14 +23,25 @@ from shard.errors import CATALOGUE_CHANGED, GATHER_LIMIT, LIMIT_EXCEEDED, SkyErr
 from shard.planner import planner
 from shard.planner.chunk_tables import LENIENT
 from shard.planner.fragment import lists, template
-from shard.planner.plan import Fragment, Gather, Ordered, Part, PartialType, Plan, SortKey, Sql, Strategy
+from shard.planner.plan import (
+    Fragment,
+    Gather,
+    Merge,
+    Ordered,
+    Part,
+    PartialType,
+    Plan,
+    SortKey,
+    Sql,
+    Strategy,
+)
 from shard.wire import frames
 from shard.wire.packets import ColumnDefinition
 
 _DOUBLE = 5
 _UNREFUSED = LENIENT.replace("=", "=CONCAT('ALLOW_INVALID_DATES,', ", 1).replace(" FOR ", ") FOR ")
-WITHOUT_LATERAL = "'split_materialized=off'"
-"""Grouped derived tables are not filled once for each row that is joined: MariaDB loses rows in semijoins with them."""
+WITHOUT_LATERAL = "split_materialized=off"
+"""An optimizer_switch. Grouped derived tables are not filled once for each row that is joined: MariaDB loses rows in semijoins with them."""
 MANY_BYTES = 16 << 20
 """Of partials from here on, the home server sorts them into groups."""
 RESULT = f"{quote(SCRATCH_DATABASE)}.{quote('result')}"
@@ -54,12 +67,12 @@ class Filler:
         self.dispatcher = dispatcher
         self._config, self._pool, self._catalogue = config, pool, catalogue
         # Column definitions come from empty tables alone.
-        self.shapes = ShadowPool(pool.sibling(config.service_connections))
-        self._definitions = Definitions(self.shapes)
+        self._shadow_pool = ShadowPool(pool.sibling(config.service_connections))
+        self._definitions = Definitions(self._shadow_pool)
 
     async def close(self) -> None:
         """Close the service connections."""
-        await self.shapes.close()
+        await self._shadow_pool.close()
 
     async def columns(self, request: Request, sql: Sql) -> tuple[bytes, ...]:
         """Return the column definitions that the home server gives a statement over the logical tables."""
@@ -94,31 +107,27 @@ class Filler:
             if not found or found[0][:told] != wanted[:told] or revision < int(found[0][3] or b"0"):
                 raise SkyError(CATALOGUE_CHANGED, database=name)
 
-    async def placement(self, request: Request, plan: Plan) -> dict[int, tuple[int, ...]]:
+    async def placement(self, request: Request, plan: Plan) -> Placement:
         """Return the chunks that a plan must ask, and who holds them."""
         if plan.never:
-            return {}
-        placement = await find_chunks(
-            self._pool, request.contents, self._catalogue.workers, plan, request.lists
-        )
+            return Placement({})
+        found = await place(self._pool, request.contents, self._catalogue.workers, plan)
+        chunks = found.chunks
         for ship in plan.ships:
             reached = request.shipment(plan, ship).chunks
             if reached is not None:
-                placement = {chunk: ids for chunk, ids in placement.items() if chunk in reached}
-        return placement
+                chunks = {chunk: ids for chunk, ids in chunks.items() if chunk in reached}
+        return Placement(chunks, found.keys)
 
-    async def types(self, request: Request, plan: Plan) -> Types:
-        """Return what must be known before a plan's partials can be read."""
-        merge = plan.merge
-        if merge is None:
-            raise TypeError("no merge in this plan")
+    async def types(self, request: Request, plan: Plan, merge: Merge) -> Types:
+        """Return what must be known before the partials of a plan with a merge can be read."""
         partial = [ColumnDefinition.decode(item) for item in await self.columns(request, merge.partial)]
         types = planner.shipped(plan, [_travels(kind) for kind in partial])
         return Types(types, merge.statement, _rounded(partial))
 
     async def _part_types(self, request: Request, part: Part) -> Types:
         if part.plan.merge is not None:
-            return await self.types(request, part.plan)
+            return await self.types(request, part.plan, part.plan.merge)
         schema = part.schema if part.schema is not None else part.plan.native
         kinds = [ColumnDefinition.decode(item) for item in await self.columns(request, schema)]
         types = planner.shipped(part.plan, [_travels(kind) for kind in kinds])
@@ -133,7 +142,7 @@ class Filler:
         """
         prepared = [await self._part_types(request, part) for part in gather.parts]
         placements = [await self.placement(request, part.plan) for part in gather.parts]
-        request.query.chunks_total = sum(map(len, placements))
+        request.query.chunks_total = sum(len(placement.chunks) for placement in placements)
         moved = warnings = 0
         for part, types, placement in zip(gather.parts, prepared, placements, strict=True):
             moved, warned = await self._part(desk, request, gather, part, types, placement, moved, digits)
@@ -147,7 +156,7 @@ class Filler:
         gather: Gather,
         part: Part,
         types: Types,
-        placement: Mapping[int, tuple[int, ...]],
+        placement: Placement,
         moved: int,
         digits: bool,
     ) -> tuple[int, int]:
@@ -180,20 +189,21 @@ class Filler:
         request: Request,
         part: Part,
         types: Types,
-        placement: Mapping[int, tuple[int, ...]],
+        placement: Placement,
         watch: Callable[[int], None],
     ) -> tuple[int, int]:
         """Fill a table that exists with the rows of a plan; return (bytes moved, warnings of the workers)."""
         plan = part.plan
         if plan.merge is not None:
-            size, warnings = await self.partials(desk, request, plan, types, placement)
+            size, warnings = await self.partials(desk, request, plan, plan.merge, types, placement)
             statement = types.statement if size < MANY_BYTES else planner.sorting(types.statement)
             await self._fill(desk, part, statement)
             await desk.run(Sql(f"DROP TEMPORARY TABLE {merging.MERGE_NAME}"))
             return size, warnings
         if plan.never:
             return 0, 0
-        async with self.dispatcher.run(self.work(request, plan, placement, types.partial, False)) as stream:
+        work = self.partial_work(request, plan, placement, types.partial)
+        async with self.dispatcher.run(work) as stream:
             blocks: AsyncIterator[RowBlock] = merging.cut(aiter(stream), plan.skip)
             loaded = await merging.load(desk, blocks, merging.Target.of_part(part), types.partial, watch)
         request.query.notes += stream.notes
@@ -226,7 +236,7 @@ class Filler:
             return moved
         types = await self._part_types(request, part)
         placement = await self.placement(request, plan)
-        request.query.chunks_total = len(placement)
+        request.query.chunks_total = len(placement.chunks)
         most = request.session.standing.limits.result_bytes
 
         def watch(moved: int) -> None:
@@ -243,7 +253,7 @@ class Filler:
         settings = request.settings
         return SessionDesk(
             request.session.home,
-            self.shapes,
+            self._shadow_pool,
             request.shadows,
             settings.values,
             settings.database,
@@ -258,15 +268,14 @@ class Filler:
         desk: merging.Desk,
         request: Request,
         plan: Plan,
+        merge: Merge,
         types: Types,
-        placement: Mapping[int, tuple[int, ...]],
+        placement: Placement,
     ) -> tuple[int, int]:
         """Fill the merge table; return (bytes moved, warnings of the workers)."""
-        merge = plan.merge
-        if merge is None:
-            raise TypeError("no merge in this plan")
         await desk.make(merging.merge_table(merge, tuple(types.rounded)))
-        async with self.dispatcher.run(self.work(request, plan, placement, types.partial)) as stream:
+        work = self.partial_work(request, plan, placement, types.partial)
+        async with self.dispatcher.run(work) as stream:
             loaded = await merging.load(desk, aiter(stream), merging.Target.of(merge), types.partial)
         request.query.notes += stream.notes
         return loaded.bytes, stream.warnings
@@ -277,44 +286,57 @@ class Filler:
         head = f"INSERT INTO {part.target} ({', '.join(map(quote, part.columns))}) "
         await desk.run(Sql(_UNREFUSED + head + statement.text, statement.parameters))
 
-    def work(
+    def forwarded_work(
         self,
         request: Request,
-        plan: Plan,
-        placement: Mapping[int, tuple[int, ...]],
-        types: Sequence[PartialType],
-        forwarded: bool | None = None,
-        wanted: tuple[int, ...] = (),
+        placement: Placement,
+        wanted: tuple[int, ...],
         fragment: Fragment | None = None,
-        ordered: Ordered | None = None,
     ) -> Work:
-        """Return the job for the workers; rows that are not forwarded to the client are text.
+        """Return the work whose rows go to the client as they are.
 
         Parameters
         ----------
-        fragment : Fragment or None
-            What each chunk is asked, and forwarded; None: what the plan says.
-        ordered : Ordered or None
-            Rows come sorted and are forwarded: how that is done; None: as they come, or partials.
         wanted : tuple of int
-            Type bytes that forwarded binary rows must have.
+            Type bytes that binary rows must have.
+        fragment : Fragment or None
+            What each chunk is asked; None: what the plan says.
         """
-        if ordered is not None:
-            fragment = planner.ordered(ordered)
-        if forwarded is None:
-            forwarded = plan.merge is None or fragment is not None
-        if fragment is None:
-            fragment = planner.fragment(plan, types)
+        plan = request.plan
+        asked = planner.fragment(plan) if fragment is None else fragment
+        limit = _row_limit(plan) if plan.merge is None else None
+        return self._work(request, plan, placement, asked, limit, wanted=wanted)
+
+    def sorted_work(
+        self, request: Request, placement: Placement, wanted: tuple[int, ...], ordered: Ordered
+    ) -> Work:
+        """Return the work whose rows come sorted from each worker and go to the client merged."""
+        asked = planner.ordered(ordered)
+        work = self._work(request, request.plan, placement, asked, _row_limit(ordered), wanted=wanted)
+        job = msgspec.structs.replace(
+            work.job, order=tuple(map(_sort_key, ordered.keys)), hidden=ordered.hidden
+        )
+        return replace(work, job=job)
+
+    def partial_work(
+        self, request: Request, plan: Plan, placement: Placement, types: Sequence[PartialType]
+    ) -> Work:
+        """Return the work whose rows, of these types, fill a table at home: they are text."""
+        limit = _row_limit(plan) if plan.merge is None else None
+        asked = planner.fragment(plan, types)
+        return self._work(request, plan, placement, asked, limit, forwarded=False)
+
+    def _work(
+        self,
+        request: Request,
+        plan: Plan,
+        placement: Placement,
+        fragment: Fragment,
+        limit: int | None,
+        forwarded: bool = True,
+        wanted: tuple[int, ...] = (),
+    ) -> Work:
         settings, query = request.settings, request.query
-        values = {
-            **settings.values, "timestamp": request.now, "sql_select_limit": "DEFAULT",
-            "optimizer_switch": WITHOUT_LATERAL,
-        }  # fmt: skip
-        if not forwarded:
-            values["character_set_results"] = "'utf8mb4'"
-        if fragment.setup:
-            values[frames.ENGINE_SETTING] = frames.IN_MEMORY
-        limit = _row_limit(plan, ordered)
         job = frames.Job(
             query_id=query.query_id,
             database=plan.database,
@@ -324,7 +346,7 @@ class Filler:
             chunks=[],
             interactive=plan.interactive,
             user=request.user,
-            settings=values,
+            settings=_settings(request, forwarded, in_memory=bool(fragment.setup)),
             binary=forwarded and (request.binary or bool(fragment.main.parameters)),
             parameters=request.parameters,
             wanted=wanted,
@@ -332,21 +354,38 @@ class Filler:
             shipped=tuple(request.shipment(plan, ship).frame for ship in plan.ships),
             charset=settings.charset,
             commit_bytes=self._config.chunk_commit_bytes,
-            order=tuple(map(_sort_key, ordered.keys)) if ordered is not None else (),
-            hidden=0 if ordered is None else ordered.hidden,
         )
         before = query.chunks_done
 
         def progress(done: int) -> None:
             query.chunks_done = before + done
 
-        states = request.contents.states.get(plan.database, {})
-        version = request.contents.version
         return Work(
-            query.query_id, job, dict(placement), limit, progress, states, version,
-            keys=request.lists.get((plan.database, plan.keys), {}) if plan.keys is not None else {},
+            query.query_id,
+            job,
+            placement.chunks,
+            limit,
+            progress,
+            states=request.contents.states.get(plan.database, {}),
+            version=request.contents.version,
+            keys=placement.keys,
             lines=tuple(request.shipment(plan, ship).lines for ship in plan.ships),
-        )  # fmt: skip
+        )
+
+
+def _settings(request: Request, forwarded: bool, in_memory: bool) -> dict[str, str]:
+    """Return the settings under which workers run a fragment; `in_memory`: it makes tables of its own."""
+    values = {
+        **request.settings.values,
+        "timestamp": request.now,
+        "sql_select_limit": "DEFAULT",
+        "optimizer_switch": f"'{WITHOUT_LATERAL}'",
+    }
+    if not forwarded:
+        values["character_set_results"] = "'utf8mb4'"
+    if in_memory:
+        values[frames.ENGINE_SETTING] = frames.IN_MEMORY
+    return values
 
 
 def _travels(column: ColumnDefinition) -> PartialType:
@@ -362,12 +401,9 @@ def _rounded(columns: Sequence[ColumnDefinition]) -> dict[int, int]:
     }
 
 
-def _row_limit(plan: Plan, ordered: Ordered | None) -> int | None:
-    """Return how many forwarded rows are wanted of every worker."""
-    wanted = plan if ordered is None else ordered
-    if wanted.limit is None or (ordered is None and plan.merge is not None):
-        return None
-    return wanted.limit + wanted.skip
+def _row_limit(wanted: Plan | Ordered) -> int | None:
+    """Return how many rows are wanted of every worker, if its rows need no merge but that of sorted streams."""
+    return None if wanted.limit is None else wanted.limit + wanted.skip
 
 
 def _sort_key(key: SortKey) -> frames.SortKey:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from proxy.chunks import Placement
 from proxy.execute.work import chunk_tables
 from proxy.fill import Filler
 from proxy.home.metadata import Catalogue
@@ -104,7 +105,7 @@ class Learner:
         columns = await self.filler.columns(request, plan.native)
         kinds = tuple(ColumnDefinition.decode(payload).type for payload in columns)
         fragment = None if plan.merge is None else planner.whole(plan)
-        job = self.filler.work(request, plan, {}, (), wanted=kinds, fragment=fragment).job
+        job = self.filler.forwarded_work(request, Placement({}), kinds, fragment).job
         settings = {name: value for name, value in job.settings.items() if name != "timestamp"}
         main = frames.Template((), job.main.parameters)
         return Known(

@@ -14,7 +14,7 @@ from proxy.session.session import Session
 from shard.catalog.model import Kind
 from shard.planner.change import Change
 from shard.planner.envelope import Envelope, Stores
-from shard.planner.plan import ByKey, Plan, Ship, Sql
+from shard.planner.plan import Plan, Ship, Sql
 from shard.wire import frames
 
 
@@ -44,8 +44,6 @@ class Request:
         What stores the rows, and its own parameters.
     change : Change or None
         What uses them to change the session's own tables.
-    lists : dict
-        Lists of keys, once they are looked up: chunk → its keys as SQL.
     """
 
     session: Session
@@ -65,10 +63,9 @@ class Request:
     envelope: Envelope | None = None
     around: tuple[frames.Parameter, ...] = ()
     change: Change | None = None
-    lists: dict[tuple[str, ByKey], Mapping[int, bytes]] = field(default_factory=dict)
 
-    def shapes(self) -> tuple[Shadow, ...]:
-        """Return the shadows of tables whose rows are not the service's to read at home: all but replicated."""
+    def shadows_at_home(self) -> tuple[Shadow, ...]:
+        """Return the shadows of tables that a service connection at home does not read itself: all but replicated."""
         return tuple(shadow for shadow in self.shadows if shadow.table.kind is not Kind.REPLICATED)
 
     def catalogue(self) -> dict[str, int]:

@@ -26,8 +26,8 @@ class SessionDesk:
 
     Attributes
     ----------
-    shapes : ShadowPool
-        Service connections that know the shapes of sharded tables.
+    shadow_pool : ShadowPool
+        Service connections that know the columns of sharded tables.
     shadows, settings, database, variables
         What a service connection needs to read the statement as the session would.
     encoding, charset, parameters
@@ -35,7 +35,7 @@ class SessionDesk:
     """
 
     home: HomeLink
-    shapes: ShadowPool
+    shadow_pool: ShadowPool
     shadows: Sequence[Shadow]
     settings: Mapping[str, str]
     database: str | None
@@ -46,7 +46,7 @@ class SessionDesk:
 
     async def make(self, making: Making) -> None:
         """Make a temporary table like one that is made on a service connection."""
-        async with self.shapes.lease(
+        async with self.shadow_pool.lease(
             self.shadows, self.settings, self.database, self.variables
         ) as connection:
             desk = ServiceDesk(connection, self.encoding, self.parameters, self.settings)
