@@ -19,7 +19,8 @@ from backend.wire import ConnectionLost, Wire
 from shard.errors import ServerError
 from shard.wire import rows
 from shard.wire.frames import Parameter
-from shard.wire.packets import STATUS_IN_TRANS, STATUS_MORE_RESULTS, Eof, Ok, PacketError, packet
+from shard.wire.packets import Eof, Ok, PacketError, packet
+from shard.wire.protocol import Command, StatusFlag
 from shard.wire.replies import (
     ColumnsEvent,
     ErrEvent,
@@ -30,12 +31,11 @@ from shard.wire.replies import (
     ReplyScanner,
 )  # fmt: skip
 
-COM_QUIT, COM_QUERY, COM_STMT_PREPARE, COM_STMT_EXECUTE, COM_STMT_CLOSE, COM_RESET = 1, 3, 22, 23, 25, 31
 KILL_TIMEOUT_S = 5.0
 """Seconds a server has for killing a statement."""
 _LAST_PREPARED = 0xFFFFFFFF
 """MariaDB's number for the statement that was prepared last."""
-_CLOSE_LAST = bytes((COM_STMT_CLOSE,)) + _LAST_PREPARED.to_bytes(4, "little")
+_CLOSE_LAST = bytes((Command.STMT_CLOSE,)) + _LAST_PREPARED.to_bytes(4, "little")
 _FILE_PIECE = 1 << 20
 _SETTINGS = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, SESSION autocommit=1"
 
@@ -164,11 +164,11 @@ class RawConnection:
         """
         if parameters is None:
             self._given = None
-            self._begin(bytes((COM_QUERY,)) + sql)
+            self._begin(bytes((Command.QUERY,)) + sql)
             return
         self._given = len(parameters)
         execute = execute_payload(_LAST_PREPARED, parameters)
-        self._begin(bytes((COM_STMT_PREPARE,)) + sql, execute, after=(_CLOSE_LAST,))
+        self._begin(bytes((Command.STMT_PREPARE,)) + sql, execute, after=(_CLOSE_LAST,))
 
     async def end(self) -> Small | Result:
         """Return the reply of the statement that was sent by `begin`."""
@@ -195,7 +195,7 @@ class RawConnection:
             return None
         tails, block, count, end = found
         last = Ok.decode(end) if self._taken.deprecate_eof else Eof.decode(end)
-        if last.status & STATUS_MORE_RESULTS:
+        if last.status & StatusFlag.MORE_RESULTS:
             raise self.desynchronised("several results")
         self._unread = 0
         return Small(tails, RowBlock(block, count), last.warnings)
@@ -232,11 +232,11 @@ class RawConnection:
             None: text protocol; else every statement is prepared and executed with these: binary rows.
         """
         if parameters is None:
-            head = bytes((COM_QUERY,))
+            head = bytes((Command.QUERY,))
             self._begin(*[head + sql for sql in statements])
             return Replies(self, self._scanner(ReplyKind.QUERY, len(statements)), binary=False)
         execute = execute_payload(_LAST_PREPARED, parameters)
-        head = bytes((COM_STMT_PREPARE,))
+        head = bytes((Command.STMT_PREPARE,))
         self._begin(*[payload for sql in statements for payload in (head + sql, execute)])
         kinds = [ReplyKind.PREPARE, ReplyKind.QUERY] * len(statements)
         scanner = ReplyScanner(kinds[0], self._taken.deprecate_eof, kinds[1:])
@@ -266,7 +266,7 @@ class RawConnection:
         """Run a statement and forget its rows."""
         result = await self.query(sql.encode() if isinstance(sql, str) else sql)
         ok = await result.drain()
-        self.in_transaction = bool(ok.status & STATUS_IN_TRANS)
+        self.in_transaction = bool(ok.status & StatusFlag.IN_TRANSACTION)
         return ok
 
     async def fetch(self, sql: str | bytes) -> list[list[bytes | None]]:
@@ -298,7 +298,9 @@ class RawConnection:
     def close_statement(self, statement_id: int) -> None:
         """Send COM_STMT_CLOSE, which has no reply."""
         if not self.closed:
-            self._transport.write(packet(bytes((COM_STMT_CLOSE,)) + statement_id.to_bytes(4, "little"), 0))
+            self._transport.write(
+                packet(bytes((Command.STMT_CLOSE,)) + statement_id.to_bytes(4, "little"), 0)
+            )
 
     async def load(self, sql: bytes, pieces: AsyncIterator[bytes]) -> Ok:
         """Run LOAD DATA LOCAL with its text from memory, cut anywhere.
@@ -364,7 +366,7 @@ class RawConnection:
 
         The server would go on with its own default character set, so ours is set again.
         """
-        self._begin(bytes((COM_RESET,)))
+        self._begin(bytes((Command.RESET_CONNECTION,)))
         await Result(self, self._scanner(ReplyKind.SIMPLE)).open()
         await self.run(_SETTINGS)
 
@@ -376,7 +378,7 @@ class RawConnection:
     async def close(self) -> None:
         """Say goodbye and close."""
         if not self.closed and not self._unread:
-            self._transport.write(packet(bytes((COM_QUIT,)), 0))
+            self._transport.write(packet(bytes((Command.QUIT,)), 0))
             self._transport.close()
         else:
             self._transport.abort()
@@ -385,7 +387,12 @@ class RawConnection:
 
 def execute_payload(statement_id: int, parameters: Sequence[Parameter]) -> bytes:
     """Return COM_STMT_EXECUTE: no cursor, types bound, values as given."""
-    head = bytes((COM_STMT_EXECUTE,)) + statement_id.to_bytes(4, "little") + b"\0" + (1).to_bytes(4, "little")
+    head = (
+        bytes((Command.STMT_EXECUTE,))
+        + statement_id.to_bytes(4, "little")
+        + b"\0"
+        + (1).to_bytes(4, "little")
+    )
     if not parameters:
         return head
     nulls = bytearray((len(parameters) + 7) // 8)

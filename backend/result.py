@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from backend.row_blocks import Cutter, RowBlock, Several
 from shard.errors import ServerError, not_supported
 from shard.wire import rows
-from shard.wire.packets import STATUS_MORE_RESULTS, Err, Ok, PacketError
+from shard.wire.packets import Err, Ok, PacketError
+from shard.wire.protocol import StatusFlag
 from shard.wire.replies import (
     ColumnsEvent,
     EndEvent,
@@ -73,7 +74,7 @@ class Result:
         while True:
             event = await self._next()
             if isinstance(event, OkEvent):
-                if not event.ok.status & STATUS_MORE_RESULTS:
+                if not event.ok.status & StatusFlag.MORE_RESULTS:
                     self.ok = self.end = event.ok
                     self._finish()
                     return self
@@ -156,7 +157,7 @@ class Result:
             if not isinstance(event, OkEvent):
                 self._connection.abort()
                 raise not_supported("a statement with several result sets")
-            if not event.ok.status & STATUS_MORE_RESULTS:
+            if not event.ok.status & StatusFlag.MORE_RESULTS:
                 return event.ok
 
     async def drain(self) -> Ok:

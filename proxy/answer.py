@@ -33,12 +33,11 @@ from shard.planner.plan import Fragment, Gather, Merge, Ordered, Sql, Strategy
 from shard.wire import rows
 from shard.wire.frames import Note
 from shard.wire.packets import ColumnDefinition, PacketError, same_encoding
+from shard.wire.protocol import NOT_FIXED, ColumnFlag, FieldType
 from shard.wire.recode import Recoder
 from shard.wire.replies import ColumnsEvent, EndEvent, RowsEvent
 
 log = logging.getLogger("skyshard.query")
-_DOUBLE = 5
-_UNSIGNED = 32
 _JOINS_AT_HOME = (
     "SET SESSION join_cache_level=8, join_buffer_size=33554432, "
     f"optimizer_switch='join_cache_hashed=on,{WITHOUT_LATERAL}'"
@@ -375,7 +374,7 @@ def _precise(request: Request, gather: Gather, columns: tuple[bytes, ...]) -> Sq
 def _decimals(columns: tuple[bytes, ...]) -> list[int]:
     """Return the decimals that DOUBLE columns are written with; 31 where all are, or the type is another."""
     found = map(ColumnDefinition.decode, columns)
-    return [column.decimals if column.type == _DOUBLE else planner.NOT_FIXED for column in found]
+    return [column.decimals if column.type == FieldType.DOUBLE else NOT_FIXED for column in found]
 
 
 def _kinds(columns: tuple[bytes, ...]) -> tuple[int, ...]:
@@ -400,7 +399,9 @@ def _recoder(
         return None
     if binary:
         with contextlib.suppress(PacketError):
-            recoder = Recoder([(column.type, bool(column.flags & _UNSIGNED)) for column in got], wanted)
+            recoder = Recoder(
+                [(column.type, bool(column.flags & ColumnFlag.UNSIGNED)) for column in got], wanted
+            )
             return recoder if recoder.needed else None
     log.error("query %s: column types %s at home, %s merged", query_id, wanted, kinds)
     raise SkyError(INTERNAL, query_id=query_id)

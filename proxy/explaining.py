@@ -12,9 +12,7 @@ from shard.catalog.naming import quote
 from shard.planner import explain
 from shard.planner.plan import Plan
 from shard.wire.packets import ColumnDefinition
-
-_TEXT = 253
-"""The type byte of VARCHAR."""
+from shard.wire.protocol import FieldType
 
 
 class Explainer:
@@ -39,7 +37,9 @@ class Explainer:
             values = [
                 None if value is None else str(value).encode("utf-8", "surrogateescape") for value in row
             ]
-            await out.packet(binary_row(values, [_TEXT] * len(names)) if binary else text_row(values))
+            await out.packet(
+                binary_row(values, [FieldType.VAR_STRING] * len(names)) if binary else text_row(values)
+            )
         await out.end(0, status)
         return len(found)
 
@@ -57,7 +57,9 @@ class Explainer:
 
 
 def _text_column(name: str) -> bytes:
-    return ColumnDefinition(b"def", b"", b"", b"", name.encode(), b"", 45, 65535, _TEXT, 0, 0).encode()
+    return ColumnDefinition(
+        b"def", b"", b"", b"", name.encode(), b"", 45, 65535, FieldType.VAR_STRING, 0, 0
+    ).encode()
 
 
 def names_of(as_json: bool) -> tuple[str, ...]:

@@ -37,8 +37,8 @@ from shard.planner.plan import (
 )
 from shard.wire import frames
 from shard.wire.packets import ColumnDefinition
+from shard.wire.protocol import NOT_FIXED, FieldType
 
-_DOUBLE = 5
 _UNREFUSED = LENIENT.replace("=", "=CONCAT('ALLOW_INVALID_DATES,', ", 1).replace(" FOR ", ") FOR ")
 WITHOUT_LATERAL = "split_materialized=off"
 """An optimizer_switch. Grouped derived tables are not filled once for each row that is joined: MariaDB loses rows in semijoins with them."""
@@ -165,9 +165,7 @@ class Filler:
         if part.schema is not None:
             shape = [ColumnDefinition.decode(item) for item in await self.columns(request, part.schema)]
             wide = {
-                part.columns[index]: planner.NOT_FIXED
-                if digits and part.columns[index] in part.spread
-                else scale
+                part.columns[index]: NOT_FIXED if digits and part.columns[index] in part.spread else scale
                 for index, scale in _rounded(shape).items()
             }
             await desk.make(merging.part_table(part, part.schema, gather.statement, wide))
@@ -389,7 +387,7 @@ def _settings(request: Request, forwarded: bool, in_memory: bool) -> dict[str, s
 
 
 def _travels(column: ColumnDefinition) -> PartialType:
-    fixed = column.type == _DOUBLE and column.decimals < planner.NOT_FIXED
+    fixed = column.type == FieldType.DOUBLE and column.decimals < NOT_FIXED
     return PartialType(column.type, column.flags, column.decimals if fixed else None)
 
 
@@ -397,7 +395,7 @@ def _rounded(columns: Sequence[ColumnDefinition]) -> dict[int, int]:
     return {
         index: column.decimals
         for index, column in enumerate(columns)
-        if column.type == _DOUBLE and column.decimals < planner.NOT_FIXED
+        if column.type == FieldType.DOUBLE and column.decimals < NOT_FIXED
     }
 
 

@@ -21,11 +21,11 @@ from shard.errors import WRONG_SETTING, ServerError, SkyError, not_supported
 from shard.planner.cutting import behind_for
 from shard.planner.lexer import LexError, Token, TokenKind, text_of, tokenize, without_end
 from shard.wire.packets import ColumnDefinition
+from shard.wire.protocol import INTEGER_TYPES
 
 if TYPE_CHECKING:
     from proxy.session.session import Session
 
-_INTEGERS = frozenset({1, 2, 3, 8, 9, 13})
 _MOST = 2**64 - 1
 _MOST_TOKENS = 20_000
 """Words, signs and values of a statement that is searched for our settings."""
@@ -143,7 +143,7 @@ async def _computed(session: Session, expression: bytes) -> int | None:
     with _explained():
         found = await session.home.table(b"SELECT (" + expression + b")")
     value = found.rows[0][0]
-    if value is None or ColumnDefinition.decode(found.columns[0]).type not in _INTEGERS:
+    if value is None or ColumnDefinition.decode(found.columns[0]).type not in INTEGER_TYPES:
         return None
     return int(value)
 

@@ -20,6 +20,7 @@ from proxy.session.engine import Distributed
 from proxy.session.prepared import Executed
 from shard.planner.shape import KEY
 from shard.wire import frames
+from shard.wire.protocol import INTEGER_SIZES, FieldType
 
 ALLOWED_S = 1.0
 """Seconds for which the home server's check of names and privileges holds for a session."""
@@ -29,7 +30,7 @@ MOST_BYTES = 4096
 MOST_PLACES = 6
 """Numbers of a statement that are tried as the key."""
 
-_INTEGERS = {1: 1, 2: 2, 3: 4, 8: 8, 9: 4}
+_INTEGERS = {kind: size for kind, size in INTEGER_SIZES.items() if kind != FieldType.YEAR}
 """Type bytes of parameters that may be keys → bytes of their values."""
 _LARGEST = 10**18
 

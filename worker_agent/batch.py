@@ -21,12 +21,12 @@ from shard.errors import ServerError
 from shard.wire import frames
 from shard.wire.immediate import immediate
 from shard.wire.packets import PacketError
+from shard.wire.protocol import ColumnFlag
 from shard.wire.recode import Recoder
 
 _FIXED = 13
 """Bytes at the end of a column definition whose places are fixed, their number included."""
 _TAIL = struct.Struct("<HIBHB")
-_UNSIGNED = 32
 
 HOLD_S = 0.02
 """Seconds that a few rows wait for those of the next chunks."""
@@ -298,4 +298,4 @@ def _column_type(payload: bytes) -> frames.ColumnType:
     if len(payload) < _FIXED or payload[-_FIXED] != _FIXED - 1:
         raise PacketError("malformed column definition")
     charset, _, kind, flags, decimals = _TAIL.unpack_from(payload, len(payload) - _FIXED + 1)
-    return frames.ColumnType(kind, bool(flags & _UNSIGNED), decimals, charset)
+    return frames.ColumnType(kind, bool(flags & ColumnFlag.UNSIGNED), decimals, charset)

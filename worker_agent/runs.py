@@ -15,14 +15,11 @@ from typing import IO
 
 from shard.wire import frames, sorting
 from shard.wire.packets import PacketError
+from shard.wire.protocol import INTEGER_TYPES, NOT_FIXED, FieldType
 from worker_agent.spool import SpoolFull, SpoolSpace
 
-_NULL_DECIMALS = 31
-"""Decimals from which on a DOUBLE is written with all its digits."""
 _SHARE = 2
 """One job holds its rows until its client has them: the part of all room that it may have."""
-_WHOLE = frozenset({1, 2, 3, 8, 9, 13})
-_DOUBLE, _DATE, _DATETIME, _DECIMAL = 5, 10, 12, 246
 
 
 def keyer(
@@ -50,13 +47,13 @@ def _key(key: frames.SortKey, types: Sequence[frames.ColumnType], binary: bool) 
 
 def _code(kind: str, column: frames.ColumnType, binary: bool) -> tuple[int, int] | None:
     """Return kind and width of a key's part; None if the column is not of the kind that was said."""
-    if kind == "integer" and column.type in _WHOLE:
+    if kind == "integer" and column.type in INTEGER_TYPES:
         return sorting.UNSIGNED if column.unsigned else sorting.SIGNED, 9
-    if kind == "number" and column.type == _DECIMAL:
+    if kind == "number" and column.type == FieldType.NEW_DECIMAL:
         return sorting.NUMBER, 11
-    if kind == "number" and column.type == _DOUBLE and (binary or column.decimals >= _NULL_DECIMALS):
+    if kind == "number" and column.type == FieldType.DOUBLE and (binary or column.decimals >= NOT_FIXED):
         return (sorting.DOUBLE, 9) if binary else (sorting.NUMBER, 11)
-    if (kind, column.type) in (("date", _DATE), ("datetime", _DATETIME)):
+    if (kind, column.type) in (("date", FieldType.DATE), ("datetime", FieldType.DATETIME)):
         length = 10 if kind == "date" else 19 + (1 + column.decimals if column.decimals else 0)
         return (sorting.MOMENT, 12) if binary else (sorting.FIXED, 1 + length)
     return None

@@ -24,7 +24,8 @@ from backend.wire import ConnectionLost, Wire
 from shard.errors import HOME_DOWN, ServerError, SkyError
 from shard.wire import rows
 from shard.wire.frames import Parameter
-from shard.wire.packets import STATUS_IN_TRANS, Err, Ok, packet
+from shard.wire.packets import Err, Ok, packet
+from shard.wire.protocol import Command, StatusFlag
 from shard.wire.replies import (
     ColumnsEvent,
     ErrEvent,
@@ -37,8 +38,17 @@ from shard.wire.replies import (
     RowsEvent,
 )  # fmt: skip
 
-STATUS_KEPT = 0x2203
-"""Status flags of the session itself: in transaction, autocommit, backslash escapes, read-only transaction."""
+QUERY, STMT_PREPARE, STMT_CLOSE = (
+    bytes((code,)) for code in (Command.QUERY, Command.STMT_PREPARE, Command.STMT_CLOSE)
+)
+"""What the packets of these commands begin with."""
+STATUS_KEPT = (
+    StatusFlag.IN_TRANSACTION
+    | StatusFlag.AUTOCOMMIT
+    | StatusFlag.NO_BACKSLASH_ESCAPES
+    | StatusFlag.IN_READ_ONLY_TRANSACTION
+)
+"""Status flags of the session itself."""
 
 _CONNECT_S = 5.0
 _KILL_AGAIN_S = 0.02
@@ -106,7 +116,7 @@ class Conversation:
         self._left = self._owed = self._passing = b""
         self._promises = self._awaited = 0
         self.thread_id = 0
-        self.status = 2
+        self.status = StatusFlag.AUTOCOMMIT
         self.deprecate_eof = False
         self.asking = self._ending_watch = False
         self._turn = asyncio.Lock()
@@ -230,7 +240,7 @@ class Conversation:
         columns: tuple[bytes, ...] = ()
         found: list[list[bytes | None]] = []
         cutter = Cutter(pieces=False)
-        for event in await self._reply(b"\x03" + sql, ReplyKind.QUERY):
+        for event in await self._reply(QUERY + sql, ReplyKind.QUERY):
             if isinstance(event, ColumnsEvent):
                 columns = event.definitions
             elif isinstance(event, RowsEvent):
@@ -240,7 +250,7 @@ class Conversation:
 
     async def done(self, sql: bytes) -> Ok:
         """Run a statement of the client's own that has no rows, and return how it ended."""
-        event = (await self._reply(b"\x03" + sql, ReplyKind.QUERY))[-1]
+        event = (await self._reply(QUERY + sql, ReplyKind.QUERY))[-1]
         if isinstance(event, OkEvent):
             self.note(event.ok.status)
             return event.ok
@@ -275,9 +285,9 @@ class Conversation:
         ServerError
             MariaDB's error, at any point.
         """
-        statement, payload = None, b"\x03" + sql
+        statement, payload = None, QUERY + sql
         if parameters is not None:
-            for event in await self._reply(b"\x16" + sql, ReplyKind.PREPARE):
+            for event in await self._reply(STMT_PREPARE + sql, ReplyKind.PREPARE):
                 if isinstance(event, PreparedEvent):
                     statement = event.statement_id
             payload = execute_payload(statement or 0, parameters)
@@ -295,7 +305,7 @@ class Conversation:
     async def load(self, sql: bytes, pieces: AsyncIterator[bytes]) -> Ok:
         """Run LOAD DATA LOCAL with its text from memory; if `pieces` fails, the text ends there."""
         last: Event | None = None
-        async with self._asked(b"\x03" + sql) as scanner:
+        async with self._asked(QUERY + sql) as scanner:
             while not scanner.done:
                 for event in scanner.feed(await self.receive()):
                     last = event
@@ -354,7 +364,7 @@ class Conversation:
 
     async def _check(self, sql: bytes) -> tuple[bytes, ...]:
         columns: tuple[bytes, ...] = ()
-        for event in await self._reply(b"\x16" + sql, ReplyKind.PREPARE):
+        for event in await self._reply(STMT_PREPARE + sql, ReplyKind.PREPARE):
             if isinstance(event, PreparedEvent):
                 self._owe_close(event.statement_id)
             elif isinstance(event, ColumnsEvent):
@@ -363,11 +373,11 @@ class Conversation:
 
     def _owe_close(self, statement: int) -> None:
         """Close a prepared statement with the next command: COM_STMT_CLOSE has no reply."""
-        self._owed += packet(b"\x19" + statement.to_bytes(4, "little"), 0)
+        self._owed += packet(STMT_CLOSE + statement.to_bytes(4, "little"), 0)
 
     async def prepare(self, sql: bytes) -> int:
         """Prepare a statement and return its number; it is the caller's to close."""
-        for event in await self._reply(b"\x16" + sql, ReplyKind.PREPARE):
+        for event in await self._reply(STMT_PREPARE + sql, ReplyKind.PREPARE):
             if isinstance(event, PreparedEvent):
                 return event.statement_id
         raise SkyError(HOME_DOWN)
@@ -393,7 +403,7 @@ class Conversation:
         note = b" /* " + sql.replace(b"*/", b"* /") + b" */"
         async with self._turn:
             self._pool = pool
-            ask = self._ask(b"\x03" + WATCH.encode() + note, ReplyKind.QUERY)
+            ask = self._ask(QUERY + WATCH.encode() + note, ReplyKind.QUERY)
             task = self._watching = asyncio.ensure_future(ask)
         try:
             await asyncio.wait({task})
@@ -420,7 +430,7 @@ class Conversation:
                 await asyncio.wait({task}, timeout=_KILL_AGAIN_S)
             if isinstance(task.exception(), ServerError) or task.exception() is None:
                 with contextlib.suppress(ServerError):  # a KILL that came too late meets this one
-                    await self._ask(b"\x03DO 0", ReplyKind.QUERY)
+                    await self._ask(QUERY + b"DO 0", ReplyKind.QUERY)
         finally:
             self._ending_watch = False
 
@@ -440,7 +450,7 @@ class Conversation:
     @property
     def in_transaction(self) -> bool:
         """Whether the session has an open transaction."""
-        return bool(self.status & STATUS_IN_TRANS)
+        return bool(self.status & StatusFlag.IN_TRANSACTION)
 
     @property
     def closed(self) -> bool:

@@ -20,12 +20,12 @@ from shard.catalog.naming import META_DATABASE, quote
 from shard.planner.plan import Sql
 from shard.wire.frames import Parameter
 from shard.wire.packets import ColumnDefinition
+from shard.wire.protocol import BLOB_TYPES, DECIMAL_TYPES, STRING_TYPES
 
 WIDEST_INNODB = 1000
 """Columns; InnoDB stops at 1,017. Wider tables get an Aria shadow of two rows (not a constant table)."""
 
-_DECIMAL = frozenset({0, 246})
-_LENGTHY = _DECIMAL | frozenset({15, 249, 250, 251, 252, 253, 254})
+_LENGTHY = DECIMAL_TYPES | STRING_TYPES | BLOB_TYPES
 """Type bytes of parameters whose values say how long, or how exact, they are."""
 FIXED_MODE = "''"
 
@@ -166,7 +166,8 @@ def form_of(parameter: Parameter) -> tuple[object, ...]:
     if value is None or parameter.type not in _LENGTHY:
         return parameter.type, parameter.unsigned, value is None
     characters = len(value.decode("utf-8", "replace"))
-    return parameter.type, len(value), characters, value.find(b".") if parameter.type in _DECIMAL else None
+    point = value.find(b".") if parameter.type in DECIMAL_TYPES else None
+    return parameter.type, len(value), characters, point
 
 
 class Definitions:

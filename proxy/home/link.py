@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from backend.connection import execute_payload
 from backend.tasks import to_the_end
-from proxy.home.conversation import WATCH, Block, Conversation, Table
+from proxy.home.conversation import QUERY, STMT_CLOSE, WATCH, Block, Conversation, Table
 from proxy.session.client import ClientGone, ClientStream
 from shard.catalog.traps import is_trap_error
 from shard.errors import LOCAL_DISABLED, SkyError, not_supported
 from shard.wire import rows
 from shard.wire.frames import Parameter
-from shard.wire.packets import MAX_PAYLOAD, STATUS_MORE_RESULTS, Eof, Ok, packet
+from shard.wire.packets import MAX_PAYLOAD, Eof, Ok, packet
+from shard.wire.protocol import StatusFlag
 from shard.wire.replies import (
-    CURSOR_EXISTS,
     ColumnsEvent,
     EndEvent,
     ErrEvent,
@@ -90,7 +90,7 @@ class HomeLink(Conversation):
             return False
         end = found[3]
         status = Ok.decode(end).status if self.deprecate_eof else Eof.decode(end).status
-        if status & (STATUS_MORE_RESULTS | CURSOR_EXISTS):
+        if status & (StatusFlag.MORE_RESULTS | StatusFlag.CURSOR_EXISTS):
             return False
         self.note(status)
         return True
@@ -110,12 +110,12 @@ class HomeLink(Conversation):
 
         `more` says that another statement's answer follows.
         """
-        return await self._relay_reply(b"\x03" + sql, client, more)
+        return await self._relay_reply(QUERY + sql, client, more)
 
     async def _relay_reply(self, payload: bytes, client: ClientStream, more: bool) -> bool:
         await self.send(packet(payload, 0))
         scanner = ReplyScanner(ReplyKind.QUERY, self.deprecate_eof)
-        flag = STATUS_MORE_RESULTS if more else 0
+        flag = StatusFlag.MORE_RESULTS if more else 0
         while not scanner.done:
             for event in scanner.feed(await self.receive()):
                 if isinstance(event, ErrEvent):
@@ -160,7 +160,7 @@ class HomeLink(Conversation):
 
     async def _run(self, sql: bytes, client: ClientStream, parameters: Sequence[Parameter] | None) -> None:
         number = None if parameters is None else await self.prepare(sql)
-        payload = b"\x03" + sql if number is None else execute_payload(number, parameters or ())
+        payload = QUERY + sql if number is None else execute_payload(number, parameters or ())
         self.asking = True
         try:
             async with self._turn:
@@ -168,7 +168,7 @@ class HomeLink(Conversation):
                 await self._relay_reply(payload, client, client.more)
                 client.ended = True
                 if number is not None:
-                    await self.send(packet(b"\x19" + number.to_bytes(4, "little"), 0))
+                    await self.send(packet(STMT_CLOSE + number.to_bytes(4, "little"), 0))
         finally:
             self.asking = False
 

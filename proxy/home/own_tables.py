@@ -27,6 +27,7 @@ from shard.planner.nested import SPLIT_COLUMN
 from shard.planner.plan import PartialType, Plan, Ship
 from shard.wire import frames, rows
 from shard.wire.packets import ColumnDefinition
+from shard.wire.protocol import ColumnFlag
 
 _BYTES_A_COLUMN = 2
 _CHARSET = re.compile(r"(?i)\bDEFAULT CHARSET=(\w+)(?: COLLATE=(\w+))?")
@@ -120,7 +121,7 @@ async def _table(home: HomeLink, database: str, name: str, ship_limit: int) -> O
     )
     kept = found.data if found.rows < most else None
     types = [ColumnDefinition.decode(item) for item in found.columns]
-    flags = [0x100 if kind.startswith(("enum", "set", "bit")) else 0 for _, kind in stored]
+    flags = [ColumnFlag.ENUM if kind.startswith(("enum", "set", "bit")) else 0 for _, kind in stored]
     return OwnTable(
         database,
         table,

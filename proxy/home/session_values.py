@@ -10,12 +10,7 @@ from collections.abc import Sequence
 
 from proxy.home.link import HomeLink
 from shard.wire.packets import ColumnDefinition
-
-_INTEGER_TYPES = frozenset({1, 2, 3, 8, 9, 13})
-_DECIMAL_TYPES = frozenset({0, 246})
-_REAL_TYPES = frozenset({4, 5})
-_UNSIGNED = 32
-_BINARY = 63
+from shard.wire.protocol import BINARY_CHARSET, DECIMAL_TYPES, INTEGER_TYPES, REAL_FORMATS, ColumnFlag
 
 
 async def read(home: HomeLink, needs: Sequence[str]) -> dict[str, str]:
@@ -44,27 +39,27 @@ async def read(home: HomeLink, needs: Sequence[str]) -> dict[str, str]:
 def _literal(
     column: ColumnDefinition, value: bytes | None, characters: bytes | None, octets: bytes | None
 ) -> str:
-    kind = "UNSIGNED" if column.flags & _UNSIGNED else "SIGNED"
+    kind = "UNSIGNED" if column.flags & ColumnFlag.UNSIGNED else "SIGNED"
     if value is None:
         return _null(column, kind)
-    if column.type in _INTEGER_TYPES:
+    if column.type in INTEGER_TYPES:
         return f"CAST({int(value)} AS {kind})"
-    if column.type in _DECIMAL_TYPES:
+    if column.type in DECIMAL_TYPES:
         return value.decode("ascii")
-    if column.type in _REAL_TYPES:
+    if column.type in REAL_FORMATS:
         text = repr(float(value))
         return text if "e" in text else text + "e0"
-    if column.charset == _BINARY:
+    if column.charset == BINARY_CHARSET:
         return f"X'{(octets or b'').decode('ascii')}'"
     return f"_utf8mb4 X'{(characters or b'').decode('ascii')}'"
 
 
 def _null(column: ColumnDefinition, kind: str) -> str:
     """Return NULL with a type: a variable keeps the one that it had before it was NULL."""
-    if column.type in _INTEGER_TYPES:
+    if column.type in INTEGER_TYPES:
         return f"CAST(NULL AS {kind})"
-    if column.type in _DECIMAL_TYPES:
+    if column.type in DECIMAL_TYPES:
         return "CAST(NULL AS DECIMAL(65, 38))"
-    if column.type in _REAL_TYPES:
+    if column.type in REAL_FORMATS:
         return "CAST(NULL AS DOUBLE)"
-    return "CAST(NULL AS BINARY)" if column.charset == _BINARY else "CONVERT(NULL USING utf8mb4)"
+    return "CAST(NULL AS BINARY)" if column.charset == BINARY_CHARSET else "CONVERT(NULL USING utf8mb4)"

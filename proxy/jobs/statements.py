@@ -21,6 +21,7 @@ from shard.catalog.naming import JOBS_DATABASE, quote
 from shard.errors import JOB_NO_RESULT, JOB_NOT_DONE, NO_JOB, USER_LIMIT, SkyError, not_supported
 from shard.planner.lexer import Token, TokenKind, opening_word
 from shard.wire.packets import ColumnDefinition
+from shard.wire.protocol import BINARY_CHARSET, FieldType
 
 if TYPE_CHECKING:
     from proxy.session.session import Session
@@ -35,7 +36,6 @@ _WORDS_OF_A_SESSION = frozenset({"CURRENT_USER", "CURRENT_ROLE"})
 """Functions that need no parentheses."""
 _VIEW = ["INFORMATION_SCHEMA", ".", "QUERIES"]
 """What shows each user their own queries: a job is a user of its own."""
-_BIGINT, _VARCHAR = 8, 253
 
 Check = Callable[["Session", bytes], Awaitable[None]]
 
@@ -139,7 +139,7 @@ class Statements:
         )
         number = await self._jobs.store.add(session.standing.user, account, query, said)
         self._jobs.wake()
-        columns = [_column("jobId", _BIGINT), _column("resultLocation", _VARCHAR)]
+        columns = [_column("jobId", FieldType.LONGLONG), _column("resultLocation", FieldType.VAR_STRING)]
         row: list[bytes | None] = [b"%d" % number, b"table:result_%d" % number]
         await session.client.table(columns, [row], session.home.status, binary)
 
@@ -221,5 +221,5 @@ def _word(token: Token) -> str:
 
 
 def _column(name: str, kind: int) -> bytes:
-    charset, length = (63, 20) if kind == _BIGINT else (45, 255)
+    charset, length = (BINARY_CHARSET, 20) if kind == FieldType.LONGLONG else (45, 255)
     return ColumnDefinition(b"def", b"", b"", b"", name.encode(), b"", charset, length, kind, 0, 0).encode()

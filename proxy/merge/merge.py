@@ -16,20 +16,19 @@ from proxy.home.definitions import set_statement
 from shard.catalog.naming import SCRATCH_DATABASE, quote
 from shard.errors import UNFIT, SkyError
 from shard.planner.chunk_tables import LENIENT
-from shard.planner.fragment import BIT, NOT_FIXED
 from shard.planner.partials import MERGE_TABLE
 from shard.planner.plan import Merge, Part, PartialType, Sql
 from shard.wire import rows
 from shard.wire.frames import Note, Parameter
 from shard.wire.loading import LoadText
 from shard.wire.packets import Ok
+from shard.wire.protocol import NOT_FIXED, ColumnFlag, FieldType
 
 PLAINLY = "SET SESSION sql_mode='', character_set_client=utf8mb4"
 """Makes a session read statements of ours, and take rows as they are."""
 PLAIN = ("sql_mode", "character_set_client")
 """What it changes."""
 ARIA = "Aria TRANSACTIONAL=0"
-_ENUM_OR_SET = 0x100 | 0x800
 MERGE_NAME = f"{quote(SCRATCH_DATABASE)}.{quote(MERGE_TABLE)}"
 
 
@@ -182,7 +181,9 @@ def load_statement(target: Target, types: Sequence[PartialType]) -> str:
     """Return the LOAD DATA for rows of these types; BIT, ENUM and SET come as numbers."""
     columns, clauses = [], []
     for index, name in enumerate(target.columns):
-        if index < len(types) and (types[index].type == BIT or types[index].flags & _ENUM_OR_SET):
+        if index < len(types) and (
+            types[index].type == FieldType.BIT or types[index].flags & ColumnFlag.NUMBERED
+        ):
             columns.append(f"@p{index}")
             clauses.append(f"{quote(name)} = CAST(@p{index} AS UNSIGNED)")
         else:

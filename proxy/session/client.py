@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from proxy.session.capabilities import Capabilities
 from proxy.session.columns import dressed
 from proxy.session.inbox import Inbox, Sending
 from proxy.session.rows import binary_row, text_row
@@ -16,7 +15,6 @@ from shard.errors import LIMIT_EXCEEDED, PACKET_TOO_LARGE, SkyError
 from shard.wire import rows
 from shard.wire.packets import (
     MAX_PAYLOAD,
-    STATUS_MORE_RESULTS,
     ColumnDefinition,
     Eof,
     Err,
@@ -26,6 +24,7 @@ from shard.wire.packets import (
     packet,
     packet_count,
 )
+from shard.wire.protocol import Capability, StatusFlag
 
 __all__ = ["ClientGone", "ClientStream", "Reply"]
 
@@ -47,7 +46,7 @@ class Reply(Protocol):
     def ended(self) -> bool:
         """The current reply is complete."""
 
-    async def columns(self, definitions: Sequence[bytes], status: int = 2) -> None:
+    async def columns(self, definitions: Sequence[bytes], status: int = StatusFlag.AUTOCOMMIT) -> None:
         """Send the head of a result set."""
 
     async def packet(self, payload: bytes) -> None:
@@ -56,7 +55,7 @@ class Reply(Protocol):
     async def rows(self, block: bytes | bytearray, more: bool = False) -> None:
         """Send whole row packets, numbered anew (a bytearray in place); `more` says that they end within a row."""
 
-    async def end(self, warnings: int = 0, status: int = 2) -> None:
+    async def end(self, warnings: int = 0, status: int = StatusFlag.AUTOCOMMIT) -> None:
         """Send the end of a result set."""
 
 
@@ -225,19 +224,19 @@ class ClientStream:
         self._most_rows, self._row_bytes = most, 0
 
     def _status(self, status: int) -> int:
-        return status | STATUS_MORE_RESULTS if self.more else status
+        return status | StatusFlag.MORE_RESULTS if self.more else status
 
     @property
     def local_files(self) -> bool:
         """Whether this client sends files when it is asked to."""
-        return bool(self.capabilities & 0x80)
+        return bool(self.capabilities & Capability.LOCAL_FILES)
 
     @property
     def deprecate_eof(self) -> bool:
         """Whether this client wants OK packets in place of EOF."""
-        return bool(self.capabilities & Capabilities.CLIENT_DEPRECATE_EOF)
+        return bool(self.capabilities & Capability.DEPRECATE_EOF)
 
-    async def columns(self, definitions: Sequence[bytes], status: int = 2) -> None:
+    async def columns(self, definitions: Sequence[bytes], status: int = StatusFlag.AUTOCOMMIT) -> None:
         """Send the head of a result set."""
         await self.raw(self._head(definitions, status))
 
@@ -251,7 +250,7 @@ class ClientStream:
         self.seq = (self.seq + packet_count(len(payload))) & 255
         return data
 
-    async def end(self, warnings: int = 0, status: int = 2) -> None:
+    async def end(self, warnings: int = 0, status: int = StatusFlag.AUTOCOMMIT) -> None:
         """Send the end of a result set; no affected rows, whatever the number of rows."""
         self.ended = True
         await self.packet(self._tail(warnings, status))
@@ -272,7 +271,11 @@ class ClientStream:
         await self.end(0, status)
 
     async def whole(
-        self, definitions: Sequence[bytes], block: bytes | bytearray, warnings: int = 0, status: int = 2
+        self,
+        definitions: Sequence[bytes],
+        block: bytes | bytearray,
+        warnings: int = 0,
+        status: int = StatusFlag.AUTOCOMMIT,
     ) -> None:
         """Send a small result set in one write: head, whole rows, end."""
         await self.raw(self._whole(definitions, block, warnings, status))
@@ -317,7 +320,7 @@ class ClientStream:
         self.bytes_sent += len(data)
         self.wire.post(data)
 
-    async def ok(self, status: int = 2, info: bytes = b"") -> None:
+    async def ok(self, status: int = StatusFlag.AUTOCOMMIT, info: bytes = b"") -> None:
         """Send OK, perhaps with a text."""
         told = lenenc_bytes(info) if info else b""
         await self.packet(Ok(status=self._status(status), info=told).encode())

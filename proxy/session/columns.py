@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shard.wire.packets import PacketError, read_lenenc_bytes
+from shard.wire.protocol import BINARY_CHARSET
 
 _FIXED = 13
 """Bytes after the names: a length and twelve bytes of properties, of which the first two are the collation."""
-_BINARY = 63
 
 
 def dressed(definitions: Sequence[bytes], like: Sequence[bytes], extended: bool) -> list[bytes]:
@@ -52,6 +52,6 @@ def _parts(definition: bytes) -> tuple[bytes, bytes, bytes]:
 
 def _collated(fixed: bytes, model: bytes) -> bytes:
     """Return properties with the model's collation, if both are text."""
-    if _BINARY in (int.from_bytes(fixed[1:3], "little"), int.from_bytes(model[1:3], "little")):
+    if BINARY_CHARSET in (int.from_bytes(fixed[1:3], "little"), int.from_bytes(model[1:3], "little")):
         return fixed
     return fixed[:1] + model[1:3] + fixed[3:]

@@ -1,23 +1,30 @@
-"""The commands of the MySQL protocol, and those that are relayed home as they are."""
+"""The commands of the MySQL protocol that are relayed home as they are, and those that name a prepared statement."""
 
 from __future__ import annotations
 
+from shard.wire.protocol import Command
 from shard.wire.replies import ReplyKind
 
-COM_QUIT, COM_INIT_DB, COM_QUERY, COM_FIELD_LIST, COM_STATISTICS, COM_PROCESS_KILL = 1, 2, 3, 4, 9, 12
-COM_REFRESH, COM_PROCESS_INFO, COM_DEBUG = 7, 10, 13
-COM_PING, COM_CHANGE_USER, COM_PREPARE, COM_EXECUTE, COM_SET_OPTION, COM_RESET_CONNECTION = (
-    14,
-    17,
-    22,
-    23,
-    27,
-    31,
-)
-_SIMPLE = frozenset(
-    {COM_INIT_DB, COM_REFRESH, COM_PROCESS_KILL, COM_DEBUG, COM_PING, COM_SET_OPTION, COM_RESET_CONNECTION}
-)
 RELAYED = {
-    COM_FIELD_LIST: ReplyKind.FIELD_LIST, COM_STATISTICS: ReplyKind.STATISTICS, COM_PROCESS_INFO: ReplyKind.QUERY,
-    **dict.fromkeys(_SIMPLE, ReplyKind.SIMPLE),
-}  # fmt: skip
+    Command.INIT_DB: ReplyKind.SIMPLE,
+    Command.FIELD_LIST: ReplyKind.FIELD_LIST,
+    Command.REFRESH: ReplyKind.SIMPLE,
+    Command.STATISTICS: ReplyKind.STATISTICS,
+    Command.PROCESS_INFO: ReplyKind.QUERY,
+    Command.PROCESS_KILL: ReplyKind.SIMPLE,
+    Command.DEBUG: ReplyKind.SIMPLE,
+    Command.PING: ReplyKind.SIMPLE,
+    Command.SET_OPTION: ReplyKind.SIMPLE,
+    Command.RESET_CONNECTION: ReplyKind.SIMPLE,
+}
+"""Command → what its reply looks like."""
+OF_STATEMENT = frozenset(
+    {
+        Command.STMT_EXECUTE,
+        Command.STMT_LONG_DATA,
+        Command.STMT_CLOSE,
+        Command.STMT_RESET,
+        Command.STMT_FETCH,
+    }
+)
+"""The commands that name a prepared statement."""

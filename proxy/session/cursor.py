@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from proxy.session.client import ClientStream
 from shard.errors import LIMIT_EXCEEDED, SkyError
 from shard.wire.packets import MAX_PAYLOAD, packet
-from shard.wire.replies import CURSOR_EXISTS
+from shard.wire.protocol import StatusFlag
 
-LAST_ROW_SENT = 0x0080
 IN_MEMORY = 1 << 20
 _READ = 256 << 10
 
@@ -40,7 +39,7 @@ class Cursor:
         self.warnings = 0
         self.started = self.ended = False
 
-    async def columns(self, definitions: Sequence[bytes], status: int = 2) -> None:
+    async def columns(self, definitions: Sequence[bytes], status: int = StatusFlag.AUTOCOMMIT) -> None:
         """Keep the head of the result set."""
         del status
         self.started = True
@@ -66,14 +65,14 @@ class Cursor:
         else:
             self._file.write(block)
 
-    async def end(self, warnings: int = 0, status: int = 2) -> None:
+    async def end(self, warnings: int = 0, status: int = StatusFlag.AUTOCOMMIT) -> None:
         """Keep how the result ended."""
         del status
         self.warnings, self.ended = warnings, True
 
     async def open(self, client: ClientStream, status: int) -> None:
         """Send the answer to COM_STMT_EXECUTE: columns, then that there is a cursor."""
-        status |= CURSOR_EXISTS
+        status |= StatusFlag.CURSOR_EXISTS
         if client.deprecate_eof:
             await client.columns(self.definitions, status)
             await client.end(self.warnings, status)
@@ -93,7 +92,7 @@ class Cursor:
                 break
             left -= count
             await client.rows(block, more)
-        await client.end(0, status | (LAST_ROW_SENT if left else CURSOR_EXISTS))
+        await client.end(0, status | (StatusFlag.LAST_ROW_SENT if left else StatusFlag.CURSOR_EXISTS))
         return not left
 
     async def _next(self, wanted: int) -> tuple[bytes, int, bool]:

@@ -8,30 +8,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from proxy.session.capabilities import Capabilities
 from shard.wire.packets import PacketError, lenenc_bytes, read_lenenc_bytes
+from shard.wire.protocol import Capability, Command
 
-C = Capabilities
 PROGRESS, EXTENDED_METADATA = 0x1, 0x8
 """Of MariaDB's own capabilities: reports of progress; column definitions that tell JSON from text."""
 OWN = PROGRESS | EXTENDED_METADATA
-SSL, COMPRESS, MULTI_STATEMENTS, MYSQL_CLIENT, LOCAL_FILES = 0x800, 0x20, 0x10000, 0x1, 0x80
-IMPLEMENTED = int(
-    C.CLIENT_PROTOCOL_41 | C.CLIENT_SECURE_CONNECTION | C.CLIENT_PLUGIN_AUTH | C.CLIENT_CONNECT_WITH_DB
-    | C.CLIENT_LONG_FLAG | C.CLIENT_FOUND_ROWS | C.CLIENT_CONNECT_ATTRS
-    | C.CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA | C.CLIENT_DEPRECATE_EOF | C.CLIENT_SESSION_TRACK
-    | 0x80 | 0x400 | 0x2000 | MULTI_STATEMENTS | 0x20000 | 0x40000 | 0x10 | 0x100
-)  # fmt: skip
-"""0x80 LOCAL_FILES, 0x400 INTERACTIVE, 0x2000 TRANSACTIONS, 0x20000 MULTI_RESULTS, 0x40000
-PS_MULTI_RESULTS, 0x10 NO_SCHEMA, 0x100 IGNORE_SPACE: flags that the library lacks or that only the home
-server heeds. TLS and compression are this proxy's own and end here."""
-
-_PLUGIN_AUTH, _LENENC, _SECURE = (
-    int(C.CLIENT_PLUGIN_AUTH),
-    int(C.CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA),
-    0x8000,
+IMPLEMENTED = (
+    Capability.FOUND_ROWS
+    | Capability.LONG_FLAG
+    | Capability.CONNECT_WITH_DB
+    | Capability.NO_SCHEMA
+    | Capability.LOCAL_FILES
+    | Capability.IGNORE_SPACE
+    | Capability.PROTOCOL_41
+    | Capability.INTERACTIVE
+    | Capability.TRANSACTIONS
+    | Capability.SECURE_CONNECTION
+    | Capability.MULTI_STATEMENTS
+    | Capability.MULTI_RESULTS
+    | Capability.PS_MULTI_RESULTS
+    | Capability.PLUGIN_AUTH
+    | Capability.CONNECT_ATTRS
+    | Capability.PLUGIN_AUTH_LENENC_DATA
+    | Capability.SESSION_TRACK
+    | Capability.DEPRECATE_EOF
 )
-_WITH_DB, _ATTRS, _41 = int(C.CLIENT_CONNECT_WITH_DB), int(C.CLIENT_CONNECT_ATTRS), int(C.CLIENT_PROTOCOL_41)
+"""What a client and the home server may agree on. TLS and compression are this proxy's own and end here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ def greeting(payload: bytes, tls: bool) -> Greeting:
     if end < 0 or len(payload) < low + 18 + 13:
         raise PacketError("greeting cut short")
     server = int.from_bytes(payload[low : low + 2] + payload[low + 5 : low + 7], "little")
-    mask = (server & IMPLEMENTED | COMPRESS | (SSL if tls else 0)).to_bytes(4, "little")
+    mask = (server & IMPLEMENTED | Capability.COMPRESS | (Capability.SSL if tls else 0)).to_bytes(4, "little")
     out = bytearray(payload)
     out[low : low + 2], out[low + 5 : low + 7] = mask[:2], mask[2:]
     own = int.from_bytes(payload[low + 14 : low + 18], "little") & OWN
@@ -89,26 +92,26 @@ class Response:
     @property
     def own(self) -> int:
         """MariaDB's own capabilities; none if the client says that it is MySQL's."""
-        return 0 if self.capabilities & MYSQL_CLIENT else int.from_bytes(self.head[24:28], "little") & OWN
+        return 0 if self.capabilities & Capability.MYSQL else int.from_bytes(self.head[24:28], "little") & OWN
 
     def encode(self, auth: bytes | None = None, plugin: str | None = None) -> bytes:
         """Return the response for the home server, perhaps with another plugin's answer."""
-        flags = self.capabilities & IMPLEMENTED | LOCAL_FILES  # the proxy itself loads rows
+        flags = self.capabilities & IMPLEMENTED | Capability.LOCAL_FILES  # the proxy itself loads rows
         answer = self.auth if auth is None else auth
         out = (
             flags.to_bytes(4, "little") + self.head[:24] + self.own.to_bytes(4, "little") + self.user + b"\0"
         )
-        if flags & _LENENC:
+        if flags & Capability.PLUGIN_AUTH_LENENC_DATA:
             out += lenenc_bytes(answer)
-        elif flags & _SECURE:
+        elif flags & Capability.SECURE_CONNECTION:
             out += bytes((len(answer),)) + answer
         else:
             out += answer + b"\0"
-        if flags & _WITH_DB:
+        if flags & Capability.CONNECT_WITH_DB:
             out += (self.database or b"") + b"\0"
-        if flags & _PLUGIN_AUTH:
+        if flags & Capability.PLUGIN_AUTH:
             out += (plugin or self.plugin).encode() + b"\0"
-        if flags & _ATTRS:
+        if flags & Capability.CONNECT_ATTRS:
             out += self.attributes
         return out
 
@@ -143,7 +146,7 @@ def _attributes(raw: bytes) -> dict[str, str]:
 
 def wants_tls(payload: bytes) -> bool:
     """Whether a packet is an SSLRequest."""
-    return len(payload) == 32 and bool(int.from_bytes(payload[:4], "little") & SSL)
+    return len(payload) == 32 and bool(int.from_bytes(payload[:4], "little") & Capability.SSL)
 
 
 def response(payload: bytes) -> Response:
@@ -154,25 +157,25 @@ def response(payload: bytes) -> Response:
     PacketError
         If it is cut short, or of a protocol before 4.1.
     """
-    if len(payload) < 33 or not int.from_bytes(payload[:4], "little") & _41:
+    if len(payload) < 33 or not int.from_bytes(payload[:4], "little") & Capability.PROTOCOL_41:
         raise PacketError("no response to a greeting")
     flags = int.from_bytes(payload[:4], "little")
     user, at = _text(payload, 32)
-    if flags & _LENENC:
+    if flags & Capability.PLUGIN_AUTH_LENENC_DATA:
         auth, at = read_lenenc_bytes(payload, at)
-    elif flags & _SECURE:
+    elif flags & Capability.SECURE_CONNECTION:
         auth, at = _short(payload, at)
     else:
         auth, at = _text(payload, at)
     database: bytes | None = None
-    if flags & _WITH_DB:
+    if flags & Capability.CONNECT_WITH_DB:
         database, at = _text(payload, at)
     plugin = b""
-    if flags & _PLUGIN_AUTH:
+    if flags & Capability.PLUGIN_AUTH:
         plugin, at = _text(payload, at)
-    attributes = payload[at:] if flags & _ATTRS else b""
+    attributes = payload[at:] if flags & Capability.CONNECT_ATTRS else b""
     names = _attributes(attributes)
-    if flags & _ATTRS and not names:
+    if flags & Capability.CONNECT_ATTRS and not names:
         attributes = b"\0"
     return Response(
         flags, payload[4:32], user, auth, database, plugin.decode("ascii", "replace"), attributes, names
@@ -192,7 +195,8 @@ class UserChange:
 
     def encode(self, auth: bytes, plugin: str) -> bytes:
         """Return the command with another plugin's answer."""
-        head = b"\x11" + self.user + b"\0" + bytes((len(auth),)) + auth + self.database + b"\0"
+        answer = bytes((len(auth),)) + auth
+        head = bytes((Command.CHANGE_USER,)) + self.user + b"\0" + answer + self.database + b"\0"
         return head + self.rest + plugin.encode() + b"\0" + self.attributes
 
 

@@ -20,10 +20,8 @@ from proxy.home.link import HomeLink
 from proxy.session import passwords
 from proxy.session.client import ClientStream
 from proxy.session.handshake import (
-    COMPRESS,
     EXTENDED_METADATA,
     IMPLEMENTED,
-    MYSQL_CLIENT,
     PROGRESS,
     Response,
     UserChange,
@@ -47,6 +45,7 @@ from shard.errors import (
     SkyError,
 )
 from shard.wire.packets import Err, Ok, PacketError, lenenc_bytes, packet
+from shard.wire.protocol import Capability
 
 log = logging.getLogger("skyshard.login")
 
@@ -124,7 +123,7 @@ class Login:
         self.user = _unquoted(said.user.decode("utf-8", "replace"))
         if not await self._first(said):
             return None
-        if said.capabilities & COMPRESS:
+        if said.capabilities & Capability.COMPRESS:
             self._client.wire.compress()
         return said
 
@@ -244,7 +243,7 @@ class Login:
         self._admit(self.user)
         ok = Ok.decode(payload)
         self._home.status = ok.status
-        proof = await self._certificate_proof() if not self._client.capabilities & MYSQL_CLIENT else b""
+        proof = await self._certificate_proof() if not self._client.capabilities & Capability.MYSQL else b""
         if proof:
             payload = Ok(
                 ok.affected_rows, ok.last_insert_id, ok.status & 0x2203, 0, lenenc_bytes(proof)

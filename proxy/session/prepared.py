@@ -16,11 +16,18 @@ from shard.errors import PACKET_TOO_LARGE, SkyError
 from shard.planner.constants import Value
 from shard.wire.frames import Parameter
 from shard.wire.packets import PacketError, lenenc_bytes, read_lenenc_bytes, read_lenenc_int
+from shard.wire.protocol import (
+    FIXED_SIZES,
+    INTEGER_TYPES,
+    REAL_FORMATS,
+    STRING_TYPES,
+    TEMPORAL_TYPES,
+    FieldType,
+)
 
-_FIXED = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 8: 8, 9: 4, 13: 2}
-_LENGTH_FIRST = frozenset({7, 10, 11, 12})
-_NULL = 6
-_TEXTS = frozenset({15, 252, 253, 254})
+_TEXTS = STRING_TYPES | {FieldType.BLOB}
+_UNSIGNED = 0x80
+"""The flag beside a parameter's type."""
 _PLAIN = re.compile(rb"[A-Za-z0-9 _.:+-]{1,64}")
 
 
@@ -89,7 +96,7 @@ class Prepared:
             end = at + 2 * self.parameters
             if end > len(payload):
                 raise PacketError("parameter types missing")
-            self.types = [(payload[i], bool(payload[i + 1] & 0x80)) for i in range(at, end, 2)]
+            self.types = [(payload[i], bool(payload[i + 1] & _UNSIGNED)) for i in range(at, end, 2)]
             at = end
         if len(self.types) != self.parameters:
             raise PacketError("parameter types were never sent")
@@ -97,7 +104,7 @@ class Prepared:
         for index, (kind, unsigned) in enumerate(self.types):
             if index in self.long_data:
                 value: bytes | None = lenenc_bytes(bytes(self.long_data[index]))
-            elif nulls[index // 8] >> (index % 8) & 1 or kind == _NULL:
+            elif nulls[index // 8] >> (index % 8) & 1 or kind == FieldType.NULL:
                 value = None
             else:
                 end = _value_end(payload, at, kind)
@@ -132,9 +139,9 @@ class Executed:
 
 
 def _value_end(payload: bytes, at: int, kind: int) -> int:
-    if kind in _FIXED:
-        return at + _FIXED[kind]
-    if kind in _LENGTH_FIRST:
+    if kind in FIXED_SIZES:
+        return at + FIXED_SIZES[kind]
+    if kind in TEMPORAL_TYPES:
         if at >= len(payload):
             raise PacketError("parameter value cut short")
         return at + 1 + payload[at]
@@ -149,12 +156,10 @@ def planner_values(parameters: tuple[Parameter, ...]) -> tuple[Value, ...]:
         value = parameter.value
         if value is None:
             out.append(None)
-        elif parameter.type in (1, 2, 3, 8, 9, 13):
+        elif parameter.type in INTEGER_TYPES:
             out.append(int.from_bytes(value, "little", signed=not parameter.unsigned))
-        elif parameter.type == 5:
-            out.append(float(struct.unpack("<d", value)[0]))
-        elif parameter.type == 4:
-            out.append(float(struct.unpack("<f", value)[0]))
+        elif parameter.type in REAL_FORMATS:
+            out.append(float(struct.unpack(REAL_FORMATS[parameter.type], value)[0]))
         else:
             out.append(_plain_text(value) if parameter.type in _TEXTS else None)
     return tuple(out)

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import re
 
-from proxy.session.capabilities import Capabilities
+from shard.wire.protocol import Capability, StatusFlag
 
 _NAMES = re.compile(rb"\s*SET\s+NAMES\s+(?:'utf8mb4'|utf8mb4)\s*;?\s*", re.IGNORECASE)
 _AUTOCOMMIT = re.compile(rb"\s*SET\s+(?:SESSION\s+)?AUTOCOMMIT\s*=\s*([01])\s*;?\s*", re.IGNORECASE)
 _LONGEST = 64
 MOST = 4
 """Statements of a session that are answered so: those of its beginning."""
-_AUTOCOMMIT_ON = 2
 
 
 def promised(sql: bytes, status: int, capabilities: int) -> int | None:
@@ -33,11 +32,13 @@ def promised(sql: bytes, status: int, capabilities: int) -> int | None:
     capabilities : int
         The client's: one that tracks its session is told of each change by the home server itself.
     """
-    if len(sql) > _LONGEST or capabilities & Capabilities.CLIENT_SESSION_TRACK:
+    if len(sql) > _LONGEST or capabilities & Capability.SESSION_TRACK:
         return None
     if _NAMES.fullmatch(sql):
         return status
     switched = _AUTOCOMMIT.fullmatch(sql)
     if switched is None:
         return None
-    return status | _AUTOCOMMIT_ON if switched[1] == b"1" else status & ~_AUTOCOMMIT_ON
+    if switched[1] == b"1":
+        return status | StatusFlag.AUTOCOMMIT
+    return status & ~StatusFlag.AUTOCOMMIT

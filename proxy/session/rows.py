@@ -6,11 +6,8 @@ import re
 import struct
 
 from shard.wire.packets import lenenc_bytes
+from shard.wire.protocol import INTEGER_SIZES, MOMENT_TYPES, REAL_FORMATS
 
-_INTEGER_SIZES = {1: 1, 2: 2, 3: 4, 8: 8, 9: 4, 13: 2}
-"""Type byte → bytes."""
-_REALS = {4: "<f", 5: "<d"}
-_DATES = frozenset({7, 10, 12})
 _NUMBERS = re.compile(rb"\d+")
 
 
@@ -25,11 +22,11 @@ def binary_row(values: list[bytes | None], kinds: list[int]) -> bytes:
 
 
 def _binary(value: bytes, kind: int) -> bytes:
-    if kind in _INTEGER_SIZES:
-        return (int(value) & (1 << 8 * _INTEGER_SIZES[kind]) - 1).to_bytes(_INTEGER_SIZES[kind], "little")
-    if kind in _REALS:
-        return struct.pack(_REALS[kind], float(value))
-    if kind in _DATES:
+    if kind in INTEGER_SIZES:
+        return (int(value) & (1 << 8 * INTEGER_SIZES[kind]) - 1).to_bytes(INTEGER_SIZES[kind], "little")
+    if kind in REAL_FORMATS:
+        return struct.pack(REAL_FORMATS[kind], float(value))
+    if kind in MOMENT_TYPES:
         numbers = [int(number) for number in _NUMBERS.findall(value)]
         packed = struct.pack("<HBB", *numbers[:3])
         if len(numbers) > 3:

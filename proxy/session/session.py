@@ -16,27 +16,16 @@ from proxy.registry import Registry, RunningQuery
 from proxy.session import owned, process_list
 from proxy.session.attention import Attention
 from proxy.session.client import ClientGone, ClientStream, Reply
-from proxy.session.commands import (
-    COM_CHANGE_USER,
-    COM_EXECUTE,
-    COM_INIT_DB,
-    COM_PREPARE,
-    COM_PROCESS_KILL,
-    COM_QUERY,
-    COM_QUIT,
-    COM_RESET_CONNECTION,
-    COM_SET_OPTION,
-    RELAYED,
-)
+from proxy.session.commands import OF_STATEMENT, RELAYED
 from proxy.session.diagnostics import MOST_NOTES, QUESTIONS, Diagnostics
 from proxy.session.engine import Distributed, Engine, Home, Local
-from proxy.session.handshake import MULTI_STATEMENTS, Response
+from proxy.session.handshake import Response
 from proxy.session.limits import RowLimits, SessionLimits, Usage
 from proxy.session.login import Doorkeeper, Login
 from proxy.session.prepared import PreparedText
 from proxy.session.several import may_set_mode, split
 from proxy.session.standing import Standing
-from proxy.session.statements import OF_STATEMENT, OWN, PreparedStatements
+from proxy.session.statements import OWN, PreparedStatements
 from proxy.session.taskless import Taskless
 from shard.catalog.naming import quote
 from shard.errors import (
@@ -50,6 +39,7 @@ from shard.errors import (
 from shard.planner.lexer import LexerMode, is_blank
 from shard.wire.frames import Parameter
 from shard.wire.packets import PacketError
+from shard.wire.protocol import Capability, Command
 from shard.wire.replies import ErrEvent, ReplyKind
 
 log = logging.getLogger("skyshard.session")
@@ -139,7 +129,7 @@ class Session:
             self.standing.leave()
 
     async def _serve_all(self, said: Response) -> None:
-        self._multi = bool(said.capabilities & MULTI_STATEMENTS)
+        self._multi = bool(said.capabilities & Capability.MULTI_STATEMENTS)
         self.client.limit = min(self.limits.packet_bytes, self._engine.longest_packet)
         self.client.wire.patience_s = self.limits.packet_timeout_s
         self._registry.sessions.add(self.id)
@@ -151,7 +141,7 @@ class Session:
                 self._idle = True
                 payload = await self.client.command()
                 self._idle = False
-                if not payload or payload[0] == COM_QUIT:
+                if not payload or payload[0] == Command.QUIT:
                     return
                 await self._command(payload)
         finally:
@@ -182,7 +172,7 @@ class Session:
     async def _command(self, payload: bytes) -> None:
         self.client.more = False
         self._taskless.promise_no_more()
-        asks = payload[0] in (COM_QUERY, COM_PREPARE, COM_EXECUTE)
+        asks = payload[0] in (Command.QUERY, Command.STMT_PREPARE, Command.STMT_EXECUTE)
         try:
             await self._serve(payload[0], payload)
         except SkyError as error:
@@ -209,13 +199,13 @@ class Session:
             raise ClientGone
 
     async def _serve(self, code: int, payload: bytes) -> None:
-        if code == COM_QUERY:
+        if code == Command.QUERY:
             await self._query(payload[1:])
-        elif code == COM_PREPARE:
+        elif code == Command.STMT_PREPARE:
             await self.prepared.prepare(payload[1:])
         elif code in OF_STATEMENT:
             await self.prepared.serve(code, payload)
-        elif code == COM_CHANGE_USER:
+        elif code == Command.CHANGE_USER:
             await self._change_user(payload)
         elif code in RELAYED:
             await self._relayed(code, payload)
@@ -223,17 +213,17 @@ class Session:
             raise SkyError(UNKNOWN_COMMAND)
 
     async def _relayed(self, code: int, payload: bytes) -> None:
-        if code in (COM_INIT_DB, COM_RESET_CONNECTION):
+        if code in (Command.INIT_DB, Command.RESET_CONNECTION):
             self.settings_dirty = True
-        if code == COM_RESET_CONNECTION:
+        if code == Command.RESET_CONNECTION:
             self._begin_anew()
         seen = await self.home.relay(payload, RELAYED[code], self.client)
         refused = any(isinstance(event, ErrEvent) for event in seen)
-        if code == COM_SET_OPTION and not refused:
+        if code == Command.SET_OPTION and not refused:
             self._multi = payload[1:3] == b"\0\0"
-        if code == COM_PROCESS_KILL and not refused:
+        if code == Command.PROCESS_KILL and not refused:
             self._cancel(int.from_bytes(payload[1:5], "little"))
-        if code == COM_RESET_CONNECTION and not refused:
+        if code == Command.RESET_CONNECTION and not refused:
             self.temporaries = self.locks = False
 
     async def _change_user(self, payload: bytes) -> None:
@@ -378,7 +368,7 @@ class Session:
         kept, self.diagnostics = self.diagnostics, None
         known = self._engine.version
         try:
-            await self.home.relay(bytes((COM_QUERY,)) + text, ReplyKind.QUERY, self.client)
+            await self.home.relay(bytes((Command.QUERY,)) + text, ReplyKind.QUERY, self.client)
         except Trapped:
             if not await self._engine.refresh(known) or not await self._is_ours_now(sql):
                 raise trap_error() from None

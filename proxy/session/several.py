@@ -11,7 +11,7 @@ from proxy.home import settings as home_settings
 from proxy.words import parts
 from shard.planner.cutting import split_statements
 from shard.planner.lexer import LexerMode
-from shard.wire.packets import STATUS_NO_BACKSLASH_ESCAPES
+from shard.wire.protocol import StatusFlag
 
 if TYPE_CHECKING:
     from proxy.session.session import Session
@@ -32,7 +32,7 @@ async def split(session: Session, sql: bytes, init_connect: bool) -> list[bytes]
     its replies say of backslashes is known unless it has begun sessions with statements of its own (`init_connect`).
     """
     if session.settings_dirty and b"\\" in sql and b";" in sql:
-        verbatim = bool(session.home.status & STATUS_NO_BACKSLASH_ESCAPES)
+        verbatim = bool(session.home.status & StatusFlag.NO_BACKSLASH_ESCAPES)
         session.mode = replace(session.mode, no_backslash_escapes=verbatim)
         other = replace(session.mode, ansi_quotes=not session.mode.ansi_quotes)
         found = await _split(sql, session.mode)

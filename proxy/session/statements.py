@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from proxy.home.link import Trapped, trap_error
 from proxy.session import own_settings
-from proxy.session.cursor import LAST_ROW_SENT, Cursor
+from proxy.session.cursor import Cursor
 from proxy.session.diagnostics import QUESTIONS
 from proxy.session.engine import Distributed, Engine, Home, Local, Version
 from proxy.session.prepared import Executed, Prepared
@@ -21,14 +21,12 @@ from proxy.words import words
 from shard.errors import NO_CURSOR, UNKNOWN_COMMAND, UNKNOWN_STATEMENT, SkyError
 from shard.wire.frames import Parameter
 from shard.wire.packets import PacketError, packet
-from shard.wire.replies import CURSOR_EXISTS, EndEvent, Event, PreparedEvent, ReplyKind
+from shard.wire.protocol import Command, StatusFlag
+from shard.wire.replies import EndEvent, Event, PreparedEvent, ReplyKind
 
 if TYPE_CHECKING:
     from proxy.session.session import Session
 
-COM_PREPARE, COM_EXECUTE, COM_LONG_DATA, COM_CLOSE, COM_RESET, COM_FETCH = 22, 23, 24, 25, 26, 28
-OF_STATEMENT = frozenset({COM_EXECUTE, COM_LONG_DATA, COM_CLOSE, COM_RESET, COM_FETCH})
-"""The commands that name a prepared statement."""
 OWN = words(b"kill", b"processlist", b"warnings", b"errors")
 """What a statement says that the proxy may have to answer whatever the catalogue has."""
 _QUERY = re.compile(rb"(?i)[\s(]*(?:select|with)\b")
@@ -39,7 +37,11 @@ _FLAGS_AT = 5
 _READ_ONLY_CURSOR = 1
 _LAST_PREPARED = b"\xff\xff\xff\xff"
 """MariaDB's clients send COM_STMT_EXECUTE without waiting for the number that COM_STMT_PREPARE returns."""
-_TOLD = {COM_EXECUTE: "mysqld_stmt_execute", COM_RESET: "mysqld_stmt_reset", COM_FETCH: "mysqld_stmt_fetch"}
+_TOLD = {
+    Command.STMT_EXECUTE: "mysqld_stmt_execute",
+    Command.STMT_RESET: "mysqld_stmt_reset",
+    Command.STMT_FETCH: "mysqld_stmt_fetch",
+}
 """What MariaDB calls commands in their errors; the others have no reply."""
 _NEVER_PREPARED = re.compile(rb"(?i)\s*(?:prepare|execute|deallocate)\b")
 """MariaDB's own error (1295) comes for these."""
@@ -100,11 +102,11 @@ class PreparedStatements:
                 raise SkyError(UNKNOWN_STATEMENT, id=_statement_id(payload), command=_TOLD[code])
             return
         payload = payload[:1] + number.to_bytes(4, "little") + payload[5:]
-        if code == COM_EXECUTE:
+        if code == Command.STMT_EXECUTE:
             await self._execute(number, payload)
-        elif code == COM_LONG_DATA:
+        elif code == Command.STMT_LONG_DATA:
             await self._long_data(number, payload)
-        elif code == COM_CLOSE:
+        elif code == Command.STMT_CLOSE:
             closed = self._kept.pop(number, None)
             self._asked.pop(number, None)
             self._at_home.pop(number, None)
@@ -114,7 +116,7 @@ class PreparedStatements:
             if closed is not None:
                 closed.close_cursor()
             await self._session.home.send(packet(payload, 0))
-        elif code == COM_RESET:
+        elif code == Command.STMT_RESET:
             if number in self._kept:
                 self._kept[number].reset()
             self._fetched.discard(number)
@@ -139,7 +141,9 @@ class PreparedStatements:
             native = sql if route.stand_in is None else route.stand_in
         elif route.sql is not None:
             native = route.sql
-        seen = await session.home.relay(bytes((COM_PREPARE,)) + native, ReplyKind.PREPARE, session.client)
+        seen = await session.home.relay(
+            bytes((Command.STMT_PREPARE,)) + native, ReplyKind.PREPARE, session.client
+        )
         for event in seen:
             if not isinstance(event, PreparedEvent):
                 continue
@@ -260,7 +264,7 @@ class PreparedStatements:
             without_cursor = b"\0" + payload[_FLAGS_AT + 1 :]  # its statement is closed at once
             await self._execute_at_home(payload[:1] + other.to_bytes(4, "little") + without_cursor)
         finally:
-            await session.home.send(packet(bytes((COM_CLOSE,)) + other.to_bytes(4, "little"), 0))
+            await session.home.send(packet(bytes((Command.STMT_CLOSE,)) + other.to_bytes(4, "little"), 0))
         return True
 
     async def _fetch(self, number: int, payload: bytes) -> None:
@@ -277,9 +281,9 @@ class PreparedStatements:
     def _follow(self, number: int, seen: list[Event]) -> None:
         """Note whether a statement at home has a cursor whose end is still to come."""
         said = [event.ok.status for event in seen if isinstance(event, EndEvent)]
-        if not said or said[-1] & LAST_ROW_SENT:
+        if not said or said[-1] & StatusFlag.LAST_ROW_SENT:
             self._fetched.discard(number)
-        elif said[-1] & CURSOR_EXISTS:
+        elif said[-1] & StatusFlag.CURSOR_EXISTS:
             self._fetched.add(number)
 
     async def _long_data(self, number: int, payload: bytes) -> None:

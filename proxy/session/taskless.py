@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from proxy.quick import Flight, limited
 from proxy.registry import Registry
-from proxy.session.commands import COM_EXECUTE, COM_QUERY
 from proxy.session.diagnostics import Diagnostics
 from proxy.session.engine import Engine
 from proxy.session.prepared import Executed
 from proxy.session.promises import MOST, promised
 from shard.errors import SkyError
+from shard.wire.protocol import Command
 
 if TYPE_CHECKING:
     from proxy.session.session import Session
@@ -46,9 +46,9 @@ class Taskless:
         asked = wire.whole()
         if asked is None or home.closed or not wire.ready:
             return False
-        if asked[4] == COM_EXECUTE:
+        if asked[4] == Command.STMT_EXECUTE:
             return self._take_off(asked, session.prepared.executed(asked[4:]))
-        if asked[4] != COM_QUERY:
+        if asked[4] != Command.QUERY:
             return False
         status = promised(asked[5:], home.status, session.client.capabilities) if self._promises else None
         if status is None:

@@ -9,11 +9,8 @@ from shard.errors import not_supported
 from shard.planner.lexer import LexerMode, LexError, TokenKind, tokenize
 from shard.wire.frames import Parameter
 from shard.wire.packets import read_lenenc_bytes
+from shard.wire.protocol import DECIMAL_TYPES, INTEGER_TYPES, REAL_FORMATS, STRING_TYPES
 
-_INTEGERS = frozenset({1, 2, 3, 8, 9, 13})
-_REALS = {4: "<f", 5: "<d"}
-_DECIMALS = frozenset({0, 246})
-_TEXTS = frozenset({15, 253, 254})
 _DIGITS = frozenset(b"+-.0123456789")
 
 
@@ -44,16 +41,16 @@ def literal_of(parameter: Parameter) -> str:
     kind, value = parameter.type, parameter.value
     if value is None:
         return "NULL"
-    if kind in _INTEGERS:
+    if kind in INTEGER_TYPES:
         number = int.from_bytes(value, "little", signed=not parameter.unsigned)
         return f"({number})" if number < 0 else str(number)
-    if kind in _REALS:
-        (real,) = struct.unpack(_REALS[kind], value)
+    if kind in REAL_FORMATS:
+        (real,) = struct.unpack(REAL_FORMATS[kind], value)
         text = repr(real)
         return f"({text if 'e' in text else text + 'e0'})"
-    data, _ = read_lenenc_bytes(value, 0) if kind in _TEXTS | _DECIMALS else (b"", 0)
-    if kind in _DECIMALS and data and _DIGITS.issuperset(data):
+    data, _ = read_lenenc_bytes(value, 0) if kind in STRING_TYPES | DECIMAL_TYPES else (b"", 0)
+    if kind in DECIMAL_TYPES and data and _DIGITS.issuperset(data):
         return f"({data.decode('ascii')})"
-    if kind in _TEXTS:
+    if kind in STRING_TYPES:
         return f"_utf8mb4 X'{data.hex()}'"
     raise not_supported("a parameter of this type in this statement", "write the value itself")

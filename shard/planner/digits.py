@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from sqlglot import exp
 
 from shard.planner.branches import is_star
-from shard.planner.fragment import NOT_FIXED, logical, with_decimals
+from shard.planner.fragment import logical, with_decimals
 from shard.planner.plan import Gather, Sql
+from shard.wire.protocol import NOT_FIXED
 
 _KEEPS = frozenset({"sum", "avg", "min", "max"})
 _ARITHMETIC = (exp.Paren, exp.Neg, exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Alias)

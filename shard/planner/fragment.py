@@ -23,14 +23,9 @@ from shard.planner.plan import Fragment, PartialType, Sql
 from shard.planner.scope import Scope, TableRef
 from shard.planner.split import Draft
 from shard.planner.templates import use
+from shard.wire.protocol import ColumnFlag, FieldType
 
 _HOLE = re.compile(f"[{CHUNK_MARK}{KEYS_MARK}]")
-_FLOAT = 4
-BIT = 16
-"""A column of bits; its text is bytes or digits (``MAX(bits)`` without groups), so it travels as a number."""
-_ENUM_OR_SET = 0x100 | 0x800
-NOT_FIXED = 31
-"""The decimals of a DOUBLE that is written with all of its digits."""
 _DISTRIBUTION_SCALE = 10
 """Decimals of CUME_DIST and PERCENT_RANK."""
 
@@ -55,11 +50,11 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
         select.set("expressions", [_with_alias(i, n) for i, n in zip(select.expressions, names, strict=True)])
     for item, kind in zip(select.expressions, types, strict=False):
         _store_windows(item, kind)
-        if kind.type == _FLOAT or kind.scale is not None:
+        if kind.type == FieldType.FLOAT or kind.scale is not None:
             item.set("this", use("CAST(value AS DOUBLE)", value=item.this))
-        elif kind.type == BIT:
+        elif kind.type == FieldType.BIT:  # its text is bytes or, as of MAX(bits), digits
             item.set("this", use("CAST(value AS UNSIGNED)", value=item.this))
-        elif kind.flags & _ENUM_OR_SET:
+        elif kind.flags & ColumnFlag.NUMBERED:
             item.set("this", use("value + 0", value=item.this))
     _owner_conditions(select, layout)
     put_places(select, layout)
@@ -99,7 +94,7 @@ def shipped(draft: Draft, types: Sequence[PartialType]) -> list[PartialType]:
         node = item.this if isinstance(item, exp.Alias) else item
         owner = draft.scope.owner(node) if draft.scope is not None else None
         numbered = owner is not None and owner.derived is None
-        out.append(kind if numbered else replace(kind, flags=kind.flags & ~_ENUM_OR_SET))
+        out.append(kind if numbered else replace(kind, flags=kind.flags & ~ColumnFlag.NUMBERED))
     return out
 
 

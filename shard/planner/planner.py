@@ -43,8 +43,8 @@ from shard.planner.plan import (
 from shard.planner.scope import Scope, catalogue_tables, read_scope
 from shard.planner.split import Draft, split
 from shard.planner.volatile import refuse_seeded
+from shard.wire.protocol import NOT_FIXED
 
-NOT_FIXED = writing.NOT_FIXED
 """Decimals of a floating-point column without a fixed number of them."""
 INTERACTIVE_RADIUS_DEG = 1.0
 """A query in a circle of at most this radius reads few chunks, and need not wait behind scans."""

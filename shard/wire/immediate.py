@@ -11,14 +11,15 @@ from collections.abc import Sequence
 
 from shard.wire.frames import Parameter
 from shard.wire.packets import read_lenenc_int
+from shard.wire.protocol import BLOB_TYPES, DECIMAL_TYPES, MOMENT_TYPES, REAL_FORMATS, FieldType
 
-_SIGNED = {1: "b", 2: "h", 3: "i", 8: "q", 9: "i"}
-_YEAR = 13
-_FLOAT, _DOUBLE = 4, 5
-_DECIMAL = frozenset({0, 246})
-_TIMES = frozenset({7, 10, 12})
-_TIME = 11
-_BLOBS = frozenset({249, 250, 251, 252})
+_SIGNED = {
+    FieldType.TINY: "b",
+    FieldType.SHORT: "h",
+    FieldType.LONG: "i",
+    FieldType.LONGLONG: "q",
+    FieldType.INT24: "i",
+}
 
 
 def immediate(sql: bytes, parameters: Sequence[Parameter], charset: str = "utf8mb4") -> bytes:
@@ -59,23 +60,23 @@ def literal(parameter: Parameter, charset: str = "utf8mb4") -> str:
     if kind in _SIGNED:
         code = _SIGNED[kind].upper() if parameter.unsigned else _SIGNED[kind]
         return str(struct.unpack(f"<{code}", value)[0])
-    if kind == _YEAR:
+    if kind == FieldType.YEAR:
         return str(int.from_bytes(value, "little"))
-    if kind in (_FLOAT, _DOUBLE):
-        number = repr(struct.unpack("<f" if kind == _FLOAT else "<d", value)[0])
+    if kind in REAL_FORMATS:
+        number = repr(struct.unpack(REAL_FORMATS[kind], value)[0])
         return number if "e" in number else f"{number}e0"
-    if kind in _TIMES:
+    if kind in MOMENT_TYPES:
         return _timestamp(value, kind)
-    if kind == _TIME:
+    if kind == FieldType.TIME:
         return _duration(value)
     length, start = read_lenenc_int(value, 0)
     content = value[start : start + length]
-    if kind in _DECIMAL:
+    if kind in DECIMAL_TYPES:
         digits = content.decode("ascii")
         if not digits.strip("+-").replace(".", "", 1).isdigit():
             raise ValueError("a DECIMAL parameter is no number")
         return digits if "." in digits else f"{digits}."  # without a point it would be an integer
-    if kind in _BLOBS:
+    if kind in BLOB_TYPES:
         return f"X'{content.hex()}'"
     return f"_{charset} X'{content.hex()}'"
 
@@ -84,7 +85,7 @@ def _timestamp(value: bytes, kind: int) -> str:
     parts = value[1:].ljust(11, b"\0")
     year, month, day, hour, minute, second, micro = struct.unpack("<HBBBBBI", parts[:11])
     date = f"{year:04}-{month:02}-{day:02}"
-    if kind == 10:
+    if kind == FieldType.DATE:
         return f"DATE'{date}'"
     fraction = f".{micro:06}" if micro else ""
     return f"TIMESTAMP'{date} {hour:02}:{minute:02}:{second:02}{fraction}'"

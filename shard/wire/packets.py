@@ -7,19 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from shard.wire.protocol import INTEGER_TYPES, TEXT_TYPES, FieldType, StatusFlag
+
 MAX_PAYLOAD = 0xFFFFFF
 """Bytes; a payload this long is continued in the next packet."""
-
-STATUS_IN_TRANS = 0x0001
-STATUS_MORE_RESULTS = 0x0008
-STATUS_NO_BACKSLASH_ESCAPES = 0x0200
-
-TEXT_TYPES = frozenset({15, 247, 248, 249, 250, 251, 252, 253, 254})
-"""Type bytes of texts, ENUMs and BLOBs: values of all of them are encoded alike."""
-
-
-INTEGER_TYPES = frozenset({1, 2, 3, 8, 9, 13})
-_NULL_TYPE = 6
 
 
 def same_encoding(first: int, second: int, binary: bool = True) -> bool:
@@ -28,7 +19,7 @@ def same_encoding(first: int, second: int, binary: bool = True) -> bool:
     Which of the text types a computed column has, and which integer type, depends on the plan that a
     server picks.
     """
-    if first == second or _NULL_TYPE in (first, second):
+    if first == second or FieldType.NULL in (first, second):
         return True
     if first in TEXT_TYPES and second in TEXT_TYPES:
         return True
@@ -170,7 +161,7 @@ class Ok:
 
     affected_rows: int = 0
     last_insert_id: int = 0
-    status: int = 2
+    status: int = StatusFlag.AUTOCOMMIT
     warnings: int = 0
     info: bytes = b""
 
@@ -198,7 +189,7 @@ class Eof:
     """An EOF packet."""
 
     warnings: int = 0
-    status: int = 2
+    status: int = StatusFlag.AUTOCOMMIT
 
     @staticmethod
     def decode(payload: bytes) -> Eof:

@@ -11,10 +11,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from shard.wire.packets import MAX_PAYLOAD, PacketError, packet, read_lenenc_int, same_encoding
+from shard.wire.protocol import FIXED_SIZES, INTEGER_SIZES, TEMPORAL_TYPES
 
-_INTEGERS = {1: 1, 2: 2, 13: 2, 3: 4, 9: 4, 8: 8}
-_FIXED = {**_INTEGERS, 4: 4, 5: 8}
-_TEMPORAL = frozenset({7, 10, 11, 12})
 _WIDTHS = {0xFC: 2, 0xFD: 3, 0xFE: 8}
 
 
@@ -43,9 +41,9 @@ class Recoder:
         for (kind, _), wanted in zip(have, want, strict=True):
             if same_encoding(kind, wanted):
                 continue
-            if kind not in _INTEGERS or wanted not in _INTEGERS:
+            if kind not in INTEGER_SIZES or wanted not in INTEGER_SIZES:
                 raise PacketError(f"a column of type {kind}, not {wanted}")
-            self.needed = self.needed or _INTEGERS[kind] != _INTEGERS[wanted]
+            self.needed = self.needed or INTEGER_SIZES[kind] != INTEGER_SIZES[wanted]
 
     def rows(self, block: bytes | bytearray | memoryview) -> bytes:
         """Return a block of row packets with the wanted types; it may begin and end within a long row.
@@ -94,8 +92,10 @@ class Recoder:
                 continue
             end = self._end(payload, at, kind)
             value = payload[at:end]
-            if kind in _INTEGERS and _INTEGERS[kind] != _INTEGERS.get(wanted, _INTEGERS[kind]):
-                value = _resized(value, _INTEGERS[wanted], unsigned)
+            if kind in INTEGER_SIZES and INTEGER_SIZES[kind] != INTEGER_SIZES.get(
+                wanted, INTEGER_SIZES[kind]
+            ):
+                value = _resized(value, INTEGER_SIZES[wanted], unsigned)
             parts.append(value)
             at = end
         if at != len(payload):
@@ -104,9 +104,9 @@ class Recoder:
 
     @staticmethod
     def _end(payload: bytes, at: int, kind: int) -> int:
-        if kind in _FIXED:
-            return at + _FIXED[kind]
-        if kind in _TEMPORAL:
+        if kind in FIXED_SIZES:
+            return at + FIXED_SIZES[kind]
+        if kind in TEMPORAL_TYPES:
             return at + 1 + payload[at]
         size, start = read_lenenc_int(payload, at)
         return start + size
@@ -147,13 +147,13 @@ class _LongRow:
 
     def _begin(self, kind: int, unsigned: bool, wanted: int) -> None:
         head, self._head = self._head, b""
-        if kind in _INTEGERS and _INTEGERS[kind] != _INTEGERS.get(wanted, _INTEGERS[kind]):
-            self._out += _resized(head, _INTEGERS[wanted], unsigned)
+        if kind in INTEGER_SIZES and INTEGER_SIZES[kind] != INTEGER_SIZES.get(wanted, INTEGER_SIZES[kind]):
+            self._out += _resized(head, INTEGER_SIZES[wanted], unsigned)
             return
         self._out += head
-        if kind in _TEMPORAL:
+        if kind in TEMPORAL_TYPES:
             self._left = head[0]
-        elif kind not in _FIXED:
+        elif kind not in FIXED_SIZES:
             self._left, _ = read_lenenc_int(head, 0)
 
     def packets(self) -> list[bytes]:
@@ -173,9 +173,9 @@ class _LongRow:
 
 def _head_size(kind: int, head: bytes) -> int:
     """Return the bytes of a whole number, or of the length before a text, of which `head` is known."""
-    if kind in _FIXED:
-        return _FIXED[kind]
-    return 1 + _WIDTHS.get(head[0], 0) if head and kind not in _TEMPORAL else 1
+    if kind in FIXED_SIZES:
+        return FIXED_SIZES[kind]
+    return 1 + _WIDTHS.get(head[0], 0) if head and kind not in TEMPORAL_TYPES else 1
 
 
 def _resized(value: bytes, size: int, unsigned: bool) -> bytes:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from shard.wire import rows
-from shard.wire.packets import MAX_PAYLOAD, STATUS_MORE_RESULTS, Eof, Err, Ok, PacketError, read_lenenc_int
+from shard.wire.packets import MAX_PAYLOAD, Eof, Err, Ok, PacketError, read_lenenc_int
+from shard.wire.protocol import StatusFlag
 
 
 class ReplyKind(Enum):
@@ -99,7 +100,6 @@ class ProgressEvent:
 
 Event = OkEvent | ErrEvent | LocalInfile | ColumnsEvent | RowsEvent | EndEvent | PreparedEvent | ProgressEvent
 
-CURSOR_EXISTS = 0x0040
 PROGRESS = b"\xff\xff"
 """The error number that makes an ERR packet a progress report."""
 
@@ -250,7 +250,7 @@ class ReplyScanner:
         else:
             eof = Eof.decode(payload)
             ok = Ok(0, 0, eof.status, eof.warnings)
-        more = bool(ok.status & STATUS_MORE_RESULTS) and self.kind is ReplyKind.QUERY
+        more = bool(ok.status & StatusFlag.MORE_RESULTS) and self.kind is ReplyKind.QUERY
         events.append(EndEvent(ok, more))
         self._state = _HEAD
         if not more:
@@ -292,7 +292,7 @@ class ReplyScanner:
         elif first == 0x00:
             ok = Ok.decode(payload)
             events.append(OkEvent(ok))
-            if self.kind is not ReplyKind.QUERY or not ok.status & STATUS_MORE_RESULTS:
+            if self.kind is not ReplyKind.QUERY or not ok.status & StatusFlag.MORE_RESULTS:
                 self._ended()
         elif self.kind is ReplyKind.SIMPLE:
             if first != 0xFE:
@@ -325,7 +325,7 @@ class ReplyScanner:
         eof = Eof.decode(payload)
         events.append(ColumnsEvent(tuple(self._definitions)))
         self._state = _ROWS
-        if eof.status & CURSOR_EXISTS:  # rows come by COM_STMT_FETCH
+        if eof.status & StatusFlag.CURSOR_EXISTS:  # rows come by COM_STMT_FETCH
             events.append(EndEvent(Ok(0, 0, eof.status, eof.warnings), more_results=False))
             self._ended()
 

@@ -4,6 +4,7 @@ import pytest
 
 from proxy.session import cursor
 from proxy.session.cursor import Cursor
+from shard.wire.protocol import StatusFlag
 
 
 class Client:
@@ -47,5 +48,5 @@ async def test_rows_of_several_packets(monkeypatch, most):
             assert within == (seen not in {b"".join(whole[at:end]) for end in range(at, 8)})
         at += wanted
         assert more == (at < 7)
-        assert client.statuses == [2 | (cursor.CURSOR_EXISTS if more else cursor.LAST_ROW_SENT)]
+        assert client.statuses == [2 | (StatusFlag.CURSOR_EXISTS if more else StatusFlag.LAST_ROW_SENT)]
     kept.close()

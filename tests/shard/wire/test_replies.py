@@ -7,7 +7,6 @@ import pytest
 from shard.wire import _rows_py, rows
 from shard.wire.packets import (
     MAX_PAYLOAD,
-    STATUS_MORE_RESULTS,
     ColumnDefinition,
     Eof,
     Err,
@@ -15,6 +14,7 @@ from shard.wire.packets import (
     lenenc_bytes,
     packet,
 )
+from shard.wire.protocol import StatusFlag
 from shard.wire.replies import ColumnsEvent, EndEvent, ErrEvent, ReplyKind, ReplyScanner, RowsEvent
 
 COLUMN = ColumnDefinition(b"def", b"d", b"t", b"t", b"n", b"n", 45, 20, 253, 0, 0).encode()
@@ -38,7 +38,7 @@ def framed(data, size):
 
 
 def ends(deprecate_eof, more=False):
-    status = 2 | (STATUS_MORE_RESULTS if more else 0)
+    status = 2 | (StatusFlag.MORE_RESULTS if more else 0)
     return (Ok(status=status, warnings=3).encode(0xFE) if deprecate_eof else Eof(3, status).encode()), status
 
 
