@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from backend.pool import Pool
 from proxy.home.director_index import in_ranges, lookup, places
-from proxy.home.metadata import Contents
+from proxy.home.metadata import CatalogueSnapshot
 from shard.geometry.chunker import ChunkGrid
 from shard.geometry.regions import cover
 from shard.planner.plan import AllOf, AnyOf, ByKey, ByRange, InChunks, InRegion, Plan, Restriction
@@ -32,7 +32,7 @@ class Placement:
     keys: Mapping[int, bytes] = field(default_factory=dict)
 
 
-async def place(pool: Pool, contents: Contents, workers: Container[int], plan: Plan) -> Placement:
+async def place(pool: Pool, contents: CatalogueSnapshot, workers: Container[int], plan: Plan) -> Placement:
     """Return what a plan must ask, its list of keys looked up if it has one; parameters are those of `find_chunks`."""
     if plan.keys is None:
         return Placement(await find_chunks(pool, contents, workers, plan))
@@ -43,7 +43,7 @@ async def place(pool: Pool, contents: Contents, workers: Container[int], plan: P
 
 async def find_chunks(
     pool: Pool,
-    contents: Contents,
+    contents: CatalogueSnapshot,
     workers: Container[int],
     plan: Plan,
     known: Mapping[ByKey, Mapping[int, bytes]] | None = None,
@@ -52,7 +52,7 @@ async def find_chunks(
 
     Parameters
     ----------
-    contents : Contents
+    contents : CatalogueSnapshot
         What the plan was made with.
     workers : container of int
         The workers that have not been removed.
@@ -70,7 +70,7 @@ async def find_chunks(
 
 async def _resolve(
     pool: Pool,
-    contents: Contents,
+    contents: CatalogueSnapshot,
     grid: ChunkGrid,
     database: str,
     restriction: Restriction,

@@ -25,7 +25,6 @@ from proxy import (
     writes,
 )
 from proxy.aside import Aside
-from proxy.decided import Decided
 from proxy.home import settings as home_settings
 from proxy.home.metadata import Catalogue
 from proxy.home.settings import SessionSettings
@@ -34,6 +33,7 @@ from proxy.jobs import statements
 from proxy.jobs.runner import Jobs
 from proxy.memories import Memories
 from proxy.registry import Registry
+from proxy.route_cache import RouteCache
 from proxy.routes import Router
 from proxy.session import own_settings, owned
 from proxy.session.engine import Distributed, Explained, Home, Local, Route, Version
@@ -97,7 +97,7 @@ class Decider:
         self._catalogue, self._aside = catalogue, aside
         self.memories = memories
         self.views = HomeViews(pool)
-        self._decided = Decided(self.views)
+        self._routes = RouteCache(self.views)
         self._views_changed = True
         self._changes = 0
         self._finding = asyncio.Lock()
@@ -143,7 +143,7 @@ class Decider:
             or isinstance(owned.read(sql, LexerMode()), ShowTableStatus | ShowListed)
         )
 
-    async def with_truth(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
+    async def with_catalogue_rows(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
         """Return a statement on information_schema with our values in it; None if it needs none."""
         if not system_views.may_read(sql):
             return None
@@ -226,7 +226,7 @@ class Decider:
         catalogue, settings = self._catalogue, await self.settings(session)
         try:
             asked = sql.decode(*settings.encoding)
-            known = self._decided.get(asked, settings, catalogue.contents)
+            known = self._routes.get(asked, settings, catalogue.contents)
             if known is not None:
                 return known
             text, tokens = await self._tokens(asked, settings)
@@ -237,13 +237,13 @@ class Decider:
             return Home()
         verb = classify.first_word(tokens)
         await self._check_change(session, sql, tokens, settings)
-        seen = self._decided.state(catalogue.contents)
+        seen = self._routes.state(catalogue.contents)
         views = await self.views.definitions(text)
         try:
             if verb in ("SELECT", "WITH", "VALUES"):
                 work = partial(self._query_route, text, tokens, settings, views)
                 route = await self._aside.run(len(text), work)
-                self._decided.keep(asked, settings, seen, route)
+                self._routes.keep(asked, settings, seen, route)
                 return route
             if verb == "SET" and len(tokens) > 1 and tokens[1].upper == "STATEMENT":
                 under = await self._under_settings(session, text, tokens, settings, views)

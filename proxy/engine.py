@@ -26,7 +26,7 @@ from proxy.fill import Filler
 from proxy.home import own_tables, session_values
 from proxy.home import settings as home_settings
 from proxy.home.definitions import Shadow
-from proxy.home.metadata import Catalogue, Contents
+from proxy.home.metadata import Catalogue, CatalogueSnapshot
 from proxy.home.own_tables import OwnTable
 from proxy.home.settings import SessionSettings
 from proxy.jobs.accounts import Lent
@@ -138,9 +138,9 @@ class Engine:
         """Read the catalogue again; return whether it is another than in version `known`."""
         return await self._decider.refresh(known)
 
-    async def with_truth(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
+    async def with_catalogue_rows(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
         """Return a statement on information_schema with our values in it; None if it needs none."""
-        return await self._decider.with_truth(session, sql, lasting)
+        return await self._decider.with_catalogue_rows(session, sql, lasting)
 
     async def renew(self, session: Session, sql: bytes, route: Distributed) -> Distributed:
         """Return the route of a prepared statement, decided anew if what it was decided from has changed."""
@@ -240,7 +240,7 @@ class Engine:
                 self._metrics.short.inc()
                 return size
             route, parameters = await self._anew(session, look_up)
-            settings, binary = await self._decider.settings(session), look_up.known.job.binary
+            settings, binary = await self._decider.settings(session), look_up.shape.job.binary
             return await self._run(session, query, route, parameters, binary, status, settings)
 
         await self._guarded(session, query, look_up.memory.settings.max_seconds, work())
@@ -255,7 +255,7 @@ class Engine:
             return route, asked.parameters
         decided = await self._decider.decide(session, asked)  # a refusal is noted as this query's end
         if not isinstance(decided, Distributed):
-            raise SkyError(CATALOGUE_CHANGED, database=look_up.known.database)
+            raise SkyError(CATALOGUE_CHANGED, database=look_up.shape.database)
         return decided, ()
 
     async def _guarded(
@@ -310,7 +310,7 @@ class Engine:
         status: int,
         settings: SessionSettings,
     ) -> int:
-        session.client.like = await session.home.check(statement.native)
+        session.client.home_columns = await session.home.check(statement.native)
         parameters, around = statement.split(parameters)
         values = await session_values.read(session.home, statement.statement.needs)
         if statement.statement.tree is None and session.temporaries:
@@ -401,7 +401,7 @@ class Engine:
         return statement.over(((table.database, table.table) for table in own), heavy)
 
 
-def _shadow(contents: Contents, database: str, table: Table) -> Shadow:
+def _shadow(contents: CatalogueSnapshot, database: str, table: Table) -> Shadow:
     if table.kind is Kind.OWN:
         return Shadow(database, table, zlib.crc32(table.ddl.encode()))
     return Shadow(database, table, contents.database(database).version)

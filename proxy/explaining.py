@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backend.pool import Pool
 from proxy.chunks import find_chunks
-from proxy.home.metadata import Catalogue, Contents
+from proxy.home.metadata import Catalogue, CatalogueSnapshot
 from proxy.session.rows import binary_row, text_row
 from proxy.session.session import Session
 from shard.catalog.model import Kind
@@ -22,7 +22,13 @@ class Explainer:
         self._pool, self._catalogue = pool, catalogue
 
     async def send(
-        self, session: Session, contents: Contents, plan: Plan, as_json: bool, binary: bool, status: int
+        self,
+        session: Session,
+        contents: CatalogueSnapshot,
+        plan: Plan,
+        as_json: bool,
+        binary: bool,
+        status: int,
     ) -> int:
         """Write a plan's steps to the client, as rows or as one JSON text; return how many rows."""
         extents = [await self._extent(contents, inner) for inner in explain.scatters(plan)]
@@ -43,7 +49,7 @@ class Explainer:
         await out.end(0, status)
         return len(found)
 
-    async def _extent(self, contents: Contents, plan: Plan) -> explain.Extent:
+    async def _extent(self, contents: CatalogueSnapshot, plan: Plan) -> explain.Extent:
         placement = (
             {} if plan.never else await find_chunks(self._pool, contents, self._catalogue.workers, plan)
         )

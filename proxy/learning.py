@@ -15,7 +15,7 @@ from proxy.home.metadata import Catalogue
 from proxy.request import Request
 from proxy.session.engine import Distributed
 from proxy.session.prepared import planner_values
-from proxy.shapes import Known, Memory, Shapes
+from proxy.shapes import LookUpShape, Memory, Shapes
 from shard.planner import planner, shape
 from shard.planner.constants import Value
 from shard.planner.plan import Plan
@@ -76,9 +76,9 @@ class Learner:
             return None if twin is None else (twin, twin.plan((), None, {}))
 
         found = shape.shape_of(statement, plan, place, again)
-        known = None if found is None else await self._known(request, found)
+        learnt = None if found is None else await self._look_up_shape(request, found)
         if self.catalogue.contents is request.contents:
-            self.shapes.learn(memory, text, start, end, known)
+            self.shapes.learn(memory, text, start, end, learnt)
 
     async def _learn_marked(
         self, memory: Memory, request: Request, route: Distributed, views: Collection[str]
@@ -96,11 +96,13 @@ class Learner:
             return statement.plan(others, None, {})
 
         found = shape.marked_shape_of(statement, plan, values, mark, again)
-        known = None if found is None else await self._known(request, found, mark)
+        learnt = None if found is None else await self._look_up_shape(request, found, mark)
         if self.catalogue.contents is request.contents:
-            self.shapes.learn_marked(memory, statement.text, parameters, known)
+            self.shapes.learn_marked(memory, statement.text, parameters, learnt)
 
-    async def _known(self, request: Request, proved: shape.Shape, mark: int | None = None) -> Known:
+    async def _look_up_shape(
+        self, request: Request, proved: shape.Shape, mark: int | None = None
+    ) -> LookUpShape:
         plan, encoding = request.plan, request.settings.encoding
         columns = await self.filler.columns(request, plan.native)
         kinds = tuple(ColumnDefinition.decode(payload).type for payload in columns)
@@ -108,7 +110,7 @@ class Learner:
         job = self.filler.forwarded_work(request, Placement({}), kinds, fragment).job
         settings = {name: value for name, value in job.settings.items() if name != "timestamp"}
         main = frames.Template((), job.main.parameters)
-        return Known(
+        return LookUpShape(
             database=plan.database,
             version=request.catalogue()[plan.database],
             director=proved.director,

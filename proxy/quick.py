@@ -20,9 +20,9 @@ from backend.pool import Pool
 from proxy.execute.dispatcher import Dispatcher
 from proxy.execute.work import scrubbed
 from proxy.home.director_index import KnownKeys, chunks_of, lookup, question
-from proxy.home.metadata import Catalogue, Contents
+from proxy.home.metadata import Catalogue, CatalogueSnapshot
 from proxy.registry import RunningQuery
-from proxy.shapes import Known, LookUp, allow, allowed
+from proxy.shapes import LookUp, LookUpShape, allow, allowed
 from shard.errors import SkyError
 from shard.planner.plan import Strategy
 from shard.wire import frames, rows
@@ -41,7 +41,7 @@ _MOST_BYTES = 1 << 20
 class Place:
     """The catalogue a look-up is answered from, the state of its database, and its chunks if they are known."""
 
-    contents: Contents
+    contents: CatalogueSnapshot
     state: tuple[int, int]
     chunks: tuple[int, ...] | None
 
@@ -55,31 +55,31 @@ class Quick:
 
     def begin(self, look_up: LookUp, query: RunningQuery, landed: Callable[[Flight], bool]) -> Flight | None:
         """Begin a look-up; return None if more than its chunk must be asked before, or a connection made."""
-        leave = allowed(look_up.memory, look_up.known)
-        place = None if leave is None else self._place(look_up.known, look_up.key)
+        leave = allowed(look_up.memory, look_up.shape)
+        place = None if leave is None else self._place(look_up.shape, look_up.key)
         if leave is None or place is None:
             return None
         asking = self._pool.lend() if place.chunks is None else None
         if place.chunks is None and asking is None:
             return None
         query.strategy, query.chunks_total = Strategy.ROUTED.value, 1
-        flight = Flight(self, place, look_up, leave.like, query, landed)
+        flight = Flight(self, place, look_up, leave.home_columns, query, landed)
         if asking is not None:
             return flight if flight.ask(asking) else None
         return flight if self.send(flight, place.chunks or ()) else None
 
-    def _place(self, known: Known, key: bytes) -> Place | None:
+    def _place(self, shape: LookUpShape, key: bytes) -> Place | None:
         """Return where a key is to be looked for; None if the shape is of another version of the database."""
         contents = self._catalogue.contents
-        database = contents.databases.get(known.database)
-        if database is None or database.version != known.version:
+        database = contents.databases.get(shape.database)
+        if database is None or database.version != shape.version:
             return None
         state = database.version, database.revision
-        return Place(contents, state, self._keys.get(known.database, state, known.director, key))
+        return Place(contents, state, self._keys.get(shape.database, state, shape.director, key))
 
     def send(self, flight: Flight, chunks: Sequence[int]) -> bool:
         """Send a flight to the agent of its chunk, if it is one and a connection is idle."""
-        contents, name = flight.place.contents, flight.known.database
+        contents, name = flight.place.contents, flight.shape.database
         replicas = contents.replicas.get(name, {})
         there = [chunk for chunk in chunks if chunk in replicas]
         holder = self._holder(contents, name, there[0]) if len(there) == 1 else None
@@ -101,15 +101,15 @@ class Quick:
 
     def landed(self, flight: Flight, header: frames.Header, body: bytes | bytearray) -> bool:
         """Take the answer of a look-up, if it is what was expected and may be given."""
-        known, answer = flight.known, flight.answer
-        if not answer.take(header, body, known, flight.chunk):
+        shape, answer = flight.shape, flight.answer
+        if not answer.take(header, body, shape, flight.chunk):
             return False
-        if answer.warnings or not self._catalogue.holds({known.database: known.version}):
+        if answer.warnings or not self._catalogue.holds({shape.database: shape.version}):
             return False
         flight.query.chunks_done = 1
         if flight.looked_up is not None:
             state, key = flight.place.state, flight.look_up.key
-            self._keys.keep(known.database, state, known.director, key, flight.looked_up)
+            self._keys.keep(shape.database, state, shape.director, key, flight.looked_up)
         return True
 
     def give_back(self, flight: Flight) -> None:
@@ -117,7 +117,7 @@ class Quick:
         if flight.link is not None:
             self._dispatcher.agents.put(flight.holder, flight.link)
 
-    def _holder(self, contents: Contents, database: str, chunk: int) -> int | None:
+    def _holder(self, contents: CatalogueSnapshot, database: str, chunk: int) -> int | None:
         """Return a worker that has a good copy and answers; None if there is none: the ordinary way waits for one."""
         holders = contents.replicas[database][chunk]
         workers, suspects = self._catalogue.workers, self._dispatcher.health.suspects()
@@ -139,58 +139,58 @@ class Quick:
         """
         if flight is not None and flight.link is not None:
             return await self._finish(session, flight, flight.link, status)
-        known, key = look_up.known, look_up.key
+        shape, key = look_up.shape, look_up.key
         await self._allow(session, look_up)
-        place = self._place(known, key)
+        place = self._place(shape, key)
         if place is None:
             return None
         contents, chunks = place.contents, place.chunks
         looked_up = chunks is None
         if chunks is None:
-            more = contents.indexes.get((known.database, known.director), ())
-            found = await lookup(self._pool, known.database, known.director, (key.decode(),), more)
+            more = contents.indexes.get((shape.database, shape.director), ())
+            found = await lookup(self._pool, shape.database, shape.director, (key.decode(),), more)
             chunks = tuple(found)
         query.strategy = Strategy.ROUTED.value
-        replicas = contents.replicas.get(known.database, {})
+        replicas = contents.replicas.get(shape.database, {})
         there = [chunk for chunk in chunks if chunk in replicas]
-        if len(there) > 1 or (not there and not known.answers_empty):
+        if len(there) > 1 or (not there and not shape.answers_empty):
             return None
         answer = _Answer()
         if there:
             query.chunks_total = 1
             chunk = there[0]
-            changed = contents.states.get(known.database, {}).get(chunk, 0)
-            holder = self._holder(contents, known.database, chunk)
+            changed = contents.states.get(shape.database, {}).get(chunk, 0)
+            holder = self._holder(contents, shape.database, chunk)
             if holder is None or not await self._ask(answer, look_up, query, chunk, changed, holder):
                 return None
             query.chunks_done = 1
-        if not self._catalogue.holds({known.database: known.version}):
+        if not self._catalogue.holds({shape.database: shape.version}):
             return None
         if looked_up:
-            self._keys.keep(known.database, place.state, known.director, key, chunks)
-        await _write(session, query, known, answer, status)
+            self._keys.keep(shape.database, place.state, shape.director, key, chunks)
+        await _write(session, query, shape, answer, status)
         return len(answer.rows)
 
     async def _allow(self, session: Session, look_up: LookUp) -> None:
         """Let the home server check names and privileges, unless it has done so a moment ago."""
-        memory, known = look_up.memory, look_up.known
-        leave = allowed(memory, known)
+        memory, shape = look_up.memory, look_up.shape
+        leave = allowed(memory, shape)
         if leave is None:
             asked = time.monotonic()
-            like = await session.home.check(look_up.key.join(known.prepared))
-            leave = allow(memory, known, asked, like)
-        session.client.like = leave.like
+            home_columns = await session.home.check(look_up.key.join(shape.prepared))
+            leave = allow(memory, shape, asked, home_columns)
+        session.client.home_columns = leave.home_columns
 
     async def _finish(self, session: Session, flight: Flight, link: AgentLink, status: int) -> int | None:
         answer = _Answer()
-        known, query = flight.known, flight.query
-        if not await self._read(answer, known, flight.chunk, flight.holder, link):
+        shape, query = flight.shape, flight.query
+        if not await self._read(answer, shape, flight.chunk, flight.holder, link):
             return None
         query.chunks_done = 1
-        if not self._catalogue.holds({known.database: known.version}):
+        if not self._catalogue.holds({shape.database: shape.version}):
             return None
-        session.client.like = flight.like
-        await _write(session, query, known, answer, status)
+        session.client.home_columns = flight.home_columns
+        await _write(session, query, shape, answer, status)
         return len(answer.rows)
 
     async def _ask(
@@ -209,12 +209,12 @@ class Quick:
             self._dispatcher.health.doubt(holder)
             return False
         job = _job(look_up, query, chunk, state)
-        return await self._read(answer, look_up.known, chunk, holder, link, job)
+        return await self._read(answer, look_up.shape, chunk, holder, link, job)
 
     async def _read(
         self,
         answer: _Answer,
-        known: Known,
+        shape: LookUpShape,
         chunk: int,
         holder: int,
         link: AgentLink,
@@ -231,7 +231,7 @@ class Quick:
         try:
             if job is not None:
                 await link.send(job)
-            complete = await answer.read(link, known, chunk, agents.silence_s)
+            complete = await answer.read(link, shape, chunk, agents.silence_s)
         except LinkLost:
             health.doubt(holder)
             complete = False
@@ -259,7 +259,7 @@ class Flight:
 
     Attributes
     ----------
-    like : tuple of bytes
+    home_columns : tuple of bytes
         Its columns as the home server defines them for the client.
     link : AgentLink or None
         Where it runs; None while the director index is asked for its chunk.
@@ -272,12 +272,12 @@ class Flight:
         quick: Quick,
         place: Place,
         look_up: LookUp,
-        like: tuple[bytes, ...],
+        home_columns: tuple[bytes, ...],
         query: RunningQuery,
         landed: Callable[[Flight], bool],
     ) -> None:
-        self.look_up, self.known, self.query = look_up, look_up.known, query
-        self.place, self.like = place, like
+        self.look_up, self.shape, self.query = look_up, look_up.shape, query
+        self.place, self.home_columns = place, home_columns
         self.link: AgentLink | None = None
         self.looked_up: tuple[int, ...] | None = None
         self.chunk = self.holder = -1
@@ -289,10 +289,10 @@ class Flight:
 
     def ask(self, connection: RawConnection) -> bool:
         """Ask the director index for the chunk; return False if the connection is lost."""
-        known = self.known
+        shape = self.shape
         try:
-            more = self.place.contents.indexes.get((known.database, known.director), ())
-            asked = question(known.database, known.director, (self.look_up.key.decode(),), more)
+            more = self.place.contents.indexes.get((shape.database, shape.director), ())
+            asked = question(shape.database, shape.director, (self.look_up.key.decode(),), more)
             connection.begin(asked.encode())
         except ConnectionLost:
             connection.abort()
@@ -364,11 +364,11 @@ class Flight:
 
 
 def _job(look_up: LookUp, query: RunningQuery, chunk: int, state: int) -> frames.Job:
-    known, key = look_up.known, look_up.key
-    segments = tuple([key.join(pieces) for pieces in known.main])
-    main = frames.Template(segments, known.job.main.parameters)
+    shape, key = look_up.shape, look_up.key
+    segments = tuple([key.join(pieces) for pieces in shape.main])
+    main = frames.Template(segments, shape.job.main.parameters)
     return msgspec.structs.replace(
-        known.job,
+        shape.job,
         query_id=query.query_id,
         user=query.user,
         main=main,
@@ -386,17 +386,17 @@ class _Answer:
         self.count = self.warnings = 0
         self.notes: tuple[frames.Note, ...] = ()
 
-    async def read(self, link: AgentLink, known: Known, chunk: int, silence_s: float) -> bool:
+    async def read(self, link: AgentLink, shape: LookUpShape, chunk: int, silence_s: float) -> bool:
         """Read a job's answer; return whether it is whole, with the types that the statement has at home."""
-        return self.take(*await link.receive(silence_s), known, chunk)
+        return self.take(*await link.receive(silence_s), shape, chunk)
 
-    def take(self, header: frames.Header, body: bytes | bytearray, known: Known, chunk: int) -> bool:
+    def take(self, header: frames.Header, body: bytes | bytearray, shape: LookUpShape, chunk: int) -> bool:
         """Take a frame; return whether it is the whole answer, with the types that the statement has at home."""
         if not isinstance(header, frames.Whole) or header.chunk != chunk or len(body) > _MOST_BYTES:
             return False
         self.rows, self.count = body, header.rows
         self.warnings, self.notes = header.warnings, header.notes
-        return _fits(header.columns, known.kinds, known.job.binary)
+        return _fits(header.columns, shape.kinds, shape.job.binary)
 
 
 def _fits(columns: tuple[frames.ColumnType, ...], kinds: tuple[int, ...], binary: bool) -> bool:
@@ -406,17 +406,19 @@ def _fits(columns: tuple[frames.ColumnType, ...], kinds: tuple[int, ...], binary
     )
 
 
-async def _write(session: Session, query: RunningQuery, known: Known, answer: _Answer, status: int) -> None:
-    await session.client.whole(known.columns, limited(query, known, answer), query.warnings, status)
+async def _write(
+    session: Session, query: RunningQuery, shape: LookUpShape, answer: _Answer, status: int
+) -> None:
+    await session.client.whole(shape.columns, limited(query, shape, answer), query.warnings, status)
 
 
-def limited(query: RunningQuery, known: Known, answer: _Answer) -> bytes | bytearray:
+def limited(query: RunningQuery, shape: LookUpShape, answer: _Answer) -> bytes | bytearray:
     """Return the rows that the client gets, and note them."""
     data, count = answer.rows, answer.count
-    if known.limit is not None and count > known.limit:
-        data, count = data[: rows.take(data, known.limit)], known.limit
+    if shape.limit is not None and count > shape.limit:
+        data, count = data[: rows.take(data, shape.limit)], shape.limit
     query.rows = count
-    tables = known.chunk_tables
+    tables = shape.chunk_tables
     query.notes += [frames.Note(n.level, n.code, scrubbed(n.message, tables)) for n in answer.notes]
     query.warnings = min(65535, answer.warnings)
     return data

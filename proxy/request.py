@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from proxy.home.definitions import Shadow
-from proxy.home.metadata import Contents
+from proxy.home.metadata import CatalogueSnapshot
 from proxy.home.own_tables import Shipment, which
 from proxy.home.settings import SessionSettings
 from proxy.registry import RunningQuery
@@ -26,7 +26,7 @@ class Request:
     ----------
     user : str
         Whose it is: the session's user, or who has submitted the job that it runs.
-    contents : Contents
+    contents : CatalogueSnapshot
         What it was planned with, and reads.
     binary, status
         Whether rows go in the binary protocol, and the status flags of the reply.
@@ -49,7 +49,7 @@ class Request:
     session: Session
     user: str
     query: RunningQuery
-    contents: Contents
+    contents: CatalogueSnapshot
     plan: Plan
     parameters: tuple[frames.Parameter, ...]
     binary: bool

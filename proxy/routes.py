@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proxy import classify
-from proxy.home.metadata import Catalogue, Contents
+from proxy.home.metadata import Catalogue, CatalogueSnapshot
 from proxy.home.settings import SessionSettings
 from proxy.session.engine import Distributed, Home, Route
 from proxy.session.own_settings import items_of
@@ -130,7 +130,7 @@ def _read(
 
 
 def _query_of(
-    query: str, tokens: list[Token], settings: SessionSettings, contents: Contents, views: Views
+    query: str, tokens: list[Token], settings: SessionSettings, contents: CatalogueSnapshot, views: Views
 ) -> Statement | None:
     """Return the query inside a statement, if it reads sharded tables."""
     try:

@@ -38,7 +38,7 @@ _Place = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Known:
+class LookUpShape:
     """Everything of a look-up but its key.
 
     Attributes
@@ -82,7 +82,7 @@ class Allowed:
     """That the home server has allowed a statement, until when it holds, and how it has defined its columns."""
 
     until: float
-    like: tuple[bytes, ...]
+    home_columns: tuple[bytes, ...]
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class Memory:
 
     settings: SessionSettings
     space: int
-    allowed: dict[Known, Allowed] = field(default_factory=dict)
+    allowed: dict[LookUpShape, Allowed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +113,7 @@ class LookUp:
     """
 
     memory: Memory
-    known: Known
+    shape: LookUpShape
     key: bytes
     asked: bytes | Executed
 
@@ -128,7 +128,7 @@ class Shapes:
 
     def __init__(self) -> None:
         self._version = -1
-        self._known: OrderedDict[_Place, Known | None] = OrderedDict()
+        self._shapes: OrderedDict[_Place, LookUpShape | None] = OrderedDict()
         self._spaces: dict[tuple[object, ...], int] = {}
         self._numbers = itertools.count()
 
@@ -145,8 +145,8 @@ class Shapes:
     def may_know(self, asked: bytes | Executed) -> bool:
         """Whether there are shapes at all, and a statement may be of one."""
         if isinstance(asked, bytes):
-            return bool(self._known) and len(asked) <= MOST_BYTES and KEY.search(asked) is not None
-        return bool(self._known) and _plain(asked.route)
+            return bool(self._shapes) and len(asked) <= MOST_BYTES and KEY.search(asked) is not None
+        return bool(self._shapes) and _plain(asked.route)
 
     def find(self, memory: Memory, version: int, asked: bytes | Executed) -> LookUp | None:
         """Return the look-up that a statement is, if its shape is known under this version of the catalogue."""
@@ -158,10 +158,10 @@ class Shapes:
             return None
         for match in itertools.islice(KEY.finditer(asked), MOST_PLACES):
             place = (memory.space, asked[: match.start()], asked[match.end() :], len(match[0]))
-            known = self._known.get(place)
-            if known is not None:
-                self._known.move_to_end(place)
-                return LookUp(memory, known, match[0], asked)
+            shape = self._shapes.get(place)
+            if shape is not None:
+                self._shapes.move_to_end(place)
+                return LookUp(memory, shape, match[0], asked)
         return None
 
     def _find_executed(self, memory: Memory, asked: Executed) -> LookUp | None:
@@ -169,23 +169,23 @@ class Shapes:
         if not parameters or not _plain(route) or not _same_meaning(route.settings, memory.settings):
             return None
         place = _marked(memory, route.statement.text, parameters)
-        known = self._known.get(place)
-        if known is None or known.mark is None:
+        shape = self._shapes.get(place)
+        if shape is None or shape.mark is None:
             return None
-        key = _key(parameters[known.mark])
+        key = _key(parameters[shape.mark])
         if key is None:
             return None
-        self._known.move_to_end(place)
-        return LookUp(memory, known, key, asked)
+        self._shapes.move_to_end(place)
+        return LookUp(memory, shape, key, asked)
 
     def tried(self, memory: Memory, version: int, sql: bytes, start: int, end: int) -> bool:
         """Whether the statement with its key there was learnt, or could not be."""
         self._renew(version)
-        return len(sql) > MOST_BYTES or (memory.space, sql[:start], sql[end:], end - start) in self._known
+        return len(sql) > MOST_BYTES or (memory.space, sql[:start], sql[end:], end - start) in self._shapes
 
-    def learn(self, memory: Memory, sql: bytes, start: int, end: int, known: Known | None) -> None:
+    def learn(self, memory: Memory, sql: bytes, start: int, end: int, shape: LookUpShape | None) -> None:
         """Remember a statement's shape, or that it has none."""
-        self._keep((memory.space, sql[:start], sql[end:], end - start), known)
+        self._keep((memory.space, sql[:start], sql[end:], end - start), shape)
 
     def tried_marked(
         self, memory: Memory, version: int, route: Distributed, parameters: Sequence[frames.Parameter]
@@ -194,23 +194,23 @@ class Shapes:
         self._renew(version)
         if not _plain(route) or not _same_meaning(route.settings, memory.settings):
             return True
-        return _marked(memory, route.statement.text, parameters) in self._known
+        return _marked(memory, route.statement.text, parameters) in self._shapes
 
     def learn_marked(
-        self, memory: Memory, text: str, parameters: Sequence[frames.Parameter], known: Known | None
+        self, memory: Memory, text: str, parameters: Sequence[frames.Parameter], shape: LookUpShape | None
     ) -> None:
         """Remember a prepared statement's shape, or that it has none."""
-        self._keep(_marked(memory, text, parameters), known)
+        self._keep(_marked(memory, text, parameters), shape)
 
     def _renew(self, version: int) -> None:
         if version != self._version:
             self._version = version
-            self._known.clear()
+            self._shapes.clear()
 
-    def _keep(self, place: _Place, known: Known | None) -> None:
-        self._known[place] = known
-        if len(self._known) > MOST_SHAPES:
-            self._known.popitem(last=False)
+    def _keep(self, place: _Place, shape: LookUpShape | None) -> None:
+        self._shapes[place] = shape
+        if len(self._shapes) > MOST_SHAPES:
+            self._shapes.popitem(last=False)
 
 
 def _same_meaning(first: SessionSettings | None, second: SessionSettings) -> bool:
@@ -238,15 +238,15 @@ def _key(parameter: frames.Parameter) -> bytes | None:
     return b"%d" % number if 0 < number < _LARGEST else None
 
 
-def allowed(memory: Memory, known: Known) -> Allowed | None:
+def allowed(memory: Memory, shape: LookUpShape) -> Allowed | None:
     """Return that the home server has allowed a statement of this shape a moment ago; None if it has not."""
-    found = memory.allowed.get(known)
+    found = memory.allowed.get(shape)
     return found if found is not None and found.until > time.monotonic() else None
 
 
-def allow(memory: Memory, known: Known, asked: float, like: tuple[bytes, ...]) -> Allowed:
+def allow(memory: Memory, shape: LookUpShape, asked: float, home_columns: tuple[bytes, ...]) -> Allowed:
     """Note that the home server, asked at that time (monotonic seconds), has allowed it with these columns."""
     if len(memory.allowed) > MOST_SHAPES:
         memory.allowed.clear()
-    found = memory.allowed[known] = Allowed(asked + ALLOWED_S, like)
+    found = memory.allowed[shape] = Allowed(asked + ALLOWED_S, home_columns)
     return found

@@ -17,7 +17,7 @@ from shard.planner.plan import ByRange, Range
 from shard.wire import rows
 
 if TYPE_CHECKING:
-    from proxy.home.metadata import Contents
+    from proxy.home.metadata import CatalogueSnapshot
 
 _Keys = npt.NDArray[np.integer[Any]]
 
@@ -99,7 +99,9 @@ def question(database: str, director: str, keys: Sequence[str], transactions: Se
     )
 
 
-async def places(pool: Pool, contents: Contents, database: str, director: str, keys: Iterable[int]) -> Places:
+async def places(
+    pool: Pool, contents: CatalogueSnapshot, database: str, director: str, keys: Iterable[int]
+) -> Places:
     """Return in which chunks integer keys are; of many, beside how many the index has, all of it is read."""
     table = contents.database(database).table(director)
     kinds = {} if table is None else {column.name: column.sql_type for column in table.columns}
@@ -184,7 +186,7 @@ def chunks_of(found: Iterable[Sequence[bytes | None]]) -> set[int]:
 
 
 class KnownKeys:
-    """Chunks of keys that were looked up, while their database's version and revision last.
+    """Chunks of keys that were looked up, while their database's state, (version, revision), lasts.
 
     An answer may be kept only once the version is known to have held while it was read.
     """
@@ -193,20 +195,18 @@ class KnownKeys:
         self._most = most
         self._chunks: OrderedDict[tuple[str, tuple[int, int], str, bytes], tuple[int, ...]] = OrderedDict()
 
-    def get(
-        self, database: str, version: tuple[int, int], director: str, key: bytes
-    ) -> tuple[int, ...] | None:
+    def get(self, database: str, state: tuple[int, int], director: str, key: bytes) -> tuple[int, ...] | None:
         """Return a key's chunks, or None if they are not known."""
-        place = (database, version, director, key)
+        place = (database, state, director, key)
         found = self._chunks.get(place)
         if found is not None:
             self._chunks.move_to_end(place)
         return found
 
     def keep(
-        self, database: str, version: tuple[int, int], director: str, key: bytes, chunks: tuple[int, ...]
+        self, database: str, state: tuple[int, int], director: str, key: bytes, chunks: tuple[int, ...]
     ) -> None:
         """Remember a key's chunks."""
-        self._chunks[database, version, director, key] = chunks
+        self._chunks[database, state, director, key] = chunks
         if len(self._chunks) > self._most:
             self._chunks.popitem(last=False)

@@ -35,7 +35,7 @@ def _text(value: bytes | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class CatalogueSnapshot:
     """All that is published, in one version: what a query was planned with is what it reads to its end.
 
     Attributes
@@ -67,7 +67,7 @@ class Contents:
             raise SkyError(CATALOGUE_CHANGED, database=name)
         return found
 
-    def is_readable_in(self, now: Contents) -> bool:
+    def is_readable_in(self, now: CatalogueSnapshot) -> bool:
         """Whether the tables that were planned with these contents have the same rows in later ones."""
         later = ((database, now.databases.get(name)) for name, database in self.databases.items())
         return all(other is None or database.revision >= other.oldest for database, other in later)
@@ -87,7 +87,7 @@ class Catalogue:
         self._task: asyncio.Task[None] | None = None
         self._one = asyncio.Lock()
         self._read_at = -math.inf
-        self.contents = Contents()
+        self.contents = CatalogueSnapshot()
         self.workers: dict[int, Worker] = {}
         self.init_connect = False
         """Whether the home server begins users' sessions with statements of its own, as of the last look."""
@@ -211,7 +211,7 @@ class Catalogue:
         indexes = await _indexes(connection)
         self.workers.clear()
         self.workers.update(workers)
-        self.contents = Contents(version, databases, replicas, states, indexes)
+        self.contents = CatalogueSnapshot(version, databases, replicas, states, indexes)
 
 
 async def _look(connection: RawConnection) -> tuple[int, bool, int]:

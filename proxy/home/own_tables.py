@@ -17,7 +17,7 @@ from backend.pool import Pool
 from proxy.home.definitions import show_create
 from proxy.home.director_index import Places, places
 from proxy.home.link import HomeLink
-from proxy.home.metadata import Contents
+from proxy.home.metadata import CatalogueSnapshot
 from proxy.merge.merge import Target, load_statement
 from shard.catalog.model import Column, Database, Kind, Table
 from shard.catalog.naming import SCRATCH_DATABASE, quote
@@ -182,7 +182,7 @@ def which(plan: Plan, ship: Ship) -> tuple[object, ...]:
 
 
 async def shipments(
-    pool: Pool, contents: Contents, plans: Iterable[Plan], own: Sequence[OwnTable]
+    pool: Pool, contents: CatalogueSnapshot, plans: Iterable[Plan], own: Sequence[OwnTable]
 ) -> dict[tuple[object, ...], Shipment]:
     """Return what the workers get of users' own tables for these plans, by `which`."""
     known = {(table.database, table.table.name): table for table in own}

@@ -7,7 +7,7 @@ import msgspec
 from shard.catalog.naming import JOBS_DATABASE, quote
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class SubmittedSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the session that submitted a job was set to.
 
     Attributes
@@ -38,7 +38,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     account: str
     query: str
-    settings: Settings
+    settings: SubmittedSettings
     attempts: int
     stored: bool
     error: str

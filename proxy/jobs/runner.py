@@ -20,7 +20,7 @@ from backend.connection import ConnectionLost, RawConnection
 from backend.pool import Pool
 from backend.scratch import Scratch
 from backend.tasks import ended, to_the_end
-from proxy.config import Jobs as Settings
+from proxy.config import Jobs as JobSettings
 from proxy.home.settings import encoding_of
 from proxy.jobs import accounts
 from proxy.jobs.accounts import Lent
@@ -67,7 +67,7 @@ class Jobs:
         Limits and times.
     """
 
-    def __init__(self, pool: Pool, registry: Registry, settings: Settings) -> None:
+    def __init__(self, pool: Pool, registry: Registry, settings: JobSettings) -> None:
         self.settings = settings
         self.store = Store(pool, secrets.token_hex(8))
         self._pool, self._registry = pool, registry

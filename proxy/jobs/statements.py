@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.home.settings import SessionSettings
-from proxy.jobs.job import Job, Settings
+from proxy.jobs.job import Job, SubmittedSettings
 from proxy.jobs.runner import Jobs
 from proxy.session import own_settings
 from proxy.session.engine import Local
@@ -129,7 +129,7 @@ class Statements:
         values = dict(settings.values)
         if settings.timestamp is not None:
             values["timestamp"] = settings.timestamp
-        said = Settings(
+        said = SubmittedSettings(
             database=settings.database,
             values=values,
             charset=settings.charset,

@@ -11,7 +11,7 @@ import msgspec
 from backend.connection import RawConnection
 from backend.pool import Pool
 from proxy.jobs import accounts
-from proxy.jobs.job import Job, Settings
+from proxy.jobs.job import Job, SubmittedSettings
 from proxy.registry import RunningQuery
 from shard.catalog.naming import JOBS_DATABASE, META_DATABASE, literal, quote
 from shard.errors import ServerError
@@ -42,7 +42,7 @@ def _job(row: Sequence[bytes | None]) -> Job:
         status=texts[2],
         account=texts[3],
         query=texts[4],
-        settings=msgspec.json.decode(texts[5] or "null", type=Settings),
+        settings=msgspec.json.decode(texts[5] or "null", type=SubmittedSettings),
         attempts=int(texts[6]),
         stored=texts[7] == "1",
         error=texts[8],
@@ -74,7 +74,7 @@ class Store:
     def __init__(self, pool: Pool, proxy: str) -> None:
         self._pool, self._proxy = pool, literal(proxy)
 
-    async def add(self, user: str, account: str, query: str, settings: Settings) -> int:
+    async def add(self, user: str, account: str, query: str, settings: SubmittedSettings) -> int:
         """Write a new job; return its id."""
         said = msgspec.json.encode(settings).decode()
         async with self._pool.lease() as connection:

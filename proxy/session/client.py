@@ -81,7 +81,7 @@ class ClientStream:
         The client reads MariaDB's extended metadata of columns.
     progresses : bool
         The client wants MariaDB's reports of progress.
-    like : sequence of bytes
+    home_columns : sequence of bytes
         The current statement's columns as the home server defines them for this client, if that is known.
     more : bool
         The current reply is followed by another statement's of the same packet.
@@ -96,7 +96,7 @@ class ClientStream:
         self.bytes_sent = 0
         self.limit = LOGIN_BYTES
         self.more = self.extended = self.progresses = False
-        self.like: Sequence[bytes] = ()
+        self.home_columns: Sequence[bytes] = ()
         self._most_rows = self._row_bytes = 0
         self._within = False
 
@@ -183,7 +183,7 @@ class ClientStream:
     def begin_reply(self) -> None:
         """Say that nothing of the next reply has been sent."""
         self.started = self.ended = self._within = False
-        self.like = ()
+        self.home_columns = ()
 
     async def raw(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes as they are."""
@@ -242,7 +242,7 @@ class ClientStream:
 
     def _head(self, definitions: Sequence[bytes], status: int) -> bytearray:
         eof = b"" if self.deprecate_eof else Eof(0, self._status(status)).encode()
-        head, self.seq = _head(tuple(definitions), tuple(self.like), self.extended, eof, self.seq)
+        head, self.seq = _head(tuple(definitions), tuple(self.home_columns), self.extended, eof, self.seq)
         return bytearray(head)
 
     def _framed(self, payload: bytes) -> bytes:
@@ -296,14 +296,14 @@ class ClientStream:
         block: bytes | bytearray,
         warnings: int,
         status: int,
-        like: Sequence[bytes],
+        home_columns: Sequence[bytes],
     ) -> None:
         """Answer a packet that waits (`ClientWire.whole`) in one write, as by `command` and `whole`."""
         self.wire.skip(len(asked))
         self.seq = (asked[3] + 1) & 255
         self.more = False
         self.begin_reply()
-        self.like = like
+        self.home_columns = home_columns
         data = self._whole(definitions, block, warnings, status)
         self.started = True
         self.bytes_sent += len(data)
@@ -354,11 +354,11 @@ class ClientStream:
 
 @functools.lru_cache(1024)
 def _head(
-    definitions: tuple[bytes, ...], like: tuple[bytes, ...], extended: bool, eof: bytes, seq: int
+    definitions: tuple[bytes, ...], home_columns: tuple[bytes, ...], extended: bool, eof: bytes, seq: int
 ) -> tuple[bytes, int]:
     """Return the packets of a result set's head, and the number of the next."""
     head = bytearray()
-    payloads = [lenenc_int(len(definitions)), *dressed(definitions, like, extended)]
+    payloads = [lenenc_int(len(definitions)), *dressed(definitions, home_columns, extended)]
     for payload in [*payloads, eof] if eof else payloads:
         head += packet(payload, seq)
         seq = (seq + packet_count(len(payload))) & 255

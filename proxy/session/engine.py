@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from proxy.home.metadata import Contents
+from proxy.home.metadata import CatalogueSnapshot
 from proxy.home.settings import SessionSettings
 from proxy.session.limits import RowLimits
 from shard.planner.change import Change
@@ -50,7 +50,7 @@ class Distributed:
     native: bytes
     envelope: Envelope | None = None
     prefix: bytes = b""
-    contents: Contents = field(default_factory=Contents)
+    contents: CatalogueSnapshot = field(default_factory=CatalogueSnapshot)
     views: Views = field(default_factory=dict)
     change: Change | None = None
     explained: Explained | None = None
@@ -141,7 +141,7 @@ class Engine(Protocol):
     async def renew(self, session: Session, sql: bytes, route: Distributed) -> Distributed:
         """Return the route of a prepared statement, decided anew if what it was decided from has changed."""
 
-    async def with_truth(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
+    async def with_catalogue_rows(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
         """Return a statement on information_schema with our values in it; None if it needs none.
 
         `lasting`: it is prepared, and may run much later.

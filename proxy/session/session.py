@@ -307,7 +307,7 @@ class Session:
         """Let whoever has to answer a statement; return whether the next of its packet may follow."""
         route = await self._engine.decide(self, sql)
         if route == Home():
-            route = Home(await self._engine.with_truth(self, sql))
+            route = Home(await self._engine.with_catalogue_rows(self, sql))
         if isinstance(route, Distributed):
             await self.distributed(sql, self.engine_run(route, (), False))
         elif isinstance(route, Local):

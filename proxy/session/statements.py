@@ -130,7 +130,7 @@ class PreparedStatements:
         self._last, version = None, self._engine.version
         route = Home() if _NEVER_PREPARED.match(sql) else await self._engine.decide(session, sql)
         if route == Home():
-            route = Home(await self._engine.with_truth(session, sql, lasting=True))
+            route = Home(await self._engine.with_catalogue_rows(session, sql, lasting=True))
         native = sql
         under = None if isinstance(route, Home) else await self._engine.settings(session)
         if isinstance(route, Distributed):
@@ -256,7 +256,7 @@ class PreparedStatements:
             return True
         filled = own_settings.fill_in(session.filled(sql), session.row_limits, session.mode)
         if filled == sql:  # what runs now is asked at every execution
-            filled = await self._engine.with_truth(session, sql) or sql
+            filled = await self._engine.with_catalogue_rows(session, sql) or sql
         if filled == sql:
             return False
         other = await session.home.prepare(filled)

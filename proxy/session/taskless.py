@@ -86,11 +86,11 @@ class Taskless:
         session = self._session
         if not session.client.wire.ready or session.home.closed:
             return False
-        query, known = flight.query, flight.known
+        query, shape = flight.query, flight.shape
         self._flight = None
-        rows = limited(query, known, flight.answer)
+        rows = limited(query, shape, flight.answer)
         end = query.warnings, session.home.status
-        session.client.post_whole(self._asked, known.columns, rows, *end, flight.like)
+        session.client.post_whole(self._asked, shape.columns, rows, *end, flight.home_columns)
         session.standing.end_query()
         self._engine.landed(session, flight)
         session.diagnostics = Diagnostics(query.rows, query.warnings, query.notes)

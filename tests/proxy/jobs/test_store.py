@@ -6,13 +6,13 @@ import pytest
 
 from backend.connection import RawConnection
 from backend.pool import Pool
-from proxy.jobs.job import Settings
+from proxy.jobs.job import SubmittedSettings
 from proxy.jobs.store import LOST_S, QUERIES, Store
 from shard.catalog.metadata import MIGRATIONS
 from shard.errors import ServerError
 from tests.support.agents import until
 
-SETTINGS = Settings(database=None, values={}, charset="utf8mb4")
+SETTINGS = SubmittedSettings(database=None, values={}, charset="utf8mb4")
 
 
 @pytest.fixture

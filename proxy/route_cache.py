@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict
 
-from proxy.home.metadata import Contents
+from proxy.home.metadata import CatalogueSnapshot
 from proxy.home.settings import SessionSettings
 from proxy.home.views import HomeViews
 from proxy.session.engine import Distributed, Route
 
-State = tuple[Contents, frozenset[tuple[str, str]], frozenset[tuple[str, str]]]
+State = tuple[CatalogueSnapshot, frozenset[tuple[str, str]], frozenset[tuple[str, str]]]
 """The catalogue, and the views that read its sharded and its replicated tables."""
 MOST = 200
 """Queries; each keeps its tree."""
@@ -22,7 +22,7 @@ MOST_CHARACTERS = 4096
 """A longer query is not remembered."""
 
 
-class Decided:
+class RouteCache:
     """Routes of queries with parameters, by text and settings.
 
     Parameters
@@ -36,11 +36,11 @@ class Decided:
         self._known: OrderedDict[tuple[object, ...], Distributed] = OrderedDict()
         self._under: State | None = None
 
-    def state(self, contents: Contents) -> State:
+    def state(self, contents: CatalogueSnapshot) -> State:
         """Return what decisions hang on at this moment."""
         return contents, self._views.names, self._views.replicated
 
-    def get(self, text: str, settings: SessionSettings, contents: Contents) -> Distributed | None:
+    def get(self, text: str, settings: SessionSettings, contents: CatalogueSnapshot) -> Distributed | None:
         """Return the route of a query, if it was decided about under such settings and this very catalogue."""
         if not self._known or len(text) > MOST_CHARACTERS or not _same(self._under, self.state(contents)):
             return None

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from proxy.decided import MOST, Decided
-from proxy.home.metadata import Contents
+from proxy.home.metadata import CatalogueSnapshot
 from proxy.home.settings import SessionSettings
 from proxy.home.views import HomeViews
+from proxy.route_cache import MOST, RouteCache
 from proxy.session.engine import Distributed, Home
 from shard.planner.lexer import LexerMode
 from shard.planner.statement import read
@@ -21,7 +21,7 @@ SETTINGS = SessionSettings(
 
 @pytest.fixture
 def contents():
-    return Contents(databases=CATALOGUE)
+    return CatalogueSnapshot(databases=CATALOGUE)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def views():
 
 @pytest.fixture
 def decided(views):
-    return Decided(views)
+    return RouteCache(views)
 
 
 def route(contents, sql=SQL):
