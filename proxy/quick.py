@@ -80,15 +80,13 @@ class Quick:
     def send(self, flight: Flight, chunks: Sequence[int]) -> bool:
         """Send a flight to the agent of its chunk, if it is one and a connection is idle."""
         contents, name = flight.place.contents, flight.shape.database
-        replicas = contents.replicas.get(name, {})
-        there = [chunk for chunk in chunks if chunk in replicas]
+        there = _existing(contents, name, chunks)
         holder = self._holder(contents, name, there[0]) if len(there) == 1 else None
         link = None if holder is None else self._dispatcher.agents.idle(holder)
         if holder is None or link is None:
             flight.stop()
             return False
-        changed = contents.states.get(name, {}).get(there[0], 0)
-        job = _job(flight.look_up, flight.query, there[0], changed)
+        job = _job(flight.look_up, flight.query, contents, there[0])
         link.post(b"".join(frames.encode(job)))
         flight.fly(there[0], holder, link)
         return True
@@ -151,25 +149,21 @@ class Quick:
             found = await lookup(self._pool, shape.database, shape.director, (key.decode(),), more)
             chunks = tuple(found)
         query.strategy = Strategy.ROUTED.value
-        replicas = contents.replicas.get(shape.database, {})
-        there = [chunk for chunk in chunks if chunk in replicas]
+        there = _existing(contents, shape.database, chunks)
         if len(there) > 1 or (not there and not shape.answers_empty):
             return None
         answer = _Answer()
         if there:
             query.chunks_total = 1
             chunk = there[0]
-            changed = contents.states.get(shape.database, {}).get(chunk, 0)
             holder = self._holder(contents, shape.database, chunk)
-            if holder is None or not await self._ask(answer, look_up, query, chunk, changed, holder):
+            if holder is None or not await self._ask(answer, look_up, query, contents, chunk, holder):
                 return None
             query.chunks_done = 1
-        if not self._catalogue.holds({shape.database: shape.version}):
-            return None
-        if looked_up:
+        size = await self._give(session, query, shape, answer, status)
+        if size is not None and looked_up:
             self._keys.keep(shape.database, place.state, shape.director, key, chunks)
-        await _write(session, query, shape, answer, status)
-        return len(answer.rows)
+        return size
 
     async def _allow(self, session: Session, look_up: LookUp) -> None:
         """Let the home server check names and privileges, unless it has done so a moment ago."""
@@ -187,10 +181,17 @@ class Quick:
         if not await self._read(answer, shape, flight.chunk, flight.holder, link):
             return None
         query.chunks_done = 1
+        session.client.home_columns = flight.home_columns
+        return await self._give(session, query, shape, answer, status)
+
+    async def _give(
+        self, session: Session, query: RunningQuery, shape: LookUpShape, answer: _Answer, status: int
+    ) -> int | None:
+        """Write an answer, and return its bytes; None, and nothing written, if the database is another by now."""
         if not self._catalogue.holds({shape.database: shape.version}):
             return None
-        session.client.home_columns = flight.home_columns
-        await _write(session, query, shape, answer, status)
+        data = limited(query, shape, answer)
+        await session.client.whole(shape.columns, data, query.warnings, status)
         return len(answer.rows)
 
     async def _ask(
@@ -198,8 +199,8 @@ class Quick:
         answer: _Answer,
         look_up: LookUp,
         query: RunningQuery,
+        contents: CatalogueSnapshot,
         chunk: int,
-        state: int,
         holder: int,
     ) -> bool:
         """Run the fragment on one worker; return whether its answer is complete."""
@@ -208,7 +209,7 @@ class Quick:
         except SkyError:
             self._dispatcher.health.doubt(holder)
             return False
-        job = _job(look_up, query, chunk, state)
+        job = _job(look_up, query, contents, chunk)
         return await self._read(answer, look_up.shape, chunk, holder, link, job)
 
     async def _read(
@@ -363,8 +364,15 @@ class Flight:
             self.link.abort()
 
 
-def _job(look_up: LookUp, query: RunningQuery, chunk: int, state: int) -> frames.Job:
+def _existing(contents: CatalogueSnapshot, database: str, chunks: Sequence[int]) -> list[int]:
+    """Return those of some chunks that have rows: the director index may still have others."""
+    replicas = contents.replicas.get(database, {})
+    return [chunk for chunk in chunks if chunk in replicas]
+
+
+def _job(look_up: LookUp, query: RunningQuery, contents: CatalogueSnapshot, chunk: int) -> frames.Job:
     shape, key = look_up.shape, look_up.key
+    state = contents.states.get(shape.database, {}).get(chunk, 0)
     segments = tuple([key.join(pieces) for pieces in shape.main])
     main = frames.Template(segments, shape.job.main.parameters)
     return msgspec.structs.replace(
@@ -404,12 +412,6 @@ def _fits(columns: tuple[frames.ColumnType, ...], kinds: tuple[int, ...], binary
         column.type == kind or same_encoding(kind, column.type, binary)
         for column, kind in zip(columns, kinds, strict=True)
     )
-
-
-async def _write(
-    session: Session, query: RunningQuery, shape: LookUpShape, answer: _Answer, status: int
-) -> None:
-    await session.client.whole(shape.columns, limited(query, shape, answer), query.warnings, status)
 
 
 def limited(query: RunningQuery, shape: LookUpShape, answer: _Answer) -> bytes | bytearray:
