@@ -21,9 +21,11 @@ from backend.pool import Pool
 from backend.scratch import Scratch
 from backend.tasks import ended, to_the_end
 from proxy.config import Jobs as JobSettings
+from proxy.home.ending import end_at_home
 from proxy.home.settings import encoding_of
 from proxy.jobs import accounts
 from proxy.jobs.accounts import Lent
+from proxy.jobs.history import HistoryEntry
 from proxy.jobs.job import Job
 from proxy.jobs.store import DEADLOCKS, Store
 from proxy.registry import Registry, RunningQuery
@@ -46,7 +48,6 @@ EXPIRE_S = 60.0
 _RETRIED = DEADLOCKS | SERVER_GONE | {WORKER_LOST.errno, WORKER_DOWN.errno, CATALOGUE_CHANGED.errno}
 """Errors after which a job is tried again."""
 _PAUSE_S = 1.0
-_KILL_S = 3.0
 MOST_NOTED = 1000
 """Queries that wait for the home server to be written to the history."""
 MOST_REFUSED = 20
@@ -78,7 +79,7 @@ class Jobs:
         self._threads: dict[int, int] = {}
         self._lent: dict[str, Lent] = {}  # by the account's name
         self._wake = asyncio.Event()
-        self._noted: list[tuple[RunningQuery, float, str, int, str]] = []
+        self._noted: list[HistoryEntry] = []
         self._refused: Counter[str] = Counter()  # by user, since the last look at what has expired
         self._checked = 0.0
         self._resting = False
@@ -138,7 +139,7 @@ class Jobs:
             if outcome != "error" or query.chunks_done or self._refused[query.user] >= MOST_REFUSED:
                 return
             self._refused[query.user] += 1
-        self._noted.append((query, seconds, outcome, size, error))
+        self._noted.append(HistoryEntry(query, seconds, outcome, size, error))
 
     async def _tick(self) -> None:
         while True:
@@ -197,24 +198,20 @@ class Jobs:
                     rows, size = await self._attempt(job)
                     await self.store.finish(job, rows, size)
                 except (SkyError, ConnectionLost) as error:
-                    lost = isinstance(error, ConnectionLost)
-                    if attempt < _TRIES and (
-                        lost or (isinstance(error, SkyError) and error.errno in _RETRIED)
-                    ):
+                    again = error.errno in _RETRIED if isinstance(error, SkyError) else True
+                    if again and attempt < _TRIES:
                         await asyncio.sleep(_PAUSE_S * attempt)
                         continue
-                    await self.store.fail(
-                        job, error.message if isinstance(error, SkyError) else "the home server was lost"
-                    )
+                    said = error.message if isinstance(error, SkyError) else "the home server was lost"
+                    await self.store.fail(job, said)
                 return
         except asyncio.CancelledError:
             with contextlib.suppress(ServerError, ConnectionLost, OSError):
                 await to_the_end(self.store.discard(job))
             raise
         except (ServerError, ConnectionLost, OSError):
-            log.exception(
-                "job %d: its end cannot be noted now", job.id
-            )  # it is taken for lost, and run again
+            # It is taken for lost, and run again.
+            log.exception("job %d: its end cannot be noted now", job.id)
         except Exception:
             log.exception("job %d", job.id)
             await self.store.fail(job, f"internal error, job id {job.id}")
@@ -262,17 +259,11 @@ class Jobs:
             sql = f"CREATE TABLE {job.running} ENGINE=Aria TRANSACTIONAL=0 AS {job.query}"
             ok = await connection.run(sql.encode(*encoding_of(said.charset)))
         except BaseException:
-            await to_the_end(self._kill(connection.thread_id))
+            await to_the_end(end_at_home(self._pool, connection.thread_id))
             connection.abort()
             raise
         await connection.close()
         return ok.affected_rows
-
-    async def _kill(self, thread: int) -> None:
-        """End what runs at home for a job: the server would go on with it, and hold its table, until it is done."""
-        with contextlib.suppress(ServerError, ConnectionLost, OSError, TimeoutError):
-            async with asyncio.timeout(_KILL_S), self._pool.lease() as service:
-                await service.run(f"KILL CONNECTION {thread}")
 
 
 def _too_large(size: int) -> SkyError:

@@ -11,8 +11,8 @@ import msgspec
 from backend.connection import RawConnection
 from backend.pool import Pool
 from proxy.jobs import accounts
+from proxy.jobs.history import HistoryEntry
 from proxy.jobs.job import Job, SubmittedSettings
-from proxy.registry import RunningQuery
 from shard.catalog.naming import JOBS_DATABASE, META_DATABASE, literal, quote
 from shard.errors import ServerError
 from shard.wire.packets import Ok
@@ -256,14 +256,15 @@ class Store:
             await _sweep(connection)
             await accounts.sweep(connection, f"SELECT id FROM {QUERIES} WHERE status = 'EXECUTING'")
 
-    async def note(self, noted: Sequence[tuple[RunningQuery, float, str, int, str]]) -> None:
-        """Write queries to the history: the query, its seconds, its outcome, its bytes, its error."""
+    async def note(self, noted: Sequence[HistoryEntry]) -> None:
+        """Write queries to the history."""
         lines = []
-        for query, seconds, outcome, size, error in noted:
-            status = {"ok": "COMPLETED", "cancelled": "ABORTED"}.get(outcome, "FAILED")
+        for entry in noted:
+            query, error = entry.query, entry.error
+            status = {"ok": "COMPLETED", "cancelled": "ABORTED"}.get(entry.outcome, "FAILED")
             lines.append(
-                f"({literal(query.user[:128])}, 'SYNC', '{status}', NOW(3) - INTERVAL {seconds:.6f} SECOND, NOW(3), "
-                f"{query.chunks_total}, {query.chunks_done}, {size}, {query.rows}, "
+                f"({literal(query.user[:128])}, 'SYNC', '{status}', NOW(3) - INTERVAL {entry.seconds:.6f} SECOND, "
+                f"NOW(3), {query.chunks_total}, {query.chunks_done}, {entry.size}, {query.rows}, "
                 f"{literal(query.sql[:LONGEST_TEXT])}, {literal(error[:LONGEST_ERROR]) if error else 'NULL'})"
             )
         async with self._pool.lease() as connection:

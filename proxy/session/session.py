@@ -8,9 +8,9 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 
-from backend.connection import ConnectionLost
 from backend.tasks import ended, to_the_end
 from proxy.dynamic import executed
+from proxy.home.ending import end_at_home
 from proxy.home.link import HomeLink, Trapped, trap_error
 from proxy.registry import Registry, RunningQuery
 from proxy.session import owned, process_list
@@ -47,7 +47,6 @@ log = logging.getLogger("skyshard.session")
 _ATTEND_AFTER_S = 0.1
 """Seconds a query may run before anyone looks whether it is still wanted: that costs more than a look-up."""
 _CHANGE_S = 30.0
-_KILL_S = 3.0
 
 
 class Session:
@@ -111,12 +110,6 @@ class Session:
             task.cancel()
         elif query is not None and query.reason is None:
             query.cancel(error)
-
-    async def _end_at_home(self) -> None:
-        """End what the home server does for this session: it would go on, and commit, when the connection is gone."""
-        with contextlib.suppress(ServerError, ConnectionLost, OSError, TimeoutError):
-            async with asyncio.timeout(_KILL_S), self._door.pool.lease() as service:
-                await service.run(f"KILL CONNECTION {self.id}")
 
     async def run(self, handshake_s: float) -> None:
         """Greet, authenticate within so many seconds, and serve commands until either side ends."""
@@ -185,7 +178,7 @@ class Session:
             raise
         except asyncio.CancelledError:
             if self._dismissed is not None and not self.client.started:
-                await self._end_at_home()
+                await end_at_home(self._door.pool, self.id)
                 await self.client.error(self._dismissed)
             raise
         except Exception:
