@@ -20,6 +20,14 @@ from enum import Enum, auto
 import msgspec
 
 
+class Failure(Enum):
+    """Why a query fails."""
+
+    LOST = auto()  # a worker, after some of its rows had been sent
+    DOWN = auto()  # all workers that have some chunk
+    PROTOCOL = auto()  # a worker has answered something else than it was asked
+
+
 class Loss(Enum):
     """Why a job did not come to its end."""
 
@@ -71,9 +79,9 @@ class Finish(msgspec.Struct, frozen=True):
 
 
 class Fail(msgspec.Struct, frozen=True):
-    """The query fails: ``lost`` (rows were already sent), ``down`` (no replica left) or ``protocol``."""
+    """The query fails, by the fault of this worker."""
 
-    reason: str
+    reason: Failure
     worker: int
 
 
@@ -126,9 +134,8 @@ class DispatchCore:
         self._jobs: dict[int, _Job] = {}
         self._losses: dict[int, int] = {}
         self._lacking: set[tuple[int, int]] = set()
-        self._parked: dict[
-            int, tuple[list[int], int]
-        ] = {}  # chunks that wait together, and whose loss it was
+        # Chunks that wait together, and whose loss it was.
+        self._parked: dict[int, tuple[list[int], int]] = {}
         self._parks = 0
         self._waits: Counter[int] = Counter()
         self._next = 0
@@ -155,7 +162,7 @@ class DispatchCore:
             elif (workers := of_all.get(holders, ())) == ():
                 workers = of_all[holders] = self._best(chunk)
             if not workers:
-                return [Fail("down", next(iter(holders), -1))]
+                return [Fail(Failure.DOWN, next(iter(holders), -1))]
             groups.setdefault(workers, []).append(chunk)
         shares: dict[int, list[int]] = {worker: [] for workers in groups for worker in workers}
         turns = _TURNS if len(groups) > 1 else 1
@@ -203,7 +210,7 @@ class DispatchCore:
         """All rows of these chunks have come."""
         state = self._jobs[job]
         if not chunks or len(set(chunks)) != len(chunks) or not set(chunks) <= state.outstanding:
-            return [Fail("protocol", state.worker)]
+            return [Fail(Failure.PROTOCOL, state.worker)]
         state.outstanding -= set(chunks)
         self._left -= set(chunks)
         self.done += len(chunks)
@@ -223,7 +230,7 @@ class DispatchCore:
         state = self._jobs[job]
         state.over = True
         if state.outstanding or state.held:
-            return [Fail("protocol", state.worker)]
+            return [Fail(Failure.PROTOCOL, state.worker)]
         return [] if self._left else [Finish()]
 
     def job_lost(self, job: int, loss: Loss) -> list[Instruction]:
@@ -233,7 +240,7 @@ class DispatchCore:
             return []
         state.over = True
         if state.streaming:
-            return [Fail("lost", state.worker)]
+            return [Fail(Failure.LOST, state.worker)]
         if loss is Loss.LACKING:
             self._lacking |= {(chunk, state.worker) for chunk in state.outstanding}
         else:
@@ -246,7 +253,7 @@ class DispatchCore:
             return [] if self._left else [Finish()]
         stuck = [chunk for chunk in again if not self._usable(chunk)]
         if not all(map(self._may_return, stuck)):
-            return [Fail("down", state.worker)]
+            return [Fail(Failure.DOWN, state.worker)]
         waiting = set(stuck)
         out = [Discard(job), *self._assign([chunk for chunk in again if chunk not in waiting])]
         return [*out, self._park(stuck, state.worker)] if stuck else out
@@ -272,7 +279,7 @@ class DispatchCore:
         ready = [chunk for chunk in chunks if self._usable(chunk)]
         rest = [chunk for chunk in chunks if not self._usable(chunk)]
         if rest and not (back and all(map(self._may_return, rest))):
-            return [Fail("down", blame)]
+            return [Fail(Failure.DOWN, blame)]
         out = self._assign(ready)
         return [*out, self._park(rest, blame)] if rest else out
 

@@ -17,6 +17,7 @@ from proxy.execute.core import (
     Discard,
     DispatchCore,
     Fail,
+    Failure,
     Finish,
     Forward,
     Instruction,
@@ -45,7 +46,7 @@ from shard.wire.packets import same_encoding
 
 log = logging.getLogger("skyshard.query")
 _GONE = SERVER_GONE | {TOO_MANY_CONNECTIONS.errno, INTERRUPTED.errno}
-"""What a worker says when its server is gone; other errors that another replica may not have are about tables."""
+"""Errors of a worker whose server is gone. Others that are worth another try are about its tables."""
 _FULL = frozenset({1021, frames.SPOOL_FULL})
 """What a worker says whose disk or spool is full; its copy is good."""
 
@@ -56,7 +57,7 @@ _LOOK_S = 0.1
 
 
 class _Lacking(Exception):  # noqa: N818 - it is what happened
-    """A worker has not the chunks of a job, or not whole."""
+    """A worker lacks chunks of a job, or its copies of them are damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +170,15 @@ class RowStream:
         return self._agents.name(worker)
 
     def _error(self, fail: Fail) -> SkyError:
-        if fail.reason == "protocol":
+        if fail.reason is Failure.PROTOCOL:
             return SkyError(INTERNAL, query_id=self._work.query_id)
         said = self._complaints.get(fail.worker)
         if said is not None and said.retry and said.errno == frames.SPOOL_FULL:
             return SkyError(SPOOL_FULL, worker=self._name(fail.worker), message=self._scrubbed(said.message))
-        if fail.reason == "down" and said is not None and said.errno not in _GONE:
+        if fail.reason is Failure.DOWN and said is not None and said.errno not in _GONE:
             text = self._scrubbed(said.message)
             return SkyError(FRAGMENT_FAILED, worker=self._name(fail.worker), message=text)
-        code = WORKER_LOST if fail.reason == "lost" else WORKER_DOWN
+        code = WORKER_LOST if fail.reason is Failure.LOST else WORKER_DOWN
         return SkyError(code, worker=self._name(fail.worker))
 
     def _release(self, size: int) -> None:
@@ -390,7 +391,7 @@ class RowStream:
             self._release(size)  # now that the client has it
 
     def _said(self, warnings: int, notes: tuple[frames.Note, ...]) -> None:
-        """Add warnings that count: rows that they are of have been taken."""
+        """Count warnings, and keep some of them, now that the rows that they are about are delivered."""
         self.warnings = min(65535, self.warnings + warnings)
         self.notes += [frames.Note(n.level, n.code, self._scrubbed(n.message)) for n in notes]
 

@@ -20,14 +20,11 @@ _RARE = {"old_mode": "UTF8_IS_UTF8MB3", "default_regex_flags": "", "max_sort_len
 """Settings that are sent along only if they are not these, MariaDB's defaults."""
 _CLOCK = "@@SESSION.timestamp, ABS(UNIX_TIMESTAMP(SYSDATE(6)) - @@SESSION.timestamp) > 0.002"
 """The time of NOW(), and whether it may be one that was set."""
-_CODECS = {
-    "utf8mb4": ("utf-8", "surrogateescape"), "utf8mb3": ("utf-8", "surrogateescape"),
-    "utf8": ("utf-8", "surrogateescape"),
-}  # fmt: skip
+_CODECS = dict.fromkeys(("utf8mb4", "utf8mb3", "utf8"), ("utf-8", "surrogateescape"))
 _GRAMMAR = frozenset(
-    {"ANSI", "ANSI_QUOTES", "DB2", "HIGH_NOT_PRECEDENCE", "IGNORE_SPACE", "MAXDB", "MSSQL", "MYSQL323", "MYSQL40",
-     "NO_BACKSLASH_ESCAPES", "ORACLE", "PIPES_AS_CONCAT", "POSTGRESQL", "REAL_AS_FLOAT"}
-)  # fmt: skip
+    "ANSI ANSI_QUOTES DB2 HIGH_NOT_PRECEDENCE IGNORE_SPACE MAXDB MSSQL MYSQL323 MYSQL40 NO_BACKSLASH_ESCAPES ORACLE "
+    "PIPES_AS_CONCAT POSTGRESQL REAL_AS_FLOAT".split()
+)
 """What of sql_mode is done with once a statement has been read, and the modes that contain it."""
 _WIDE = frozenset({"ucs2", "utf16", "utf16le", "utf32"})
 _BYTEWISE = frozenset(

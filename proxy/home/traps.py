@@ -42,9 +42,8 @@ async def close_open(connection: RawConnection, databases: Iterable[Database]) -
                         "table %s.%s could be read at home and is a trap again", database.name, table.name
                     )
         finally:
-            if (
-                not connection.busy and not connection.closed
-            ):  # the lock goes with a connection that is cut off
+            # The lock goes with a connection that is cut off.
+            if not connection.busy and not connection.closed:
                 await connection.run(f"DO RELEASE_LOCK({lock})")
     return mended
 

@@ -289,9 +289,8 @@ class Login:
     async def _certificate_proof(self) -> bytes:
         """Return the text that proves this proxy's certificate to one who knows the account's password."""
         tls = self._door.tls
-        if (
-            tls is None or not self._client.wire.secure or not self._answered
-        ):  # who has no password proves none
+        # A client that has no password proves none.
+        if tls is None or not self._client.wire.secure or not self._answered:
             return b""
         asked, entries = await asyncio.gather(
             self._home.table(b"SELECT CURRENT_USER()"), self._entries(), return_exceptions=True

@@ -13,6 +13,7 @@ from proxy.execute.core import (
     Discard,
     DispatchCore,
     Fail,
+    Failure,
     Finish,
     Forward,
     Hold,
@@ -39,7 +40,7 @@ def test_a_long_batch_streams_and_then_cannot_be_lost():
     core.start()
     assert core.rows(1, 0, 101) == Forward(1, 0)
     assert core.suspected(7) == []
-    assert core.job_lost(1, Loss.DOWN) == [Fail("lost", 7)]
+    assert core.job_lost(1, Loss.DOWN) == [Fail(Failure.LOST, 7)]
 
 
 @pytest.mark.parametrize(
@@ -98,13 +99,13 @@ def test_a_single_copy_is_waited_for(loss, attempts):
         assert job.worker == 7
     for _ in range(attempts - 1):
         _, job = core.job_lost(job.job, loss)
-    assert core.job_lost(job.job, loss) == [Fail("down", 7)]
+    assert core.job_lost(job.job, loss) == [Fail(Failure.DOWN, 7)]
 
 
 def test_a_single_copy_that_lacks_a_chunk_is_not_waited_for():
     core = DispatchCore({1: (7,)}, 100)
     (job,) = core.start()
-    assert core.job_lost(job.job, Loss.LACKING) == [Fail("down", 7)]
+    assert core.job_lost(job.job, Loss.LACKING) == [Fail(Failure.DOWN, 7)]
 
 
 def test_chunks_of_several_workers_that_are_away_wait_for_each():
@@ -114,7 +115,7 @@ def test_chunks_of_several_workers_that_are_away_wait_for_each():
     assert core.job_lost(eight.job, Loss.DOWN) == [Discard(eight.job), Park(2, (8,))]
     (again,) = core.resume(2, frozenset({8}))
     assert (again.worker, again.chunks) == (8, (2,))
-    assert core.resume(1, frozenset()) == [Fail("down", 7)]
+    assert core.resume(1, frozenset()) == [Fail(Failure.DOWN, 7)]
 
 
 def test_what_is_back_runs_and_the_rest_waits_on():
@@ -146,7 +147,7 @@ def test_when_all_are_away_a_query_waits_for_one():
     (last,) = core.resume(1, frozenset({8}))
     assert (last.worker, last.chunks) == (8, (1,))
     assert core.job_lost(last.job, Loss.DOWN) == [Discard(last.job), Park(2, (7, 8))]
-    assert core.resume(2, frozenset()) == [Fail("down", 8)]
+    assert core.resume(2, frozenset()) == [Fail(Failure.DOWN, 8)]
 
 
 def test_one_that_lacks_a_chunk_is_asked_for_others():
@@ -176,10 +177,10 @@ def test_jobs_of_a_suspect_are_given_up_where_others_have_their_chunks():
 def test_answers_that_were_not_asked_fail():
     core = DispatchCore({1: (7,), 2: (7,)}, 100)
     core.start()
-    assert core.batch_end(1, 0, (3,)) == [Fail("protocol", 7)]
+    assert core.batch_end(1, 0, (3,)) == [Fail(Failure.PROTOCOL, 7)]
     core.batch_end(1, 1, (1,))
-    assert core.batch_end(1, 2, (1,)) == [Fail("protocol", 7)]
-    assert core.job_end(1) == [Fail("protocol", 7)]
+    assert core.batch_end(1, 2, (1,)) == [Fail(Failure.PROTOCOL, 7)]
+    assert core.job_end(1) == [Fail(Failure.PROTOCOL, 7)]
 
 
 class Simulation:
@@ -279,7 +280,7 @@ def test_every_row_is_given_once_however_workers_fail(placement, commit, data):
         assert run.core.done == len(placement)
     else:
         assert run.over.worker in {worker for ids in placement.values() for worker in ids}
-        assert run.over.reason == "down" or commit < ROWS * 9
+        assert run.over.reason is Failure.DOWN or commit < ROWS * 9
 
 
 @given(PLACEMENTS, st.data())
