@@ -81,7 +81,7 @@ class Sink:
         self._query.rows = self._seen
 
     async def end(self, warnings: int) -> None:
-        """End the result set; what the plan has to say comes as notes."""
+        """End the result set; the plan's remarks are added to the warnings as notes."""
         self._query.notes[:0] = [Note("Note", 1105, text) for text in self._notes]
         self._query.warnings = min(65535, warnings + len(self._notes))
         await self._out.end(self._query.warnings, self._status)
@@ -154,7 +154,7 @@ class Answerer:
 
     @staticmethod
     async def _nothing(request: Request, columns: tuple[bytes, ...]) -> int:
-        """Answer what has no rows, whatever the chunks have."""
+        """Answer a query that has no rows, whatever the chunks hold."""
         await request.session.out.columns(columns, request.status)
         await Sink(request).end(0)
         return 0
@@ -332,7 +332,7 @@ class Answerer:
 
     @asynccontextmanager
     async def _lease(self, request: Request) -> AsyncIterator[merging.ServiceDesk]:
-        """Lend a service connection that stands for the session."""
+        """Lend a service connection with the session's settings and variables, and shadows of the sharded tables."""
         settings, values = request.settings, request.home_values()
         async with self._shadows.lease(
             request.shadows_at_home(), values, settings.database, request.variables
@@ -378,7 +378,7 @@ def _decimals(columns: tuple[bytes, ...]) -> list[int]:
 
 
 def _kinds(columns: tuple[bytes, ...]) -> tuple[int, ...]:
-    """Return the types that the statement's columns have at home."""
+    """Return the type bytes of column definitions."""
     return tuple(ColumnDefinition.decode(payload).type for payload in columns)
 
 

@@ -111,7 +111,7 @@ class Decider:
 
     @property
     def settled(self) -> bool:
-        """Whether it decides by the present catalogue, and no view may have been made a moment ago."""
+        """Whether all is known that decisions need: the present catalogue, and every view that was made here."""
         return not self._views_changed and self._mentions.version == self._catalogue.version
 
     def view_names(self) -> list[str]:
@@ -144,7 +144,7 @@ class Decider:
         )
 
     async def with_catalogue_rows(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
-        """Return a statement on information_schema with our values in it; None if it needs none."""
+        """Return a statement on information_schema with the true rows of sharded tables in it; None if it needs none."""
         if not system_views.may_read(sql):
             return None
         return await self._system.fill(session.home, sql, await self.settings(session), lasting)
@@ -176,7 +176,7 @@ class Decider:
     async def _of_text(
         self, session: Session, sql: bytes, tokens: list[Token], settings: SessionSettings
     ) -> Route:
-        """Return who answers a PREPARE or EXECUTE: what is right for its text, if that is on sharded tables."""
+        """Return who answers a PREPARE or EXECUTE: whoever answers its text, if that is about sharded tables."""
         found = await self._dynamic.answer(session, tokens, settings)
         if isinstance(found, Local):
             await self._tidy(session, sql)
@@ -319,7 +319,7 @@ class Decider:
         return await self._aside.run(len(text), work)
 
     async def _tidy(self, session: Session, sql: bytes) -> None:
-        """Do what the statements before have left to do."""
+        """Drop what the statement before has left, look for new views, and note what this one may change in the session."""
         if session.leftovers and not _LAST.search(sql):
             names, session.leftovers = session.leftovers, ()
             await session.home.table(f"DROP TEMPORARY TABLE IF EXISTS {', '.join(names)}".encode())

@@ -139,7 +139,7 @@ class Engine:
         return await self._decider.refresh(known)
 
     async def with_catalogue_rows(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
-        """Return a statement on information_schema with our values in it; None if it needs none."""
+        """Return a statement on information_schema with the true rows of sharded tables in it; None if it needs none."""
         return await self._decider.with_catalogue_rows(session, sql, lasting)
 
     async def renew(self, session: Session, sql: bytes, route: Distributed) -> Distributed:
@@ -191,7 +191,7 @@ class Engine:
     async def shortcut_anew(
         self, session: Session, asked: bytes | Executed
     ) -> Coroutine[None, None, None] | None:
-        """Return the same for a session whose settings must be read before."""
+        """Like `shortcut`, but first re-reads the session's settings, which may have changed."""
         if not session.settings_dirty or session.leftovers or not self._shapes.may_know(asked):
             return None
         if not self._decider.settled or (isinstance(asked, bytes) and not self._decider.mentions(asked)):
@@ -202,7 +202,7 @@ class Engine:
     def take_off(
         self, session: Session, asked: bytes | Executed, landed: Callable[[Flight], bool]
     ) -> Flight | None:
-        """Send such a look-up to its agent, if nothing else has to be asked; its query is begun then."""
+        """Begin a look-up without a task; None, and nothing begun, if it is none or something else must be asked first."""
         found = self._find(session, asked)
         if found is None or found.memory.settings.max_seconds:
             return None

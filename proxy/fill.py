@@ -41,7 +41,7 @@ from shard.wire.protocol import NOT_FIXED, FieldType
 
 _UNREFUSED = LENIENT.replace("=", "=CONCAT('ALLOW_INVALID_DATES,', ", 1).replace(" FOR ", ") FOR ")
 WITHOUT_LATERAL = "split_materialized=off"
-"""An optimizer_switch. Grouped derived tables are not filled once for each row that is joined: MariaDB loses rows in semijoins with them."""
+"""An optimizer_switch: grouped derived tables are not filled once for each joined row, by which MariaDB loses rows of semijoins."""
 MANY_BYTES = 16 << 20
 """Of partials from here on, the home server sorts them into groups."""
 RESULT = f"{quote(SCRATCH_DATABASE)}.{quote('result')}"
@@ -61,7 +61,7 @@ class Types:
 
 
 class Filler:
-    """Runs plans for those who need their rows."""
+    """Has workers run plans, and fills tables at home with their rows."""
 
     def __init__(self, config: ProxyConfig, pool: Pool, catalogue: Catalogue, dispatcher: Dispatcher) -> None:
         self.dispatcher = dispatcher
@@ -247,7 +247,7 @@ class Filler:
         return moved
 
     def desk(self, request: Request) -> SessionDesk:
-        """Return the session's own connection as a desk."""
+        """Return the session's own connection as the place where rows are put together."""
         settings = request.settings
         return SessionDesk(
             request.session.home,

@@ -26,7 +26,7 @@ from shard.wire.packets import ColumnDefinition
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """What it learns goes into `shapes`."""
+    """Puts the shapes of answered look-ups into `shapes`."""
 
     shapes: Shapes
     filler: Filler
@@ -127,5 +127,5 @@ class Learner:
 
 
 def _names(text: str, view: str) -> bool:
-    """Whether a text has a view's name as a word; a view ``v`` is none of a text's letters."""
+    """Whether a text has a view's name as a whole word."""
     return re.search(rf"(?<!\w){re.escape(view)}(?!\w)", text, re.IGNORECASE) is not None

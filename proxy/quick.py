@@ -54,7 +54,7 @@ class Quick:
         self._keys = KnownKeys()
 
     def begin(self, look_up: LookUp, query: RunningQuery, landed: Callable[[Flight], bool]) -> Flight | None:
-        """Begin a look-up; return None if more than its chunk must be asked before, or a connection made."""
+        """Begin a look-up; None if that needs a task: privileges must be checked, or a connection opened."""
         leave = allowed(look_up.memory, look_up.shape)
         place = None if leave is None else self._place(look_up.shape, look_up.key)
         if leave is None or place is None:
@@ -78,7 +78,7 @@ class Quick:
         return Place(contents, state, self._keys.get(shape.database, state, shape.director, key))
 
     def send(self, flight: Flight, chunks: Sequence[int]) -> bool:
-        """Send a flight to the agent of its chunk, if it is one and a connection is idle."""
+        """Send a flight to the agent of its chunk; return False if there is not just one chunk, or no connection is idle."""
         contents, name = flight.place.contents, flight.shape.database
         there = _existing(contents, name, chunks)
         holder = self._holder(contents, name, there[0]) if len(there) == 1 else None
@@ -98,7 +98,7 @@ class Quick:
         return self.send(flight, flight.looked_up)
 
     def landed(self, flight: Flight, header: frames.Header, body: bytes | bytearray) -> bool:
-        """Take the answer of a look-up, if it is what was expected and may be given."""
+        """Take the answer of a look-up; return False if it is not what was expected, or the catalogue has changed."""
         shape, answer = flight.shape, flight.answer
         if not answer.take(header, body, shape, flight.chunk):
             return False
@@ -343,7 +343,7 @@ class Flight:
         return True
 
     def stop(self) -> None:
-        """Attend to nothing any more."""
+        """Wait for nothing any more; what runs at an agent goes on."""
         self._timer.cancel()
         if self._asking is not None:
             self._asking.wire.first = None
@@ -387,7 +387,7 @@ def _job(look_up: LookUp, query: RunningQuery, contents: CatalogueSnapshot, chun
 
 
 class _Answer:
-    """What a worker says, as far as it is what was expected."""
+    """A worker's whole answer to a look-up, and whether it is what was expected."""
 
     def __init__(self) -> None:
         self.rows: bytes | bytearray = b""
@@ -415,7 +415,7 @@ def _fits(columns: tuple[frames.ColumnType, ...], kinds: tuple[int, ...], binary
 
 
 def limited(query: RunningQuery, shape: LookUpShape, answer: _Answer) -> bytes | bytearray:
-    """Return the rows that the client gets, and note them."""
+    """Return the rows that the client gets, and note in the query how many, and their warnings."""
     data, count = answer.rows, answer.count
     if shape.limit is not None and count > shape.limit:
         data, count = data[: rows.take(data, shape.limit)], shape.limit

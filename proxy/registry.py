@@ -45,7 +45,7 @@ class RunningQuery:
             self.task.cancel()
 
     def settle(self) -> None:
-        """Take back what was cancelled: the query has ended, and its task goes on."""
+        """Uncancel the task: the query has ended, and the session goes on in it."""
         task, self.task = self.task, None
         for _ in range(self.cancels):
             if task is not None:
@@ -76,7 +76,7 @@ class Registry:
         self.sessions: set[int] = set()
 
     def number(self) -> int:
-        """Return an id for a query, or for a fault: its upper half, which is random, is this process's own."""
+        """Return an id for a query or an internal error; the upper half is random, and the same for all of this process."""
         return next(self._numbers)
 
     def begin(self, session_id: int, user: str, sql: str) -> RunningQuery:

@@ -76,11 +76,11 @@ class Request:
 
     @property
     def stores_into_columns(self) -> bool:
-        """Whether the rows go where the query's own column names mean nothing."""
+        """Whether the rows go into columns that exist, so that the query's own column names mean nothing."""
         return self.envelope is not None and self.envelope.stores is not Stores.CREATE
 
     def shipment(self, plan: Plan, ship: Ship) -> Shipment:
-        """Return what the workers get of a user's own table for one of its plans."""
+        """Return what the workers get of a user's own table for one plan of the statement."""
         return self.shipments[which(plan, ship)]
 
     def picked(self, sql: Sql) -> list[frames.Parameter]:

@@ -1,7 +1,7 @@
 """Remembers what was decided about queries with parameters: programs prepare the same few texts again and again.
 
-A decision hangs on the text, the session's settings, the catalogue and the views that are known; one about a text that
-may name a view hangs on what that is at the moment, and is not remembered.
+A decision depends on the text, the session's settings, the catalogue and the known views. If the text may name a view, it
+depends on the view's definition as well, and is not remembered.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RouteCache:
         self._under: State | None = None
 
     def state(self, contents: CatalogueSnapshot) -> State:
-        """Return what decisions hang on at this moment."""
+        """Return what decisions depend on at this moment: the catalogue and the known views."""
         return contents, self._views.names, self._views.replicated
 
     def get(self, text: str, settings: SessionSettings, contents: CatalogueSnapshot) -> Distributed | None:

@@ -1,8 +1,9 @@
 """Remembers the shapes of look-ups, and per session what the home server has allowed a moment ago.
 
-A shape is found by what stands before and behind the key, byte for byte, and by the key's number of
-digits, under the same settings and catalogue: then every token but the key is the one that was proved. Of a
-prepared statement, whose key is a parameter, it is found by its text and what definitions depend on of its parameters.
+A shape is found by the text before and behind the key, byte for byte, and by the key's number of digits, under the
+same settings and catalogue: then every token but the key is the one that was proved. The key of a prepared statement is
+a parameter: its shape is found by its text and, per parameter, the properties that affect column definitions (type,
+NULL, length, digits).
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class LookUpShape:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """That the home server has allowed a statement, until when it holds, and how it has defined its columns."""
+    """The home server's leave to run a statement, until when it holds (monotonic seconds), and its columns."""
 
     until: float
     home_columns: tuple[bytes, ...]
@@ -87,7 +88,7 @@ class Allowed:
 
 @dataclass(slots=True)
 class Memory:
-    """What is known of a session until anything of it goes home.
+    """What is known of a session until a statement of it goes to the home server, which may change its settings.
 
     Attributes
     ----------
@@ -179,7 +180,7 @@ class Shapes:
         return LookUp(memory, shape, key, asked)
 
     def tried(self, memory: Memory, version: int, sql: bytes, start: int, end: int) -> bool:
-        """Whether the statement with its key there was learnt, or could not be."""
+        """Whether a statement whose key stands there has been tried, or is too long to have a shape."""
         self._renew(version)
         return len(sql) > MOST_BYTES or (memory.space, sql[:start], sql[end:], end - start) in self._shapes
 
@@ -190,7 +191,7 @@ class Shapes:
     def tried_marked(
         self, memory: Memory, version: int, route: Distributed, parameters: Sequence[frames.Parameter]
     ) -> bool:
-        """Whether a prepared statement was learnt with such parameters, or could not be."""
+        """Whether there is nothing more to learn of a prepared statement with parameters of such types."""
         self._renew(version)
         if not _plain(route) or not _same_meaning(route.settings, memory.settings):
             return True
@@ -219,7 +220,7 @@ def _same_meaning(first: SessionSettings | None, second: SessionSettings) -> boo
 
 
 def _plain(route: Distributed) -> bool:
-    """Whether a statement is a query alone, of no view, whose text its route holds as it was decided about."""
+    """Whether a route is that of a query alone: nothing stores, changes or explains its rows, and it reads no view."""
     other = route.envelope or route.change or route.explained or route.limits
     statement = route.statement
     return not (other or route.prefix or statement.reads_views) and len(statement.text) <= MOST_BYTES
@@ -239,13 +240,13 @@ def _key(parameter: frames.Parameter) -> bytes | None:
 
 
 def allowed(memory: Memory, shape: LookUpShape) -> Allowed | None:
-    """Return that the home server has allowed a statement of this shape a moment ago; None if it has not."""
+    """Return the leave that a session still has to run statements of a shape; None if the home server must be asked."""
     found = memory.allowed.get(shape)
     return found if found is not None and found.until > time.monotonic() else None
 
 
 def allow(memory: Memory, shape: LookUpShape, asked: float, home_columns: tuple[bytes, ...]) -> Allowed:
-    """Note that the home server, asked at that time (monotonic seconds), has allowed it with these columns."""
+    """Keep the leave that the home server gave when it was asked at that time (monotonic seconds), and return it."""
     if len(memory.allowed) > MOST_SHAPES:
         memory.allowed.clear()
     found = memory.allowed[shape] = Allowed(asked + ALLOWED_S, home_columns)

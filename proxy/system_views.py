@@ -224,7 +224,7 @@ def _text(text: str) -> str:
 
 
 class SystemViews:
-    """Fills statements on information_schema."""
+    """Puts the rows and columns that only the proxy knows into statements on information_schema."""
 
     def __init__(self, pool: Pool, catalogue: Catalogue, registry: Registry) -> None:
         self._pool, self._catalogue, self._registry = pool, catalogue, registry

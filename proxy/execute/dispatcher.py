@@ -57,7 +57,7 @@ _LOOK_S = 0.1
 
 
 class _Lacking(Exception):  # noqa: N818 - it is what happened
-    """A worker lacks chunks of a job, or its copies of them are damaged."""
+    """The worker is missing chunks of the job, or its copies are damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +312,7 @@ class RowStream:
             self._queue.put_nowait(Said(warnings, notes))
 
     def _must_wait(self, job: int) -> bool:
-        """Whether a job's rows must stay where they are; a query whose client waits for rows may always read."""
+        """Whether a job must not be read on: too many bytes are held, and the query's client has rows to read meanwhile."""
         return self._full() and (not self._hungry or self._within not in (None, job))
 
     def _full(self) -> bool:
@@ -391,7 +391,7 @@ class RowStream:
             self._release(size)  # now that the client has it
 
     def _said(self, warnings: int, notes: tuple[frames.Note, ...]) -> None:
-        """Count warnings, and keep some of them, now that the rows that they are about are delivered."""
+        """Add a batch's warnings, now that its rows are being delivered."""
         self.warnings = min(65535, self.warnings + warnings)
         self.notes += [frames.Note(n.level, n.code, self._scrubbed(n.message)) for n in notes]
 

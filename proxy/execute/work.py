@@ -1,4 +1,4 @@
-"""What a query asks of the agents, and how their messages are told to its client.
+"""What a query asks of the agents, and how a client is told of their messages.
 
 The dispatcher cuts a `Work` into jobs, one for each worker; chunks that are moved to another replica get a job of their own.
 """
@@ -68,7 +68,7 @@ class Work:
 
 
 def _of_chunks(table: frames.Shipped, lines: Mapping[int, bytes], chunks: Sequence[int]) -> frames.Shipped:
-    """Return a shipped table with the rows of some chunks."""
+    """Return a shipped table with only the rows that some chunks need."""
     data = b"".join(lines[chunk] for chunk in chunks if chunk in lines)
     return msgspec.structs.replace(table, data=data)
 

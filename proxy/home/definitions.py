@@ -124,7 +124,7 @@ class ShadowPool:
 def _preparation(
     session: _Session, shadows: Sequence[Shadow], settings: Mapping[str, str], database: str
 ) -> list[str]:
-    """Return what makes a session as it is wanted, and note that it is so."""
+    """Return the statements that give a connection the wanted shadows, database and settings, and note that it has them."""
     out: list[str] = []
     missing = [s for s in shadows if session.shadows.get((s.database, s.table.name)) != s.version]
     if missing or session.database != database:
@@ -161,7 +161,7 @@ def show_create(name: str) -> str:
 
 
 def form_of(parameter: Parameter) -> tuple[object, ...]:
-    """Return what of a parameter definitions depend on: its type; of texts the length, of DECIMALs the digits."""
+    """Return what column definitions depend on of a parameter: its type, a text's length, a DECIMAL's digits."""
     value = parameter.value
     if value is None or parameter.type not in _LENGTHY:
         return parameter.type, parameter.unsigned, value is None

@@ -102,7 +102,7 @@ def question(database: str, director: str, keys: Sequence[str], transactions: Se
 async def places(
     pool: Pool, contents: CatalogueSnapshot, database: str, director: str, keys: Iterable[int]
 ) -> Places:
-    """Return in which chunks integer keys are; of many, beside how many the index has, all of it is read."""
+    """Return the chunks that integer keys are in; for a large part of all keys, the whole index is read."""
     table = contents.database(database).table(director)
     kinds = {} if table is None else {column.name: column.sql_type for column in table.columns}
     unsigned = table is not None and "UNSIGNED" in kinds.get(table.key or "", "").upper()

@@ -36,7 +36,7 @@ def _text(value: bytes | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueSnapshot:
-    """All that is published, in one version: what a query was planned with is what it reads to its end.
+    """All that is published at one version; a query reads to its end what it was planned with.
 
     Attributes
     ----------

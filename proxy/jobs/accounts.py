@@ -85,7 +85,7 @@ async def _lend(connection: RawConnection, job: Job, limits: Limits) -> Lent:
 
 
 async def _grant(connection: RawConnection, what: str, name: str) -> int:
-    """Grant something to a lent account; return the error if that is no more, or else 0."""
+    """Grant something to a lent account; return 0, or the error's number if what is granted does not exist any more."""
     try:
         await connection.run(f"GRANT {what} TO {literal(name)}@'%'")
     except ServerError as error:

@@ -39,11 +39,30 @@ class Explained:
 
 @dataclass(frozen=True, slots=True)
 class Distributed:
-    """Agents answer; `native` is what is prepared at home, `envelope` what stores the rows, `change` what uses them.
+    """Agents answer.
 
-    `prefix` is the statement's own ``SET STATEMENT … FOR``, if it has one. `contents` and `views` are what it
-    was decided from: the catalogue, and the definitions of views. `limits` takes the place of the session's.
-    `settings` are those that it was decided about under.
+    Attributes
+    ----------
+    statement : Statement
+        The query on sharded tables.
+    native : bytes
+        What is prepared at home for the whole statement: MariaDB's own errors and the check of privileges come from it.
+    envelope : Envelope or None
+        The statement around a query, which stores its rows.
+    prefix : bytes
+        The statement's own ``SET STATEMENT … FOR``, if it has one.
+    contents : CatalogueSnapshot
+        The catalogue that the route was decided from.
+    views : mapping
+        The definitions of views that it was decided from.
+    change : Change or None
+        An UPDATE or DELETE of the user's own tables that uses the rows.
+    explained : Explained or None
+        The statement is to be explained, not run.
+    limits : RowLimits or None
+        What takes the place of the session's limits.
+    settings : SessionSettings or None
+        The session settings that the statement was routed under.
     """
 
     statement: Statement
@@ -63,7 +82,7 @@ class Distributed:
         return self.explained is not None or (self.envelope is None and self.change is None)
 
     def split(self, parameters: tuple[Parameter, ...]) -> tuple[tuple[Parameter, ...], tuple[Parameter, ...]]:
-        """Return the parameters of the query, in its order, and those of what stores its rows around it."""
+        """Return (parameters of the inner query, parameters of the INSERT, CREATE or SET around it)."""
         if self.change is not None:
             return tuple(parameters[index] for index in self.change.order), ()
         if self.envelope is None:
@@ -142,18 +161,24 @@ class Engine(Protocol):
         """Return the route of a prepared statement, decided anew if what it was decided from has changed."""
 
     async def with_catalogue_rows(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
-        """Return a statement on information_schema with our values in it; None if it needs none.
+        """Return a statement on information_schema with the true rows of sharded tables in it; None if it needs none.
 
         `lasting`: it is prepared, and may run much later.
         """
 
     def shortcut(self, session: Session, asked: bytes | Executed) -> Coroutine[None, None, None] | None:
-        """Return the work of answering a packet of one statement, or an execution, without deciding anew, if it is known."""
+        """Return the work of answering a look-up whose shape is known, which needs no decision; None if it is none.
+
+        Parameters
+        ----------
+        asked : bytes or Executed
+            A packet's statement, or the execution of a prepared one.
+        """
 
     async def shortcut_anew(
         self, session: Session, asked: bytes | Executed
     ) -> Coroutine[None, None, None] | None:
-        """Return the same in a session whose settings may have changed: they are read before."""
+        """Like `shortcut`, but first re-reads the session's settings, which may have changed."""
 
     @property
     def version(self) -> Version:

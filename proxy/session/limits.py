@@ -50,7 +50,7 @@ class RowLimits:
 
 
 class SessionLimits(msgspec.Struct, frozen=True):
-    """Bytes that one session may make this process, or its disk, keep, and seconds that it may make it wait."""
+    """How many bytes one session may have in this process's memory or on its disk, and how many seconds it may keep it waiting."""
 
     packet_bytes: int = 1 << 30
     packet_timeout_s: float = 30.0

@@ -44,7 +44,7 @@ class Prepared:
     cursor: Cursor | None = None
     overlong: bool = False
     renewed: bool = False
-    """Whether its text says what is another's at every execution: it is decided about anew each time."""
+    """Whether the text names a skyshard setting, whose value may differ per execution: it is routed anew each time."""
 
     @property
     def long_bytes(self) -> int:
@@ -166,7 +166,7 @@ def planner_values(parameters: tuple[Parameter, ...]) -> tuple[Value, ...]:
 
 
 def _plain_text(value: bytes) -> str | None:
-    """Return a text, as which many drivers send keys, if it is read alike in every character set."""
+    """Return a parameter of text type if all character sets read it alike: many drivers send keys as texts."""
     body, _ = read_lenenc_bytes(value, 0)
     return body.decode("ascii") if _PLAIN.fullmatch(body) else None
 

@@ -153,7 +153,7 @@ class Session:
             self.client.wire.farewell(self.home.unasked())
 
     def _begin_anew(self) -> None:
-        """Forget what a session has from its statements."""
+        """Forget prepared statements, warnings and limits, as when the session is reset."""
         self._forget_statements()
         self.diagnostics = None
         self.row_limits = RowLimits()
