@@ -281,8 +281,11 @@ class RawConnection:
         return out
 
     async def fetch_texts(self, sql: str | bytes) -> list[list[str]]:
-        """Return all rows of a small result as texts; NULL is an empty one."""
-        return [[(value or b"").decode() for value in row] for row in await self.fetch(sql)]
+        """Return all rows of a small result as Unicode texts; NULL is an empty one."""
+        return [
+            ["" if value is None else value.decode("utf-8", "replace") for value in row]
+            for row in await self.fetch(sql)
+        ]
 
     async def execute(self, sql: bytes, parameters: Sequence[Parameter]) -> Result:
         """Prepare, execute and close a statement: binary rows.

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
+from backend.conditions import conditions
 from backend.connection import RawConnection
 from backend.pool import Pool
 from backend.row_blocks import Cutter
@@ -361,7 +362,7 @@ class Answerer:
             await sink.rows(data, block.rows, block.more)
         if result.end is not None and result.end.warnings:
             warnings += result.end.warnings
-            query.notes += await merging.notes(connection)
+            query.notes += await conditions(connection)
         await self._replicated.check(request)
         await sink.end(warnings)
 

@@ -295,7 +295,7 @@ class SystemViews:
         if not self._columns:
             columns: dict[str, list[str]] = {}
             async with self._pool.lease() as connection:
-                for view, name in await connection.fetch(COLUMNS_SQL):
-                    columns.setdefault((view or b"").decode().upper(), []).append((name or b"").decode())
+                for view, name in await connection.fetch_texts(COLUMNS_SQL):
+                    columns.setdefault(view.upper(), []).append(name)
             self._columns = columns
         return self._columns

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from backend.conditions import conditions
 from backend.connection import BLOCK_BYTES, RawConnection, Result, RowBlock, Small
 from backend.result import PATIENCE_S
 from backend.row_blocks import Several
@@ -288,9 +289,7 @@ async def notes_of(
         warnings = result.end.warnings if result.end is not None else 0
     if not warnings or most <= 0:
         return warnings, ()
-    found = await connection.fetch(f"SHOW WARNINGS LIMIT {most}")
-    texts = [[(value or b"").decode("utf-8", "replace") for value in row] for row in found]
-    return warnings, tuple(frames.Note(level, int(code), message) for level, code, message in texts)
+    return warnings, await conditions(connection, most)
 
 
 def _column_type(payload: bytes) -> frames.ColumnType:

@@ -30,10 +30,6 @@ class WrongMetadata(RuntimeError):  # noqa: N818 - it is what was found
     """The metadata are not those of this release; the text says what to do."""
 
 
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode()
-
-
 @dataclass(frozen=True, slots=True)
 class CatalogueSnapshot:
     """All that is published at one version; a query reads to its end what it was planned with.
@@ -119,7 +115,7 @@ class Catalogue:
     async def _check_version(self) -> None:
         try:
             async with self._pool.lease() as connection:
-                found = await connection.fetch(
+                found = await connection.fetch_texts(
                     f"SELECT COALESCE(MAX(version), 0) FROM {_META}.schema_migrations"
                 )
         except ServerError as error:
@@ -128,7 +124,7 @@ class Catalogue:
             raise WrongMetadata(
                 "the home server has no metadata of skyshard; run 'skyshard home init'"
             ) from error
-        version, mine = int(_text(found[0][0])), len(MIGRATIONS)
+        version, mine = int(found[0][0]), len(MIGRATIONS)
         if version < mine:
             raise WrongMetadata(
                 f"the metadata have version {version}, this proxy reads {mine}; run 'skyshard home init' of this release"
@@ -182,29 +178,29 @@ class Catalogue:
     async def _load(self, connection: RawConnection, version: int) -> None:
         workers = await _workers(connection)
         tables: dict[int, list[Table]] = {}
-        for row in await connection.fetch(
+        for row in await connection.fetch_texts(
             f"SELECT db_id, definition FROM {_META}.`tables` ORDER BY table_id"
         ):
-            table = msgspec.json.decode(row[1] or b"", type=Table)
-            tables.setdefault(int(_text(row[0])), []).append(table)
+            table = msgspec.json.decode(row[1], type=Table)
+            tables.setdefault(int(row[0]), []).append(table)
         databases: dict[str, Database] = {}
         replicas: dict[str, Mapping[int, tuple[int, ...]]] = {}
         states: dict[str, Mapping[int, int]] = {}
-        for row in await connection.fetch(
+        for row in await connection.fetch_texts(
             f"SELECT db_id, name, stripes, sub_stripes, overlap_deg, version, revision, oldest FROM {_META}.`databases` "
             "WHERE state = 'published'"
         ):
-            number, name = int(_text(row[0])), _text(row[1])
+            number, name = int(row[0]), row[1]
             partitioning = Partitioning(
-                stripes=int(_text(row[2])), sub_stripes=int(_text(row[3])), overlap_deg=float(_text(row[4]))
+                stripes=int(row[2]), sub_stripes=int(row[3]), overlap_deg=float(row[4])
             )
             databases[name] = Database(
                 name=name,
                 partitioning=partitioning,
                 tables=tuple(tables.get(number, ())),
-                version=int(_text(row[5])),
-                revision=int(_text(row[6])),
-                oldest=int(_text(row[7])),
+                version=int(row[5]),
+                revision=int(row[6]),
+                oldest=int(row[7]),
             )
             replicas[name] = await _replicas(connection, number)
             states[name] = await _states(connection, number)
@@ -216,24 +212,24 @@ class Catalogue:
 
 async def _look(connection: RawConnection) -> tuple[int, bool, int]:
     """Return the catalogue's version, whether sessions begin with statements of the server's own, its longest command."""
-    found = await connection.fetch(
+    found = await connection.fetch_texts(
         f"SELECT (SELECT value FROM {_META}.cluster WHERE name = 'catalogue_version'), @@GLOBAL.init_connect <> '', "
         "@@GLOBAL.max_allowed_packet - 1"
     )
-    return int(found[0][0] or b"0"), found[0][1] == b"1", int(found[0][2] or b"0")
+    return int(found[0][0] or "0"), found[0][1] == "1", int(found[0][2] or "0")
 
 
 async def _workers(connection: RawConnection) -> dict[int, Worker]:
-    rows = await connection.fetch(
+    rows = await connection.fetch_texts(
         f"SELECT worker_id, name, host, port, state FROM {_META}.workers WHERE state <> 'removed'"
     )
     return {
-        int(_text(row[0])): Worker(
-            worker_id=int(_text(row[0])),
-            name=_text(row[1]),
-            host=_text(row[2]),
-            port=int(_text(row[3])),
-            state=_text(row[4]),
+        int(row[0]): Worker(
+            worker_id=int(row[0]),
+            name=row[1],
+            host=row[2],
+            port=int(row[3]),
+            state=row[4],
         )
         for row in rows
     }
@@ -241,29 +237,29 @@ async def _workers(connection: RawConnection) -> dict[int, Worker]:
 
 async def _replicas(connection: RawConnection, db_id: int) -> dict[int, tuple[int, ...]]:
     held: dict[int, list[int]] = {}
-    for chunk, worker, state in await connection.fetch(
+    for chunk, worker, state in await connection.fetch_texts(
         f"SELECT chunk_id, worker_id, state FROM {_META}.chunk_replicas WHERE db_id = {db_id} "
         "ORDER BY chunk_id, worker_id"
     ):
-        ids = held.setdefault(int(_text(chunk)), [])  # one without any good copy is known all the same
-        if state == b"ok":
-            ids.append(int(_text(worker)))
+        ids = held.setdefault(int(chunk), [])  # one without any good copy is known all the same
+        if state == "ok":
+            ids.append(int(worker))
     return {chunk: tuple(ids) for chunk, ids in held.items()}
 
 
 async def _states(connection: RawConnection, db_id: int) -> dict[int, int]:
-    rows = await connection.fetch(
+    rows = await connection.fetch_texts(
         f"SELECT chunk_id, state_no FROM {_META}.chunk_states WHERE db_id = {db_id}"
     )
-    return {int(_text(chunk)): int(_text(state)) for chunk, state in rows}
+    return {int(chunk): int(state) for chunk, state in rows}
 
 
 async def _indexes(connection: RawConnection) -> dict[tuple[str, str], tuple[int, ...]]:
     found: dict[tuple[str, str], tuple[int, ...]] = {}
-    for number, database, table in await connection.fetch(
+    for number, database, table in await connection.fetch_texts(
         f"SELECT i.ingest_id, i.db_name, t.name FROM {_META}.ingests i JOIN {_META}.ingest_tables t USING (ingest_id) "
         "WHERE (i.state = 'committed' OR i.state = 'consolidating' AND NOT i.merged) AND t.kind = 'director' ORDER BY i.commit_no"
     ):
-        place = _text(database), _text(table)
-        found[place] = (*found.get(place, ()), int(_text(number)))
+        place = database, table
+        found[place] = (*found.get(place, ()), int(number))
     return found

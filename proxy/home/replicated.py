@@ -140,8 +140,8 @@ async def _numbers(connection: RawConnection, places: Iterable[_Place]) -> list[
     meta, wanted = quote(META_DATABASE), list(places)
     listed = ", ".join(f"({literal(database)}, {literal(table)})" for database, table in wanted)
     found = {
-        ((database or b"").decode(), (table or b"").decode()): int(number or b"0")
-        for database, table, number in await connection.fetch(
+        (database, table): int(number)
+        for database, table, number in await connection.fetch_texts(
             f"SELECT d.name, t.name, t.table_id FROM {meta}.`tables` t JOIN {meta}.`databases` d ON d.db_id = t.db_id "
             f"WHERE d.state = 'published' AND (d.name, t.name) IN ({listed})"
         )

@@ -54,11 +54,8 @@ class HomeViews:
 
     async def _read(self, condition: str) -> dict[tuple[str, str], str]:
         async with self._pool.lease() as connection:
-            rows = await connection.fetch(_SELECT + condition)
-        return {
-            ((schema or b"").decode(), (name or b"").decode()): (text or b"").decode()
-            for schema, name, text in rows
-        }
+            rows = await connection.fetch_texts(_SELECT + condition)
+        return {(schema, name): text for schema, name, text in rows}
 
 
 def _over_replicated(views: Views, catalogue: Mapping[str, Database]) -> frozenset[tuple[str, str]]:

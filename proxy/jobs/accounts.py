@@ -158,8 +158,7 @@ async def _grants(connection: RawConnection, job: Job) -> list[str]:
 async def _shown(connection: RawConnection, grantee: str, shown: str) -> tuple[list[str], list[str]]:
     """Return the rights and the roles that were granted to an account or a role."""
     rights, roles = [], []
-    for (line,) in await connection.fetch(f"SHOW GRANTS FOR {grantee}"):
-        text = (line or b"").decode()
+    for (text,) in await connection.fetch_texts(f"SHOW GRANTS FOR {grantee}"):
         end = text.rfind(f" TO {shown}")
         role = _ROLE.match(text)
         if role is not None:

@@ -34,8 +34,7 @@ LONGEST_ERROR = 10_000
 _COLUMNS = "id, user, status, account, query, settings, attempts, stored, COALESCE(error, '')"
 
 
-def _job(row: Sequence[bytes | None]) -> Job:
-    texts = [(value or b"").decode("utf-8", "replace") for value in row]
+def _job(texts: Sequence[str]) -> Job:
     return Job(
         id=int(texts[0]),
         user=texts[1],
@@ -97,7 +96,7 @@ class Store:
     async def get(self, number: int, user: str) -> Job | None:
         """Return a user's job."""
         async with self._pool.lease() as connection:
-            found = await connection.fetch(
+            found = await connection.fetch_texts(
                 f"SELECT {_COLUMNS} FROM {QUERIES} WHERE id = {number} AND type = 'ASYNC' AND user = {literal(user)}"
             )
         return _job(found[0]) if found else None
@@ -138,7 +137,7 @@ class Store:
                     f"AND (status = 'QUEUED' OR {lost})",
                 )
                 if ok.affected_rows:
-                    rows = await connection.fetch(
+                    rows = await connection.fetch_texts(
                         f"SELECT {_COLUMNS} FROM {QUERIES} WHERE id = {int(number or b'0')}"
                     )
                     out.append(_job(rows[0]))
@@ -147,11 +146,11 @@ class Store:
     async def states(self) -> dict[str, int]:
         """Return how many jobs there are in each state that is not their last, in all proxies."""
         async with self._pool.lease() as connection:
-            found = await connection.fetch(
+            found = await connection.fetch_texts(
                 f"SELECT status, COUNT(*) FROM {QUERIES} WHERE type = 'ASYNC' AND status IN ('QUEUED', 'EXECUTING') "
                 "GROUP BY status"
             )
-        return {(status or b"").decode(): int(count or b"0") for status, count in found}
+        return {status: int(count) for status, count in found}
 
     async def alive(self, progress: dict[int, tuple[int, int]]) -> set[int]:
         """Say that jobs run here, and how far they are; return those that still are this proxy's."""

@@ -19,7 +19,7 @@ from shard.planner.chunk_tables import LENIENT
 from shard.planner.partials import MERGE_TABLE
 from shard.planner.plan import Merge, Part, PartialType, Sql
 from shard.wire import rows
-from shard.wire.frames import Note, Parameter
+from shard.wire.frames import Parameter
 from shard.wire.loading import LoadText
 from shard.wire.packets import Ok
 from shard.wire.protocol import NOT_FIXED, ColumnFlag, FieldType
@@ -168,13 +168,6 @@ class ServiceDesk:
         ok = await self.connection.load(sql, pieces)
         self.connection.defer(set_statement({name: self._settings[name] for name in PLAIN}))
         return ok
-
-
-async def notes(connection: RawConnection) -> list[Note]:
-    """Return the conditions of the statement that has just run."""
-    found = await connection.fetch("SHOW WARNINGS")
-    texts = [[(value or b"").decode("utf-8", "replace") for value in row] for row in found]
-    return [Note(level, int(code), message) for level, code, message in texts]
 
 
 def load_statement(target: Target, types: Sequence[PartialType]) -> str:
