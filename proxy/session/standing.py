@@ -38,7 +38,7 @@ class Standing:
         return self._usage.of(self.user) if self.job is None else self.job.limits
 
     def enter(self, user: str, job: Lent | None) -> None:
-        """Count a session, once it is known whose it is; whoever it was before has left.
+        """Count the session for `user`, or mark it as a job's; the previous user's count is released.
 
         Raises
         ------
