@@ -134,8 +134,8 @@ class Engine:
         """Whether a statement could be one that is not the home server's to answer."""
         return self._decider.concerns(session, sql)
 
-    async def refresh(self, known: tuple[int, int]) -> bool:
-        """Read the catalogue again; return whether it is another than in version `known`."""
+    async def refresh(self, known: Version) -> bool:
+        """Read the catalogue and the views over it again; return whether they are others than in version `known`."""
         return await self._decider.refresh(known)
 
     async def with_catalogue_rows(self, session: Session, sql: bytes, lasting: bool = False) -> bytes | None:
