@@ -244,6 +244,7 @@ def test_a_replaced_catalogue_is_never_mixed(cluster, tmp_path, short):
     """While a database is swapped every look-up is answered of one version, or refused; then of the new one."""
     cluster.ingest(_write(tmp_path, 0), "--replace")
     stop = threading.Event()
+    met = {(how, turn): threading.Event() for how in ("text", "prepared") for turn in range(3)}
     seen: list[tuple] = []
 
     def look():
@@ -256,6 +257,7 @@ def test_a_replaced_catalogue_is_never_mixed(cluster, tmp_path, short):
                 try:
                     seen.append(ask(mine, f"SELECT id, turn FROM turns.Star WHERE id = {number}"))
                     assert [row[0] for row in seen[-1]] == [number]
+                    met["text", seen[-1][0][1]].set()
                 except pymysql.MySQLError as error:
                     seen.append(error.args)
 
@@ -270,6 +272,7 @@ def test_a_replaced_catalogue_is_never_mixed(cluster, tmp_path, short):
                     (row,) = mine.execute(number, [key]).rows
                     executed.append(struct.unpack("<2xqi", row))
                     assert executed[-1][0] == key
+                    met["prepared", executed[-1][1]].set()
                 except ServerError as error:
                     refused.append(error)
 
@@ -279,8 +282,10 @@ def test_a_replaced_catalogue_is_never_mixed(cluster, tmp_path, short):
     for thread in threads:
         thread.start()
     try:
-        for turn in (1, 2):
-            cluster.ingest(_write(tmp_path, turn), "--replace")
+        for turn in range(3):
+            if turn:
+                cluster.ingest(_write(tmp_path, turn), "--replace")
+            assert all(met[how, turn].wait(30) for how in ("text", "prepared"))
     finally:
         stop.set()
         for thread in threads:
