@@ -27,7 +27,7 @@ SET collation_connection = 'utf8mb4_swedish_ci';
 SELECT COUNT(*), 'ä' = 'a', 'å' = 'a' FROM lab.Star WHERE CONCAT(g, 'Å') < CONCAT(small, 'ö');
 SET NAMES latin1;
 SELECT starId, code, CONCAT(code, '!') FROM lab.Star WHERE starId < 40;
-SELECT code, COUNT(*) FROM lab.Star GROUP BY code ORDER BY code;
+SELECT UPPER(code), COUNT(*) FROM lab.Star GROUP BY code ORDER BY code;
 SET NAMES utf8mb4;
 SET group_concat_max_len = 16;
 SELECT g, GROUP_CONCAT(starId ORDER BY starId SEPARATOR '-') FROM lab.Star GROUP BY g;

@@ -8,12 +8,15 @@ queries took in quiet times and while a worker was away; ends with code 1 if an 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import statistics
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from backend.connection import ConnectionLost
 from shard.errors import ServerError
@@ -90,8 +93,9 @@ class Chaos:
 
     @staticmethod
     async def _until_gone(process) -> None:
-        while process.is_running() and process.status() != "zombie":
-            await asyncio.sleep(0.02)
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may go between the two questions
+            while process.is_running() and process.status() != "zombie":
+                await asyncio.sleep(0.02)
 
     async def _ask(self, rng: random.Random) -> None:
         while not self.stop.is_set():
