@@ -122,26 +122,31 @@ async def test_what_lost_proxies_have_left_is_dropped(pool, other):
             await connection.run("DROP USER reader")
 
 
-async def test_long_errors_are_kept_in_part(pool):
-    store = Store(pool, "first")
-    await submitted(store, 1)
-    (job,) = await store.claim(1, 0)
+@pytest.fixture
+async def results(pool):
+    """The database of jobs' results, while a test runs."""
     async with pool.lease() as connection:
-        await connection.run("CREATE DATABASE IF NOT EXISTS skyshard_jobs")
-    await store.fail(job, "é" * 100_000)
-    got = await store.get(job.id, "a")
-    assert (got.status, len(got.error)) == ("FAILED", 10_000)
+        await connection.run("CREATE OR REPLACE DATABASE skyshard_jobs")
+    yield
     async with pool.lease() as connection:
         await connection.run("DROP DATABASE skyshard_jobs")
 
 
-async def test_a_result_that_nobody_may_read_is_dropped(pool):
+async def test_long_errors_are_kept_in_part(pool, results):
+    store = Store(pool, "first")
+    await submitted(store, 1)
+    (job,) = await store.claim(1, 0)
+    await store.fail(job, "é" * 100_000)
+    got = await store.get(job.id, "a")
+    assert (got.status, len(got.error)) == ("FAILED", 10_000)
+
+
+async def test_a_result_that_nobody_may_read_is_dropped(pool, results):
     """An account may be dropped while its job runs."""
     store = Store(pool, "first")
     await submitted(store, 1)
     (job,) = await store.claim(1, 0)
     async with pool.lease() as connection:
-        await connection.run("CREATE OR REPLACE DATABASE skyshard_jobs")
         await connection.run(f"CREATE TABLE {job.running} AS SELECT 1 AS a")
         with pytest.raises(ServerError):
             await store.finish(job, 1, 1)
@@ -149,4 +154,3 @@ async def test_a_result_that_nobody_may_read_is_dropped(pool):
         await store.fail(job, "its account is gone")
         assert await connection.fetch("SHOW TABLES FROM skyshard_jobs") == []
         assert await connection.fetch(f"SELECT status, stored FROM {QUERIES}") == [[b"FAILED", b"0"]]
-        await connection.run("DROP DATABASE skyshard_jobs")
