@@ -50,12 +50,13 @@ LITERALS: dict[str, tuple[str, ...]] = {
     "E": ("'star'", "'qso'", "'STAR'"),
     "T": ("'a'", "'a,b'", "'c'"),
 }
+# MariaDB gives HOUR two digits and cuts what it stores of more: HOUR('100:00:00') / 1 is 99.9999 where it is sorted.
 STEPS: dict[str, tuple[str, ...]] = {
     "I": (
         "({I} + {I})", "({I} - {I})", "({I} * 2)", "LENGTH({S})", "CHAR_LENGTH({S})", "YEAR({D})", "MONTH({D})", "ABS({I})",
         "SIGN({F})", "IF({P}, {I}, {I})", "CASE WHEN {P} THEN {I} WHEN {P} THEN {I} END", "CASE {I} WHEN 1 THEN 2 ELSE {I} END",
         "COALESCE({I}, {I})", "IFNULL({I}, 0)", "NULLIF({I}, {I})", "({I} % 3)", "({I} DIV 2)", "CAST(FLOOR({F} / 1e6) AS SIGNED)",
-        "({P})", "HOUR({M})", "CAST({E} + 0 AS SIGNED)", "FIND_IN_SET('a', {T})", "GREATEST({I}, {I})", "LEAST({I}, 3)",
+        "({P})", "LEAST(HOUR({M}), 24)", "CAST({E} + 0 AS SIGNED)", "FIND_IN_SET('a', {T})", "GREATEST({I}, {I})", "LEAST({I}, 3)",
         "INSTR({S}, 'a')", "DATEDIFF({D}, '2020-01-01')", "TIMESTAMPDIFF(DAY, {D}, {W})", "TIME_TO_SEC({M})", "-({I})",
         "FIELD({S}, 'a', 'ab', 'u')", "CAST({U} % 7 AS SIGNED)", "CAST({N} AS SIGNED)", "STRCMP({S}, {S})",
     ),
@@ -82,12 +83,13 @@ STEPS: dict[str, tuple[str, ...]] = {
     "Y": (), "E": (), "T": (),
 }  # fmt: skip
 # MariaDB takes a comparison of rows for never NULL: it is asked whether it is TRUE.
+# What equals an indexed integer column it rounds before it looks it up: 17.5 finds 18.
 CONDITIONS = (
     "{X} {cmp} {x}", "{X} {cmp} {x}", "{X} {cmp} {x}", "{X} <=> {x}", "{X} IS NULL", "{X} IS NOT NULL", "{X} BETWEEN {x} AND {x}",
     "{X} NOT BETWEEN {x} AND {x}", "{X} IN ({x}, {x})", "{X} NOT IN ({x}, {x}, {x})", "{S} LIKE '%a%'", "{S} NOT LIKE 'a\\_%'",
     "{S} LIKE '%!%%' ESCAPE '!'", "{S} REGEXP '^[at]'", "NOT ({P})", "({P} AND {P})", "({P} OR {P})", "({P} OR {P})", "({P} XOR {P})",
     "({P}) IS TRUE", "({P}) IS NOT TRUE", "({P}) IS UNKNOWN", "NOT {X} {cmp} {x}", "(({I}, {I}) = ({I}, {I})) IS TRUE",
-    "({I}, {S}) IN ((1, 'a'), (2, 'ab'))", "{I}", "{I} {cmp} {F}", "{N} {cmp} {F}", "{U} {cmp} {I}", "{S} {cmp} {I}", "{D} {cmp} {W}",
+    "({I}, {S}) IN ((1, 'a'), (2, 'ab'))", "{I}", "{I} {less} {F}", "{I} + 0 = {F}", "{N} {cmp} {F}", "{U} {cmp} {I}", "{S} {cmp} {I}", "{D} {cmp} {W}",
     "{E} = {S}", "{B} = {S}",
 )  # fmt: skip
 CONTEXT_FREE = ("TRUE", "FALSE", "NULL", "1", "0")
@@ -133,6 +135,8 @@ class Expressions:
             parts.append(before)
             if name == "cmp":
                 parts.append(rng.choice(("=", "<>", "<", "<=", ">", ">=")))
+            elif name == "less":
+                parts.append(rng.choice(("<>", "<", "<=", ">", ">=")))
             elif name == "X":
                 parts.append(self.make(same, cols, depth))
             elif name == "x":
