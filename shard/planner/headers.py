@@ -29,9 +29,9 @@ def select_headers(text: str, tokens: list[Token]) -> list[str | None]:
     return [text[tokens[a].start : tokens[b].start + len(tokens[b].text)] for a, b in items]
 
 
-def select_items(tokens: list[Token]) -> list[tuple[int, int]]:
-    """Return the first and last token of every select item."""
-    start = _main_select(tokens) + 1
+def select_items(tokens: list[Token], select: int | None = None) -> list[tuple[int, int]]:
+    """Return the first and last token of every select item: of the SELECT at a place, or the one that names columns."""
+    start = (_main_select(tokens) if select is None else select) + 1
     while start < len(tokens) and tokens[start].upper in _MODIFIERS:
         start += 1
     depth, first, items = 0, start, []

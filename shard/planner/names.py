@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlglot import exp
 
 from shard.errors import not_supported
@@ -29,16 +31,16 @@ class Names:
         self.groups: list[exp.Expression] = []
 
     def _aliases(self) -> dict[str, exp.Expression]:
-        return {item.alias.lower(): item.this for item in self.items if isinstance(item, exp.Alias)}
+        named = [item for item in self.items if isinstance(item, exp.Alias)]
+        found = {item.alias.lower(): item_named(item.alias, named) for item in named}
+        return {name: item for name, item in found.items() if item is not None}
 
     def _named(self, node: exp.Expression) -> exp.Expression | None:
         """Return the select item that a bare name is the name of: by its alias, or as a column."""
         if not isinstance(node, exp.Column) or node.table:
             return None
         self._expand()
-        name = node.name.lower()
-        named = [item for item in self.items if isinstance(item, exp.Alias | exp.Column)]
-        return next((bare_item(item) for item in named if item.alias_or_name.lower() == name), None)
+        return item_named(node.name, self.items)
 
     def _behind_alias(self, node: exp.Expression) -> exp.Expression | None:
         """Return the selected column whose own name a bare name is."""
@@ -135,6 +137,17 @@ class Names:
             else:
                 out += star_columns(self.select, self.scope)
         return out
+
+
+def item_named(name: str, items: Sequence[exp.Expression]) -> exp.Expression | None:
+    """Return what the select item of a name is, without its alias.
+
+    Of several, MariaDB takes the first that is not a column, wherever the columns of that name stand.
+    """
+    named = (item for item in items if isinstance(item, exp.Alias | exp.Column))
+    meant = [bare_item(item) for item in named if item.alias_or_name.lower() == name.lower()]
+    computed = (item for item in meant if not isinstance(item.unnest(), exp.Column))
+    return next(computed, meant[0] if meant else None)
 
 
 def bare_item(item: exp.Expression) -> exp.Expression:

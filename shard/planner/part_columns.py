@@ -11,6 +11,7 @@ from shard.planner import fragment as writing
 from shard.planner import functions
 from shard.planner.aggregates import SPREAD, is_aggregate
 from shard.planner.context import Context
+from shard.planner.names import item_named
 from shard.planner.needs import expand_areas, item_names
 from shard.planner.outputs import output_name
 from shard.planner.plan import Sql
@@ -69,9 +70,7 @@ def _item_named(node: exp.Expression, select: exp.Select) -> exp.Expression | No
     """Return the select item that a bare name is the name of."""
     if not isinstance(node, exp.Column) or node.table:
         return None
-    items = (item for item in select.expressions if isinstance(item, exp.Alias | exp.Column))
-    name = node.name.lower()
-    return next((without_alias(item) for item in items if item.alias_or_name.lower() == name), None)
+    return item_named(node.name, select.expressions)
 
 
 def _is_from_column(

@@ -24,6 +24,7 @@ from shard.planner.definable import over_empty
 from shard.planner.emit import CHUNK_MARK, KEYS_MARK, construct_name, emit
 from shard.planner.fence import SyntaxProblem, parse
 from shard.planner.headers import keep_headers, select_headers
+from shard.planner.implicit_names import with_names
 from shard.planner.lexer import MOST_TOKENS, LexerMode, Token, TokenKind, texts_of, tokenize
 from shard.planner.needs import area_calls, area_positions, expand_areas
 from shard.planner.plan import (
@@ -298,16 +299,17 @@ def read(
     try:
         if open_joins(tokens) > MOST_OPEN_JOINS:
             raise not_supported(f"more than {MOST_OPEN_JOINS} joins without ON", "write CROSS JOIN")
-        tree: exp.Expression | None = parse(tokens)
+        named = with_names(text, tokens)
+        tree: exp.Expression | None = parse(named)
         if views and tree is not None:
-            text, tokens, original = _unfold(text, tokens, tree, database, catalogue, mode, views)
+            text, tokens, original = _unfold(text, tokens, named, tree, database, catalogue, mode, views)
         if tree is not None and not reads_sharded(tree, database, catalogue):
             return None
         if not isinstance(tree, (exp.Select, exp.SetOperation, exp.Subquery)):
             raise not_supported(type(tree).__name__.upper())
         refuse_meanings(said, mode)
         if original is None:
-            prove(tokens, tree, mode)
+            prove(named, tree, mode)
         _drop_dual(tree)
     except RecursionError:
         refuse_whole(tokens, database, catalogue, SkyError(TOO_DEEP))
@@ -334,6 +336,7 @@ def _drop_dual(tree: exp.Expression) -> None:
 def _unfold(
     text: str,
     tokens: list[Token],
+    named: list[Token],
     tree: exp.Expression,
     database: str | None,
     catalogue: Mapping[str, Database],
@@ -344,7 +347,7 @@ def _unfold(
     before = tree.copy()
     if not expand(tree, database, views, catalogue):
         return text, tokens, None
-    prove(tokens, before, mode)
+    prove(named, before, mode)
     first = _first_select(tree)
     if first is not None:
         keep_headers(first, select_headers(text, tokens))
@@ -356,8 +359,9 @@ def _unfold(
 def native(text: str, mode: LexerMode) -> str | None:
     """Return a statement without sharded tables with skyshard's functions made native; None: unchanged."""
     tokens = tokenize(text, mode)
+    named = with_names(text, tokens)
     try:
-        tree = None if open_joins(tokens) > MOST_OPEN_JOINS else parse(tokens)
+        tree = None if open_joins(tokens) > MOST_OPEN_JOINS else parse(named)
     except SyntaxProblem:
         return None
     if tree is None:
@@ -365,7 +369,7 @@ def native(text: str, mode: LexerMode) -> str | None:
     if not functions.uses_functions(tree):
         return None
     refuse_meanings(tokens, mode)
-    prove(tokens, tree, mode)
+    prove(named, tree, mode)
     headers = select_headers(text, tokens) if _first_select(tree) is not None else []
     medians.unfold(tree, None)
     tree = functions.rewrite(tree, ())

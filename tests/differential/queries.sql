@@ -1015,3 +1015,37 @@ SELECT * FROM (SELECT (SELECT v FROM lab.Lut WHERE n = MAX(o.g)) AS x FROM lab.S
 SELECT (SELECT v FROM lab.Lut WHERE n = (SELECT MAX(o.g) FROM lab.Band LIMIT 1)) FROM lab.Star o
 -- name: aggregates of columns of both queries
 SELECT starId, (SELECT MAX(s.g + o.n) FROM lab.Visit o WHERE o.starId = s.starId) FROM lab.Star s WHERE starId < 90
+-- name: rollup of one column under two names, derived
+SELECT a, b, COUNT(*) FROM (SELECT kind AS a, kind AS b FROM lab.Star) q GROUP BY a, b WITH ROLLUP
+-- name: rollup of one column under two names, WITH and nested
+WITH q AS (SELECT a, a AS b FROM (SELECT band AS a FROM lab.Visit) r) SELECT b, a, SUM(1) FROM q GROUP BY a, b WITH ROLLUP HAVING a IS NULL OR b IS NULL
+-- name: rollup of one column under two names, one chunk
+SELECT a, b, COUNT(*) FROM (SELECT starId AS a, starId AS b, g FROM lab.Star) q WHERE b = 5 GROUP BY a, b WITH ROLLUP
+-- name: rollup of one column under two names, gathered
+SELECT a, b, COUNT(*) FROM (SELECT name AS a, name AS b FROM lab.Star WHERE name LIKE 'x%' LIMIT 500) q GROUP BY b, a WITH ROLLUP
+-- name: rollup of an expression twice
+SELECT g + 1, COUNT(*) FROM lab.Star GROUP BY g + 1, g + 1 WITH ROLLUP
+-- name: order by a name that an item has by its text [ordered]
+SELECT FLOOR(ra/100) FROM lab.Star GROUP BY 1 ORDER BY `floor(ra/100)` DESC
+-- name: group by and having names that items have by their text
+SELECT FLOOR(ra / 100), COUNT(*) FROM lab.Star GROUP BY `FLOOR(ra / 100)` HAVING `count(*)` > 3
+-- name: having a name of an aggregate's text, without groups
+SELECT MAX(ra), MIN(ra) FROM lab.Star HAVING `MAX(ra)` > `min(ra)`
+-- name: distinct in the order of an item's text [ordered]
+SELECT DISTINCT g+1 FROM lab.Star ORDER BY -`g+1`
+-- name: names of an inner query's items by their text [ordered]
+SELECT d.`(ra + 1)`, `x`, `5` FROM (SELECT (ra + 1), starId, 'x', 5 FROM lab.Star) d WHERE d.`(ra + 1)` < 50 ORDER BY d.`(ra + 1)`, starId LIMIT 7
+-- name: aggregate over an inner query's item by its text
+WITH d AS (SELECT starId, ra + 1 FROM lab.Star) SELECT MAX(`ra + 1`), COUNT(*) FROM d
+-- name: join by an inner query's count by its text
+SELECT s.starId, d.`COUNT(*)` FROM lab.Star s JOIN (SELECT starId, COUNT(*) FROM lab.Visit GROUP BY starId HAVING `COUNT(*)` > 1) d USING (starId) WHERE s.starId < 9
+-- name: union in the order of an item's text [ordered]
+SELECT ra + 1 FROM lab.Star WHERE starId < 4 UNION ALL SELECT decl FROM lab.Star WHERE starId < 4 ORDER BY `ra + 1` LIMIT 3
+-- name: order by a string's name, which hides the column [ordered]
+SELECT 'kind', starId FROM lab.Star WHERE starId < 20 ORDER BY kind, starId DESC
+-- name: order by a name of two items, a computed one last [ordered]
+SELECT *, -ra AS decl FROM lab.Star WHERE starId < 20 ORDER BY decl, starId DESC LIMIT 5
+-- name: order by a name of a group and an aggregate [ordered]
+SELECT small, COUNT(*) * 100 + small AS small FROM lab.Star WHERE small IS NOT NULL GROUP BY small ORDER BY small DESC
+-- name: group by the automatic name that an alias repeats
+SELECT g + 1, COUNT(*) AS `g + 1` FROM lab.Star GROUP BY `g + 1`
