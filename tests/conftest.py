@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import sys
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -18,6 +19,9 @@ from tests.support.servers import LocalCluster, PlainMariaDB, skyshard
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("search", max_examples=10_000, deadline=None)
 settings.load_profile(os.environ.get("SKYSHARD_PROPERTIES", "repeatable"))
+# Hundreds of processes are started; each would compile what it imports, where the environment says to keep no bytecode.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 SHARED = "shared servers"
 BUDGET_S = {
     SHARED: 140,

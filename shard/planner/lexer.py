@@ -126,17 +126,23 @@ _STRINGS = {False: r"'(?:[^'\\]|\\.|'')*'", True: r"'(?:[^']|'')*'"}
 _DOUBLES = {False: r'"(?:[^"\\]|\\.|"")*"', True: r'"(?:[^"]|"")*"'}
 
 
-def _compile(mode: LexerMode) -> re.Pattern[str]:
-    no_escape = mode.no_backslash_escapes
-    double = ("quoted", r'"(?:[^"]|"")*"') if mode.ansi_quotes else ("string", _DOUBLES[no_escape])
+def _pieces(ansi_quotes: bool, no_escape: bool) -> list[tuple[str, str]]:
+    """Return the name of each group, which tells what a match is, and its pattern."""
+    double = ("quoted", r'"(?:[^"]|"")*"') if ansi_quotes else ("string", _DOUBLES[no_escape])
     pieces = [*_PIECES[:7], ("string", _STRINGS[no_escape]), double, *_PIECES[7:]]
-    named: list[str] = []
-    for index, (name, pattern) in enumerate(pieces):
-        named.append(f"(?P<{name}_{index}>{pattern})")
-    return re.compile(rf"(?:{'|'.join(named)})\s*", re.DOTALL)
+    return [(f"{name}_{index}", pattern) for index, (name, pattern) in enumerate(pieces)]
 
 
-_patterns = {(a, b): _compile(LexerMode(a, b)) for a in (False, True) for b in (False, True)}
+class _Patterns(dict[tuple[bool, bool], re.Pattern[str]]):
+    """By ANSI_QUOTES and NO_BACKSLASH_ESCAPES; compiled when first asked for: most processes need one alone."""
+
+    def __missing__(self, mode: tuple[bool, bool]) -> re.Pattern[str]:
+        named = "|".join(f"(?P<{name}>{pattern})" for name, pattern in _pieces(*mode))
+        self[mode] = re.compile(rf"(?:{named})\s*", re.DOTALL)
+        return self[mode]
+
+
+_patterns = _Patterns()
 _KINDS = {
     "plain": TokenKind.WORD,
     "mark": TokenKind.OPERATOR,
@@ -153,8 +159,8 @@ _KINDS = {
 
 _KINDS_OF_GROUPS = {
     group: kind
-    for pattern in _patterns.values()
-    for group in pattern.groupindex
+    for ansi_quotes in (False, True)
+    for group, _ in _pieces(ansi_quotes, no_escape=False)
     if (kind := _KINDS.get(group.rpartition("_")[0])) is not None
 }
 """By the name of the group that matched; a name means the same in all patterns."""
