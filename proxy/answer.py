@@ -47,13 +47,16 @@ _JOINS_BEFORE = (
     f"SET SESSION join_cache_level=DEFAULT, join_buffer_size=DEFAULT, optimizer_switch='{WITHOUT_LATERAL}'"
 )
 
+_FOUND = b"SELECT FOUND_ROWS()"
+
 
 class Sink:
     """Rows on their way to the client, counted; of a query with SQL_CALC_FOUND_ROWS only some are sent."""
 
     def __init__(self, request: Request) -> None:
         self._out, self._query, self._status = request.session.out, request.query, request.status
-        self._window = request.plan.window
+        self._window, self._offset = request.plan.window, request.plan.offset
+        self._counts_all = request.plan.counts_all
         self._notes = (*request.plan.notes, *request.query.remarks)
         self._seen = 0
         self._within = False
@@ -81,8 +84,21 @@ class Sink:
             await self._out.rows(data[start:end])
         self._query.rows = self._seen
 
-    async def end(self, warnings: int) -> None:
-        """End the result set; the plan's remarks are added to the warnings as notes."""
+    def passed_over(self, found: bytes | None) -> int:
+        """Return how many rows were not sent of those that FOUND_ROWS() counts at home; 0 if it was not asked."""
+        return 0 if found is None else int(found) - self._query.rows
+
+    @property
+    def asks(self) -> bool:
+        """Whether only the server that has run the statement knows what FOUND_ROWS() is."""
+        return self._counts_all or (self._offset > 0 and not self._query.rows)
+
+    async def end(self, warnings: int, passed_over: int = 0) -> None:
+        """End the result set; the plan's remarks are added to the warnings as notes.
+
+        `passed_over` is how many rows it had that were not sent, where OFFSET does not say so.
+        """
+        self._query.passed_over = max(passed_over, self._offset if self._query.rows else 0)
         self._query.notes[:0] = [Note("Note", 1105, text) for text in self._notes]
         self._query.warnings = min(65535, warnings + len(self._notes))
         await self._out.end(self._query.warnings, self._status)
@@ -177,8 +193,11 @@ class Answerer:
         kind: type[RowStream] = RowStream,
         skip: int = 0,
     ) -> int | None:
-        """Forward a stream's rows but for the first `skip`; None, and nothing sent, if their types differ."""
-        out, query, sink = request.session.out, request.query, Sink(request)
+        """Forward a stream's rows but for the first `skip`.
+
+        None, and nothing sent, if their types differ, or there are none and workers have passed over some.
+        """
+        out, query, sink, left = request.session.out, request.query, Sink(request), skip
         async with self._filler.dispatcher.run(work, kind) as stream:
             async for block in stream:
                 if not out.started:
@@ -187,18 +206,20 @@ class Answerer:
                         return None
                     await out.columns(columns, request.status)
                 data, count = block.data, block.rows
-                if skip:
-                    dropped = min(skip, count)
+                if left:
+                    dropped = min(left, count)
                     data, count = b"" if block.more else data[rows.take(data, dropped) :], count - dropped
-                    skip -= dropped
+                    left -= dropped
                 if data:
                     await sink.rows(data, count, block.more)
         await self._filler.unchanged(request)
         await self._replicated.check(request)
         if not out.started:
+            if request.plan.offset > skip:
+                return None
             await out.columns(columns, request.status)
         query.notes += stream.notes
-        await sink.end(stream.warnings)
+        await sink.end(stream.warnings, skip - left)
         return stream.bytes
 
     async def _streams(
@@ -328,8 +349,9 @@ class Answerer:
                         await sink.rows(data, block.rows, block.more)
                 elif isinstance(event, EndEvent):
                     warnings += event.ok.warnings
+        found = (await desk.home.table(_FOUND)).rows[0][0] if sink.asks else None
         await self._replicated.check(request)
-        await sink.end(warnings)
+        await sink.end(warnings, sink.passed_over(found))
 
     @asynccontextmanager
     async def _lease(self, request: Request) -> AsyncIterator[merging.ServiceDesk]:
@@ -360,11 +382,12 @@ class Answerer:
         async for block in result.blocks(pieces=True):
             data = block.data if recoder is None else recoder.rows(block.data)
             await sink.rows(data, block.rows, block.more)
+        found = (await connection.fetch(_FOUND))[0][0] if sink.asks else None
         if result.end is not None and result.end.warnings:
             warnings += result.end.warnings
             query.notes += await conditions(connection)
         await self._replicated.check(request)
-        await sink.end(warnings)
+        await sink.end(warnings, sink.passed_over(found))
 
 
 def _precise(request: Request, gather: Gather, columns: tuple[bytes, ...]) -> Sql | None:

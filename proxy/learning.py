@@ -120,6 +120,7 @@ class Learner:
             columns=columns,
             kinds=kinds,
             limit=None if plan.merge is not None else plan.limit,
+            offset=plan.offset,
             answers_empty=proved.answers_empty,
             chunk_tables=chunk_tables(job),
             mark=mark,

@@ -402,6 +402,8 @@ class _Answer:
         """Take a frame; return whether it is the whole answer, with the types that the statement has at home."""
         if not isinstance(header, frames.Whole) or header.chunk != chunk or len(body) > _MOST_BYTES:
             return False
+        if shape.offset and not header.rows:
+            return False  # how many have been passed over is not known
         self.rows, self.count = body, header.rows
         self.warnings, self.notes = header.warnings, header.notes
         return _fits(header.columns, shape.kinds, shape.job.binary)
@@ -419,7 +421,7 @@ def limited(query: RunningQuery, shape: LookUpShape, answer: _Answer) -> bytes |
     data, count = answer.rows, answer.count
     if shape.limit is not None and count > shape.limit:
         data, count = data[: rows.take(data, shape.limit)], shape.limit
-    query.rows = count
+    query.rows, query.passed_over = count, shape.offset if count else 0
     tables = shape.chunk_tables
     query.notes += [frames.Note(n.level, n.code, scrubbed(n.message, tables)) for n in answer.notes]
     query.warnings = min(65535, answer.warnings)

@@ -34,8 +34,14 @@ class RunningQuery:
     at_home: bool = False
     notes: list[Note] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    passed_over: int = 0
     reason: SkyError | None = None
     cancels: int = 0
+
+    @property
+    def found_rows(self) -> int:
+        """What FOUND_ROWS() says of it: the rows sent, and those that it passed over."""
+        return self.rows + self.passed_over
 
     def cancel(self, reason: SkyError | None = None) -> None:
         """Cancel the query; the client gets `reason` (default: interrupted)."""

@@ -56,6 +56,8 @@ class LookUpShape:
         Definitions of its columns, and their type bytes.
     limit : int or None
         Most rows.
+    offset : int
+        Rows that the worker passes over.
     answers_empty : bool
         Whether it has no rows where no chunk has any.
     chunk_tables : pattern or None
@@ -73,6 +75,7 @@ class LookUpShape:
     columns: tuple[bytes, ...]
     kinds: tuple[int, ...]
     limit: int | None
+    offset: int
     answers_empty: bool
     chunk_tables: re.Pattern[str] | None
     mark: int | None = None

@@ -441,7 +441,7 @@ class Session:
             if query.reason is not None and not self.home.closed:
                 await self._meet_kill()
         self.diagnostics = (
-            None if query.at_home else Diagnostics(query.rows, query.warnings, query.notes[:MOST_NOTES])
+            None if query.at_home else Diagnostics(query.found_rows, query.warnings, query.notes[:MOST_NOTES])
         )
 
     async def _meet_kill(self) -> None:

@@ -93,7 +93,7 @@ class Taskless:
         session.client.post_whole(self._asked, shape.columns, rows, *end, flight.home_columns)
         session.standing.end_query()
         self._engine.landed(session, flight)
-        session.diagnostics = Diagnostics(query.rows, query.warnings, query.notes)
+        session.diagnostics = Diagnostics(query.found_rows, query.warnings, query.notes)
         return True
 
     def taken_over(self) -> Flight | None:

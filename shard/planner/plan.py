@@ -285,6 +285,10 @@ class Plan:
         has in it.
     window : tuple or None
         For SQL_CALC_FOUND_ROWS: rows to pass over and rows to send of the rows that are counted.
+    offset : int
+        Rows that the statement passes over, which FOUND_ROWS() counts; 0 with a window.
+    counts_all : bool
+        It runs at home, and FOUND_ROWS() counts all of its rows whatever its LIMIT.
     ordered : Ordered or None
         Alternative to `merge` for a query that only sorts: workers send sorted streams and the proxy merges them.
     notes : tuple of str
@@ -307,6 +311,8 @@ class Plan:
     ships: tuple[Ship, ...] = ()
     keys: ByKey | None = None
     window: tuple[int, int | None] | None = None
+    offset: int = 0
+    counts_all: bool = False
     ordered: Ordered | None = None
     notes: tuple[str, ...] = ()
     draft: Draft | None = field(default=None, repr=False, compare=False)

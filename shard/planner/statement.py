@@ -16,7 +16,7 @@ from shard.catalog.model import Database, Partitioning, Table
 from shard.errors import NOT_SUPPORTED, TOO_DEEP, SkyError, not_supported, too_long
 from shard.planner import fragment as writing
 from shard.planner import functions, medians, strategies, unions
-from shard.planner.branches import find
+from shard.planner.branches import bare, find
 from shard.planner.constants import Value, integer, write_positions
 from shard.planner.context import Context
 from shard.planner.ctes import inline
@@ -43,6 +43,7 @@ from shard.planner.refusals import (
 from shard.planner.roundtrip import prove
 from shard.planner.scope import catalogue_tables, flatten_joins, lookup, reads_sharded
 from shard.planner.session_parts import may_need, put_session, session_values
+from shard.planner.stand_ins import ALL_ROWS
 from shard.planner.views import Views, expand
 
 
@@ -151,7 +152,8 @@ class Statement:
         """
         context = self.context(values, explicit)
         if self.tree is None:
-            return strategies.whole_tables(self.tokens, Sql(self.text), context, default_limit)
+            planned = strategies.whole_tables(self.tokens, Sql(self.text), context, default_limit)
+            return replace(planned, counts_all=not planned.never)
 
         def fresh() -> tuple[exp.Expression, tuple[int, int | None] | None]:
             tree = self.resolved(values, session or {}, shown)
@@ -163,10 +165,14 @@ class Statement:
             tree, window = fresh()
             if window is not None:
                 default_limit = None
+            offset, unites = _offset(tree, values), _is_limited_union(tree)
             planned = self._planned(tree, context, default_limit, lambda: fresh()[0], window is None)
         except RecursionError as error:
             raise SkyError(TOO_DEEP) from error
-        return planned if window is None else replace(planned, window=window)
+        if window is not None:
+            return replace(planned, window=window)
+        counts_all = unites and planned.gather is not None and not planned.never
+        return replace(planned, offset=offset, counts_all=counts_all) if offset or counts_all else planned
 
     @property
     def reads_views(self) -> bool:
@@ -243,6 +249,20 @@ def _window(
     tree.set("limit", None)
     tree.set("offset", None)
     return skip, most
+
+
+def _offset(tree: exp.Expression, values: Sequence[Value]) -> int:
+    """Return the number of rows that a statement passes over; 0 if it is not known, or LIMIT 0 ends it before."""
+    query = bare(tree)
+    limit, offset = query.args.get("limit"), query.args.get("offset")
+    if offset is None or (limit is not None and integer(limit.expression, values) == 0):
+        return 0
+    return (integer(offset.expression, values) or 0) & ALL_ROWS
+
+
+def _is_limited_union(tree: exp.Expression) -> bool:
+    query = bare(tree)
+    return isinstance(query, exp.SetOperation) and query.args.get("limit") is not None
 
 
 def _own_tables(

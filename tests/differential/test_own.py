@@ -232,6 +232,16 @@ async def test_found_rows_and_table_status(cluster):
             ("SELECT SQL_CALC_FOUND_ROWS kind, COUNT(*) FROM Star GROUP BY kind ORDER BY kind LIMIT 1", 4),
             ("SELECT SQL_CALC_FOUND_ROWS starId FROM Star WHERE starId = 5 LIMIT 1", 1),
             ("SELECT starId FROM Star LIMIT 7", 7),
+            ("SELECT starId FROM Star LIMIT 7 OFFSET 2", 9),
+            ("SELECT starId FROM Star LIMIT 7 OFFSET 500", 400),
+            ("SELECT starId FROM Star ORDER BY starId LIMIT 7 OFFSET 500", 400),
+            ("SELECT starId FROM Star ORDER BY starId LIMIT 2000 OFFSET 500", 400),
+            ("SELECT starId FROM Star WHERE starId = 5 ORDER BY ra LIMIT 7 OFFSET 2", 1),
+            ("SELECT starId FROM Star LIMIT 0 OFFSET 2", 0),
+            ("SELECT kind, COUNT(*) FROM Star GROUP BY kind ORDER BY 2 LIMIT 2 OFFSET 9", 4),
+            ("SELECT starId FROM Star ORDER BY starId OFFSET 3 ROWS FETCH NEXT 2 ROWS ONLY", 5),
+            ("SELECT starId FROM Star INTERSECT SELECT visitId FROM Visit LIMIT 1", 400),
+            ("SELECT starId FROM Star UNION ALL SELECT starId FROM Star LIMIT 2 OFFSET 3", 5),
         ]:
             found = wanted
             if found is None:
