@@ -24,6 +24,7 @@ from shard.wire.immediate import immediate
 from shard.wire.packets import PacketError
 from shard.wire.protocol import ColumnFlag
 from shard.wire.recode import Recoder
+from worker_agent.united import Union, divided, hurried
 
 _FIXED = 13
 """Bytes at the end of a column definition whose places are fixed, their number included."""
@@ -70,10 +71,18 @@ class Batch:
         Conditions that the statements ended with.
     notes : tuple of frames.Note
         The first of them.
+    united : int
+        How many chunks one statement has read together.
+    size : int
+        Bytes of rows that have been kept.
+    unitable : bool
+        False once the tables of chunks have turned out not to be united.
     """
 
-    def __init__(self, job: frames.Job, chunks: tuple[int, ...], most_notes: int) -> None:
+    def __init__(self, job: frames.Job, chunks: tuple[int, ...], most_notes: int, unite: bool = True) -> None:
         self._job, self._chunks, self._most_notes = job, chunks, most_notes
+        self._united, self._single = divided(job, chunks) if unite else ((), chunks)
+        self.united, self.unitable, self.size = 0, True, 0
         self._known: dict[tuple[bytes, ...], tuple[Types, Recoder | None]] = {}
         self._warned: list[int] = []
         self.chunk = chunks[0]
@@ -90,24 +99,66 @@ class Batch:
         ServerError
             If a statement is refused; `chunk` says whose it is. The connection must then be ended.
         """
-        if len(self._chunks) > 1:
+        if self._united:
+            async for block in self._as_one(connection):
+                yield block
+        if len(self._single) > 1:
             blocks = self._together(connection)
             async for block in blocks if self._job.order else _gathered(blocks):  # each chunk's are apart
                 yield block
             for chunk in self._warned:  # the statements that followed have cleared what it had to say
                 self.chunk = chunk
                 if len(self.notes) < self._most_notes:
-                    async for _ in self._alone(connection, chunk):
+                    async for _ in self._alone(connection, chunk, again=True):
                         pass
-        else:
-            async for block in self._alone(connection, self.chunk):
+        elif self._single:
+            async for block in self._alone(connection, self._single[0]):
                 yield block
+
+    async def _as_one(self, connection: RawConnection) -> AsyncIterator[RowBlock]:
+        """Run one statement over the union of chunks' tables; without rows, what fails is left to be run for each chunk."""
+        union = Union.of(self._job, self._united)
+        any_rows = False
+        self.chunk = self._united[0]
+        try:
+            await union.begin(connection)
+            self.answers = True
+            if self._job.binary:
+                result = await connection.execute(union.main, picked_parameters(self._job))
+            else:
+                result = await connection.ask([_valued(union.main, self._job.main, self._job)]).next()
+            asked = self._asked(result)
+            async for block in result.blocks(pieces=True):
+                any_rows = True
+                yield asked.recoded(block)
+        except ServerError as error:
+            if hurried(error):
+                raise
+            await connection.run(union.drop)
+            if any_rows:
+                await self._find_fault(connection)
+                raise
+            self._single, self._united, self.unitable = self._chunks, (), False
+            return
+        warnings, notes = await notes_of(connection, result, self._most_notes - len(self.notes))
+        self.warnings += warnings
+        self.notes += notes
+        self.united = len(self._united)
+        await connection.run(union.drop)
+
+    async def _find_fault(self, connection: RawConnection) -> None:
+        """Have the chunk named whose statement fails like that over the union, by asking one after the other."""
+        for chunk in self._united:
+            self.chunk = chunk
+            async for _ in self._alone(connection, chunk, again=True):
+                pass
+        self.chunk = self._united[0]
 
     async def _together(self, connection: RawConnection) -> AsyncIterator[RowBlock]:
         job = self._job
         texts = [
             sql
-            for chunk in self._chunks
+            for chunk in self._single
             for sql in (*self._setup(chunk), main_text(job, chunk), *self._teardown(chunk))
         ]
         picked = picked_parameters(job)
@@ -115,12 +166,12 @@ class Batch:
         swift = not (job.binary or job.setup or job.teardown or job.order)
         released = time.monotonic()
         at = 0
-        while at < len(self._chunks):
-            self.chunk, self.answers = self._chunks[at], swift
+        while at < len(self._single):
+            self.chunk, self.answers = self._single[at], swift
             if not await replies.soon(max(PATIENCE_S, released + HOLD_S - time.monotonic())):
                 yield _PAUSE
                 released = time.monotonic()
-            several = await replies.small(len(self._chunks) - at) if swift else None
+            several = await replies.small(len(self._single) - at) if swift else None
             if several is not None:
                 self._note(several, at)
                 if several.block.data:
@@ -145,11 +196,13 @@ class Batch:
         self.types = self.types or types_of(several.tails)
         for place, warnings in several.warned:
             self.warnings += warnings
-            self._warned.append(self._chunks[at + place])
+            self._warned.append(self._single[at + place])
 
-    async def _alone(self, connection: RawConnection, chunk: int) -> AsyncIterator[RowBlock]:
-        """Run one chunk, and read what its conditions say."""
-        job, setup, again = self._job, self._setup(chunk), len(self._chunks) > 1
+    async def _alone(
+        self, connection: RawConnection, chunk: int, again: bool = False
+    ) -> AsyncIterator[RowBlock]:
+        """Run one chunk, and read what its conditions say; `again`: they are counted already."""
+        job, setup = self._job, self._setup(chunk)
         if job.binary:
             await connection.run_all(setup)
             self.answers = True
@@ -222,7 +275,11 @@ def _filled(template: frames.Template, job: frames.Job, chunk: int) -> bytes:
 
 def _text(template: frames.Template, job: frames.Job, chunk: int) -> bytes:
     """Return a statement without rows, its parameters' values included."""
-    sql = _filled(template, job, chunk)
+    return _valued(_filled(template, job, chunk), template, job)
+
+
+def _valued(sql: bytes, template: frames.Template, job: frames.Job) -> bytes:
+    """Return a template's SQL with its parameters' values."""
     if not template.parameters:
         return sql
     return immediate(sql, [job.parameters[index] for index in template.parameters], job.charset)

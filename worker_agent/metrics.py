@@ -15,6 +15,11 @@ class AgentMetrics:
         self._jobs = Counter("skyshard_agent_jobs", "Jobs ended", ["outcome"], registry=self.registry)
         self._outcomes: dict[str, Counter] = {}  # looking a label up costs more than counting
         self._chunks = Counter("skyshard_agent_chunks", "Chunk queries done", registry=self.registry)
+        self.united = Counter(
+            "skyshard_agent_chunks_united",
+            "Chunk queries done by a statement over several chunks' tables",
+            registry=self.registry,
+        )
         self._bytes = Counter("skyshard_agent_bytes", "Bytes of rows sent", registry=self.registry)
         self._spooled = Gauge(
             "skyshard_agent_spool_bytes",

@@ -64,7 +64,15 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
     if layout.neighbours is not None:
         return with_cells(select, scope, layout)
     chunk_names(select, scope, {})
-    return Fragment(sql_of(unions.direct(select)))
+    return Fragment(sql_of(unions.direct(select)), table=_only_table(select))
+
+
+def _only_table(select: exp.Select) -> Sql | None:
+    """Return the chunk table that a statement over chunk tables reads, if it reads no other and none twice."""
+    table, *others = select.find_all(exp.Table)
+    if others or CHUNK_MARK not in table.name:
+        return None
+    return sql_of(exp.Table(this=table.this.copy(), db=table.args["db"].copy()))
 
 
 def _store_windows(item: exp.Expression, kind: PartialType) -> None:

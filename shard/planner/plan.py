@@ -154,11 +154,23 @@ class Ordered:
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """What a worker runs for one chunk."""
+    """What a worker runs for one chunk.
+
+    Attributes
+    ----------
+    main : Sql
+        The statement whose rows are wanted.
+    setup, teardown : tuple of Sql
+        What is run before and after it.
+    table : Sql or None
+        The chunk table that `main` reads, if it reads no other table: one statement may then read the union of several
+        chunks' tables, whose rows are those of the chunks' statements, or can be merged as these can.
+    """
 
     main: Sql
     setup: tuple[Sql, ...] = ()
     teardown: tuple[Sql, ...] = ()
+    table: Sql | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,10 @@ class Template(msgspec.Struct, frozen=True):
             holes[hole] = keys
         return b"".join(part + hole for part, hole in zip(before, holes, strict=True)) + last
 
+    def named(self, name: bytes) -> bytes:
+        """Return the SQL with a name in place of the chunk's number; a template with `lists` has none."""
+        return name.join(self.segments)
+
 
 class Parameter(msgspec.Struct, frozen=True):
     """One parameter of COM_STMT_EXECUTE: type byte, unsigned flag, raw binary value (None: NULL)."""
@@ -120,6 +124,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
         Default database on the worker.
     main : Template
         The fragment whose rows are returned.
+    table : Template or None
+        The quoted name of the chunk table that `main` reads, if it reads no other table and says the chunk's number only
+        there: one statement may then read several chunks' tables as one.
+    batch_s : float
+        Seconds that a batch of several chunks should take. Its rows are released together.
     setup, teardown : tuple of Template
         Statements run on the same connection before and after `main`, per chunk; no rows.
     chunks : list of int
@@ -160,6 +169,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
     chunks: list[int]
     states: dict[int, int] = {}
     keys: dict[int, bytes] = {}
+    table: Template | None = None
+    batch_s: float = 0.02
     setup: tuple[Template, ...] = ()
     teardown: tuple[Template, ...] = ()
     interactive: bool = True
