@@ -74,7 +74,9 @@ class Generator(Windows):
         cols = list(source.cols)
         if not inner and rng.random() < 0.1:
             items, named = text(rng.choice(("*", "*", "*, 1 + 1"))), []
-            if " USING " in source.node.render():  # of such a star MariaDB sorts rows that NOT IN should have kept out
+            if (
+                " USING " in source.node.render()
+            ):  # of such a star MariaDB sorts rows that NOT IN should have kept out
                 depth = 0
         else:
             self.make.divides = not inner  # the digits of a quotient that is stored on the way are free
