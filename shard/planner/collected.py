@@ -12,6 +12,7 @@ from sqlglot import exp
 from shard.errors import not_supported
 from shard.planner.branches import is_star, own_queries
 from shard.planner.context import Bound
+from shard.planner.scope import Scope, star_columns
 from shard.planner.stand_ins import aliased, as_truth, in_json, is_boolean
 
 
@@ -26,21 +27,32 @@ def upper_queries(select: exp.Select) -> list[exp.Expression]:
     return [query for query in own_queries(select) if id(query) not in lower]
 
 
-def expanded(select: exp.Select, bound: Bound) -> list[exp.Expression]:
-    """Return the select list with every star replaced by the columns it stands for."""
-    merged = any(join.args.get("using") or join.args.get("method") for join in select.args.get("joins") or ())
+def joins_by_name(select: exp.Select) -> bool:
+    """Whether tables of FROM are joined with USING or NATURAL."""
+    return any(join.args.get("using") or join.args.get("method") for join in select.args.get("joins") or ())
+
+
+def expanded(select: exp.Select, scope: Scope) -> list[exp.Expression]:
+    """Return the select list with every star replaced by the columns it stands for.
+
+    Raises
+    ------
+    SkyError
+        1235 for ``*`` over a RIGHT JOIN with USING.
+    """
     items: list[exp.Expression] = []
     for item in select.expressions:
         if not is_star(item):
             items.append(item)
             continue
-        if merged:
-            raise not_supported("* over JOIN … USING", "name the columns")
         qualifier = item.table if isinstance(item, exp.Column) else ""
+        if not qualifier:
+            items += star_columns(select, scope)
+            continue
         items += [
             exp.column(column.name, table=ref.alias, quoted=True)
-            for ref in bound.scope.refs
-            if not qualifier or ref.alias == qualifier
+            for ref in scope.refs
+            if ref.alias == qualifier
             for column in ref.table.columns
         ]
     return items

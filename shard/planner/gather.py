@@ -20,7 +20,15 @@ from shard.planner import fragment as writing
 from shard.planner import functions
 from shard.planner.aggregates import has_aggregate
 from shard.planner.branches import bare, find, is_query, is_star, own_queries
-from shard.planner.collected import expanded, keep_name, owned_columns, rename, unused, upper_queries
+from shard.planner.collected import (
+    expanded,
+    joins_by_name,
+    keep_name,
+    owned_columns,
+    rename,
+    unused,
+    upper_queries,
+)
 from shard.planner.context import Context
 from shard.planner.emit import excerpt
 from shard.planner.needs import (
@@ -34,7 +42,7 @@ from shard.planner.needs import (
     named,
     own_filters,
 )
-from shard.planner.nested import bind
+from shard.planner.nested import bind, scope_of
 from shard.planner.part_columns import different_names, grouped_by, plain_name, spread_of, types_of
 from shard.planner.partials import roomy
 from shard.planner.plan import Gather, Part, Plan, Sql
@@ -163,11 +171,18 @@ class _Gatherer:
     def apart(self, select: exp.Select) -> None:
         """Make the inner queries of a SELECT and the tables of its FROM readable at home."""
         expand_areas(select, self.context)
+        self._name_columns(select)
         for inner in own_queries(select):
             self.query(inner)
         for node, _ in from_items(select):
             with self._asking(is_useless(node, select, self.context)):
                 self._from(node, select)
+
+    def _name_columns(self, select: exp.Select) -> None:
+        """Put columns in place of stars over joins by name: MariaDB sorts rows of such stars that a NOT IN keeps out."""
+        if any(map(is_star, select.expressions)) and joins_by_name(select):
+            with contextlib.suppress(SkyError):  # then MariaDB reads the star
+                select.set("expressions", expanded(select, scope_of(select.copy(), self.context)))
 
     @staticmethod
     def _attempt(way: Callable[[exp.Select], None], select: exp.Select) -> bool:
@@ -261,7 +276,7 @@ class _Gatherer:
         bound = bind(probe, self.context)
         if any(self.context.sharded(query) for query in upper_queries(select)):
             raise not_supported("a subquery in the upper clauses")
-        items = expanded(select, bound)
+        items = expanded(select, bound.scope)
         upper: list[exp.Expression] = [*items]
         for key in ("group", "having", "order"):
             if select.args.get(key) is not None:

@@ -58,6 +58,23 @@ Query = exp.Select | exp.SetOperation | exp.Subquery
 # FROM and WHERE ------------------------------------------------------------------------------------
 
 
+def scope_of(select: exp.Select, context: Context) -> Scope:
+    """Return the tables of a SELECT's FROM and their columns, and mark them, in place.
+
+    Raises
+    ------
+    SkyError
+        1235 if a derived table is not chunk-local.
+    """
+    for node, _ in from_items(select):
+        if isinstance(node, exp.Subquery) and node.alias and is_query(node):
+            node.meta[DERIVED] = derive(node.this, context)
+        elif isinstance(node, exp.Table):
+            mark(node, context)
+    refuse_outer_aggregates(select, context)
+    return read_scope(select, context.default, context.catalogue)
+
+
 def bind(select: exp.Select, context: Context, outer: Scope | None = None) -> Bound:
     """Analyse a SELECT's FROM and WHERE and the queries inside, and mark its tables, in place.
 
@@ -66,13 +83,7 @@ def bind(select: exp.Select, context: Context, outer: Scope | None = None) -> Bo
     SkyError
         1235 if it is not chunk-local.
     """
-    for node, _ in from_items(select):
-        if isinstance(node, exp.Subquery) and node.alias and is_query(node):
-            node.meta[DERIVED] = derive(node.this, context)
-        elif isinstance(node, exp.Table):
-            mark(node, context)
-    refuse_outer_aggregates(select, context)
-    scope = read_scope(select, context.default, context.catalogue)
+    scope = scope_of(select, context)
     if restrict.expand_area_specs(select, scope):
         scope = read_scope(select, context.default, context.catalogue)
     where = conjuncts(select.args["where"].this if select.args.get("where") is not None else None)
