@@ -15,7 +15,7 @@ from backend.agent_tls import SHUTDOWN_S
 from backend.keepalive import keep_alive
 from backend.wire import ConnectionLost, Wire
 from shard.catalog.model import Worker
-from shard.errors import STATEMENT_TOO_LONG, WORKER_DOWN, ServerError, SkyError
+from shard.errors import STATEMENT_TOO_LONG, WORKER_DOWN, WORKER_RESTARTED, ServerError, SkyError
 from shard.wire import frames, secret
 
 MOST_IDLE = 64
@@ -32,6 +32,9 @@ SILENCE_S = 30.0
 
 STUCK_S = 300.0
 """Seconds that a piece of a load may take to be read; the worker's server sets the pace."""
+
+_READS = ("SELECT ", "SHOW ", "CHECK ", "CHECKSUM ")
+"""How statements begin that leave nothing to be on disk."""
 
 _READ_BYTES = 1 << 16
 """Bytes of one read, which is what a connection holds while nobody wants more; larger ones were no faster."""
@@ -183,6 +186,9 @@ class AgentPool:
         self._secret, self._timeout, self._tls = secret, timeout_s, tls
         self._idle: dict[tuple[str, int], list[AgentLink]] = {}
         self._failures: dict[str, int] = {}  # of disks, by agent's boot, before we wrote anything
+        # By worker, the boots of its agent in which we wrote what may not be on disk → which of our writes was the last.
+        self._written: dict[int, dict[str, int]] = {}
+        self._writes = 0
 
     def name(self, worker_id: int) -> str:
         """Return what a worker is called in errors: its name and id."""
@@ -295,10 +301,15 @@ class AgentPool:
         self, worker_id: int, statements: Sequence[str], database: str = ""
     ) -> tuple[tuple[str | None, ...], ...]:
         """Run statements on a worker; return the last one's rows."""
+        writes = not all(statement.startswith(_READS) for statement in statements)
         try:
             async with self.lease(worker_id) as link:
+                if writes:
+                    self._wrote(worker_id, link)
                 await link.send(frames.Admin(tuple(statements), database))
                 header, _ = await link.receive(SILENCE_S)
+                if writes:
+                    self._wrote(worker_id, link)
         except LinkLost as error:
             raise SkyError(WORKER_DOWN, worker=self.name(worker_id)) from error
         if isinstance(header, frames.Failed):
@@ -311,28 +322,44 @@ class AgentPool:
         Raises
         ------
         SkyError
-            If a worker does not answer, or its disk has failed since this pool first reached it.
+            If a worker does not answer, if its disk has failed since this pool first reached it, or if its agent, which
+            knew of failures, has restarted since we wrote.
         """
         answers = await asyncio.gather(*map(self._settle, workers), return_exceptions=True)
         for answer in answers:
             if answer is not None:
                 raise answer
 
+    def _wrote(self, worker_id: int, link: AgentLink) -> None:
+        """Note that a worker's server is about to write for us, or has written."""
+        self._writes += 1
+        self._written.setdefault(worker_id, {})[link.boot] = self._writes
+
     async def _settle(self, worker_id: int) -> None:
+        before = dict(self._written.get(worker_id, {}))
         try:
             async with self.lease(worker_id) as link:
+                if before.keys() - {
+                    link.boot
+                }:  # a failure may have been told to others, by an agent that is no more
+                    raise SkyError(WORKER_RESTARTED, worker=self.name(worker_id))
                 await link.send(frames.Settle(self._failures.get(link.boot, 0)))
                 header, _ = await link.receive(SILENCE_S)
         except LinkLost as error:
             raise SkyError(WORKER_DOWN, worker=self.name(worker_id)) from error
         if isinstance(header, frames.Failed):
             raise ServerError(header.errno, header.sqlstate, f"{self.name(worker_id)}: {header.message}")
+        now = self._written.get(worker_id, {})
+        for boot, last in before.items():
+            if now.get(boot) == last:  # what was written meanwhile may not have been waited for
+                del now[boot]
 
     async def load(
         self, worker_id: int, begin: frames.LoadBegin, pieces: AsyncIterator[bytes], rows: list[int]
     ) -> int:
         """Load text into a worker's table; `rows[0]` is the number of rows once `pieces` has ended."""
         link = await self.get(worker_id)
+        self._wrote(worker_id, link)
         try:
             await link.send(begin)
             async for piece in pieces:
@@ -345,6 +372,7 @@ class AgentPool:
         except BaseException:
             link.abort()
             raise
+        self._wrote(worker_id, link)
         self.put(worker_id, link)
         if isinstance(header, frames.Failed):
             raise ServerError(header.errno, header.sqlstate, header.message)

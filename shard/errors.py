@@ -78,6 +78,13 @@ WORKER_LOST = _define(
     "08S01",
     "worker {worker} was lost while its rows were being read; run the query again",
 )
+WORKER_RESTARTED = _define(
+    "WORKER_RESTARTED",
+    1158,
+    "08S01",
+    "the agent of worker {worker} has restarted since rows were written there, so nobody knows that they are on disk; "
+    "run the command again",
+)
 FRAGMENT_FAILED = _define("FRAGMENT_FAILED", 1105, "HY000", "worker {worker} failed: {message}")
 SPOOL_FULL = _define("SPOOL_FULL", 1104, "42000", "worker {worker} has no room for the rows: {message}")
 SHUTDOWN = _define("SHUTDOWN", 1053, "08S01", "Server shutdown in progress")

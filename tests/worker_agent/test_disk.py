@@ -7,8 +7,9 @@ import threading
 import pytest
 
 from backend.agent_link import AgentPool
-from shard.errors import ServerError
+from shard.errors import ServerError, SkyError
 from shard.wire import frames
+from skyshard.ingest.steps import went_away
 from tests.support.agents import SECRET, LocalAgent, until
 from worker_agent import disk
 from worker_agent.config import AgentConfig
@@ -58,6 +59,46 @@ async def test_a_disk_that_fails_is_an_error(chunks, monkeypatch):
         later = AgentPool({7: agent.worker}, SECRET)
         await later.settle([7])
         await later.close()
+
+
+async def test_a_failure_that_an_agent_has_forgotten_is_not_taken_for_none(chunks, monkeypatch):
+    """The system has told it once, to another command, and the agent that remembered it is no more."""
+
+    def failing(directory):
+        raise OSError(errno.EIO, "Input/output error")
+
+    workers = {}
+    ours, others = AgentPool(workers, SECRET), AgentPool(workers, SECRET)
+    async with LocalAgent(chunks) as agent:
+        workers[7] = agent.worker
+        await ours.admin(7, ["CREATE OR REPLACE TABLE ag.lost (x INT) ENGINE=MyISAM"])
+        with monkeypatch.context() as patch:
+            patch.setattr(disk, "sync", failing)
+            with pytest.raises(ServerError, match="rows are not on disk"):
+                await others.settle([7])
+    async with LocalAgent(chunks) as agent:
+        workers[7] = agent.worker
+        for _ in range(2):  # what of the rows is not there will not come
+            with pytest.raises(SkyError, match=r"agent of worker worker7 \(id 7\) has restarted") as caught:
+                await ours.settle([7])
+            assert went_away(caught.value)  # a load is begun anew
+        later = AgentPool(workers, SECRET)
+        await later.settle([7])
+        for pool in (ours, others, later):
+            await pool.close()
+
+
+async def test_an_agent_may_restart_when_nothing_waits_for_its_disk(chunks):
+    workers = {}
+    pool = AgentPool(workers, SECRET)
+    for _ in range(2):
+        async with LocalAgent(chunks) as agent:
+            workers[7] = agent.worker
+            await pool.settle([7])
+            await pool.admin(7, ["CREATE OR REPLACE TABLE ag.kept (x INT) ENGINE=MyISAM", "SELECT 1"])
+            await pool.settle([7])
+            assert await pool.admin(7, ["SELECT COUNT(*) FROM ag.kept"]) == (("0",),)
+    await pool.close()
 
 
 async def test_all_that_wait_hear_of_a_sync_that_fails(chunks, monkeypatch):
