@@ -9,8 +9,9 @@ import click
 
 from backend.address import Address
 from backend.connection import ConnectionLost, RawConnection
+from shard.errors import ServerError
 from skyshard.errors import UserError
-from skyshard.home.provision import provision, set_replicas
+from skyshard.home.provision import check_version, provision, set_replicas
 
 
 @click.group("home")
@@ -72,4 +73,27 @@ async def connected(address: Address, wait: float = 0.0) -> RawConnection:
         except ConnectionLost as error:
             if asyncio.get_running_loop().time() >= deadline:
                 raise UserError("the home server cannot be reached") from error
+        await asyncio.sleep(0.2)
+
+
+async def checked(address: Address, wait: float = 0.0) -> RawConnection:
+    """Connect to a home server whose metadata are those of this release, which may come about within `wait` seconds.
+
+    Raises
+    ------
+    UserError
+        If it does not answer, or they are of another.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait
+    while True:
+        connection = await connected(address, max(0.0, deadline - loop.time()))
+        try:
+            await check_version(connection)
+        except BaseException as error:
+            await connection.close()
+            if not isinstance(error, UserError | ServerError) or loop.time() >= deadline:
+                raise
+        else:
+            return connection
         await asyncio.sleep(0.2)

@@ -14,7 +14,7 @@ from shard.errors import SkyError
 from skyshard.cluster.connect import ClusterAddress
 from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
-from skyshard.home.command import connected
+from skyshard.home.command import checked
 from skyshard.home.provision import add_worker
 from skyshard.replicas.workers import drain, remove, status
 
@@ -50,9 +50,9 @@ def add(address: ClusterAddress, name: str, host: str, port: int, http_port: int
 
 
 async def _add(address: ClusterAddress, name: str, host: str, port: int, http_port: int, wait: float) -> int:
-    await _check_agent(address, Worker(worker_id=0, name=name, host=host, port=port), wait)
-    connection = await connected(address.home, wait)
+    connection = await checked(address.home, wait)
     try:
+        await _check_agent(address, Worker(worker_id=0, name=name, host=host, port=port), wait)
         return await add_worker(connection, name, host, port, http_port)
     finally:
         await connection.close()
@@ -103,7 +103,7 @@ def list_workers(address: ClusterAddress) -> None:
 
 async def _list(address: ClusterAddress) -> list[str]:
     meta = quote(META_DATABASE)
-    connection = await connected(address.home)
+    connection = await checked(address.home)
     try:
         rows = await connection.fetch_texts(
             f"SELECT worker_id, name, host, port, state, (SELECT COUNT(*) FROM {meta}.chunk_replicas r "
@@ -115,8 +115,10 @@ async def _list(address: ClusterAddress) -> list[str]:
         await connection.close()
     workers = {int(r[0]): Worker(worker_id=int(r[0]), name=r[1], host=r[2], port=int(r[3])) for r in rows}
     pool = AgentPool(workers, address.secret, tls=address.tls)
-    pongs = await asyncio.gather(*(pool.ping(number) for number in workers))
-    await pool.close()
+    try:
+        pongs = await asyncio.gather(*(pool.ping(number) for number in workers))
+    finally:
+        await pool.close()
     lines = []
     for (number, name, host, port, state, chunks, debts), pong in zip(rows, pongs, strict=True):
         health = "no answer" if pong is None else "ok" if pong.mariadb_ok else "MariaDB is down"

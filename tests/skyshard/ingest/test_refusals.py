@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from skyshard.home import provision
 from tests.skyshard.conftest import Lab, Writer
 
 STAR = """
@@ -257,3 +258,18 @@ def test_bars_on_a_terminal_and_plain_lines_elsewhere(lab: Lab, write: Writer) -
     assert b"\x1b[" in seen
     for text in (b"Star: read", b"Star: load", b"Star: 1 rows", b"Database 'bars' is published."):
         assert text in seen
+
+
+@pytest.mark.parametrize(
+    "command", ["ingest validate FILE", "ingest benchmark FILE", "worker list", "worker add x"]
+)
+def test_a_command_is_of_the_release_of_the_metadata(
+    lab: Lab, write: Writer, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    catalog = write("older", STAR % "INT", {"star.csv": "id,ra,decl,x\n1,2,3,4\n"})
+    monkeypatch.setattr(provision, "MIGRATIONS", provision.MIGRATIONS[:-1])
+    more = ["--host", "127.0.0.1", "--port", "1"] if "add" in command else []
+    done = lab.command(*command.replace("FILE", str(catalog)).split(), *more)
+    assert done.exit_code == 1
+    wanted = f"works with version {len(provision.MIGRATIONS)}; use the release that the cluster runs"
+    assert wanted in done.output
