@@ -115,10 +115,9 @@ def find(spec: TableSpec, place: tuple[str | int, ...], lines: SourceLines, base
     for index, entry in enumerate(spec.chunk_files or spec.files):
         where = f"{lines.of(*place, key, index)}: table '{spec.name}': {key}"
         if sources.is_remote(entry):
-            own = sources.name_of(entry)
-            named = DataFile(Path(own)) if key == "files" else _partitioned(Path(own), where)
-            path = Path(f"{index}-{own}")
-            out[path] = replace(named, path=path, url=entry)
+            for number, file in enumerate(_elsewhere(entry, key == "files", where)):
+                path = Path(f"{index}-{number}-{file.path}")
+                out[path] = replace(file, path=path)
             continue
         pattern = sources.local(entry)
         paths = [found for path in _matching(base, pattern) for found in _within(path, where)]
@@ -130,18 +129,33 @@ def find(spec: TableSpec, place: tuple[str | int, ...], lines: SourceLines, base
     return list(out.values())
 
 
-def given(spec: TableSpec, name: str) -> DataFile:
-    """Return a file of a table by a path or URL that is no pattern; its name says chunk and role where others' do.
+def given(spec: TableSpec, name: str) -> list[DataFile]:
+    """Return a file of a table, or those of a HATS catalogue, by a path or URL that is no pattern.
 
     Raises
     ------
     UserError
-        If it does not.
+        If its name does not say chunk and role where others' do.
     """
-    url = name if sources.is_remote(name) else None
-    path = plain(Path(sources.local(name))) if url is None else Path(sources.name_of(name))
-    named = _partitioned(path, f"table '{spec.name}'") if spec.chunk_files else DataFile(path)
-    return replace(named, url=url)
+    where = f"table '{spec.name}'"
+    if sources.is_remote(name):
+        return _elsewhere(name, not spec.chunk_files, where)
+    paths = map(plain, _within(Path(sources.local(name)), where))
+    return [_partitioned(path, where) if spec.chunk_files else DataFile(path) for path in paths]
+
+
+def _elsewhere(url: str, is_whole: bool, where: str) -> list[DataFile]:
+    """Return the file, or the files of the HATS catalogue, that a URL names; `path` is the name alone."""
+    sources.check_no_secret(url)
+    own = sources.name_of(url)
+    if own:
+        return [replace(DataFile(Path(own)) if is_whole else _partitioned(Path(own), where), url=url)]
+    if not is_whole:
+        raise UserError(f"{where}: {sources.shown(url)}: it names no file")
+    try:
+        return [DataFile(Path(sources.name_of(one)), url=one) for one in hats.remote_files(url)]
+    except (ValueError, OSError) as error:
+        raise UserError(f"{where}: {sources.shown(url)}: {error}") from error
 
 
 def plain(path: Path) -> Path:

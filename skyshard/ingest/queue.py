@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +72,7 @@ class Queued:
 
 def _local_name(url: str) -> str:
     """Return the name of its copy on this machine: others may be called the same."""
-    return f"{zlib.crc32(url.encode()):08x}-{sources.name_of(url)}"
+    return f"{hashlib.sha256(url.encode()).hexdigest()[:32]}-{sources.name_of(url)}"
 
 
 def _role(chunk: int | None, is_overlap: bool) -> str:

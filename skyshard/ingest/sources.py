@@ -31,6 +31,9 @@ PAUSE_S = 1.0
 """Seconds before the second time; each next pause is twice as long."""
 _PIECE = 1 << 20
 _NO_URL = "it is no URL that can be asked for"
+_NOT_THERE = (403, 404, 410)
+"""What web servers answer that have no such file: object stores forbid it to those who may not list."""
+_PARTIAL = 206
 _REMOTE = ("http://", "https://", "s3://")
 _T = TypeVar("_T")
 
@@ -44,6 +47,10 @@ class Stamp:
 
     size: int
     checksum: str
+
+
+class NotThere(UserError):  # noqa: N818 - no mistake of the program
+    """There is no such file, or it is shown to nobody."""
 
 
 def is_remote(text: str) -> bool:
@@ -144,18 +151,31 @@ def fetch(name: str, expected: Stamp | None, into: Path) -> None:
     raise UserError(f"{shown(name)}: the file has changed: it is another version of the same size")
 
 
+def tail(name: str, size: int) -> bytes:
+    """Return the last bytes of a file of elsewhere; all of a shorter one.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, or its server gives no parts of files.
+    """
+    return _patiently(name, lambda: (_s3_tail if name.startswith("s3://") else _http_tail)(name, size))
+
+
 def _patiently(name: str, action: Callable[[], _T]) -> _T:
     """Do something that may fail for a moment, a few times."""
+    kind: type[UserError] = UserError
     for attempt in range(ATTEMPTS):
         try:
             return action()
         except HTTPError as error:
             reason, final = f"{error.code} {error.reason}", error.code < 500 and error.code != 429
+            kind = NotThere if error.code in _NOT_THERE else UserError
             error.close()
         except URLError as error:
             reason, final = str(error.reason), False
         except FileNotFoundError:
-            reason, final = "there is no such file", True
+            reason, final, kind = "there is no such file", True, NotThere
         except OSError as error:
             reason, final = error.strerror or str(error), False
         except (InvalidURL, ValueError):  # what they say may show the options of the URL
@@ -165,7 +185,7 @@ def _patiently(name: str, action: Callable[[], _T]) -> _T:
         if final or attempt == ATTEMPTS - 1:
             break
         time.sleep(PAUSE_S * 2**attempt)
-    raise UserError(f"{shown(name)}: {reason}")
+    raise kind(f"{shown(name)}: {reason}")
 
 
 def _http_stamp(name: str) -> Stamp:
@@ -195,6 +215,17 @@ def _http_fetch(name: str, into: Path) -> Stamp:
     return found
 
 
+def _http_tail(name: str, size: int) -> bytes:
+    asked = Request(name, headers={"Range": f"bytes=-{size}"})  # noqa: S310 - http(s) only
+    with urlopen(asked, timeout=TIMEOUT_S) as answer:  # noqa: S310 - http(s) only
+        if answer.status != _PARTIAL:
+            raise UserError(
+                f"{shown(name)}: the server gives no parts of files, so the rows of a HATS catalogue without "
+                "dataset/_metadata cannot be counted"
+            )
+        return bytes(answer.read(size))
+
+
 def _s3(name: str) -> tuple[pyarrow.fs.FileSystem, str]:
     try:
         found = pyarrow.fs.FileSystem.from_uri(name)
@@ -216,6 +247,13 @@ def _s3_fetch(name: str, into: Path) -> Stamp:
     with system.open_input_stream(path) as stream, into.open("wb") as file:
         _copy(stream, file)
     return _s3_stamp(name)
+
+
+def _s3_tail(name: str, size: int) -> bytes:
+    system, path = _s3(name)
+    with system.open_input_file(path) as file:
+        file.seek(max(0, file.size() - size))
+        return bytes(file.read(size))
 
 
 def _copy(stream: pyarrow.NativeFile, file: BinaryIO) -> None:

@@ -22,6 +22,7 @@ from shard.errors import (
     TOO_MANY_CONNECTIONS,
     WORKER_DOWN,
     WORKER_LOST,
+    WORKER_RESTARTED,
     ServerError,
     SkyError,
 )
@@ -174,7 +175,7 @@ class Steps:
                 raise UserError(f"transaction {number}: table '{table}' is loaded already")
             file, _ = parsed(msgspec.json.decode(one.detail, type=Order))
             spec = next(spec for spec in file.tables if spec.name == table)
-            listed = [files.given(spec, name) for name in names]
+            listed = [one for name in names for one in await asyncio.to_thread(files.given, spec, name)]
             stamps = [(one, await asyncio.to_thread(sources.stamp, one.name)) for one in listed]
             queue = Queue(cluster.home, number)
             if first_of(one) is None:
@@ -433,7 +434,7 @@ def went_away(error: BaseException) -> bool:
     if isinstance(error, ServerError):
         return error.errno in _AWAY
     if isinstance(error, SkyError):
-        return error.code in (WORKER_DOWN, WORKER_LOST)
+        return error.code in (WORKER_DOWN, WORKER_LOST, WORKER_RESTARTED)
     return isinstance(error, ConnectionLost | LinkLost)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 from backend.scratch import scratch
 from shard.catalog.catalog_file import CatalogFile, SourceLines
 from skyshard.catalog.cluster import opened, parted
-from skyshard.errors import UserError
+from skyshard.home.provision import check_version
 from skyshard.ingest import files, processes
 from skyshard.ingest.first import FirstIngest
 from skyshard.ingest.ingest import Ingest
@@ -55,6 +56,7 @@ class _Validation(Ingest):
         """Do it for the files of each table."""
         home = await self._home()
         try:
+            await check_version(home)
             with scratch(SCRATCH) as directory:
                 out = []
                 for spec in self.in_order():
@@ -75,6 +77,8 @@ class _Validation(Ingest):
                                 read_s=round(time.monotonic() - began, 3),
                             )
                         )
+                    if any(one.url for one in found[spec.name]):
+                        await asyncio.to_thread(shutil.rmtree, directory / f"{spec.name} files")
                 return out
         finally:
             await home.close()
@@ -90,7 +94,7 @@ async def validate(steps: Steps, catalog: Path) -> list[TableTrial]:
         For the first that cannot be stored.
     """
     file, lines = parsed(order_of(catalog), complete=True)
-    found = _local_files(file, lines, catalog.parent)
+    found = await asyncio.to_thread(_files, file, lines, catalog.parent)
     trial = _Validation(file, lines, catalog.parent, steps.address, jobs=steps.jobs, bars=steps.bars)
     return await trial.run(found)
 
@@ -107,7 +111,6 @@ async def benchmark(steps: Steps, catalog: Path) -> Timing:
     async with opened(steps.address) as cluster:
         order, what = await first_order(cluster, order, replace=False, replicas=None)
         file, lines = parsed(order)
-        found = _local_files(file, lines, Path(order.base))
         now = await asyncio.to_thread(stamped, file, lines, order)
         first = FirstIngest(cluster, file, (await parted(cluster))[0])
         await lock_database(cluster.home, file.database)
@@ -123,7 +126,7 @@ async def benchmark(steps: Steps, catalog: Path) -> Timing:
         # Nobody asked for a transaction: what has no fingerprint is in no list of them.
         await cluster.home.run(f"UPDATE {META}.ingests SET fingerprint = '' WHERE ingest_id = {number}")
     rows = sum(table.rows for table in tables)
-    size = sum(processes.size_of(listed) for listed in found.values())
+    size = sum(stamp.size for listed in now for _, stamp in listed)
     return Timing(
         database=file.database,
         rows=rows,
@@ -134,10 +137,7 @@ async def benchmark(steps: Steps, catalog: Path) -> Timing:
     )
 
 
-def _local_files(file: CatalogFile, lines: SourceLines, base: Path) -> dict[str, list[files.DataFile]]:
-    out = {
+def _files(file: CatalogFile, lines: SourceLines, base: Path) -> dict[str, list[files.DataFile]]:
+    return {
         spec.name: files.find(spec, ("tables", index), lines, base) for index, spec in enumerate(file.tables)
     }
-    if remote := next((one.url for listed in out.values() for one in listed if one.url), None):
-        raise UserError(f"{remote}: trials are for files of this machine")
-    return out

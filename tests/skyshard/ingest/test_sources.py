@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote as escaped
+from urllib.parse import unquote
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from skyshard.errors import UserError
-from skyshard.ingest import sources
+from skyshard.ingest import hats, sources
 from tests.skyshard.conftest import Lab, Writer
+from tests.skyshard.ingest.test_typed_files import hats_catalogue
 from tests.support.sky import TABLES, Sky, spec
 
 
@@ -26,6 +31,7 @@ class Store:
         self.failures: list[str] = []
         self.asked: list[str] = []
         self.etag: str | None = "one"
+        self.gives_parts = True
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.port}/{name}"
@@ -50,7 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, with_body: bool) -> None:
         store = self.store
-        name = self.path.partition("?")[0].removeprefix("/bucket/").removeprefix("/")
+        name = unquote(self.path.partition("?")[0]).removeprefix("/bucket/").removeprefix("/")
         store.asked.append(f"{self.command} {name}")
         failure = store.failures.pop(0) if with_body and store.failures else ""
         if failure == "503" or name not in store.files:
@@ -59,11 +65,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         data = store.files[name]
-        wanted = self.headers.get("Range")
+        wanted = self.headers.get("Range") if store.gives_parts else None
         first, last = 0, len(data) - 1
         if wanted:
-            first, last = (int(part) for part in wanted.removeprefix("bytes=").split("-"))
-            last = min(last, len(data) - 1)
+            start, _, end = wanted.removeprefix("bytes=").partition("-")
+            first = int(start) if start else max(0, len(data) - int(end))
+            last = min(int(end), len(data) - 1) if start else last
         part = data[first : last + 1]
         self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(part)))
@@ -218,3 +225,116 @@ def test_a_file_url_is_a_path(lab: Lab, write: Writer) -> None:
     assert lab.ask("SELECT COUNT(*) FROM byurl.Star") == [("5",)]
     with pytest.raises(UserError, match="names no host"):
         sources.local("file://elsewhere/star.csv")
+
+
+def served(store: Store, directory: Path, name: str) -> None:
+    """Put the files of a directory into the store."""
+    files = (path for path in directory.rglob("*") if path.is_file())
+    store.files |= {f"{name}/{path.relative_to(directory)}": path.read_bytes() for path in files}
+
+
+def list_pixels(root: Path) -> None:
+    """Tell the files of a HATS catalogue as `partition_info.csv` does."""
+    root.joinpath("partition_info.csv").write_text("Norder,Npix\n" + "".join(f"1,{n}\n" for n in range(4)))
+
+
+def list_files(root: Path) -> None:
+    """Tell the files of a HATS catalogue as `dataset/_metadata` does."""
+    found = []
+    for path in sorted(root.rglob("Npix=*.parquet")):
+        found.append(pyarrow.parquet.read_metadata(path))
+        found[-1].set_file_path(str(path.relative_to(root / "dataset")))
+    pyarrow.parquet.write_metadata(
+        pyarrow.parquet.read_schema(path), root / "dataset" / "_metadata", metadata_collector=found
+    )
+
+
+@pytest.mark.parametrize("where", ["http", "s3"])
+@pytest.mark.parametrize("listed", [list_pixels, list_files])
+def test_a_hats_catalogue_of_elsewhere_is_its_files(
+    store: Store, tmp_path: Path, where: str, listed: Callable[[Path], None]
+) -> None:
+    listed(hats_catalogue(tmp_path))
+    served(store, tmp_path, "sky")
+    url = store.url("sky/?sign=geheim") if where == "http" else store.s3("sky/")
+    head, _, options = url.partition("?")
+    store.failures = ["503"]
+    assert hats.remote_files(url) == [
+        f"{head}dataset/Norder=1/Dir=0/Npix={number}.parquet?{options}" for number in range(4)
+    ]
+    store.files["sky/hats.properties"] = b"hats_nrows=99\n"
+    with pytest.raises(ValueError, match="its files have 100 rows, its properties say 99"):
+        hats.remote_files(url)
+
+
+def test_what_is_wrong_with_a_hats_catalogue_of_elsewhere(store: Store, tmp_path: Path) -> None:
+    url = store.url("sky/")
+    with pytest.raises(ValueError, match="no HATS catalogue"):
+        hats.remote_files(url)
+    hats_catalogue(tmp_path)
+    served(store, tmp_path, "sky")
+    with pytest.raises(ValueError, match=r"neither dataset/_metadata nor partition_info\.csv"):
+        hats.remote_files(url)
+    store.files["sky/partition_info.csv"] = b"Norder,Pixel\n1,0\n"
+    with pytest.raises(ValueError, match="no numbers in columns Norder and Npix"):
+        hats.remote_files(url)
+    store.files["sky/partition_info.csv"] = b"Norder,Npix\n1,0\n1,10007\n"
+    with pytest.raises(UserError, match=r"dataset/Norder=1/Dir=10000/Npix=10007\.parquet: 404"):
+        hats.remote_files(url)
+    store.files["sky/partition_info.csv"] = b"Norder,Npix\n1,0\n"
+    store.gives_parts = False
+    with pytest.raises(UserError, match="the server gives no parts of files"):
+        hats.remote_files(url)
+    store.gives_parts = True
+    store.files["sky/dataset/Norder=1/Dir=0/Npix=0.parquet"] = b"half of a file"
+    with pytest.raises(ValueError, match=r"Npix=0\.parquet: .*Parquet"):
+        hats.remote_files(url)
+    store.files["sky/hats.properties"] += b"hats_npix_suffix=/\n"
+    with pytest.raises(ValueError, match="its pixels are directories, which nobody lists"):
+        hats.remote_files(url)
+
+
+def test_only_data_files_of_the_catalogue_are_asked_for(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "part.parquet"
+    table = pa.table({"id": [1]})
+    pyarrow.parquet.write_table(table, path)
+    found = pyarrow.parquet.read_metadata(path)
+    found.set_file_path("../../secret.parquet")
+    pyarrow.parquet.write_metadata(table.schema, tmp_path / "listed", metadata_collector=[found])
+    store.files["sky/properties"] = b""
+    store.files["sky/dataset/_metadata"] = (tmp_path / "listed").read_bytes()
+    with pytest.raises(ValueError, match=r"its dataset/_metadata names a file '\.\./\.\./secret\.parquet'"):
+        hats.remote_files(store.url("sky/"))
+
+
+def test_a_footer_may_be_long(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "wide.parquet"
+    pyarrow.parquet.write_table(pa.table({f"column {n}": [1, 2] for n in range(2000)}), path)
+    store.files["sky/hats.properties"] = b"hats_nrows=2\n"
+    store.files["sky/partition_info.csv"] = b"Norder,Npix\n0,7\n"
+    store.files["sky/dataset/Norder=0/Dir=0/Npix=7.parquet"] = path.read_bytes()
+    assert len(hats.remote_files(store.url("sky/"))) == 1
+    assert store.asked.count("GET sky/dataset/Norder=0/Dir=0/Npix=7.parquet") == 2
+
+
+def test_a_hats_catalogue_of_elsewhere_is_tried_and_loaded(lab: Lab, write: Writer, store: Store) -> None:
+    root = hats_catalogue(write.directory / "sky")
+    list_pixels(root)
+    served(store, root, "sky")
+    tables = f"""
+    - {{name: Star, kind: director, key: id, longitude: ra, latitude: decl, files: ['{store.s3("sky/")}'],
+       columns: {{_healpix_29: {{omit: true}}}}}}
+    - {{name: Copy, kind: replicated, files: ['{store.url("sky/")}?sign=geheim']}}
+    """
+    catalog = write("hatsurl", tables)
+    tried = lab.command("ingest", "validate", str(catalog), "--json")
+    assert tried.exit_code == 0, tried.output
+    assert [(table["rows"], table["files"]) for table in json.loads(tried.output)] == [(100, 4)] * 2
+    lab.publish(catalog)
+    for table in ("Star", "Copy"):
+        assert lab.ask(f"SELECT COUNT(*), SUM(id) FROM hatsurl.{table}") == [("100", "4950")]
+    again = lab.ingest(catalog, "--append")
+    assert again.exit_code == 1
+    assert "Npix=0.parquet: table 'hatsurl.Star' has its rows already" in again.output
+    assert "geheim" not in again.output + lab.command("ingest", "status", "hatsurl").output
+    lab.drop("hatsurl")
