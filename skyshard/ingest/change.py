@@ -79,10 +79,22 @@ class Change:
                     name = namer(table.name, chunk)
                     for worker in there.get(chunk, ()):
                         if name not in names[worker]:
+                            whole = any(name in names[other] for other in there[chunk])
                             raise NotNow(
                                 f"{self.ledger.agents.name(worker)} has no table {name} of database '{base.name}' any more; "
-                                f"run 'skyshard repair {base.name}', and this again"
+                                + self.mended(base, base.holders[chunk], whole)
                             )
+
+    def mended(self, base: Published, holders: Iterable[int], whole: bool) -> str:
+        """Return what to do about a damaged copy of which some workers should have others, and one of these is `whole`."""
+        if whole:
+            return f"run 'skyshard repair {base.name}', and this again"
+        if away := next((worker for worker in holders if worker in self.away), None):
+            return f"{self.away[away]}, which does not answer, may have it: start it, and run this again"
+        return (
+            "nobody else has a copy: these rows are lost; put a backup in the database's place (skyshard catalog restore "
+            "--replace), or ingest it anew (skyshard ingest --replace)"
+        )
 
     def concerned(
         self, base: Published, chunks: Iterable[int], everywhere: bool, way_out: str = ""

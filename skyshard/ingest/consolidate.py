@@ -32,9 +32,13 @@ from skyshard.ingest.transactions import META, Published, Transaction, published
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A table on some workers: its first one, what names it in a state, and the state that it is in."""
+    """A table on some workers: its first one, what names it in a state, and the state that it is in.
+
+    `chunk` is None of a replicated table.
+    """
 
     table: Table
+    chunk: int | None
     first: str
     template: str
     named: Callable[[int], str]
@@ -58,6 +62,7 @@ class Consolidation(Change):
         base = replace(everywhere, holders=self.there(everywhere))
         state = max((one.seen for one in visible if one.state == "consolidating"), default=0)
         if not state:
+            await self._count(everywhere, await self._changed(base), None)
             state = await self.ledger.last_commit() + 1
             await self._begin_consolidation(visible, state)
         numbers = [one.number for one in visible]
@@ -68,7 +73,7 @@ class Consolidation(Change):
         gone = self.concerned(everywhere, chunks, bool(whole))
         if any(old < state for old in base.states.values()) or any(0 < t.state < state for t in replicated):
             await self._copy(base, state)
-            await self._count(base, await self._changed(base), state)
+            await self._count(everywhere, await self._changed(base), state)
             await self._merge_indexes(base, numbers, state)
             await self.ledger.agents.settle(self.ledger.workers)
             await self.home.run("START TRANSACTION")
@@ -87,7 +92,7 @@ class Consolidation(Change):
         await asyncio.sleep(GRACE_S)
         await self._exchange(base, chunks, whole, state)
         # The rows that they were made of go now: it must not have been for another command that was at the same.
-        await self._count(base, await self._pieces(base, chunks, whole), 0)
+        await self._count(everywhere, await self._pieces(base, chunks, whole), 0)
         await self.ledger.agents.settle(self.ledger.workers)
         await self.home.run("START TRANSACTION")
         await self.ledger.out_of_use(everywhere, gone, self.away)  # one may have gone since the first time
@@ -157,6 +162,7 @@ class Consolidation(Change):
         out = [
             _Piece(
                 table,
+                chunk,
                 namer(table.name, chunk),
                 namer(table.name, TEMPLATE_CHUNK),
                 partial(namer, table.name, chunk),
@@ -171,7 +177,9 @@ class Consolidation(Change):
         for table in base.tables:
             if table.name in whole:
                 named = partial(whole_name, table.name)
-                out.append(_Piece(table, table.name, table.name, named, tuple(sorted(members)), table.state))
+                out.append(
+                    _Piece(table, None, table.name, table.name, named, tuple(sorted(members)), table.state)
+                )
         return out
 
     async def _changed(self, base: Published) -> list[_Piece]:
@@ -194,8 +202,8 @@ class Consolidation(Change):
                 jobs.setdefault(worker, []).extend(texts)
         await self.ledger.run(jobs, 3)
 
-    async def _count(self, base: Published, pieces: Iterable[_Piece], state: int) -> None:
-        """Compare the rows of tables in a state (0: the first ones) with those that the catalogue counts.
+    async def _count(self, base: Published, pieces: Iterable[_Piece], state: int | None) -> None:
+        """Compare the rows of tables in a state (0: the first ones; None: as they are) with those that the catalogue counts.
 
         Raises
         ------
@@ -212,14 +220,28 @@ class Consolidation(Change):
                 wanted[namer((name or b"").decode(), int(chunk or b"0"))] = int(count or b"0")
         stored = {worker: await self.ledger.stored(worker, base.name) for worker in self.ledger.workers}
         for piece in pieces:
-            made = piece.named(state) if state else piece.first
-            for worker in piece.workers:
-                found, rows = stored[worker].get(made), wanted.get(piece.first, 0)
-                if found != rows:
-                    raise NotNow(
-                        f"{self.ledger.agents.name(worker)} has {found} of {rows} rows of {piece.first} of database "
-                        f"'{base.name}'; run this again, or, if that does not help, while this worker is stopped"
-                    )
+            number, rows = piece.state if state is None else state, wanted.get(piece.first, 0)
+            made = piece.named(number) if number else piece.first
+            there = {worker: stored[worker].get(made) for worker in piece.workers}
+            worker = next((worker for worker, found in there.items() if found != rows), None)
+            if worker is None:
+                continue
+            whole = rows in there.values()
+            way_out = self.mended(base, self._holders(base, piece), whole)
+            if state is not None:  # it has begun, and repairs wait for its end
+                other = "while this worker is stopped" if whole else way_out
+                way_out = f"run this again, or, if that does not help, {other}"
+            raise NotNow(
+                f"{self.ledger.agents.name(worker)} has {there[worker] or 0} of {rows} rows of {piece.first} of database "
+                f"'{base.name}'; {way_out}"
+            )
+
+    @staticmethod
+    def _holders(base: Published, piece: _Piece) -> set[int]:
+        """Return the workers that should have a table, whether they answer or not."""
+        if piece.chunk is None:
+            return {worker for ids in base.holders.values() for worker in ids}
+        return set(base.holders.get(piece.chunk, ()))
 
     async def _merge_indexes(self, base: Published, numbers: Sequence[int], state: int) -> None:
         """Put the keys of transactions into the director indexes; each is exchanged by one RENAME.

@@ -48,6 +48,7 @@ def losing_rows(lab: Lab, name: str, command: tuple[str, ...]) -> None:
     with patch.object(Consolidation, "_exchange", exchanged), patch.object(consolidate, "GRACE_S", 0.0):
         refused = lab.command(*command)
     assert (refused.exit_code, "worker1 (id 1) has 0 of " in refused.output) == (1, True), refused.output
+    assert "run this again, or, if that does not help, nobody else has a copy" in refused.output
     assert ask(first, r"SHOW DATABASES LIKE 'skyshard\_stage%'") != []
     ask(first, f"DROP TABLE {spoilt[0]}")
     ask(first, f"RENAME TABLE {name}.kept TO {spoilt[0]}")

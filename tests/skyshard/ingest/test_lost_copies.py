@@ -14,6 +14,16 @@ from tests.support.sky import Sky, written
 FIRST, MORE = Sky(0, 30), Sky(30, 20)
 
 
+def emptied(lab: Lab, name: str, worker: int) -> None:
+    """Take a worker's rows of a chunk that has some."""
+    server = worker_of(lab, worker)
+    asked = (
+        f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{name}' AND TABLE_ROWS > 0 "
+    )
+    (table, *_), *_ = ask(server, asked + "AND ENGINE = 'MyISAM' AND TABLE_NAME REGEXP '^Star_[0-9]+$'")
+    ask(server, f"TRUNCATE TABLE {name}.{table}")
+
+
 def test_a_worker_that_lost_its_disk(lab: Lab, name: str, tmp_path: Path) -> None:
     """It answers, and has copies by the metadata: a commit or consolidation names it, and has changed nothing."""
     lab.publish(written(tmp_path / "first", name, FIRST, ALL), "--replicas", "2")
@@ -27,13 +37,29 @@ def test_a_worker_that_lost_its_disk(lab: Lab, name: str, tmp_path: Path) -> Non
     repaired(lab, name)
     lab.publish(catalog, "--append")
     right(lab, name, FIRST, MORE)
-    ask(worker_of(lab, 2), f"DROP DATABASE {name}")
+    emptied(lab, name, 2)
     refused = lab.command("ingest", "--consolidate", name, "--grace", "0")
-    assert (refused.exit_code, "worker2 (id 2) has no table" in refused.output) == (1, True), refused.output
+    assert (refused.exit_code, "worker2 (id 2) has " in refused.output) == (1, True), refused.output
+    assert f"run 'skyshard repair {name}', and this again" in refused.output
     repaired(lab, name)
     done = lab.command("ingest", "--consolidate", name, "--grace", "0")
     assert done.exit_code == 0, done.output
     right(lab, name, FIRST, MORE)
+
+
+def test_rows_whose_only_copy_is_lost(lab: Lab, name: str, tmp_path: Path) -> None:
+    """A consolidation does not begin, and says what is left to do."""
+    first = written(tmp_path / "first", name, FIRST, ALL)
+    lab.publish(first)
+    lab.publish(written(tmp_path / "more", name, MORE, ALL[:4]), "--append")
+    emptied(lab, name, 1)
+    refused = lab.command("ingest", "--consolidate", name, "--grace", "0")
+    assert (refused.exit_code, "worker1 (id 1) has " in refused.output) == (1, True), refused.output
+    assert "these rows are lost; put a backup in the database's place" in refused.output
+    states = lab.home(f"SELECT state FROM skyshard_meta.ingests WHERE db_name = '{name}'")
+    assert sorted(states) == [("committed",), ("published",)]
+    lab.publish(first, "--replace")
+    right(lab, name, FIRST)
 
 
 def test_a_file_that_comes_late(lab: Lab, name: str, tmp_path: Path) -> None:
