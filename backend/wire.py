@@ -48,6 +48,7 @@ class Wire(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
+        self._end: asyncio.Event | None = None
         self._paused = False
         self._full = False
 
@@ -68,15 +69,26 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end, and wake whoever waits."""
-        self.lost = str(exc) if exc else "closed by the server"
-        self.wake()
+        self._ended(str(exc) if exc else "closed by the server")
         self.resume_writing()
 
     def eof_received(self) -> bool:
         """Note that nothing more comes; the transport closes."""
-        self.lost = "closed by the server"
-        self.wake()
+        self._ended("closed by the server")
         return False
+
+    def _ended(self, reason: str) -> None:
+        self.lost = reason
+        self.wake()
+        if self._end is not None:
+            self._end.set()
+
+    async def end(self) -> None:
+        """Wait until nothing more will come."""
+        if self._end is None:
+            self._end = asyncio.Event()
+        if self.lost is None:
+            await self._end.wait()
 
     def pause_writing(self) -> None:
         """Note that the transport is full."""

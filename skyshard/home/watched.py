@@ -12,9 +12,6 @@ from contextlib import asynccontextmanager
 
 from backend.connection import ConnectionLost, RawConnection
 
-LOOK_S = 0.25
-"""Seconds between two looks at the connection."""
-
 
 @asynccontextmanager
 async def watched(home: RawConnection) -> AsyncIterator[None]:
@@ -32,10 +29,10 @@ async def watched(home: RawConnection) -> AsyncIterator[None]:
 
     async def watch() -> None:
         nonlocal cancelled
-        while not home.lost:
-            await asyncio.sleep(LOOK_S)
-        cancelled = True
-        task.cancel()
+        await home.wire.end()
+        if home.lost:  # and not closed by us
+            cancelled = True
+            task.cancel()
 
     watcher = asyncio.create_task(watch(), name="watch the home server")
     try:

@@ -117,3 +117,15 @@ async def test_a_wire_that_is_read_only_on_demand(pair):
     assert await wire.take() == b"de"
     wire.resume()
     assert wire.transport.is_reading()
+
+
+async def test_whoever_waits_for_the_end_is_woken(pair):
+    wire, _, writer = pair
+    waiting = [asyncio.ensure_future(wire.end()) for _ in range(2)]
+    writer.write(b"abc")
+    assert await wire.take() == b"abc"
+    assert not any(one.done() for one in waiting)
+    writer.close()
+    await asyncio.gather(*waiting)
+    assert wire.lost == "closed by the server"
+    await wire.end()
