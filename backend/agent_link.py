@@ -15,7 +15,14 @@ from backend.agent_tls import SHUTDOWN_S
 from backend.keepalive import keep_alive
 from backend.wire import ConnectionLost, Wire
 from shard.catalog.model import Worker
-from shard.errors import STATEMENT_TOO_LONG, WORKER_DOWN, WORKER_RESTARTED, ServerError, SkyError
+from shard.errors import (
+    STATEMENT_TOO_LONG,
+    WORKER_DOWN,
+    WORKER_RELEASE,
+    WORKER_RESTARTED,
+    ServerError,
+    SkyError,
+)
 from shard.wire import frames, secret
 
 MOST_IDLE = 64
@@ -51,6 +58,14 @@ class LinkLost(Exception):  # noqa: N818 - it is what happened
 
 class LinkSilent(LinkLost):
     """The agent gave no sign of life for too long."""
+
+
+class OtherVersion(LinkLost):
+    """The agent is of a release with another protocol, of version `theirs`."""
+
+    def __init__(self, theirs: int) -> None:
+        super().__init__(f"version {theirs}")
+        self.theirs = theirs
 
 
 class LinkWire(Wire, asyncio.BufferedProtocol):
@@ -203,7 +218,7 @@ class AgentPool:
         Raises
         ------
         SkyError
-            WORKER_DOWN, naming the worker.
+            WORKER_DOWN, naming the worker, or WORKER_RELEASE.
         """
         worker = self.workers.get(worker_id)
         if worker is None:  # removed meanwhile
@@ -219,6 +234,10 @@ class AgentPool:
                 except BaseException:
                     link.abort()
                     raise
+        except OtherVersion as error:
+            raise SkyError(
+                WORKER_RELEASE, worker=self.name(worker_id), theirs=error.theirs, ours=frames.VERSION
+            ) from error
         except (OSError, TimeoutError, LinkLost) as error:
             log.info("worker %s: %s", worker.name, error or "no answer in time")
             raise SkyError(WORKER_DOWN, worker=self.name(worker_id)) from error
@@ -249,8 +268,10 @@ class AgentPool:
 
     async def _greet(self, link: AgentLink) -> None:
         header, _ = await link.receive()
-        if not isinstance(header, frames.Challenge) or header.version != frames.VERSION:
-            raise LinkLost("another version")
+        if not isinstance(header, frames.Challenge):
+            raise LinkLost("no challenge")
+        if header.version != frames.VERSION:
+            raise OtherVersion(header.version)
         theirs, ours = header.nonce, secrets.token_bytes(secret.NONCE_BYTES)
         await link.send(frames.Answer(frames.VERSION, secret.caller_proof(self._secret, theirs), ours))
         header, _ = await link.receive()
@@ -288,13 +309,23 @@ class AgentPool:
         self.put(worker_id, link)
 
     async def ping(self, worker_id: int) -> frames.Pong | None:
-        """Return how a worker is, or None if its agent does not answer in time."""
+        """Return how a worker is, or None if its agent does not answer in time.
+
+        Raises
+        ------
+        SkyError
+            WORKER_RELEASE: it is there, and must not be taken for one that is away.
+        """
         try:
             async with self.lease(worker_id) as link:
                 await link.send(frames.Ping())
                 header, _ = await link.receive(PING_S)
                 return header if isinstance(header, frames.Pong) else None
-        except (SkyError, LinkLost):
+        except LinkLost:
+            return None
+        except SkyError as error:
+            if error.code is WORKER_RELEASE:
+                raise
             return None
 
     async def admin(

@@ -72,6 +72,13 @@ BAD_ARGUMENT = _define("BAD_ARGUMENT", 1210, "HY000", "Incorrect arguments to {f
 WORKER_DOWN = _define(
     "WORKER_DOWN", 1429, "HY000", "worker {worker} cannot be reached; try again, or ask its operator"
 )
+WORKER_RELEASE = _define(
+    "WORKER_RELEASE",
+    1429,
+    "HY000",
+    "the agent of worker {worker} speaks version {theirs} of the protocol, and this program version {ours}: they are of "
+    "two releases; the operator has to bring both to one",
+)
 WORKER_LOST = _define(
     "WORKER_LOST",
     1158,

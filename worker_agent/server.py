@@ -124,7 +124,12 @@ class AgentServer:
         nonce = secrets.token_bytes(secret.NONCE_BYTES)
         await peer.send(frames.Challenge(frames.VERSION, nonce))
         header, _ = await peer.receive()
-        if not isinstance(header, frames.Answer) or header.version != frames.VERSION:
+        if not isinstance(header, frames.Answer):
+            raise Gone
+        if header.version != frames.VERSION:
+            text = f"version {header.version} of the protocol; this agent speaks version {frames.VERSION}"
+            log.warning("a peer speaks %s", text)
+            await peer.send(frames.Failed(1105, "HY000", f"you speak {text}"))
             raise Gone
         if not secret.same(secret.caller_proof(self._secret, nonce), header.proof):
             log.warning("a peer does not know the secret")

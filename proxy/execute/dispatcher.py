@@ -38,6 +38,7 @@ from shard.errors import (
     TOO_MANY_CONNECTIONS,
     WORKER_DOWN,
     WORKER_LOST,
+    WORKER_RELEASE,
     ServerError,
     SkyError,
 )
@@ -87,6 +88,7 @@ class RowStream:
         self._held: dict[int, dict[int, list[RowBlock]]] = {}
         self._scopes: dict[int, asyncio.Timeout] = {}  # of jobs that run; expiring one gives its job up
         self._given_up: set[int] = set()
+        self._unreachable: dict[int, SkyError] = {}  # by worker: why
         self._complaints: dict[int, frames.Failed] = {}  # by worker: why it could not do its last job
         self._trouble: dict[int, float] = {}  # by worker: since when it has been away
         self._came: dict[tuple[int, int], int] = {}  # (job, batch) → rows
@@ -178,6 +180,8 @@ class RowStream:
         if fail.reason is Failure.DOWN and said is not None and said.errno not in _GONE:
             text = self._scrubbed(said.message)
             return SkyError(FRAGMENT_FAILED, worker=self._name(fail.worker), message=text)
+        if fail.reason is not Failure.LOST and fail.worker in self._unreachable:
+            return self._unreachable[fail.worker]
         code = WORKER_LOST if fail.reason is Failure.LOST else WORKER_DOWN
         return SkyError(code, worker=self._name(fail.worker))
 
@@ -226,8 +230,9 @@ class RowStream:
                 raise
             return Loss.LOST
         except SkyError as error:
-            if error.code is not WORKER_DOWN:
+            if error.code not in (WORKER_DOWN, WORKER_RELEASE):
                 raise
+            self._unreachable[start.worker] = error
             self._trouble.setdefault(start.worker, asked)
             self._health.doubt(start.worker)
             return Loss.DOWN

@@ -95,8 +95,12 @@ class Health:
             task.add_done_callback(lambda _: self._asking.pop(worker, None))
 
     async def _examine(self, worker: int) -> None:
+        reason = ""
         for _ in range(MISSES):
-            answer = await self._answer(worker)
+            try:
+                answer = await self._answer(worker)
+            except SkyError as error:
+                answer, reason = None, f" ({error})"
             if answer is not None and answer.draining:
                 self._leaving.add(worker)
                 return
@@ -104,7 +108,7 @@ class Health:
                 self._is_back(worker)
                 return
         if worker not in self._down:
-            log.warning("worker %s does not answer", self._agents.name(worker))
+            log.warning("worker %s does not answer%s", self._agents.name(worker), reason)
             self._down.add(worker)
             for watcher in list(self._watchers):
                 watcher(worker)
@@ -120,11 +124,17 @@ class Health:
                     returned(worker)
 
     async def _answer(self, worker: int) -> frames.Pong | None:
-        """Return how a worker is, if it and its MariaDB answer in time."""
+        """Return how a worker is, if it and its MariaDB answer in time.
+
+        Raises
+        ------
+        SkyError
+            Why there was no asking it.
+        """
         try:
             async with asyncio.timeout(self._patience), self._agents.lease(worker) as link:
                 await link.send(frames.Ping())
                 header, _ = await link.receive()
-        except (TimeoutError, LinkLost, SkyError):
+        except (TimeoutError, LinkLost):
             return None
         return header if isinstance(header, frames.Pong) and header.mariadb_ok else None

@@ -34,7 +34,10 @@ _PREFIX = struct.Struct("<IH")
 
 
 class Challenge(msgspec.Struct, frozen=True, tag="challenge"):
-    """First frame of a connection, from the agent: prove that you know the secret."""
+    """First frame of a connection, from the agent: prove that you know the secret.
+
+    Its tag, and `version`, stay as they are in all releases, so that each can tell another's; more may be added.
+    """
 
     version: int
     nonce: bytes

@@ -10,7 +10,7 @@ from backend import repair_watch as watch
 from backend.agent_link import AgentPool
 from shard.catalog.model import Worker
 from shard.catalog.naming import META_DATABASE, quote
-from shard.errors import SkyError
+from shard.errors import WORKER_RELEASE, SkyError
 from skyshard.cluster.connect import ClusterAddress
 from skyshard.cluster.options import cluster_options
 from skyshard.errors import UserError
@@ -82,12 +82,23 @@ async def _problem(pool: AgentPool, worker: Worker) -> str:
     try:
         async with pool.lease(0) as link:
             said = link.worker
-    except SkyError:
+    except SkyError as error:
+        if error.code is WORKER_RELEASE:
+            return str(error)
         return f"no agent that knows the secret answers at {where}"
     if said != worker.name:
         return f"the agent at {where} is worker {said}, not {worker.name}"
     pong = await pool.ping(0)
     return "" if pong is not None and pong.mariadb_ok else f"{worker.name}'s MariaDB server does not answer"
+
+
+async def _health(pool: AgentPool, number: int) -> str:
+    """Return how a worker is, for people."""
+    try:
+        pong = await pool.ping(number)
+    except SkyError:
+        return "agent of another release"
+    return "no answer" if pong is None else "ok" if pong.mariadb_ok else "MariaDB is down"
 
 
 @worker_command.command("list")
@@ -116,14 +127,15 @@ async def _list(address: ClusterAddress) -> list[str]:
     workers = {int(r[0]): Worker(worker_id=int(r[0]), name=r[1], host=r[2], port=int(r[3])) for r in rows}
     pool = AgentPool(workers, address.secret, tls=address.tls)
     try:
-        pongs = await asyncio.gather(*(pool.ping(number) for number in workers))
+        healths = await asyncio.gather(*(_health(pool, number) for number in workers))
     finally:
         await pool.close()
     lines = []
-    for (number, name, host, port, state, chunks, debts), pong in zip(rows, pongs, strict=True):
-        health = "no answer" if pong is None else "ok" if pong.mariadb_ok else "MariaDB is down"
-        health += f", debts: {debts}" if debts != "0" else ""
-        lines.append(f"{number:>3}  {name:16} {host + ':' + port:24} {state:9} {chunks:>7} chunks  {health}")
+    for (number, name, host, port, state, chunks, debts), health in zip(rows, healths, strict=True):
+        owed = f", debts: {debts}" if debts != "0" else ""
+        lines.append(
+            f"{number:>3}  {name:16} {host + ':' + port:24} {state:9} {chunks:>7} chunks  {health}{owed}"
+        )
     if watched is not None:
         state = "runs" if watched.alive else f"has given no sign of life for {watched.seen_s:.0f} s"
         lines.append(
