@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlglot import exp
 
@@ -80,6 +80,7 @@ class Names:
         if at is not None:
             return at
         if not isinstance(node, exp.Column):
+            self._check_group(node)
             return settled(node, self.scope)
         if self.scope.owner(node) is None:  # unknown to FROM, or a column of several of its tables
             return self._named(node) or node
@@ -100,6 +101,7 @@ class Names:
 
         def step(item: exp.Expression) -> exp.Expression:
             if is_query(item):
+                self._check_inner(item, clause, aliases)
                 return item.copy()  # a copy is not entered: inner queries have names of their own
             if not isinstance(item, exp.Column) or item.table:
                 return item
@@ -116,6 +118,21 @@ class Names:
             return wrap(meant.copy())
 
         return node.transform(step)
+
+    def _check_group(self, node: exp.Expression) -> None:
+        """Refuse an expression in GROUP BY that names select items by their aliases."""
+        aliases = self._aliases()
+        for column in node.find_all(exp.Column) if aliases else ():
+            if column.name.lower() in aliases and not column.table and self.scope.owner(column) is None:
+                raise not_supported(f"the alias '{column.name}' in an expression of GROUP BY")
+
+    def _check_inner(self, query: exp.Expr, clause: str, aliases: Mapping[str, exp.Expression]) -> None:
+        """Refuse an inner query that may name a select item by its alias: on its own it would not know it."""
+        for column in query.find_all(exp.Column):
+            meant = None if column.table else aliases.get(column.name.lower())
+            same = isinstance(meant, exp.Column) and meant.name.lower() == column.name.lower()
+            if meant is not None and not same:
+                raise not_supported(f"the name '{column.name}' in an inner query of {clause}")
 
     def _grouped_or_selected(self, node: exp.Expression) -> exp.Expression:
         """Return the group column, else the select item, of a name in HAVING that several tables have."""

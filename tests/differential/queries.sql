@@ -1049,3 +1049,11 @@ SELECT *, -ra AS decl FROM lab.Star WHERE starId < 20 ORDER BY decl, starId DESC
 SELECT small, COUNT(*) * 100 + small AS small FROM lab.Star WHERE small IS NOT NULL GROUP BY small ORDER BY small DESC
 -- name: group by the automatic name that an alias repeats
 SELECT g + 1, COUNT(*) AS `g + 1` FROM lab.Star GROUP BY `g + 1`
+-- name: an alias in an inner query of HAVING
+SELECT g AS k, COUNT(*) FROM lab.Star GROUP BY k HAVING (SELECT COUNT(*) FROM lab.Lut WHERE n > k) > 2
+-- name: an alias in an inner query of ORDER BY [ordered]
+SELECT starId, g + 1 AS k FROM lab.Star WHERE starId < 20 ORDER BY (SELECT MAX(visitId) FROM lab.Visit v WHERE v.starId = k), starId
+-- name: an alias in an expression of GROUP BY
+SELECT starId % 3 AS k, COUNT(*) FROM lab.Visit GROUP BY k + 1
+-- name: an alias in an inner query of GROUP BY
+SELECT starId % 3 AS k, COUNT(*) FROM lab.Visit GROUP BY (SELECT MAX(n) FROM lab.Lut WHERE n < k)
