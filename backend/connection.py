@@ -220,7 +220,12 @@ class RawConnection:
         if self._deferred:
             await self._after_deferred()
 
-    def ask(self, statements: Sequence[bytes], parameters: Sequence[Parameter] | None = None) -> Replies:
+    def ask(
+        self,
+        statements: Sequence[bytes],
+        parameters: Sequence[Parameter] | None = None,
+        cursor: bool = False,
+    ) -> Replies:
         """Send several statements at once; the server runs them one after another.
 
         A statement costs a fifth of one that waits for the reply before it. Each is still a packet of its
@@ -230,12 +235,14 @@ class RawConnection:
         ----------
         parameters : sequence of Parameter or None
             None: text protocol; else every statement is prepared and executed with these: binary rows.
+        cursor : bool
+            Their rows stay at the server, in cursors that nobody reads.
         """
         if parameters is None:
             head = bytes((Command.QUERY,))
             self._begin(*[head + sql for sql in statements])
             return Replies(self, self._scanner(ReplyKind.QUERY, len(statements)), binary=False)
-        execute = execute_payload(_LAST_PREPARED, parameters)
+        execute = execute_payload(_LAST_PREPARED, parameters, cursor)
         head = bytes((Command.STMT_PREPARE,))
         self._begin(*[payload for sql in statements for payload in (head + sql, execute)])
         kinds = [ReplyKind.PREPARE, ReplyKind.QUERY] * len(statements)
@@ -287,8 +294,8 @@ class RawConnection:
             for row in await self.fetch(sql)
         ]
 
-    async def execute(self, sql: bytes, parameters: Sequence[Parameter]) -> Result:
-        """Prepare, execute and close a statement: binary rows.
+    async def execute(self, sql: bytes, parameters: Sequence[Parameter], cursor: bool = False) -> Result:
+        """Prepare, execute and close a statement: binary rows; none if they are for a `cursor`.
 
         Raises
         ------
@@ -296,7 +303,7 @@ class RawConnection:
             If the statement wants another number of parameters.
         """
         await self.flush()
-        return await self.ask([sql], parameters).next(len(parameters))
+        return await self.ask([sql], parameters, cursor).next(len(parameters))
 
     def close_statement(self, statement_id: int) -> None:
         """Send COM_STMT_CLOSE, which has no reply."""
@@ -388,12 +395,12 @@ class RawConnection:
         self._closed = True
 
 
-def execute_payload(statement_id: int, parameters: Sequence[Parameter]) -> bytes:
-    """Return COM_STMT_EXECUTE: no cursor, types bound, values as given."""
+def execute_payload(statement_id: int, parameters: Sequence[Parameter], cursor: bool = False) -> bytes:
+    """Return COM_STMT_EXECUTE: with a read-only cursor or none, types bound, values as given."""
     head = (
         bytes((Command.STMT_EXECUTE,))
         + statement_id.to_bytes(4, "little")
-        + b"\0"
+        + bytes((cursor,))
         + (1).to_bytes(4, "little")
     )
     if not parameters:

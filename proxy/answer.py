@@ -131,6 +131,8 @@ class Answerer:
         if plan.gather is not None and request.settings.same_results:
             encoding = request.settings.encoding
             columns = under_their_names(columns, aliases(plan.gather.draft), encoding)
+        if request.cursor is not None:
+            request.cursor.shown = await self._filler.columns(request, plan.native, cursor=True)
         if plan.never:
             return await self._nothing(request, columns)
         if plan.gather is not None:

@@ -77,8 +77,8 @@ class Filler:
         """Close the service connections."""
         await self._shadow_pool.close()
 
-    async def columns(self, request: Request, sql: Sql) -> tuple[bytes, ...]:
-        """Return the column definitions that the home server gives a statement over the logical tables."""
+    async def columns(self, request: Request, sql: Sql, cursor: bool = False) -> tuple[bytes, ...]:
+        """Return the column definitions that the home server gives a statement over the logical tables, or its cursor."""
         settings = request.settings
         return await self._definitions.of(
             sql,
@@ -88,6 +88,7 @@ class Filler:
             settings.database,
             request.picked(sql),
             request.variables,
+            cursor,
         )
 
     async def unchanged(self, request: Request, lacking: bool = False) -> None:

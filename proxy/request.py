@@ -10,6 +10,7 @@ from proxy.home.metadata import CatalogueSnapshot
 from proxy.home.own_tables import Shipment, which
 from proxy.home.settings import SessionSettings
 from proxy.registry import RunningQuery
+from proxy.session.cursor import Cursor
 from proxy.session.session import Session
 from shard.catalog.model import Kind
 from shard.planner.change import Change
@@ -63,6 +64,12 @@ class Request:
     envelope: Envelope | None = None
     around: tuple[frames.Parameter, ...] = ()
     change: Change | None = None
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """The cursor that its rows are for, if they are not for the client itself."""
+        out = self.session.out
+        return out if isinstance(out, Cursor) else None
 
     def shadows_at_home(self) -> tuple[Shadow, ...]:
         """Return the shadows of tables that a service connection at home does not read itself: all but replicated."""

@@ -187,6 +187,7 @@ class Definitions:
         database: str | None,
         parameters: Sequence[Parameter] = (),
         variables: Mapping[str, str] | None = None,
+        cursor: bool = False,
     ) -> tuple[bytes, ...]:
         """Return the definitions of a statement's columns.
 
@@ -198,8 +199,11 @@ class Definitions:
             Codec and error handler of the session's text.
         parameters : sequence of Parameter
             Those of `sql`, in its order.
+        cursor : bool
+            Its rows are for a cursor: MariaDB then defines the columns of the temporary table where they wait.
         """
         key = (
+            cursor,
             sql.text, encoding, tuple(settings.items()), database, tuple(map(form_of, parameters)),
             tuple((shadow.database, shadow.table.name, shadow.version) for shadow in shadows),
             tuple((variables or {}).items()),
@@ -210,7 +214,10 @@ class Definitions:
             return found
         text = sql.text.encode(*encoding)
         async with self._shadows.lease(shadows, settings, database, variables) as connection:
-            result = await (connection.execute(text, parameters) if parameters else connection.query(text))
+            prepared = bool(parameters) or cursor
+            result = await (
+                connection.execute(text, parameters, cursor) if prepared else connection.query(text)
+            )
             columns = result.columns
             await result.drain()
         self._cache[key] = columns

@@ -28,6 +28,11 @@ class Cursor:
         Bytes of rows it may keep.
     others : int
         Bytes of that which the session's other cursors keep.
+
+    Attributes
+    ----------
+    definitions, shown : tuple of bytes
+        The columns that the rows have, and as the home server defines them for a cursor, if that is known.
     """
 
     def __init__(self, limit: int, others: int = 0) -> None:
@@ -36,6 +41,7 @@ class Cursor:
         self.size = self._at = 0
         self._rest = b""
         self.definitions: tuple[bytes, ...] = ()
+        self.shown: tuple[bytes, ...] = ()
         self.warnings = 0
         self.started = self.ended = False
 
@@ -73,11 +79,9 @@ class Cursor:
     async def open(self, client: ClientStream, status: int) -> None:
         """Send the answer to COM_STMT_EXECUTE: columns, then that there is a cursor."""
         status |= StatusFlag.CURSOR_EXISTS
-        if client.deprecate_eof:
-            await client.columns(self.definitions, status)
+        await client.columns(self.shown or self.definitions, status)
+        if client.deprecate_eof:  # else the EOF after the columns is the whole end
             await client.end(self.warnings, status)
-        else:  # the EOF after the columns is the whole end
-            await client.columns(self.definitions, status)
         self._file.seek(0)
 
     async def fetch(self, client: ClientStream, wanted: int, status: int) -> bool:

@@ -108,6 +108,7 @@ class RawClient:
         self.flags = USUAL
         self.own = 0  # MariaDB's own capabilities
         self.auth_ok = None
+        self.prepared_columns = []
 
     def __enter__(self):
         return self
@@ -332,8 +333,7 @@ class RawClient:
         payload = self.read_ok()
         number, columns, parameters = struct.unpack_from("<IHH", payload, 1)
         for count in (parameters, columns):
-            for _ in range(count):
-                self.read_ok()
+            self.prepared_columns = [self.read_ok() for _ in range(count)]
             if count and not self.flags & DEPRECATE_EOF:
                 assert self.read_ok()[:1] == b"\xfe"
         return number, columns, parameters
