@@ -196,7 +196,7 @@ class Engine:
             return None
         if not self._decider.settled or (isinstance(asked, bytes) and not self._decider.mentions(asked)):
             return None
-        await self._memories.of(session)
+        await self._memories.for_look_up(session, self._shapes.likely(self._catalogue.version, asked))
         return self.shortcut(session, asked)
 
     def take_off(
@@ -265,7 +265,10 @@ class Engine:
         started = time.monotonic()
         outcome, size, said = "error", 0, ""
         try:
-            async with asyncio.timeout(max_seconds or None):
+            if max_seconds:
+                async with asyncio.timeout(max_seconds):
+                    size = await work
+            else:
                 size = await work
             outcome = "ok"
         except (asyncio.CancelledError, ClientGone):

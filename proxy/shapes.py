@@ -133,6 +133,7 @@ class Shapes:
     def __init__(self) -> None:
         self._version = -1
         self._shapes: OrderedDict[_Place, LookUpShape | None] = OrderedDict()
+        self._latest: dict[_Place, LookUpShape] = {}
         self._spaces: dict[tuple[object, ...], int] = {}
         self._numbers = itertools.count()
 
@@ -168,6 +169,16 @@ class Shapes:
                 return LookUp(memory, shape, match[0], asked)
         return None
 
+    def likely(self, version: int, asked: bytes | Executed) -> tuple[LookUpShape, bytes] | None:
+        """Return shape and key of the look-up that a text was under the settings of the session that asked it last."""
+        if version != self._version or not isinstance(asked, bytes):
+            return None
+        for match in itertools.islice(KEY.finditer(asked), MOST_PLACES):
+            shape = self._latest.get((asked[: match.start()], asked[match.end() :], len(match[0])))
+            if shape is not None:
+                return shape, match[0]
+        return None
+
     def _find_executed(self, memory: Memory, asked: Executed) -> LookUp | None:
         route, parameters = asked.route, asked.parameters
         if not parameters or not _plain(route) or not _same_meaning(route.settings, memory.settings):
@@ -190,6 +201,10 @@ class Shapes:
     def learn(self, memory: Memory, sql: bytes, start: int, end: int, shape: LookUpShape | None) -> None:
         """Remember a statement's shape, or that it has none."""
         self._keep((memory.space, sql[:start], sql[end:], end - start), shape)
+        if shape is not None:
+            if len(self._latest) > MOST_SHAPES:
+                self._latest.clear()
+            self._latest[sql[:start], sql[end:], end - start] = shape
 
     def tried_marked(
         self, memory: Memory, version: int, route: Distributed, parameters: Sequence[frames.Parameter]
@@ -210,6 +225,7 @@ class Shapes:
         if version != self._version:
             self._version = version
             self._shapes.clear()
+            self._latest.clear()
 
     def _keep(self, place: _Place, shape: LookUpShape | None) -> None:
         self._shapes[place] = shape

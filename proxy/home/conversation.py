@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
 from backend.address import Address
+from backend.agent_tls import SHUTDOWN_S
 from backend.connection import execute_payload
 from backend.keepalive import keep_alive
 from backend.pool import Pool
@@ -166,6 +168,35 @@ class Conversation:
         except ConnectionLost as error:
             raise SkyError(HOME_DOWN) from error
 
+    async def start_tls(self, request: bytes, context: ssl.SSLContext) -> None:
+        """Go on with TLS, before anything but a greeting has been said.
+
+        Parameters
+        ----------
+        request : bytes
+            The packet that says so.
+
+        Raises
+        ------
+        SkyError
+            HOME_DOWN.
+        """
+        await self.send(request)
+        loop = asyncio.get_running_loop()
+        try:
+            transport = await loop.start_tls(
+                self._transport,
+                self._wire,
+                context,
+                ssl_handshake_timeout=_CONNECT_S,
+                ssl_shutdown_timeout=SHUTDOWN_S,
+            )
+        except (OSError, TimeoutError) as error:
+            raise SkyError(HOME_DOWN) from error
+        if transport is None:
+            raise SkyError(HOME_DOWN)
+        self._transport = self._wire.transport = transport
+
     async def receive(self) -> bytes:
         """Return the bytes that came."""
         try:
@@ -226,27 +257,37 @@ class Conversation:
 
     async def _ask(self, payload: bytes, kind: ReplyKind) -> list[Event]:
         await self.send(packet(payload, 0))
-        scanner = ReplyScanner(kind, self.deprecate_eof)
-        out: list[Event] = []
-        while not scanner.done:
-            out += scanner.feed(await self.receive())
-        for event in out:
-            if isinstance(event, ErrEvent):
-                raise ServerError(event.err.errno, event.err.sqlstate, event.err.message)
-        return out
+        return _accepted((await self._whole(kind, b""))[0])
 
     async def table(self, sql: bytes) -> Table:
         """Run a statement of the proxy's own on this connection and return its small result."""
-        columns: tuple[bytes, ...] = ()
-        found: list[list[bytes | None]] = []
-        cutter = Cutter(pieces=False)
-        for event in await self._reply(QUERY + sql, ReplyKind.QUERY):
-            if isinstance(event, ColumnsEvent):
-                columns = event.definitions
-            elif isinstance(event, RowsEvent):
-                for block in cutter.feed(event):
-                    found += rows.split(block.data)
-        return Table(columns, found)
+        return _table(await self._reply(QUERY + sql, ReplyKind.QUERY))
+
+    async def table_and_check(self, sql: bytes, statement: bytes) -> tuple[Table, tuple[bytes, ...] | None]:
+        """Do what `table` does, and `check` with a statement, both in one exchange; None: that was refused."""
+        table, prepared = await to_the_end(self._two_replies(sql, statement))
+        return table, None if _refusal(prepared) is not None else self._prepared_columns(prepared)
+
+    async def _two_replies(self, sql: bytes, statement: bytes) -> tuple[Table, list[Event]]:
+        self.asking = True
+        try:
+            async with self._turn:
+                await self._end_watch()
+                await self.send(packet(QUERY + sql, 0) + packet(STMT_PREPARE + statement, 0))
+                found, rest = await self._whole(ReplyKind.QUERY, b"")
+                prepared, _ = await self._whole(ReplyKind.PREPARE, rest)
+                return _table(_accepted(found)), prepared
+        finally:
+            self.asking = False
+
+    async def _whole(self, kind: ReplyKind, data: bytes) -> tuple[list[Event], bytes]:
+        """Return the events of a whole reply that begins with `data`, and the bytes behind it."""
+        scanner = ReplyScanner(kind, self.deprecate_eof)
+        out = scanner.feed(data)
+        while not scanner.done:
+            data = await self.receive()
+            out += scanner.feed(data)
+        return out, data[scanner.consumed :]
 
     async def done(self, sql: bytes) -> Ok:
         """Run a statement of the client's own that has no rows, and return how it ended."""
@@ -363,8 +404,12 @@ class Conversation:
         return await to_the_end(self._check(sql))
 
     async def _check(self, sql: bytes) -> tuple[bytes, ...]:
+        return self._prepared_columns(await self._reply(STMT_PREPARE + sql, ReplyKind.PREPARE))
+
+    def _prepared_columns(self, events: list[Event]) -> tuple[bytes, ...]:
+        """Return the columns of what was prepared to be checked, which is not wanted any more."""
         columns: tuple[bytes, ...] = ()
-        for event in await self._reply(STMT_PREPARE + sql, ReplyKind.PREPARE):
+        for event in events:
             if isinstance(event, PreparedEvent):
                 self._owe_close(event.statement_id)
             elif isinstance(event, ColumnsEvent):
@@ -470,3 +515,29 @@ class Conversation:
     async def close(self) -> None:
         """Close the connection."""
         self._transport.close()
+
+
+def _refusal(events: list[Event]) -> ErrEvent | None:
+    return next((event for event in events if isinstance(event, ErrEvent)), None)
+
+
+def _accepted(events: list[Event]) -> list[Event]:
+    """Return a reply's events; raises the error in it."""
+    refusal = _refusal(events)
+    if refusal is not None:
+        raise ServerError(refusal.err.errno, refusal.err.sqlstate, refusal.err.message)
+    return events
+
+
+def _table(events: list[Event]) -> Table:
+    """Return the small result that a reply is."""
+    columns: tuple[bytes, ...] = ()
+    found: list[list[bytes | None]] = []
+    cutter = Cutter(pieces=False)
+    for event in events:
+        if isinstance(event, ColumnsEvent):
+            columns = event.definitions
+        elif isinstance(event, RowsEvent):
+            for block in cutter.feed(event):
+                found += rows.split(block.data)
+    return Table(columns, found)

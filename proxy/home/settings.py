@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from proxy.home.link import HomeLink
+from proxy.home.link import HomeLink, Table
 from shard.catalog.naming import literal
 from shard.errors import not_supported
 from shard.planner.lexer import LexerMode
@@ -20,6 +20,16 @@ _RARE = {"old_mode": "UTF8_IS_UTF8MB3", "default_regex_flags": "", "max_sort_len
 """Settings that are sent along only if they are not these, MariaDB's defaults."""
 _CLOCK = "@@SESSION.timestamp, ABS(UNIX_TIMESTAMP(SYSDATE(6)) - @@SESSION.timestamp) > 0.002"
 """The time of NOW(), and whether it may be one that was set."""
+_ASKED = tuple(
+    f"@@SESSION.{name}" if name in _NUMERIC else f"IFNULL(HEX(@@SESSION.{name}), '-')"
+    for name in (*_NAMES, *_RARE)
+)
+# In one column, which is read faster than many, and as bytes: what comes as text comes in character_set_results, which
+# may be any.
+_QUESTION = (
+    "SELECT CONVERT(CONVERT(CONCAT_WS(',', IFNULL(HEX(DATABASE()), '-'), @@SESSION.sql_select_limit, "
+    f"@@SESSION.max_statement_time, {', '.join(_ASKED)}) USING utf8mb4) USING binary), {_CLOCK} LIMIT 1"
+)
 _CODECS = dict.fromkeys(("utf8mb4", "utf8mb3", "utf8"), ("utf-8", "surrogateescape"))
 _GRAMMAR = frozenset(
     "ANSI ANSI_QUOTES DB2 HIGH_NOT_PRECEDENCE IGNORE_SPACE MAXDB MSSQL MYSQL323 MYSQL40 NO_BACKSLASH_ESCAPES ORACLE "
@@ -99,37 +109,61 @@ class SessionSettings:
 
 async def read(home: HomeLink, prefix: bytes = b"") -> SessionSettings:
     """Ask the session's home connection, perhaps under a ``SET STATEMENT … FOR``, whose statement is read without it."""
-    names = (*_NAMES, *_RARE)
-    # As bytes: what comes as text comes in character_set_results, which may be any.
-    columns = ", ".join(f"CONVERT(@@SESSION.{name} USING binary)" for name in names)
-    texts = await _row(
-        home,
-        f"SELECT CONVERT(DATABASE() USING binary), @@SESSION.sql_select_limit, @@SESSION.max_statement_time, {columns}, {_CLOCK} LIMIT 1",
-        prefix,
-    )
+    return await _settings(home, await _row(home, _QUESTION, prefix), prefix)
+
+
+async def read_and_check(
+    home: HomeLink, statement: bytes
+) -> tuple[SessionSettings, tuple[bytes, ...] | None]:
+    """Do what `read` does, and let the home server check a statement in the same exchange.
+
+    Returns
+    -------
+    tuple of bytes or None
+        The statement's columns; None if the home server refused it.
+    """
+    found, columns = await home.table_and_check(_QUESTION.encode(), statement)
+    return await _settings(home, _texts(found), b""), columns
+
+
+async def _settings(home: HomeLink, texts: list[str | None], prefix: bytes) -> SessionSettings:
+    """Return the settings that the home server told: the answer to `_QUESTION`."""
+    told, clock, off = texts
+    coded, most_rows, most_seconds, *rest = (told or "").split(",")
+    database = _decoded(coded)
+    found: dict[str, str | None] = {
+        name: text if name in _NUMERIC else _decoded(text)
+        for name, text in zip((*_NAMES, *_RARE), rest, strict=True)
+    }
+    results = found["character_set_results"]
     values: dict[str, str] = {}
-    for name, text in zip(names, texts[3:-2], strict=True):
+    for name, text in found.items():
         if _RARE.get(name) != text:
             values[name] = "NULL" if text is None else text if name in _NUMERIC else literal(text)
-    if texts[6] in _WIDE:  # what the proxy reads of the home server's answers would come in it, too
-        raise not_supported(f"character_set_results = {texts[6]}", "use utf8mb4")
-    charset = texts[5] or "utf8mb4"
+    if results in _WIDE:  # what the proxy reads of the home server's answers would come in it, too
+        raise not_supported(f"character_set_results = {results}", "use utf8mb4")
+    client = found["character_set_client"]
+    charset = client or "utf8mb4"
     fixed = None
-    if texts[-1] != "0":  # it is the same in the next statement only if it was set
+    if off != "0":  # it is the same in the next statement only if it was set
         (again,) = await _row(home, "SELECT @@SESSION.timestamp LIMIT 1", prefix)
-        fixed = again if again == texts[-2] else None
-    limit = int(texts[1] or "0")
+        fixed = again if again == clock else None
+    limit = int(most_rows)
     return SessionSettings(
         values=values,
-        database=texts[0],
-        mode=LexerMode.of(texts[3] or ""),
+        database=database,
+        mode=LexerMode.of(found["sql_mode"] or ""),
         encoding=encoding_of(charset),
         charset=charset,
         limit=limit if limit < 2**63 else None,
-        max_seconds=float(texts[2] or "0"),
+        max_seconds=float(most_seconds),
         timestamp=fixed,
-        same_results=texts[6] == texts[5] or {texts[5], texts[6] or "utf8mb3"} <= set(_CODECS),
+        same_results=results == client or {client, results or "utf8mb3"} <= set(_CODECS),
     )
+
+
+def _decoded(text: str) -> str | None:
+    return None if text == "-" else bytes.fromhex(text).decode()
 
 
 async def mode(home: HomeLink) -> LexerMode:
@@ -139,7 +173,10 @@ async def mode(home: HomeLink) -> LexerMode:
 
 
 async def _row(home: HomeLink, sql: str, prefix: bytes) -> list[str | None]:
-    found = await home.table(prefix + sql.encode())
+    return _texts(await home.table(prefix + sql.encode()))
+
+
+def _texts(found: Table) -> list[str | None]:
     return [None if value is None else value.decode() for value in found.rows[0]]
 
 

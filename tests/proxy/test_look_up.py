@@ -13,7 +13,7 @@ import yaml
 from backend.connection import RawConnection
 from proxy.shapes import ALLOWED_S
 from tests.proxy.test_session import ask
-from tests.support.rawclient import RawClient, ServerError
+from tests.support.rawclient import RawClient, ServerError, refused
 
 BY_KEY = "SELECT objectId, ra, decl FROM hip.Object WHERE objectId = "
 
@@ -159,6 +159,24 @@ def test_what_goes_home_ends_what_was_allowed(cluster, client, account, keys):
         ask(viewer, "DO 1")
         with pytest.raises(pymysql.MySQLError):
             ask(viewer, f"{BY_KEY}{keys[0]}")
+
+
+def test_the_first_look_up_of_a_session_is_checked_as_its_own(raw, client, account, keys, short):
+    sql = f"SELECT objectId, vMag FROM Object WHERE objectId = {keys[0]}"
+    want = [tuple(str(value).encode() for value in row) for row in ask(client, sql)]
+    account("colourblind", grants=("SELECT (objectId, ra) ON hip.Object",))
+    short()
+    assert raw(database="hip").query(sql).rows == want
+    assert short() == 1
+    assert refused(raw(user="colourblind", password="geheim", database="hip").query, sql) == 1143
+    assert refused(raw(database="mysql").query, sql) == 1146
+    assert refused(raw().query, sql) == 1046
+    ansi = raw(database="hip")
+    ansi.query("SET sql_mode = 'ANSI_QUOTES', character_set_results = NULL, collation_connection = utf16_bin")
+    assert ansi.query(sql).rows == want
+    assert ansi.query('SELECT "objectId" FROM Object WHERE "objectId" = ' + str(keys[1])).rows == [
+        (str(keys[1]).encode(),)
+    ]
 
 
 def test_settings_are_those_of_the_moment(client, keys):
