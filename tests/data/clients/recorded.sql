@@ -116,3 +116,48 @@ SELECT /*!40001 SQL_NO_CACHE */ `starId`, `name` FROM `Star` WHERE starId < 5 OR
 ROLLBACK TO SAVEPOINT sp
 RELEASE SAVEPOINT sp
 COMMIT
+# MariaDB Connector/J 3
+set autocommit=1,sql_mode=concat(@@sql_mode,',STRICT_TRANS_TABLES'),session_track_schema=1,session_track_system_variables=concat(@@session_track_system_variables,',auto_increment_increment'),names utf8mb4
+SELECT @@max_allowed_packet,@@auto_increment_increment,@@lower_case_table_names
+SELECT starId, CAST(name AS CHAR) FROM lab.Star WHERE starId < 6 ORDER BY starId
+set @@SQL_SELECT_LIMIT=4
+SELECT starId FROM lab.Star WHERE starId > 3 ORDER BY starId
+set @@SQL_SELECT_LIMIT=18446744073709551615
+SELECT IF(TABLE_TYPE='BASE TABLE' or TABLE_TYPE='SYSTEM VERSIONED', 'TABLE', TABLE_TYPE) as TABLE_TYPE, TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = 'lab' ORDER BY TABLE_NAME
+# Go (go-sql-driver)
+SELECT @@max_allowed_packet
+SET NAMES utf8mb4 COLLATE utf8mb4_unicode_ci
+SELECT starId, name FROM lab.Star WHERE name = 'nosuch' OR starId = 7
+START TRANSACTION
+SELECT kind, COUNT(*) FROM lab.Star GROUP BY kind ORDER BY kind
+ROLLBACK
+# Rust (sqlx)
+SET sql_mode=(SELECT CONCAT(@@sql_mode, ',PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION')),time_zone='+00:00',NAMES utf8mb4 COLLATE utf8mb4_unicode_ci
+SELECT kind || '-' || starId AS both_of FROM lab.Star WHERE starId < 9 ORDER BY starId
+SELECT MIN(dt), MAX(kind || 'x') FROM lab.Star
+SELECT UNIX_TIMESTAMP(dt) FROM lab.Star WHERE starId < 30 ORDER BY starId
+# .NET (MySqlConnector)
+SELECT CONNECTION_ID() > 0, VERSION()
+SET NAMES utf8mb4
+SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION
+SELECT starId, d, dt FROM `lab`.`Star` WHERE starId BETWEEN 3 AND 8 ORDER BY starId
+COMMIT
+# Django
+SELECT VERSION(), @@sql_mode, @@default_storage_engine, @@sql_auto_is_null, @@lower_case_table_names, CONVERT_TZ('2001-01-01 01:00:00', 'UTC', 'UTC') IS NOT NULL
+SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED
+SELECT (1) AS `a` FROM `lab`.`Star` WHERE `lab`.`Star`.`name` LIKE BINARY '%a%' LIMIT 1
+SELECT COUNT(*) AS `__count` FROM `lab`.`Star` WHERE NOT (`lab`.`Star`.`kind` = 'qso' AND `lab`.`Star`.`kind` IS NOT NULL)
+SELECT COUNT(*) FROM (SELECT DISTINCT `lab`.`Star`.`kind` AS `col1` FROM `lab`.`Star`) subquery
+SELECT `TABLE_NAME`, `TABLE_TYPE`, `TABLE_COMMENT` FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = 'lab' ORDER BY 1
+# Rails
+SET NAMES utf8mb4, @@SESSION.sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO'), @@SESSION.sql_auto_is_null = 0, @@SESSION.wait_timeout = 2147483
+SHOW FULL FIELDS FROM `lab`.`Star`
+SELECT 1 AS one FROM `lab`.`Star` WHERE `lab`.`Star`.`starId` = 4 LIMIT 1
+SELECT `lab`.`Star`.`starId`, `lab`.`Star`.`kind` FROM `lab`.`Star` ORDER BY `lab`.`Star`.`starId` DESC LIMIT 3
+SELECT COUNT(*) FROM (SELECT 1 AS one FROM `lab`.`Star` LIMIT 5) subquery_for_count
+# PHP (PDO)
+SET NAMES utf8mb4
+SELECT starId, kind FROM lab.Star WHERE starId = '5' AND kind <> 'nosuch' LIMIT 0, 30
+SET SESSION sql_mode = 'ANSI_QUOTES,TRADITIONAL'
+SELECT "starId" AS "id" FROM "lab"."Star" WHERE "starId" < 5 ORDER BY "id"
+SELECT "nosuch" FROM "lab"."Star"
