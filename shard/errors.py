@@ -164,8 +164,7 @@ REQUIRE_UNMET = _define(
     "REQUIRE_UNMET",
     1045,
     "28000",
-    "Access denied for user '{user}'@'{host}': the account has REQUIRE {demand}, which no connection through skyshard meets; "
-    "`tls.required` and `tls.client_ca` of the proxy demand TLS and certificates",
+    "Access denied for user '{user}'@'{host}': the account has REQUIRE {demand}: {remedy}",
 )
 DATABASE_DENIED = _define(
     "DATABASE_DENIED", 1044, "42000", "Access denied for user '{user}'@'{host}' to database '{database}'"

@@ -39,11 +39,12 @@ IMPLEMENTED = (
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """The home server's first packet, changed to what this proxy offers."""
+    """The home server's first packet, changed to what this proxy offers; `tls` says whether the home server offers it."""
 
     thread_id: int
     scramble: bytes
     payload: bytes
+    tls: bool
 
 
 def greeting(payload: bytes, tls: bool) -> Greeting:
@@ -65,7 +66,8 @@ def greeting(payload: bytes, tls: bool) -> Greeting:
     own = int.from_bytes(payload[low + 14 : low + 18], "little") & OWN
     out[low + 14 : low + 18] = own.to_bytes(4, "little")
     scramble = payload[end + 5 : end + 13] + payload[low + 18 : low + 30]
-    return Greeting(int.from_bytes(payload[end + 1 : end + 5], "little"), scramble, bytes(out))
+    thread_id = int.from_bytes(payload[end + 1 : end + 5], "little")
+    return Greeting(thread_id, scramble, bytes(out), bool(server & Capability.SSL))
 
 
 @dataclass(slots=True)
@@ -78,6 +80,8 @@ class Response:
         Packet size, character set and filler: 28 bytes after the capabilities.
     auth : bytes
         What the client's plugin answered to the greeting's scramble.
+    home_tls : bool
+        The home server gets it within TLS.
     """
 
     capabilities: int
@@ -88,19 +92,28 @@ class Response:
     plugin: str
     attributes: bytes
     names: dict[str, str] = field(default_factory=dict)
+    home_tls: bool = False
 
     @property
     def own(self) -> int:
         """MariaDB's own capabilities; none if the client says that it is MySQL's."""
         return 0 if self.capabilities & Capability.MYSQL else int.from_bytes(self.head[24:28], "little") & OWN
 
+    @property
+    def _flags(self) -> int:
+        # The proxy itself loads rows.
+        own = Capability.LOCAL_FILES | (Capability.SSL if self.home_tls else 0)
+        return self.capabilities & IMPLEMENTED | own
+
+    def begin(self) -> bytes:
+        """Return what a response begins with; alone it asks for TLS."""
+        return self._flags.to_bytes(4, "little") + self.head[:24] + self.own.to_bytes(4, "little")
+
     def encode(self, auth: bytes | None = None, plugin: str | None = None) -> bytes:
         """Return the response for the home server, perhaps with another plugin's answer."""
-        flags = self.capabilities & IMPLEMENTED | Capability.LOCAL_FILES  # the proxy itself loads rows
+        flags = self._flags
         answer = self.auth if auth is None else auth
-        out = (
-            flags.to_bytes(4, "little") + self.head[:24] + self.own.to_bytes(4, "little") + self.user + b"\0"
-        )
+        out = self.begin() + self.user + b"\0"
         if flags & Capability.PLUGIN_AUTH_LENENC_DATA:
             out += lenenc_bytes(answer)
         elif flags & Capability.SECURE_CONNECTION:

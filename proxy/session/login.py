@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import logging
 import os
+import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backend.pool import Pool
 from backend.wire import ConnectionLost
@@ -32,7 +33,7 @@ from proxy.session.handshake import (
 )
 from proxy.session.passwords import SHA2
 from proxy.session.throttle import LoginThrottle
-from proxy.session.tls import Tls
+from proxy.session.tls import Tls, towards_home
 from shard.catalog.naming import literal
 from shard.errors import (
     BAD_HANDSHAKE,
@@ -62,7 +63,8 @@ class Doorkeeper:
     """What all logins of a process share.
 
     `pool` reaches the home server with the service account: it knows what is kept of a password. `by_socket`
-    says that sessions reach it by a Unix socket, and their clients' addresses by PROXY protocol.
+    says that sessions reach it by a Unix socket, and their clients' addresses by PROXY protocol. `home_tls` is for
+    those whose accounts demand TLS.
     """
 
     pool: Pool
@@ -70,6 +72,7 @@ class Doorkeeper:
     throttle: LoginThrottle
     keys: passwords.KeyPair
     by_socket: bool = False
+    home_tls: ssl.SSLContext = field(default_factory=towards_home)
 
 
 class Login:
@@ -84,7 +87,7 @@ class Login:
         self._client, self._home, self._door, self._admit = client, home, door, admit
         self._scramble = b""
         self._plugin = passwords.NATIVE
-        self._answered = False
+        self._answered = self._home_offers_tls = False
         self._proof = b"", b""
         """What was last said to prove a password, and the scramble that it is for."""
         self.user = ""
@@ -105,6 +108,7 @@ class Login:
             return None
         first = greeting(payload, self._door.tls is not None)
         self._home.thread_id, self._scramble = first.thread_id, first.scramble
+        self._home_offers_tls = first.tls
         await self._client.packet(first.payload)
         payload = await self._client.answer()
         if wants_tls(payload) and self._door.tls is not None:
@@ -158,11 +162,22 @@ class Login:
             self._answered = bool(secret)
             auth = passwords.native(secret, self._scramble)
             self._proof = auth, self._scramble
-            await self._home.send(packet(said.encode(auth, passwords.NATIVE), 1))
+            await self._respond(said, auth, passwords.NATIVE)
             return self._seen(await self._answer(secret))
         self._answered, self._proof = bool(said.auth), (said.auth, self._scramble)
-        await self._home.send(packet(said.encode(), 1))
+        await self._respond(said)
         return self._seen(await self._relay(said.plugin))
+
+    async def _respond(self, said: Response, auth: bytes | None = None, plugin: str | None = None) -> None:
+        """Give the home server the response; within TLS for a client with TLS whose account may demand that."""
+        said.home_tls = (
+            self._home_offers_tls
+            and self._client.wire.secure
+            and any(map(passwords.demands_tls, await self._known()))
+        )
+        if said.home_tls:
+            await self._home.start_tls(packet(said.begin(), 1), self._door.home_tls)
+        await self._home.send(packet(said.encode(auth, plugin), 2 if said.home_tls else 1))
 
     def _speaks_native(self, said: Response) -> bool:
         """Whether a client without TLS that names caching_sha2_password also knows the old plugin.
@@ -225,8 +240,10 @@ class Login:
         if payload[0] == _ERR:
             demand = await self._demand() if Err.decode(payload).errno == DENIED.errno else ""
             if demand:
-                host = self._client.wire.peer[0]
-                await self._client.error(SkyError(REQUIRE_UNMET, user=self.user, host=host, demand=demand))
+                host, remedy = self._client.wire.peer[0], self._remedy(demand)
+                await self._client.error(
+                    SkyError(REQUIRE_UNMET, user=self.user, host=host, demand=demand, remedy=remedy)
+                )
             else:
                 await self._client.packet(payload)
             return False
@@ -275,16 +292,26 @@ class Login:
         return account.rpartition(b"@")[2].lower() == b"localhost"
 
     async def _demand(self) -> str:
-        """Return what the account REQUIREs, if it is that which a client with the right password lacks.
-
-        TLS ends here; the home server sees a connection of the proxy's, which has none of the client's.
-        """
-        try:
-            entries = await self._entries()
-        except (ServerError, ConnectionLost):  # the refusal stands as it is
-            return ""
-        demands = (passwords.demand_of(entry, *self._proof) for entry in entries.values())
+        """Return what the account REQUIREs, if it is that which a client with the right password lacks."""
+        demands = (passwords.demand_of(entry, *self._proof) for entry in await self._known())
         return next(filter(None, demands), "")
+
+    def _remedy(self, demand: str) -> str:
+        """Return what helps one who does not meet a demand of his account."""
+        if demand != "SSL":  # TLS ends here: the home server sees no certificate of a client's
+            return (
+                "no connection through skyshard meets it; `tls.client_ca` of the proxy demands certificates"
+            )
+        if not self._client.wire.secure:
+            return "connect with TLS"
+        return "the home server must offer TLS, too" if not self._home_offers_tls else "connect anew"
+
+    async def _known(self) -> list[bytes]:
+        """Return what is kept of the accounts of the user's name; nothing if the home server does not say."""
+        try:
+            return list((await self._entries()).values())
+        except (ServerError, ConnectionLost):  # its own answer stands as it is
+            return []
 
     async def _certificate_proof(self) -> bytes:
         """Return the text that proves this proxy's certificate to one who knows the account's password."""

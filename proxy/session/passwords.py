@@ -149,6 +149,11 @@ def kept_of(entry: bytes, plugin: str) -> bytes:
     return b""
 
 
+def demands_tls(entry: bytes) -> bool:
+    """Whether an account has REQUIRE SSL."""
+    return msgspec.json.decode(entry, type=_Account).ssl_type == 1
+
+
 def demand_of(entry: bytes, said: bytes, scramble: bytes) -> str:
     """Return what an account's REQUIRE demands, to one whose native answer proves its password; else nothing.
 

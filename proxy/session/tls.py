@@ -13,3 +13,13 @@ class Tls:
     context: ssl.SSLContext
     fingerprint: bytes
     required: bool = False
+
+
+def towards_home() -> ssl.SSLContext:
+    """Return the context of sessions at home whose accounts demand TLS.
+
+    The home server's certificate is not verified: without such a demand the same connection has no TLS at all.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context

@@ -117,7 +117,12 @@ def plan(
             name=name,
             kind="mariadb",
             argv=mariadb.command(
-                directory / name / "data", sockets[name], directory / "run", name, name == "home"
+                directory / name / "data",
+                sockets[name],
+                directory / "run",
+                name,
+                name == "home",
+                tls=certificate.provide(directory / "tls") if name == "home" and tls != "off" else None,
             ),
         )
         for name in names

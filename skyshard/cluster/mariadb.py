@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shard.catalog.naming import literal
+from skyshard.cluster.certificate import Files
 from skyshard.errors import UserError
 
 LOG_FILE_SIZE = "--innodb-log-file-size=32M"
@@ -141,6 +142,7 @@ def command(
     home: bool,
     listen: tuple[str, int] | None = None,
     proxies: Sequence[str] = (),
+    tls: Files | None = None,
 ) -> list[str]:
     """Return mariadbd's command line, tuned for scans and many tables; makes the directories it names.
 
@@ -158,6 +160,8 @@ def command(
         Address and port for TCP; None: the socket alone.
     proxies : sequence of str
         Networks of other machines whose proxies are believed what they say of their clients' addresses (home server).
+    tls : Files or None
+        The certificate that it offers TLS with, which accounts may REQUIRE.
     """
     for place in ("tmp", "files"):
         (data.parent / place).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -187,7 +191,8 @@ def command(
     worker = [
         "--max-connections=1000", "--innodb-flush-log-at-trx-commit=2", "--myisam-recover-options=OFF",
     ]  # fmt: skip
-    return [*shared, *network, *(_home_options(proxies) if home else worker)]
+    offered = [] if tls is None else [f"--ssl-cert={tls.certificate}", f"--ssl-key={tls.key}"]
+    return [*shared, *network, *offered, *(_home_options(proxies) if home else worker)]
 
 
 def _home_options(proxies: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from skyshard.cluster import mariadb
+from skyshard.cluster.certificate import Files
 from skyshard.cluster.connect import read_secret
 from skyshard.errors import UserError
 
@@ -45,6 +46,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     type=_FILE,
     help="File with the password of root@'%', for new data; needed with --listen.",
 )
+@click.option("--tls-certificate", type=_FILE, help="Certificate (PEM) for accounts with REQUIRE SSL.")
+@click.option("--tls-key", type=_FILE, help="Its key.")
 def server_command(
     role: str,
     directory: Path,
@@ -52,10 +55,19 @@ def server_command(
     proxy_networks: str | None,
     password_file: Path,
     root_password_file: Path | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
 ) -> None:
     """Run a home or worker server; the data directory is made when it is missing."""
     if listen is not None and root_password_file is None:
         raise UserError("a server that listens needs --root-password-file")
+    if (tls_certificate is None) != (tls_key is None):
+        raise UserError("--tls-certificate and --tls-key belong together")
+    offered = (
+        None
+        if tls_certificate is None or tls_key is None
+        else Files(tls_certificate.absolute(), tls_key.absolute())
+    )
     proxies = networks(role, proxy_networks)
     root = None if root_password_file is None else read_secret(root_password_file)
     directory = directory.absolute()
@@ -65,7 +77,7 @@ def server_command(
     socket = str(directory / "run" / "mariadb.sock")
     where = None if listen is None else _host_port(listen)
     command = mariadb.command(
-        directory / "data", socket, directory / "run", "mariadb", role == "home", where, proxies
+        directory / "data", socket, directory / "run", "mariadb", role == "home", where, proxies, offered
     )
     os.execv(command[0], command)  # signals and the exit code are the server's own
 

@@ -120,11 +120,27 @@ def test_client_certificates(proxy, raw, cluster, tmp_path):
     assert raw(port, tls=context(own.client("ann"))).query("SELECT 1").rows == [(b"1",)]
 
 
+@pytest.mark.parametrize("plugin", [NATIVE, SHA2])
+def test_an_account_that_requires_tls_comes_in_with_it(raw, account, plugin):
+    name = f"private_{plugin[:3]}"
+    account(name, "IDENTIFIED BY 'geheim' REQUIRE SSL")
+    client = raw(user=name, password="geheim", tls=True, plugin=plugin, database="hip")
+    assert client.query("SELECT CURRENT_USER(), CONNECTION_ID()").rows == [
+        (f"{name}@%".encode(), str(client.thread_id).encode())
+    ]
+    assert client.query("SELECT COUNT(*) FROM Object WHERE ra < 400").rows == [(b"118216",)]
+    assert len(client.query("SELECT REPEAT('x', 3000000)").rows[0][0]) == 3000000
+    assert refused(raw, user=name, password="falsch", tls=True, plugin=plugin) == 1045
+    with pytest.raises(ServerError) as caught:
+        raw(user=name, password="geheim", plugin=plugin)
+    assert (caught.value.errno, caught.value.sqlstate) == (1045, "28000")
+    assert "REQUIRE SSL: connect with TLS" in caught.value.message
+
+
 @pytest.mark.parametrize(
-    ("require", "plugin"),
-    [("SSL", NATIVE), ("SSL", SHA2), ("X509", NATIVE), ("SUBJECT '/CN=a'", NATIVE)],
+    ("require", "plugin"), [("X509", NATIVE), ("SUBJECT '/CN=a'", NATIVE), ("X509", SHA2)]
 )
-def test_accounts_that_require_tls_are_told_why_they_cannot_come_in(raw, account, require, plugin):
+def test_accounts_that_require_certificates_are_told_that_they_cannot_come_in(raw, account, require, plugin):
     name = f"demands_{require[:3]}_{plugin[:3]}"
     account(name, f"IDENTIFIED BY 'geheim' REQUIRE {require}")
     with pytest.raises(ServerError) as caught:
@@ -254,6 +270,18 @@ def change_user(client, user, password, plugin=NATIVE):
         + b"\0"
     )
     client.dialogue(password, plugin)
+
+
+def test_a_session_changes_to_an_account_that_requires_tls_only_if_it_began_so(raw, account):
+    account("private_a", "IDENTIFIED BY 'geheim' REQUIRE SSL")
+    account("open_a")
+    began = raw(user="private_a", password="geheim", tls=True)
+    for name in ("open_a", "private_a"):
+        change_user(began, name, "geheim")
+        assert began.query("SELECT DATABASE()").rows == [(b"hip",)]
+    with pytest.raises(ServerError) as caught:
+        change_user(raw(user="open_a", password="geheim", tls=True), "private_a", "geheim")
+    assert "REQUIRE SSL: connect anew" in caught.value.message
 
 
 @pytest.mark.parametrize("plugin", [NATIVE, SHA2])
