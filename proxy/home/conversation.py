@@ -49,6 +49,7 @@ STATUS_KEPT = (
     | StatusFlag.AUTOCOMMIT
     | StatusFlag.NO_BACKSLASH_ESCAPES
     | StatusFlag.IN_READ_ONLY_TRANSACTION
+    | StatusFlag.ANSI_QUOTES
 )
 """Status flags of the session itself."""
 

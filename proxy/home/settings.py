@@ -138,7 +138,7 @@ async def _settings(home: HomeLink, texts: list[str | None], prefix: bytes) -> S
     results = found["character_set_results"]
     values: dict[str, str] = {}
     for name, text in found.items():
-        if _RARE.get(name) != text:
+        if name not in _RARE or _RARE[name] != text:  # character_set_results may be NULL
             values[name] = "NULL" if text is None else text if name in _NUMERIC else literal(text)
     if results in _WIDE:  # what the proxy reads of the home server's answers would come in it, too
         raise not_supported(f"character_set_results = {results}", "use utf8mb4")

@@ -71,6 +71,7 @@ class StatusFlag:
     LAST_ROW_SENT: Final = 0x0080
     NO_BACKSLASH_ESCAPES: Final = 0x0200
     IN_READ_ONLY_TRANSACTION: Final = 0x2000
+    ANSI_QUOTES: Final = 0x8000
 
 
 class FieldType:

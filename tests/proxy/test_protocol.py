@@ -406,3 +406,24 @@ def test_progress_is_reported_to_who_asks(cluster, raw):
         )
         assert refused(client.read_ok) == 1317
         assert client.query("SELECT COUNT(*) FROM Object").rows == [(b"118216",)]
+
+
+OF_LATIN1 = [
+    "SELECT objectId, CONVERT(_latin1 X'FC' USING latin1) AS x, 'ü' FROM Object WHERE objectId = 32349",
+    "SELECT CONVERT(_latin1 X'FC' USING latin1) AS x, 'ü', objectId FROM Object ORDER BY objectId LIMIT 2",
+    "SELECT MIN(objectId), MAX(CONVERT(_latin1 X'FC' USING latin1)), 'ü' FROM Object",
+    "SELECT DISTINCT CONVERT(_latin1 X'FC' USING latin1) AS x FROM Object",
+    "SELECT GROUP_CONCAT(DISTINCT CONVERT(_latin1 X'FC' USING latin1)) FROM Object",
+]
+
+
+@pytest.mark.parametrize("names", ["utf8mb4", "latin1"])
+def test_results_without_a_character_set_come_in_that_of_each_column(pair, names):
+    clients = pair()
+    for client in clients:
+        client.query(f"SET NAMES {names}, character_set_results = NULL")
+    for sql in OF_LATIN1:
+        ours, theirs = (client.query(sql.encode()).rows for client in clients)
+        assert ours == theirs, sql
+        ours, theirs = (client.execute(client.prepare(sql)[0]).rows for client in clients)
+        assert ours == theirs, sql
