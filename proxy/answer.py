@@ -34,7 +34,7 @@ from shard.planner.plan import Fragment, Gather, Merge, Ordered, Sql, Strategy
 from shard.wire import rows
 from shard.wire.frames import Note
 from shard.wire.packets import ColumnDefinition, PacketError, same_encoding
-from shard.wire.protocol import NOT_FIXED, ColumnFlag, FieldType
+from shard.wire.protocol import INTEGER_TYPES, NOT_FIXED, ColumnFlag, FieldType
 from shard.wire.recode import Recoder
 from shard.wire.replies import ColumnsEvent, EndEvent, RowsEvent
 
@@ -55,8 +55,7 @@ class Sink:
 
     def __init__(self, request: Request) -> None:
         self._out, self._query, self._status = request.session.out, request.query, request.status
-        self._window, self._offset = request.plan.window, request.plan.offset
-        self._counts_all = request.plan.counts_all
+        self._plan, self._window = request.plan, request.plan.window
         self._notes = (*request.plan.notes, *request.query.remarks)
         self._seen = 0
         self._within = False
@@ -91,14 +90,14 @@ class Sink:
     @property
     def asks(self) -> bool:
         """Whether only the server that has run the statement knows what FOUND_ROWS() is."""
-        return self._counts_all or (self._offset > 0 and not self._query.rows)
+        return self._plan.counts_all or (self._plan.offset > 0 and not self._query.rows)
 
     async def end(self, warnings: int, passed_over: int = 0) -> None:
         """End the result set; the plan's remarks are added to the warnings as notes.
 
         `passed_over` is how many rows it had that were not sent, where OFFSET does not say so.
         """
-        self._query.passed_over = max(passed_over, self._offset if self._query.rows else 0)
+        self._query.passed_over = max(passed_over, self._plan.offset if self._query.rows else 0)
         self._query.notes[:0] = [Note("Note", 1105, text) for text in self._notes]
         self._query.warnings = min(65535, warnings + len(self._notes))
         await self._out.end(self._query.warnings, self._status)
@@ -261,9 +260,8 @@ class Answerer:
         async with self._lease(request) as desk:
             moved, warnings = await self._filler.partials(desk, request, plan, merge, types, placement)
             await self._filler.unchanged(request)
-            statement = types.statement
-            if not request.binary:
-                statement = planner.merged(plan, _decimals(columns))
+            decimals = [NOT_FIXED] * len(columns) if request.binary else _decimals(columns)
+            statement = planner.merged(plan, decimals, _integers(columns))
             if moved >= MANY_BYTES:
                 statement = planner.sorting(statement)
             await self._send(desk.connection, request, statement, columns, warnings)
@@ -401,6 +399,17 @@ def _decimals(columns: tuple[bytes, ...]) -> list[int]:
     """Return the decimals that DOUBLE columns are written with; 31 where all are, or the type is another."""
     found = map(ColumnDefinition.decode, columns)
     return [column.decimals if column.type == FieldType.DOUBLE else NOT_FIXED for column in found]
+
+
+def _integers(columns: tuple[bytes, ...]) -> list[str]:
+    """Return SIGNED or UNSIGNED for columns of integers, and "" for others."""
+    found = map(ColumnDefinition.decode, columns)
+    return [
+        ("UNSIGNED" if column.flags & ColumnFlag.UNSIGNED else "SIGNED")
+        if column.type in INTEGER_TYPES
+        else ""
+        for column in found
+    ]
 
 
 def _kinds(columns: tuple[bytes, ...]) -> tuple[int, ...]:

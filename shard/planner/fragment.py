@@ -87,8 +87,13 @@ def _store_windows(item: exp.Expression, kind: PartialType) -> None:
 
 def with_decimals(value: exp.Expression, scale: int) -> exp.Expression:
     """Return a DOUBLE rounded to `scale` decimals, as MariaDB rounds what it stores in such a column."""
+    return with_type(value, f"DOUBLE(53,{scale})")
+
+
+def with_type(value: exp.Expression, sql_type: str) -> exp.Expression:
+    """Return an expression cast to a type."""
     cast = exp.Anonymous(this="CAST", expressions=[value])
-    cast.meta["call"] = ("", (), f"AS DOUBLE(53,{scale})")
+    cast.meta["call"] = ("", (), f"AS {sql_type}")
     return cast
 
 

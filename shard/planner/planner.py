@@ -45,7 +45,8 @@ from shard.planner.split import Draft, split
 from shard.planner.volatile import refuse_seeded
 from shard.wire.protocol import NOT_FIXED
 
-"""Decimals of a floating-point column without a fixed number of them."""
+_WHOLE = frozenset({"floor", "ceil", "ceiling"})
+"""Functions that make integers of DECIMALs, if those are not too long."""
 INTERACTIVE_RADIUS_DEG = 1.0
 """A query in a circle of at most this radius reads few chunks, and need not wait behind scans."""
 
@@ -223,25 +224,32 @@ def shipped(plan: Plan, types: Sequence[PartialType]) -> list[PartialType]:
     return writing.shipped(_draft_of(plan), types)
 
 
-def merged(plan: Plan, decimals: Sequence[int]) -> Sql:
-    """Return the merge's statement for an answer in text, whose columns have these numbers of decimals.
+def merged(plan: Plan, decimals: Sequence[int], integers: Sequence[str]) -> Sql:
+    """Return the merge's statement for an answer whose columns have these numbers of decimals (in text) and types.
 
     MariaDB writes ROUND of a DOUBLE, and STD and VARIANCE of integers and DECIMALs, with a fixed number of
     decimals; the value put together from partial results has all of them, and is rounded here as the
-    server would.
+    server would. FLOOR of an average is an integer to the server, and of a sum of sums a DECIMAL: `integers` has SIGNED
+    or UNSIGNED for columns of integers, and "" for others.
     """
     written = _draft_of(plan).merge
     if written is None or plan.merge is None:
         raise TypeError("the plan has no merge")
-    if all(scale >= NOT_FIXED for scale in decimals) or len(decimals) != len(written.expressions):
+    if len(decimals) != len(written.expressions):
+        return plan.merge.statement
+    cut = [
+        kind if kind and any(call.name.lower() in _WHOLE for call in find(item, exp.Anonymous)) else ""
+        for item, kind in zip(written.expressions, integers, strict=True)
+    ]
+    if all(scale >= NOT_FIXED for scale in decimals) and not any(cut):
         return plan.merge.statement
     tree = written.copy()
     items: list[exp.Expression] = []
-    for item, scale in zip(tree.expressions, decimals, strict=True):
-        if scale >= NOT_FIXED:
-            items.append(item)
-            continue
-        items.append(writing.with_decimals(item, scale))
+    for item, scale, kind in zip(tree.expressions, decimals, cut, strict=True):
+        if scale < NOT_FIXED:
+            items.append(writing.with_decimals(item, scale))
+        else:
+            items.append(writing.with_type(item, kind) if kind else item)
     tree.set("expressions", items)
     return writing.logical(tree)
 

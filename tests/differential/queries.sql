@@ -1057,3 +1057,7 @@ SELECT starId, g + 1 AS k FROM lab.Star WHERE starId < 20 ORDER BY (SELECT MAX(v
 SELECT starId % 3 AS k, COUNT(*) FROM lab.Visit GROUP BY k + 1
 -- name: an alias in an inner query of GROUP BY
 SELECT starId % 3 AS k, COUNT(*) FROM lab.Visit GROUP BY (SELECT MAX(n) FROM lab.Lut WHERE n < k)
+-- name: floors of averages
+SELECT kind, FLOOR(AVG(g)), CEIL(AVG(d)) + 1, FLOOR(AVG(starId)), FLOOR(AVG(f)), FLOOR(IFNULL(AVG(g), 0)), CEIL(AVG(g) / 2) FROM lab.Star GROUP BY kind
+-- name: floor of an average, alone, unsigned and sorted [ordered]
+SELECT band, FLOOR(AVG(n)) AS q, CEILING(AVG(big)) FROM lab.Visit JOIN lab.Star USING (starId) GROUP BY band HAVING q > 5 ORDER BY q
