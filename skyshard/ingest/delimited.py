@@ -81,6 +81,10 @@ def blocks(stream: BinaryIO, form: Format, size: int = BLOCK_BYTES) -> Iterator[
             yield Block(block, line)
             line += block.count(b"\n")
     if rest:
+        if len(_quotes(_unescaped(rest, form), form)) % 2:
+            raise BadLine(
+                0, f"line {line}: a quoted value begins there, or on a line behind it, and does not end"
+            )
         yield Block(rest, line)
 
 
@@ -94,17 +98,29 @@ def _last_end(data: bytes, form: Format) -> int:
 
 def line_ends(data: bytes, form: Format) -> Offsets:
     """Return the offsets of the newlines that end a record: not escaped, and not inside quotes."""
+    data = _unescaped(data, form)
+    ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
+    if form.quote is not None:
+        ends = ends[np.searchsorted(_quotes(data, form), ends) % 2 == 0]
+    return ends.astype(np.int64)
+
+
+def _unescaped(data: bytes, form: Format) -> bytes:
+    """Return data as long, without the quotes, delimiters and line ends that are escaped."""
     if form.escape is not None:
         # An escaped backslash hides nothing; after that, a backslash hides the next byte.
         data = data.replace(b"\\\\", b"..").replace(b"\\\n", b"..")
         for special in (form.quote, form.delimiter if form.quote else None):
             data = data.replace(b"\\" + special.encode(), b"..") if special else data
+    return data
+
+
+def _quotes(data: bytes, form: Format) -> Offsets:
+    """Return the offsets of the quotes that open or close a value, in turn."""
+    if form.quote is None:
+        return np.array([], dtype=np.int64)
     raw = np.frombuffer(data, dtype=np.uint8)
-    ends = np.flatnonzero(raw == ord("\n"))
-    if form.quote is not None:
-        quotes = _real_quotes(raw, np.flatnonzero(raw == ord(form.quote)), form)
-        ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
-    return ends.astype(np.int64)
+    return _real_quotes(raw, np.flatnonzero(raw == ord(form.quote)), form)
 
 
 def _real_quotes(raw: Bytes, quotes: Offsets, form: Format) -> Offsets:
@@ -140,13 +156,18 @@ def header(stream: BinaryIO, form: Format) -> list[str]:
     Raises
     ------
     BadLine
-        If the file is empty, or a name stands twice or is no text.
+        If the file is empty, its lines end as no line does, or a name stands twice or is no text.
     """
     first = next(blocks(stream, form, 1 << 16), None)
     if first is None:
         raise BadLine(0, "the file is empty; a header was expected")
     ends = line_ends(first.data, form)
     line = first.data[: int(ends[0])] if len(ends) else first.data
+    line = line.removesuffix(b"\r")
+    if not line:
+        raise BadLine(0, "the first line is empty; a header was expected")
+    if b"\r" in line:
+        raise BadLine(0, "its lines end in CR, or a name of the header has one; lines end in LF or CR LF")
     table = _parse(line + b"\n", form, None)
     try:
         names = [

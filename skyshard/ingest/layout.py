@@ -327,6 +327,9 @@ def _longest(spec: TableSpec, paths: list[Path], columns: list[str]) -> dict[str
     for path in paths if columns else []:
         try:
             with typed.opened(spec, path) as file:
+                names = file.schema.names
+                if missing := next((name for name in columns if name not in names), None):
+                    raise UserError(f"{path}: column '{missing}' is missing; it has {', '.join(names[:20])}")
                 for table in file.batches(max(1000, _TEXT_ROWS // len(columns)), columns):
                     for name in columns:
                         longest[name] = max(longest[name], _characters(table.column(name)))

@@ -149,8 +149,27 @@ def test_headers_are_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "message"), [(b"", "empty"), (b"a,b,a\n", "'a' twice"), (b"a,\xff\n", "no UTF-8")]
+    ("data", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"\r\n\n", "the first line is empty"),
+        (b"a,b,a\n", "'a' twice"),
+        (b"a,\xff\n", "no UTF-8"),
+        (b"a,b\r1,2\r3,4\r", "its lines end in CR"),  # else a header, and no rows
+        (b'a,"b\n1,2\n', "line 1: a quoted value begins there"),
+    ],
 )
 def test_wrong_headers_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(delimited.BadLine, match=message):
         delimited.header(io.BytesIO(data), Format())
+
+
+@pytest.mark.parametrize(("escape", "size"), [(None, 1), (None, 1 << 20), ("\\", 1), ("\\", 1 << 20)])
+def test_a_quoted_value_that_does_not_end_is_no_value(escape: str | None, size: int) -> None:
+    """It would be all lines behind it."""
+    form = Format(escape=escape)
+    for text in (b'1,"a"\n2,"b\n3,c\n', b'1,"a"\n2,"b', b'1,a\n2,"b""\n'):
+        with pytest.raises(delimited.BadLine, match="line 2: a quoted value begins there"):
+            read(text, form, ["x", "y"], size)
+    assert read(b'1,"a"\n2,"b"', form, ["x", "y"], size) == [("1", "a"), ("2", "b")]
+    assert read(b'1,"a"\n2,b"c', form, ["x", "y"], size)[1] == ("2", 'b"c')

@@ -157,6 +157,14 @@ def test_a_director_without_a_key_is_named(lab: Lab, write: Writer) -> None:
 def test_a_missing_column_is_named(lab: Lab, write: Writer) -> None:
     output = refused(lab, write("refused", STAR % "INT", {"star.csv": "id,ra,decl,y\n1,1,1,1\n"}))
     assert f"{write.directory}/star.csv: column 'x' is missing; it has id, ra, decl, y" in output
+    for name, columns in (("a", {"note": ["one"]}), ("b", {})):
+        table = pa.table({"id": [1], "ra": [1.0], "decl": [1.0], **columns})
+        pyarrow.parquet.write_table(table, write.directory / f"{name}.parquet")
+    star = (
+        "{name: Star, kind: director, key: id, longitude: ra, latitude: decl, files: [a.parquet, b.parquet]}"
+    )
+    output = refused(lab, write("refused", f"- {star}"))
+    assert f"{write.directory}/b.parquet: column 'note' is missing; it has id, ra, decl" in output
 
 
 # columns of the catalogue that are called like skyshard's ------------------------------------------
