@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -50,6 +51,14 @@ def test_file(path):
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert node.end_lineno - node.lineno < 70, node.name
+
+
+@pytest.mark.parametrize(
+    "module", ["skyshard.home.workers", "skyshard.replicas.command", "skyshard.catalog.command"]
+)
+def test_commands_that_load_nothing_start_without_arrow(module):
+    program = f"import sys, {module}; sys.exit('pyarrow' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
 
 
 def test_no_path_of_a_machine_is_committed():

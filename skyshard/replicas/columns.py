@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shard.catalog import types
 from shard.catalog.ddl import invisible
 from shard.catalog.model import Column, Kind, Table
 from shard.catalog.naming import quote
@@ -47,6 +46,8 @@ def _made(columns: Sequence[Column], kind: Kind) -> list[Column]:
 
 
 def _route(listed: Sequence[Column]) -> Route:
+    from shard.catalog import types  # with Arrow, which is not for commands that only list or watch
+
     selected, columns, expressions = [], [], {}
     for number, column in enumerate(listed):
         name, word = quote(column.name), types.sql_type(column.sql_type).word
