@@ -61,13 +61,7 @@ def server_command(
     """Run a home or worker server; the data directory is made when it is missing."""
     if listen is not None and root_password_file is None:
         raise UserError("a server that listens needs --root-password-file")
-    if (tls_certificate is None) != (tls_key is None):
-        raise UserError("--tls-certificate and --tls-key belong together")
-    offered = (
-        None
-        if tls_certificate is None or tls_key is None
-        else Files(tls_certificate.absolute(), tls_key.absolute())
-    )
+    offered = certificate_files(tls_certificate, tls_key)
     proxies = networks(role, proxy_networks)
     root = None if root_password_file is None else read_secret(root_password_file)
     directory = directory.absolute()
@@ -100,6 +94,21 @@ def networks(role: str, text: str | None) -> list[str]:
         raise UserError(
             f"--proxy-networks: {error}; expected addresses or networks such as 10.0.0.0/24"
         ) from error
+
+
+def certificate_files(certificate: Path | None, key: Path | None) -> Files | None:
+    """Return what --tls-certificate and --tls-key name.
+
+    Raises
+    ------
+    UserError
+        If there is one without the other.
+    """
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise UserError("--tls-certificate and --tls-key belong together")
+    return Files(certificate.absolute(), key.absolute())
 
 
 def _host_port(text: str) -> tuple[str, int]:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from proxy.config import ProxyConfig
 from skyshard.cli import cli
-from skyshard.cluster.server import networks
+from skyshard.cluster.server import certificate_files, networks
 from skyshard.errors import UserError
 from worker_agent.config import AgentConfig
 
@@ -91,6 +91,18 @@ def test_networks_of_proxies_are_checked() -> None:
         networks("worker", "10.0.0.0/24")
 
 
+def test_a_certificate_has_a_key() -> None:
+    here = Path("server.crt"), Path("server.key")
+    assert certificate_files(None, None) is None
+    found = certificate_files(*here)
+    assert found is not None
+    assert found.certificate.is_absolute()
+    assert found.key.is_absolute()
+    for given in ((here[0], None), (None, here[1])):
+        with pytest.raises(UserError, match="belong together"):
+            certificate_files(*given)
+
+
 BLOCKS = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 COMMAND = re.compile(r"^(?:/opt/skyshard/bin/|docker-compose run --rm (?:-v \S+ )?)?skyshard (.*)$", re.M)
 
@@ -152,7 +164,13 @@ def test_a_unit(path: Path, tmp_path: Path) -> None:
         assert program == PROGRAM
         context = parsed([word.replace("/etc/skyshard", str(tmp_path)) for word in argv])
         for name, value in context.params.items():
-            assert value is not None or name in ("database", "directory", "address"), name
+            assert value is not None or name in (
+                "database",
+                "directory",
+                "address",
+                "tls_certificate",
+                "tls_key",
+            ), name
     used = set(re.findall(r"\$\{?(\w+)", service["ExecStart"]))
     assert bool(used) == ("EnvironmentFile" in service)
     comments = " ".join(line for line in path.read_text().splitlines() if line.startswith("#"))
