@@ -307,7 +307,7 @@ class Answerer:
         moved = await self._filler.result(desk, request, names)
         await self._filler.unchanged(request)
         await self._replicated.check(request)
-        text = envelope.around(f"SELECT * FROM {RESULT}").encode(*request.settings.encoding)
+        text = envelope.over(RESULT).encode(*request.settings.encoding)
         request.query.at_home = session.settings_dirty = True
         await session.home.run(text, session.client, request.around if request.binary else None)
         return moved

@@ -322,7 +322,8 @@ class Decider:
         """Drop what the statement before has left, look for new views, and note what this one may change in the session."""
         if session.leftovers and not _LAST.search(sql):
             names, session.leftovers = session.leftovers, ()
-            await session.home.table(f"DROP TEMPORARY TABLE IF EXISTS {', '.join(names)}".encode())
+            drop = f"DROP TEMPORARY TABLE IF EXISTS {', '.join(names)}"  # some were never made
+            await session.home.table(f"SET STATEMENT sql_notes=0 FOR {drop}".encode())
         if self._views_changed or self._mentions.version != self._catalogue.version:
             self._views_changed = False
             await self._find_views()

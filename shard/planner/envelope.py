@@ -25,7 +25,8 @@ class Stores(StrEnum):
 class Envelope:
     """A statement in three: text before the query, the query, text after it.
 
-    `before` is how many parameters stand in the head.
+    `before` is how many parameters stand in the head. `within` says that the tail, INTO, stood before the query's FROM:
+    MariaDB warns of one behind it.
     """
 
     stores: Stores
@@ -33,6 +34,13 @@ class Envelope:
     query: str
     tail: str
     before: int = 0
+    within: bool = False
+
+    def over(self, table: str) -> str:
+        """Return the statement with all rows of a table in the place of its query's."""
+        if self.within:
+            return f"SELECT * {self.tail} FROM {table}"
+        return self.around(f"SELECT * FROM {table}")
 
     def around(self, query: str) -> str:
         """Return the statement with another query in it."""
@@ -126,9 +134,8 @@ def _into(text: str, tokens: list[Token]) -> Envelope | None:
                 end += 2
             last = tokens[min(end, len(tokens) - 1)]
             stop = last.start + len(last.text)
-            return Envelope(
-                Stores.VARIABLES, "", f"{text[: token.start]} {text[stop:]}", text[token.start : stop]
-            )
+            query, tail = f"{text[: token.start]} {text[stop:]}", text[token.start : stop]
+            return Envelope(Stores.VARIABLES, "", query, tail, within=bool(text[stop:].strip()))
         depth += (token.text == "(") - (token.text == ")")
     return None
 

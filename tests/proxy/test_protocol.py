@@ -208,6 +208,22 @@ def test_warnings_after_a_distributed_statement(pair, sql, question):
     assert found[0] == found[1]
 
 
+def test_rows_put_into_variables_leave_mariadbs_warnings(pair):
+    clients = pair()
+    for sql in (
+        "SELECT COUNT(*) INTO @n FROM Object",
+        "SELECT 1 INTO @one",
+        "SELECT MAX(objectId), MIN(objectId) INTO @most, @least FROM Object WHERE ra < 400 /* all */",
+        "SELECT @n, @most, @least, @one",
+        "SELECT COUNT(*) FROM Object INTO @n",
+    ):
+        results = [client.query(sql) for client in clients]
+        ours, theirs = ((result.rows, result.affected, result.warnings) for result in results)
+        assert ours == theirs, sql
+        ours, theirs = (client.query("SHOW WARNINGS").rows for client in clients)
+        assert ours == theirs, sql
+
+
 def test_found_rows_and_row_count(pair):
     found = []
     for client in pair():

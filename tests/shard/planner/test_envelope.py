@@ -31,6 +31,12 @@ def test_the_query_is_found(sql, stores, query, tail):
     assert found.around("Q").startswith(found.head)
 
 
+def test_variables_stand_where_they_stood():
+    early, late = (find(sql, tokenize(sql)) for sql in ("SELECT a INTO @x FROM b", "SELECT a FROM b INTO @x"))
+    assert early.over("t").split() == "SELECT * INTO @x FROM t".split()
+    assert late.over("t").split() == "SELECT * FROM t INTO @x".split()
+
+
 @pytest.mark.parametrize(
     "sql",
     [
