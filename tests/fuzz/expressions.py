@@ -50,7 +50,7 @@ LITERALS: dict[str, tuple[str, ...]] = {
     "E": ("'star'", "'qso'", "'STAR'"),
     "T": ("'a'", "'a,b'", "'c'"),
 }
-# MariaDB gives HOUR two digits and cuts what it stores of more: HOUR('100:00:00') / 1 is 99.9999 where it is sorted.
+# MariaDB gives FLOOR 17 digits: a greater number that is stored on the way becomes 1e17. It gives HOUR two digits and cuts what it stores of more: HOUR('100:00:00') / 1 is 99.9999 where it is sorted.
 STEPS: dict[str, tuple[str, ...]] = {
     "I": (
         "({I} + {I})", "({I} - {I})", "({I} * 2)", "LENGTH({S})", "CHAR_LENGTH({S})", "YEAR({D})", "MONTH({D})", "ABS({I})",
@@ -67,7 +67,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     ),
     "F": (
         "({F} + {F})", "({F} - {N})", "({F} * 2)", "({F} / {I})", "SQRT(ABS({F}))", "ROUND({F}, 2)", "COALESCE({F}, {F})",
-        "IF({P}, {F}, {F})", "-({F})", "({U} + 0e0)", "ABS({F})", "FLOOR({F})", "SIN({F})", "CASE WHEN {P} THEN {F} ELSE {I} END", "POW({I}, 2)",
+        "IF({P}, {F}, {F})", "-({F})", "({U} + 0e0)", "ABS({F})", "FLOOR({F} % 1e6)", "SIN({F})", "CASE WHEN {P} THEN {F} ELSE {I} END", "POW({I}, 2)",
     ),
     "S": (
         "CONCAT({S}, {S})", "UPPER({S})", "LOWER({S})", "LEFT({S}, 2)", "SUBSTR({S}, 2, 3)", "TRIM({S})", "REPLACE({S}, 'a', 'z')",
