@@ -7,13 +7,14 @@ the tree knows the name as it knows any other; in inner queries too, whose names
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 
 from sqlglot import exp
 
 from shard.errors import SkyError
 from shard.planner.fence import SyntaxProblem, parse
 from shard.planner.headers import select_items
-from shard.planner.lexer import Token, TokenKind, unquote
+from shard.planner.lexer import Token, TokenKind, texts_of
 
 _LONGEST = 255
 """Characters of a name that MariaDB makes."""
@@ -30,18 +31,19 @@ def with_names(text: str, tokens: list[Token]) -> list[Token]:
     >>> [token.text for token in with_names(query, tokenize(query))][:7]
     ['SELECT', 'ra', '+', '1', 'AS', '`ra+1`', ',']
     """
-    kinds = {kind for kind, _, _ in tokens}
-    if TokenKind.QUOTED not in kinds and TokenKind.STRING not in kinds:
-        return tokens
-    quoted = {unquote(token).lower() for token in tokens if token.kind is TokenKind.QUOTED}
-    used = quoted | {token.text.lower() for token in tokens if token.kind is TokenKind.WORD}
+    texts = texts_of(tokens)
+    selects = [
+        index for index, (_, word, _) in enumerate(tokens) if len(word) == 6 and word.upper() == "SELECT"
+    ]
     aliases: dict[int, str] = {}
-    for index, token in enumerate(tokens):
-        if token.kind is not TokenKind.WORD or token.upper != "SELECT" or tokens[index - 1].text == ".":
+    for index in selects:
+        if tokens[index - 1].text == ".":
             continue
         for first, last in select_items(tokens, index):
             name = _automatic_name(text, tokens, first, last)
-            if name is not None and name.lower() in used and _has_no_other(tokens[first : last + 1]):
+            if name is None or not _is_used(name, tokens[last].kind, texts):
+                continue
+            if _has_no_other(tokens[first : last + 1]):
                 aliases[last] = name
     if not aliases:
         return tokens
@@ -53,6 +55,14 @@ def with_names(text: str, tokens: list[Token]) -> list[Token]:
             out.append(Token(TokenKind.WORD, "AS", token.start))
             out.append(Token(TokenKind.QUOTED, f"`{name}`", token.start))
     return out
+
+
+def _is_used(name: str, kind: TokenKind, texts: Container[str]) -> bool:
+    """Whether a statement with these words names an item that ends with a token of this kind."""
+    upper = name.upper()
+    if kind is TokenKind.STRING:  # which may stand between the same marks
+        return upper in texts or f"`{upper}`" in texts
+    return any(mark + upper.replace(mark, mark * 2) + mark in texts for mark in '`"')
 
 
 def _automatic_name(text: str, tokens: list[Token], first: int, last: int) -> str | None:
