@@ -42,9 +42,6 @@ from shard.wire.protocol import NOT_FIXED, FieldType
 _UNREFUSED = LENIENT.replace("=", "=CONCAT('ALLOW_INVALID_DATES,', ", 1).replace(" FOR ", ") FOR ")
 WITHOUT_LATERAL = "split_materialized=off"
 """An optimizer_switch: grouped derived tables are not filled once for each joined row, by which MariaDB loses rows of semijoins."""
-BATCH_S, MERGED_BATCH_S = 0.02, 0.5
-"""Seconds that the chunks of a batch take together: its rows are wanted soon, or merged when all are there, and one
-statement reads many chunks' tables."""
 MANY_BYTES = 16 << 20
 """Of partials from here on, the home server sorts them into groups."""
 RESULT = f"{quote(SCRATCH_DATABASE)}.{quote('result')}"
@@ -316,7 +313,7 @@ class Filler:
         asked = planner.ordered(ordered)
         work = self._work(request, request.plan, placement, asked, _row_limit(ordered), wanted=wanted)
         job = msgspec.structs.replace(
-            work.job, order=tuple(map(_sort_key, ordered.keys)), hidden=ordered.hidden
+            work.job, order=tuple(map(_sort_key, ordered.keys)), hidden=ordered.hidden, table=None
         )
         return replace(work, job=job)
 
@@ -339,13 +336,11 @@ class Filler:
         wanted: tuple[int, ...] = (),
     ) -> Work:
         settings, query = request.settings, request.query
-        alone = None if plan.merge is None else fragment.table
         job = frames.Job(
             query_id=query.query_id,
             database=plan.database,
             main=_template(fragment.main, settings.encoding),
-            table=None if alone is None else _template(alone, settings.encoding),
-            batch_s=BATCH_S if alone is None else MERGED_BATCH_S,
+            table=None if fragment.table is None else _template(fragment.table, settings.encoding),
             setup=tuple(_template(item, settings.encoding) for item in fragment.setup),
             teardown=tuple(_template(item, settings.encoding) for item in fragment.teardown),
             chunks=[],

@@ -24,7 +24,7 @@ from shard.wire.immediate import immediate
 from shard.wire.packets import PacketError
 from shard.wire.protocol import ColumnFlag
 from shard.wire.recode import Recoder
-from worker_agent.united import Union, divided, hurried
+from worker_agent.joint import Union, divided, was_ended
 
 _FIXED = 13
 """Bytes at the end of a column definition whose places are fixed, their number included."""
@@ -71,25 +71,33 @@ class Batch:
         Conditions that the statements ended with.
     notes : tuple of frames.Note
         The first of them.
-    united : int
+    joint_chunks : int
         How many chunks one statement has read together.
     size : int
         Bytes of rows that have been kept.
-    unitable : bool
-        False once the tables of chunks have turned out not to be united.
+    refused : bool
+        Whether one statement was to read several chunks, and could not.
     """
 
-    def __init__(self, job: frames.Job, chunks: tuple[int, ...], most_notes: int, unite: bool = True) -> None:
+    def __init__(
+        self, job: frames.Job, chunks: tuple[int, ...], most_notes: int, joint: bool = False
+    ) -> None:
         self._job, self._chunks, self._most_notes = job, chunks, most_notes
-        self._united, self._single = divided(job, chunks) if unite else ((), chunks)
-        self.united, self.unitable, self.size = 0, True, 0
+        self._joint, self._single = divided(job, chunks) if joint else ((), chunks)
+        self.joint_chunks = self.size = 0
+        self.refused = joint and not self._joint
         self._known: dict[tuple[bytes, ...], tuple[Types, Recoder | None]] = {}
         self._warned: list[int] = []
-        self.chunk = chunks[0]
+        self.chunk, self._blameless = chunks[0], False
         self.answers = False
         self.types: Types = ()
         self.warnings = 0
         self.notes: tuple[frames.Note, ...] = ()
+
+    @property
+    def at_fault(self) -> int | None:
+        """The chunk whose statement was refused; None if one over several was, and none of theirs is."""
+        return None if self._blameless else self.chunk
 
     async def run(self, connection: RawConnection) -> AsyncIterator[RowBlock]:
         """Run the chunks and yield their rows.
@@ -97,9 +105,9 @@ class Batch:
         Raises
         ------
         ServerError
-            If a statement is refused; `chunk` says whose it is. The connection must then be ended.
+            If a statement is refused; `at_fault` says whose it is. The connection must then be ended.
         """
-        if self._united:
+        if self._joint:
             async for block in self._as_one(connection):
                 yield block
         if len(self._single) > 1:
@@ -117,42 +125,39 @@ class Batch:
 
     async def _as_one(self, connection: RawConnection) -> AsyncIterator[RowBlock]:
         """Run one statement over the union of chunks' tables; without rows, what fails is left to be run for each chunk."""
-        union = Union.of(self._job, self._united)
+        union = Union.of(self._job, self._joint)
         any_rows = False
-        self.chunk = self._united[0]
+        self.chunk = self._joint[0]
         try:
             await union.begin(connection)
             self.answers = True
-            if self._job.binary:
-                result = await connection.execute(union.main, picked_parameters(self._job))
-            else:
-                result = await connection.ask([_valued(union.main, self._job.main, self._job)]).next()
+            result = await connection.ask([_valued(union.main, self._job.main, self._job)]).next()
             asked = self._asked(result)
             async for block in result.blocks(pieces=True):
                 any_rows = True
                 yield asked.recoded(block)
         except ServerError as error:
-            if hurried(error):
+            if was_ended(error):
                 raise
             await connection.run(union.drop)
             if any_rows:
                 await self._find_fault(connection)
                 raise
-            self._single, self._united, self.unitable = self._chunks, (), False
+            self._single, self._joint, self.refused = self._chunks, (), True
             return
         warnings, notes = await notes_of(connection, result, self._most_notes - len(self.notes))
         self.warnings += warnings
         self.notes += notes
-        self.united = len(self._united)
+        self.joint_chunks = len(self._joint)
         await connection.run(union.drop)
 
     async def _find_fault(self, connection: RawConnection) -> None:
         """Have the chunk named whose statement fails like that over the union, by asking one after the other."""
-        for chunk in self._united:
+        for chunk in self._joint:
             self.chunk = chunk
             async for _ in self._alone(connection, chunk, again=True):
                 pass
-        self.chunk = self._united[0]
+        self._blameless = True
 
     async def _together(self, connection: RawConnection) -> AsyncIterator[RowBlock]:
         job = self._job

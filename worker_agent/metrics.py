@@ -15,8 +15,8 @@ class AgentMetrics:
         self._jobs = Counter("skyshard_agent_jobs", "Jobs ended", ["outcome"], registry=self.registry)
         self._outcomes: dict[str, Counter] = {}  # looking a label up costs more than counting
         self._chunks = Counter("skyshard_agent_chunks", "Chunk queries done", registry=self.registry)
-        self.united = Counter(
-            "skyshard_agent_chunks_united",
+        self.joint = Counter(
+            "skyshard_agent_chunks_joint",
             "Chunk queries done by a statement over several chunks' tables",
             registry=self.registry,
         )

@@ -24,6 +24,7 @@ from shard.errors import ServerError
 from shard.wire import frames
 from shard.wire.packets import PacketError
 from worker_agent.batch import Batch, together
+from worker_agent.joint import may_be_joint
 from worker_agent.scheduler import Scheduler, Start
 from worker_agent.spool import Spool, SpoolFull, SpoolSpace
 from worker_agent.warm import WarmPool
@@ -31,9 +32,11 @@ from worker_agent.warm import WarmPool
 MOST_NOTES = 64
 """Warnings a job reports by text; the others are counted."""
 BATCH_S = 0.02
-"""Seconds that a batch of chunks should take that cannot be united."""
-UNITED_S = 0.01
-"""Seconds that chunks should take for the statements to be worth it that unite them: some 0.8 ms, and 24 µs a chunk."""
+"""Seconds that a batch of chunks should take whose rows may be wanted soon."""
+JOINT_S = 0.5
+"""Seconds that one statement over the tables of several chunks should take: its rows are merged when all are there."""
+JOINT_WORTH_S = 0.01
+"""Seconds that chunks should take for a joint statement to be worth its union's: some 0.8 ms, and 24 µs a chunk."""
 END_S = 0.05
 """Seconds that a job with rows enough waits to hear whether its last statements end with warnings."""
 BATCH_BYTES = 1 << 20
@@ -122,8 +125,8 @@ class JobRun:
         self._seconds, self._measured = 0.0, 0  # of batches that have ended, and their chunks
         self._paused: list[int] = []
         self._within: int | None = None  # the batch of which a row has been sent in part
-        self._unite, self._took = job.table is not None, 0.0
-        self.chunks_done = self.chunks_united = self.bytes_sent = 0
+        self._joint, self._took = may_be_joint(job), 0.0
+        self.chunks_done = self.joint_chunks = self.bytes_sent = 0
 
     async def run(self) -> None:
         """Run the job to its end: rows, BatchEnds, JobEnd.
@@ -267,22 +270,22 @@ class JobRun:
         left = chunks
         while left:
             job = self._job
-            worth = self._took * len(left) >= UNITED_S
-            batch = Batch(job, left, MOST_NOTES - self._noted, self._unite and worth)
+            worth = self._took * len(left) >= JOINT_WORTH_S
+            batch = Batch(job, left, MOST_NOTES - self._noted, self._joint and worth)
             try:
                 await self._run_batch(batch, job, spool)
                 left = ()
             except Exception as error:
                 if not _fills_memory(error, batch, job):
-                    raise refusal(error, batch.chunk) from error
+                    raise refusal(error, batch.at_fault) from error
                 left = left[left.index(batch.chunk) :]
                 await self._use_disk(job)
             warnings += batch.warnings
             notes += batch.notes
             self._noted += len(batch.notes)
             size += batch.size
-            self._unite = self._unite and batch.unitable
-            self.chunks_united += batch.united
+            self._joint = self._joint and not batch.refused
+            self.joint_chunks += batch.joint_chunks
         try:
             self._tell(batch)
         except PacketError as error:
@@ -340,10 +343,10 @@ class JobRun:
         Up to `commit_bytes` of a batch can be had from another replica, should this worker fail.
         """
         self._took = took
-        best = int((self._job.batch_s if self._unite else BATCH_S) / max(took, 1e-6))
+        best = int((JOINT_S if self._joint else BATCH_S) / max(took, 1e-6))
         best = min(best, self._job.commit_bytes // 2 // max(1, size))
         share = self._left // self._floor.scheduler.slots
-        share = share if self._unite else share // 2
+        share = share if self._joint else share // 2
         length = BATCH_BYTES // _chunk_bytes(self._job)
         self._width = max(1, min(best, 4 * self._width, MOST_CHUNKS, share, length))
         self._floor.scheduler.widen(self._number, self._width)
@@ -386,7 +389,7 @@ async def kill(connection: RawConnection, address: Address) -> None:
         connection.abort()
 
 
-def refusal(error: Exception, chunk: int) -> Exception:
+def refusal(error: Exception, chunk: int | None) -> Exception:
     """Return what to tell the proxy of an error in a chunk; what is none of a query's stays as it is."""
     if isinstance(error, ServerError):
         retry = error.errno in ELSEWHERE

@@ -213,7 +213,7 @@ class AgentServer:
                 task.cancel()
             if not run.done() or len(tasks) > 1:
                 await asyncio.gather(*tasks, return_exceptions=True)
-            self.metrics.united.inc(jobrun.chunks_united)
+            self.metrics.joint.inc(jobrun.joint_chunks)
             self._note(job, outcome, jobrun.chunks_done, jobrun.bytes_sent, time.monotonic() - started)
 
     async def _attend(self, run: asyncio.Task[Any], watch: asyncio.Task[frames.Header]) -> None:

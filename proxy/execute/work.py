@@ -90,7 +90,8 @@ def chunk_tables(job: frames.Job) -> re.Pattern[str] | None:
     names = "|".join(
         re.escape(name.removesuffix("FullOverlap")) for name in sorted(found, key=len, reverse=True)
     )
-    return re.compile(rf"(?<!\w)(?P<table>{names})(?:FullOverlap)?_\d+(?:_\d+)?\b") if found else None
+    number = rf"(?:\d+(?:_\d+)?|{frames.UNION_NAME})"
+    return re.compile(rf"(?<!\w)(?P<table>{names})(?:FullOverlap)?_{number}\b") if found else None
 
 
 def _table_before(piece: bytes) -> str:

@@ -12,7 +12,7 @@ from sqlglot import exp
 from shard.errors import not_supported
 from shard.planner.branches import is_star, own_queries
 from shard.planner.context import Bound
-from shard.planner.scope import Scope, star_columns
+from shard.planner.scope import Scope, columns_of, star_columns
 from shard.planner.stand_ins import aliased, as_truth, in_json, is_boolean
 
 
@@ -38,7 +38,7 @@ def expanded(select: exp.Select, scope: Scope) -> list[exp.Expression]:
     Raises
     ------
     SkyError
-        1235 for ``*`` over a RIGHT JOIN with USING.
+        1235 as of `star_columns`, and for another spelling of a table's name.
     """
     items: list[exp.Expression] = []
     for item in select.expressions:
@@ -46,15 +46,12 @@ def expanded(select: exp.Select, scope: Scope) -> list[exp.Expression]:
             items.append(item)
             continue
         qualifier = item.table if isinstance(item, exp.Column) else ""
+        meant = [ref for ref in scope.refs if ref.alias == qualifier]
+        if qualifier and not meant:
+            raise not_supported(f"{qualifier}.*", "spell the table's name as FROM does")
+        items += (column for ref in meant for column in columns_of(ref))
         if not qualifier:
             items += star_columns(select, scope)
-            continue
-        items += [
-            exp.column(column.name, table=ref.alias, quoted=True)
-            for ref in scope.refs
-            if ref.alias == qualifier
-            for column in ref.table.columns
-        ]
     return items
 
 

@@ -64,13 +64,14 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
     if layout.neighbours is not None:
         return with_cells(select, scope, layout)
     chunk_names(select, scope, {})
-    return Fragment(sql_of(unions.direct(select)), table=_only_table(select))
+    main = sql_of(unions.direct(select))
+    return Fragment(main, table=None if draft.merge is None else _only_table(select, main))
 
 
-def _only_table(select: exp.Select) -> Sql | None:
-    """Return the chunk table that a statement over chunk tables reads, if it reads no other and none twice."""
+def _only_table(select: exp.Select, main: Sql) -> Sql | None:
+    """Return the chunk table that a statement over chunk tables reads, if its name is all that tells chunks apart."""
     table, *others = select.find_all(exp.Table)
-    if others or CHUNK_MARK not in table.name:
+    if others or CHUNK_MARK not in table.name or len(_HOLE.findall(main.text)) != 1:
         return None
     return sql_of(exp.Table(this=table.this.copy(), db=table.args["db"].copy()))
 

@@ -183,6 +183,7 @@ class _Gatherer:
         if any(map(is_star, select.expressions)) and joins_by_name(select):
             with contextlib.suppress(SkyError):  # then MariaDB reads the star
                 select.set("expressions", expanded(select, scope_of(select.copy(), self.context)))
+                self._names = None
 
     @staticmethod
     def _attempt(way: Callable[[exp.Select], None], select: exp.Select) -> bool:

@@ -9,7 +9,7 @@ from sqlglot import exp
 from shard.errors import not_supported
 from shard.planner.branches import is_query, is_star
 from shard.planner.constants import integer
-from shard.planner.scope import Scope, column_of, star_columns
+from shard.planner.scope import Scope, columns_of, star_columns
 from shard.planner.spelling import settled, spelling
 from shard.planner.templates import wrap
 
@@ -150,7 +150,7 @@ class Names:
             qualifier = item.table if isinstance(item, exp.Column) else ""
             if qualifier:
                 refs = [ref for ref in self.scope.refs if ref.alias == qualifier]
-                out += [column_of(ref, column.name) for ref in refs for column in ref.table.columns]
+                out += [column for ref in refs for column in columns_of(ref)]
             else:
                 out += star_columns(self.select, self.scope)
         return out

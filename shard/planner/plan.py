@@ -163,8 +163,8 @@ class Fragment:
     setup, teardown : tuple of Sql
         What is run before and after it.
     table : Sql or None
-        The chunk table that `main` reads, if it reads no other table: one statement may then read the union of several
-        chunks' tables, whose rows are those of the chunks' statements, or can be merged as these can.
+        Of a fragment that is merged: the chunk table that `main` reads, if it reads no other and nothing else of it differs between
+        chunks. One statement may then read the union of several chunks' tables: its rows are merged as those of theirs.
     """
 
     main: Sql

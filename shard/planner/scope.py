@@ -310,13 +310,31 @@ def _is_comma(join: exp.Join) -> bool:
     return not any(join.args.get(word) for word in words) and not join.meta.get("plain")
 
 
+def columns_of(ref: TableRef) -> list[exp.Column]:
+    """Return the columns of ``t.*``.
+
+    Raises
+    ------
+    SkyError
+        1235 for a derived table that has a column without a name of its own: how it is called hangs on its text.
+    """
+    if isinstance(ref.node, exp.Subquery) and not (ref.node.args["alias"].args.get("columns")):
+        query = ref.node.this
+        while isinstance(query, (exp.SetOperation, exp.Subquery)):
+            query = query.this
+        for item in query.expressions if isinstance(query, exp.Select) else ():
+            if not isinstance(item, (exp.Alias, exp.Column, exp.Star)):
+                raise not_supported("* over a column without a name", "name it with AS")
+    return [column_of(ref, column.name) for column in ref.table.columns]
+
+
 def star_columns(select: exp.Expression, scope: Scope) -> list[exp.Column]:
     """Return the columns of ``*`` in MariaDB's order: of a join with USING, its common columns first.
 
     Raises
     ------
     SkyError
-        1235 for a RIGHT JOIN with USING, whose order is another one.
+        1235 for a RIGHT JOIN with USING, whose order is another one, and as of `columns_of`.
     """
     joins = select.args.get("joins") or []
     columns: list[exp.Column] = []
@@ -330,7 +348,7 @@ def star_columns(select: exp.Expression, scope: Scope) -> list[exp.Column]:
             raise not_supported("* over a RIGHT JOIN with USING", "name the columns")
         first = [column for column in columns if column.name.lower() in common]
         rest = [column for column in columns if column.name.lower() not in common]
-        own = [column_of(ref, c.name) for c in ref.table.columns if c.name.lower() not in common]
+        own = [column for column in columns_of(ref) if column.name.lower() not in common]
         columns = [*first, *rest, *own]
     return columns
 
@@ -348,4 +366,14 @@ def column_of(ref: TableRef, name: str) -> exp.Column:
     )
 
 
-__all__ = ["DERIVED", "Derived", "Everywhere", "Scope", "Step", "TableRef", "read_scope", "star_columns"]
+__all__ = [
+    "DERIVED",
+    "Derived",
+    "Everywhere",
+    "Scope",
+    "Step",
+    "TableRef",
+    "columns_of",
+    "read_scope",
+    "star_columns",
+]

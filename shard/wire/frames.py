@@ -26,6 +26,8 @@ BLOCK_BYTES = 256 << 10
 
 SPOOL_FULL = 1104
 """Errno of a job whose rows an agent cannot keep, in `Failed` with `retry`."""
+UNION_NAME = "united"
+"""Stands for the chunk's number in the name of a union of chunk tables."""
 ENGINE_SETTING = "default_tmp_storage_engine"
 IN_MEMORY, ON_DISK = "'MEMORY'", "'MyISAM'"
 """Where a job's `setup` makes its tables without an engine of their own: on disk where memory does not suffice."""
@@ -88,7 +90,15 @@ class Template(msgspec.Struct, frozen=True):
         return b"".join(part + hole for part, hole in zip(before, holes, strict=True)) + last
 
     def named(self, name: bytes) -> bytes:
-        """Return the SQL with a name in place of the chunk's number; a template with `lists` has none."""
+        """Return the SQL with a name in place of the chunk's number.
+
+        Raises
+        ------
+        ValueError
+            If a hole is for the chunk's keys.
+        """
+        if self.lists:
+            raise ValueError("a list of keys is one chunk's")
         return name.join(self.segments)
 
 
@@ -129,9 +139,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
         The fragment whose rows are returned.
     table : Template or None
         The quoted name of the chunk table that `main` reads, if it reads no other table and says the chunk's number only
-        there: one statement may then read several chunks' tables as one.
-    batch_s : float
-        Seconds that a batch of several chunks should take. Its rows are released together.
+        there: one statement may then read several chunks' tables as one (`UNION_NAME`).
     setup, teardown : tuple of Template
         Statements run on the same connection before and after `main`, per chunk; no rows.
     chunks : list of int
@@ -173,7 +181,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job"):
     states: dict[int, int] = {}
     keys: dict[int, bytes] = {}
     table: Template | None = None
-    batch_s: float = 0.02
     setup: tuple[Template, ...] = ()
     teardown: tuple[Template, ...] = ()
     interactive: bool = True

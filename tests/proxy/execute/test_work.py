@@ -30,8 +30,8 @@ def test_only_names_of_chunk_tables_are_taken_out_of_messages():
         (b"SELECT 1 FROM `d`.`Ob-ject_", b"`, `skyshard_scratch`.`NearFullOverlap_", b"` WHERE c = ", b"")
     )
     pattern = chunk_tables(msgspec.structs.replace(JOB, main=template))
-    message = "'`d`.`Ob-ject_33`.`flux_2`', 'seen_12', NearFullOverlap_7_19.x, Near_7_2"
-    assert pattern.sub(r"\g<table>", message) == "'`d`.`Ob-ject`.`flux_2`', 'seen_12', Near.x, Near"
+    message = "'`d`.`Ob-ject_33`.`flux_2`', 'seen_12', NearFullOverlap_7_19.x, Near_7_2, Near_united"
+    assert pattern.sub(r"\g<table>", message) == "'`d`.`Ob-ject`.`flux_2`', 'seen_12', Near.x, Near, Near"
     bare = msgspec.structs.replace(JOB, main=frames.Template((b"SELECT 1",)))
     assert chunk_tables(bare) is None
 

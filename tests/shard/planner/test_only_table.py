@@ -34,6 +34,8 @@ def test_one_table_alone(sql):
     "sql",
     [
         "SELECT COUNT(*) FROM Object JOIN Source USING (objectId)",
+        "SELECT COUNT(*) FROM (SELECT objectId, flux AS united FROM Source) d WHERE objectId IN (1, 2, 3, 4, 5, 6, 7, 8, 9)",
+        "SELECT ra FROM Object",
         "SELECT COUNT(*) FROM Object AS a JOIN Object AS b USING (objectId)",
         "SELECT COUNT(*) FROM Source JOIN Filter USING (band)",
         "SELECT COUNT(*) FROM Source WHERE band IN (SELECT band FROM Filter)",

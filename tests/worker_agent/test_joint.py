@@ -3,6 +3,7 @@
 import asyncio
 import math
 
+import msgspec
 import pytest
 
 from backend.connection import RawConnection
@@ -10,7 +11,7 @@ from shard.errors import ServerError
 from shard.wire import frames
 from shard.wire import rows as packets
 from tests.support.agents import LocalAgent, asking, collect, job, running, until, until_running
-from worker_agent.united import Union
+from worker_agent.joint import Union
 
 MANY = 120
 SLOW = "SUM(SLEEP(0.001))"
@@ -42,14 +43,14 @@ def tables(chunks):
 def merged(sql, chunks=range(MANY), table="u", **more):
     """Return a job whose statement reads one table, and is merged."""
     name = frames.Template((f"`ag`.`{table}_".encode(), b"`"))
-    return job(sql, [*chunks], table=name, batch_s=0.5, **{"interactive": False} | more)
+    return job(sql, [*chunks], table=name, **{"interactive": False} | more)
 
 
-async def united(agent, chunks):
+async def joint(agent, chunks):
     """Wait until the agent, which counts when a job's end is sent, has read more chunks by statements over several."""
 
     async def counted() -> bool:
-        return agent.agent.metrics.united._value.get() > chunks
+        return agent.agent.metrics.joint._value.get() > chunks
 
     await until(counted, 10)
 
@@ -66,31 +67,39 @@ async def test_fewer_rows_say_the_same(tables, interactive):
         assert sorted(answer.chunks) == [*range(MANY)]
         assert (total(answer), total(answer, 1)) == (2 * MANY, math.comb(MANY, 2))
         assert len(answer.all_rows) < MANY / 2
-        await united(agent, MANY / 2)
+        await joint(agent, MANY / 2)
         groups = await agent.ask(merged(f"SELECT b, COUNT(*), {SLOW} FROM u_# AS t GROUP BY b"))
         counts = {b: sum(int(row[1]) for row in groups.all_rows if row[0] == b) for b in (b"x", b"y")}
         assert counts == {b"x": MANY, b"y": MANY}
-        await united(agent, MANY)
+        await joint(agent, MANY)
         again = await agent.ask(job("SELECT COUNT(*) FROM u_united", [1]))  # the union is gone
         assert again.end.errno == 1146
 
 
-async def test_binary_rows_and_values_of_parameters(tables):
+async def test_values_of_parameters_are_filled_in(tables):
     five = frames.Parameter(8, False, (5).to_bytes(8, "little"))
     template = frames.Template((b"SELECT SUM(a < ?), SUM(SLEEP(0.001)) FROM u_", b" AS t"), (0,))
     async with LocalAgent(tables, slots=1) as agent:
-        for binary in (False, True):
-            asked = merged("#", binary=binary, parameters=(five,))
-            asked = frames.Job(
-                **{name: getattr(asked, name) for name in asked.__struct_fields__} | {"main": template}
-            )
-            answer = await agent.ask(asked, raw=binary)
-            assert sorted(answer.chunks) == [*range(MANY)]
-            if not binary:
-                assert total(answer) == 5
-            else:
-                assert sum(map(packets.count, answer.all_rows)) < MANY / 2
-            await united(agent, MANY / 2 * (1 + binary))
+        asked = msgspec.structs.replace(merged("#", parameters=(five,)), main=template)
+        answer = await agent.ask(asked)
+        assert sorted(answer.chunks) == [*range(MANY)]
+        assert total(answer) == 5
+        await joint(agent, MANY / 2)
+
+
+async def test_what_differs_between_chunks_is_asked_one_by_one(tables):
+    """A list of the keys that are in a chunk; rows that come sorted, or binary."""
+    main = frames.Template(
+        (b"SELECT COUNT(*), SUM(SLEEP(0.001)) FROM u_", b" AS t WHERE a IN (", b")"), lists=(1,)
+    )
+    keys = {chunk: b"%d" % chunk for chunk in range(MANY)}
+    async with LocalAgent(tables, slots=1) as agent:
+        answer = await agent.ask(msgspec.structs.replace(merged("#", keys=keys), main=main))
+        assert [row[0] for row in answer.all_rows] == [b"1"] * MANY
+        binary = await agent.ask(merged(f"SELECT COUNT(*), {SLOW} FROM u_# AS t", binary=True), raw=True)
+        assert sum(map(packets.count, binary.all_rows)) == MANY
+    with pytest.raises(ValueError, match="keys"):
+        main.named(b"united")
 
 
 @pytest.mark.parametrize(("table", "last"), [("v", ()), ("u", (201,))])
@@ -109,7 +118,7 @@ async def test_a_chunk_that_has_a_state_is_read_by_its_own_name(tables):
         answer = await agent.ask(merged(f"SELECT COUNT(*), SUM(a), {SLOW} FROM u_# AS t", states={5: 3}))
         assert sorted(answer.chunks) == [*range(MANY)]
         assert (total(answer), total(answer, 1)) == (2 * MANY + 2, math.comb(MANY, 2) + 6)
-        await united(agent, MANY / 2)
+        await joint(agent, MANY / 2)
 
 
 @pytest.mark.parametrize("rows_before", [False, True])
@@ -122,6 +131,10 @@ async def test_an_error_names_its_chunk(tables, rows_before):
     async with LocalAgent(tables, slots=1) as agent:
         answer = await agent.ask(merged(sql))
         assert (answer.end.errno, answer.end.chunk, answer.end.retry) == (1242, 100, False)
+        once = "IF(a = 100 AND @said IS NULL AND (@said := a), (SELECT 1 UNION SELECT 2), 0)"
+        if rows_before:  # it fails over the union, and for no chunk: none is to blame
+            nobodys = await agent.ask(merged(f"SELECT REPEAT(b, 100000), SLEEP(0.001), {once} FROM u_# AS t"))
+            assert (nobodys.end.errno, nobodys.end.chunk) == (1242, None)
         missing = await agent.ask(
             merged(f"SELECT COUNT(*), {SLOW} FROM u_# AS t", [*range(80), 999, *range(80, 100)])
         )
@@ -141,7 +154,7 @@ async def test_warnings_are_counted_and_told(tables):
         assert warnings == 2 * MANY
         assert {note.code for note in notes} == {1292}
         assert {note.message for note in notes} == {f"Truncated incorrect INTEGER value: '{b}'" for b in "xy"}
-        await united(agent, MANY / 2)
+        await joint(agent, MANY / 2)
         link.abort()
 
 

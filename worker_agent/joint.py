@@ -14,9 +14,8 @@ from backend.connection import RawConnection
 from shard.errors import ServerError
 from shard.wire import frames
 
-_NAME = b"united"
-"""Stands for the chunk's number in the union's name; for its connection it hides a table of that name."""
-_HURRIED = frozenset({1053, 1317, 1927, 1969})
+_NAME = frames.UNION_NAME.encode()
+_ENDED = frozenset({1053, 1317, 1927, 1969})
 """Errors of a statement that was ended from outside: its chunks are not asked again one by one."""
 
 
@@ -62,18 +61,23 @@ class Union:
             raise refused
 
 
+def may_be_joint(job: frames.Job) -> bool:
+    """Whether a statement of a job may read the tables of several chunks."""
+    differs = job.main.lists or job.setup or job.teardown
+    return job.table is not None and not (differs or job.binary or job.order)
+
+
 def divided(job: frames.Job, chunks: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return which of a batch's chunks one statement may read together, and which are asked for themselves."""
-    if job.table is None or job.setup or job.teardown or job.order or job.shipped:
+    """Return which of a batch's chunks one statement reads together, and which are asked one by one.
+
+    The table of a chunk in a state is a union itself, and cannot be part of another.
+    """
+    joint = tuple(chunk for chunk in chunks if not job.states.get(chunk))
+    if len(joint) < 2:
         return (), chunks
-    together = tuple(
-        chunk for chunk in chunks if not job.states.get(chunk)
-    )  # a state's table is a union itself
-    if len(together) < 2:
-        return (), chunks
-    return together, tuple(chunk for chunk in chunks if job.states.get(chunk))
+    return joint, tuple(chunk for chunk in chunks if job.states.get(chunk))
 
 
-def hurried(error: ServerError) -> bool:
+def was_ended(error: ServerError) -> bool:
     """Whether a statement was ended from outside: by KILL, a limit of time, the server's end."""
-    return error.errno in _HURRIED
+    return error.errno in _ENDED
