@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from shard.catalog.model import Kind
+from shard.catalog.model import Kind, Table
 from shard.catalog.naming import OWNER_COLUMN, SCRATCH_DATABASE, quote
 from shard.errors import NOT_SUPPORTED, SkyError, not_supported
 from shard.planner import fragment as writing
@@ -336,7 +336,8 @@ class _Gatherer:
         everything = (*columns, *hidden)
         schema = types_of(source, everything, self.context)
         plan = self._rows_of_lists(source, listed(node, select, alias, self.context))
-        keys = tuple(name for name in everything if name.lower() in compared(select, alias))
+        worth = compared(select, alias) - _numbered(table)
+        keys = tuple(name for name in everything if name.lower() in worth)
         part = self._add(source, plan, schema, everything, tuple(hidden), keys, table.name)
         replacement = _table_of(part, alias)
         replacement.set("joins", node.args.get("joins"))
@@ -381,6 +382,13 @@ class _Gatherer:
 
 
 # trees ---------------------------------------------------------------------------------------------
+
+
+def _numbered(table: Table) -> set[str]:
+    """Return a table's columns of ENUM and SET: of an indexed one, MIN and MAX are those of the numbers, not of the texts."""
+    return {
+        column.name.lower() for column in table.columns if column.sql_type.upper().startswith(("ENUM", "SET"))
+    }
 
 
 def _table_of(part: Part, alias: str | None) -> exp.Table:

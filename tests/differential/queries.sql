@@ -1061,3 +1061,5 @@ SELECT starId % 3 AS k, COUNT(*) FROM lab.Visit GROUP BY (SELECT MAX(n) FROM lab
 SELECT kind, FLOOR(AVG(g)), CEIL(AVG(d)) + 1, FLOOR(AVG(starId)), FLOOR(AVG(f)), FLOOR(IFNULL(AVG(g), 0)), CEIL(AVG(g) / 2) FROM lab.Star GROUP BY kind
 -- name: floor of an average, alone, unsigned and sorted [ordered]
 SELECT band, FLOOR(AVG(n)) AS q, CEILING(AVG(big)) FROM lab.Visit JOIN lab.Star USING (starId) GROUP BY band HAVING q > 5 ORDER BY q
+-- name: least ENUM and greatest SET by their texts, compared and gathered
+SELECT MIN(t1.kind) AS c1, MAX(t1.flags), SUM(t1.kind = t1.name) AS c2, SUM(t1.flags = t1.name) FROM lab.Star t1 LEFT JOIN lab.Ref t2 ON t1.f = t2.mag
