@@ -1,4 +1,4 @@
-"""Statements recorded from tools that do not run in the tests, one session a tool, compared with plain MariaDB."""
+"""Statements of tools that do not run in the tests, most of them recorded, one session a tool, compared with plain MariaDB."""
 
 import contextlib
 import re

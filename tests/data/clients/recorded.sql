@@ -1,5 +1,5 @@
 # What tools send that do not run here. "# name" begins a tool; "~" before a statement: only its columns are compared
-# (values differ by nature); packets of several statements stand on one line.
+# (values differ by nature); packets of several statements stand on one line. From MariaDB Connector/J 3 on they are not recorded, but written by hand.
 # MySQL Connector/J 9
 /* mysql-connector-j-9.1.0 (Revision: x) */SELECT  @@session.auto_increment_increment AS auto_increment_increment, @@character_set_client AS character_set_client, @@character_set_connection AS character_set_connection, @@character_set_results AS character_set_results, @@character_set_server AS character_set_server, @@collation_server AS collation_server, @@collation_connection AS collation_connection, @@init_connect AS init_connect, @@interactive_timeout AS interactive_timeout, @@license AS license, @@lower_case_table_names AS lower_case_table_names, @@max_allowed_packet AS max_allowed_packet, @@net_write_timeout AS net_write_timeout, @@performance_schema AS performance_schema, @@sql_mode AS sql_mode, @@system_time_zone AS system_time_zone, @@time_zone AS time_zone, @@tx_isolation AS transaction_isolation, @@wait_timeout AS wait_timeout
 SET character_set_results = NULL
