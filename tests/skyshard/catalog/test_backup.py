@@ -37,7 +37,7 @@ QUERIES = (
     "SELECT b.label, l.v FROM Band b, Lut l",
     "SELECT * FROM Star WHERE starId IN (1, 7, 77, 201)",
     "SELECT * FROM Ref WHERE refId = 'R7'",
-    "SELECT COUNT(*), SUM(n), MIN(flux), STD(flux) FROM Visit",
+    "SELECT COUNT(*), SUM(n), MIN(flux), ROUND(STD(flux), 6) FROM Visit",
     "SELECT s.starId, r.refId FROM Star s, Ref r WHERE scisql_angSep(s.ra, s.decl, r.lon, r.lat) < 0.9",
     "SELECT s.starId, m.dist, r.lon FROM Star s JOIN StarRef m ON s.starId = m.starId JOIN Ref r ON r.refId = m.refId",
     "SELECT COUNT(*) FROM Star WHERE qserv_areaspec_circle(10, 0, 40)",
