@@ -49,3 +49,18 @@ async def drain(sessions: Sessions, seconds: float) -> None:
     for one in list(sessions.values()):
         if one is not None:  # a statement of ours at home is waited for otherwise, however long it takes
             one.home.abort()
+
+
+async def end_all(sessions: Sessions) -> None:
+    """Cancel all sessions and return when they have ended."""
+    for task in list(sessions):
+        task.cancel()
+    if sessions:
+        await asyncio.wait(list(sessions), timeout=LAST_S)
+    if sessions:
+        log.warning("%d sessions do not end: their home connections are closed", len(sessions))
+    while sessions:
+        for one in list(sessions.values()):
+            if one is not None:
+                one.home.abort()
+        await asyncio.wait(list(sessions), timeout=QUIET_S)

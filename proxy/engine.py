@@ -29,6 +29,7 @@ from proxy.home.definitions import Shadow
 from proxy.home.metadata import Catalogue, CatalogueSnapshot
 from proxy.home.own_tables import OwnTable
 from proxy.home.settings import SessionSettings
+from proxy.home.watch_locks import WatchLocks
 from proxy.jobs.accounts import Lent
 from proxy.jobs.runner import Jobs
 from proxy.learning import Learner
@@ -99,6 +100,7 @@ class Engine:
         self._shapes = Shapes()
         self._memories = Memories(registry, self._shapes)
         self._aside = Aside()
+        self.locks = WatchLocks(pool)
         self._decider = Decider(pool, catalogue, registry, jobs, self._memories, self._aside)
         self._quick = Quick(pool, catalogue, dispatcher)
         self._learner = Learner(self._shapes, self._filler, catalogue)
@@ -161,9 +163,10 @@ class Engine:
             self._jobs.note(query, 0.0, "error", 0, error.message)
 
     async def close(self) -> None:
-        """Stop looking for views, and close the service connections."""
+        """Stop looking for views, and close connections."""
         await self._decider.close()
         self._aside.close()
+        await self.locks.close()
         await self._answerer.close()
         await self._filler.close()
 

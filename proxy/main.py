@@ -20,7 +20,7 @@ from backend.pool import Pool
 from backend.stopping import Stopping
 from backend.wire import ConnectionLost
 from proxy.config import ConfigError, ProxyConfig, host_port
-from proxy.draining import drain
+from proxy.draining import drain, end_all
 from proxy.engine import Engine
 from proxy.execute.admission import Admissions
 from proxy.execute.budget import ByteBudget
@@ -198,9 +198,7 @@ class Proxy:
         """End all sessions and connections."""
         await self.home_watch.close()
         await self.jobs.close()
-        for task in list(self._sessions):
-            task.cancel()
-        await asyncio.gather(*self._sessions, return_exceptions=True)
+        await end_all(self._sessions)
         await self.spares.close()
         await self.traps.close()
         await self.catalogue.close()

@@ -8,7 +8,6 @@ client negotiated. `link` relays the client's commands over it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from backend.pool import Pool
 from backend.row_blocks import Cutter
 from backend.tasks import to_the_end
 from backend.wire import ConnectionLost, Wire
+from proxy.home.watch_locks import WatchLocks
 from shard.errors import HOME_DOWN, ServerError, SkyError
 from shard.wire import rows
 from shard.wire.frames import Parameter
@@ -54,11 +54,7 @@ STATUS_KEPT = (
 """Status flags of the session itself."""
 
 _CONNECT_S = 5.0
-_KILL_AGAIN_S = 0.02
 _FILE_PIECE = 1 << 20
-
-WATCH = "SET STATEMENT max_statement_time=0 FOR DO SLEEP(31536000)"
-"""What a session runs at home while a distributed query of its runs for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +63,15 @@ class Table:
 
     columns: tuple[bytes, ...]
     rows: list[list[bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A statement that waits for a lock, by which a session is seen at home meanwhile."""
+
+    name: str
+    locks: WatchLocks
+    task: asyncio.Task[list[Event]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +126,9 @@ class Conversation:
         self.thread_id = 0
         self.status = StatusFlag.AUTOCOMMIT
         self.deprecate_eof = False
-        self.asking = self._ending_watch = False
+        self.asking = False
         self._turn = asyncio.Lock()
-        self._watching: asyncio.Task[list[Event]] | None = None
-        self._pool: Pool | None = None
+        self._watch: Watch | None = None
 
     @classmethod
     async def open(cls, address: Address) -> Self:
@@ -430,33 +434,42 @@ class Conversation:
 
     async def killed(self, pool: Pool) -> bool:
         """Whether a KILL has come from elsewhere that what runs here does not heed, or that met nothing here."""
-        if self._ending_watch:  # by a KILL of our own
-            return False
         async with pool.lease() as connection:
             found = await connection.fetch(
                 f"SELECT COMMAND FROM information_schema.PROCESSLIST WHERE ID = {self.thread_id}"
             )
         return found == [[b"Killed"]]
 
-    async def watch(self, sql: bytes, pool: Pool) -> bool:
-        """Run a statement that only KILL ends, in the name of a distributed one.
+    async def watch(self, sql: bytes, locks: WatchLocks) -> bool:
+        """Run a statement that waits for a lock of ours, in the name of a distributed one.
 
         Returns
         -------
         bool
             Whether it was killed. Cancelling, and every other use of this connection, ends it too.
+
+        Raises
+        ------
+        SkyError
+            HOME_DOWN.
         """
-        note = b" /* " + sql.replace(b"*/", b"* /") + b" */"
-        async with self._turn:
-            self._pool = pool
-            ask = self._ask(QUERY + WATCH.encode() + note, ReplyKind.QUERY)
-            task = self._watching = asyncio.ensure_future(ask)
-        try:
-            await asyncio.wait({task})
-            return self._watching is task
-        finally:
-            if self._watching is task:  # else who needs the connection has ended it, and has its turn
-                await to_the_end(self._unwatch())
+        while True:
+            name, watch = locks.name(), None
+            try:
+                await locks.take(name)
+                async with self._turn:
+                    ask = self._ask(QUERY + locks.statement(name, sql), ReplyKind.QUERY)
+                    watch = self._watch = Watch(name, locks, asyncio.ensure_future(ask))
+                await asyncio.wait({watch.task})
+                if self._watch is not watch:  # who needs the connection has ended it, and has its turn
+                    return False
+                if watch.task.exception() is not None or await locks.holds(name):  # DO forgets that it was killed
+                    return True
+            finally:  # after the loss of the lock, too, which is no KILL: the next one is taken
+                if watch is None:
+                    await locks.let_go(name)
+                elif self._watch is watch:
+                    await to_the_end(self._unwatch())
 
     async def _unwatch(self) -> None:
         async with self._turn:
@@ -464,21 +477,13 @@ class Conversation:
 
     async def _end_watch(self) -> None:
         """End a watch, and wait until this connection is idle again."""
-        task, self._watching = self._watching, None
-        if task is None or self._pool is None:
+        watch, self._watch = self._watch, None
+        if watch is None:
             return
-        self._ending_watch = True
-        try:
-            while not task.done():  # a KILL that comes before the statement has begun is lost
-                async with self._pool.lease() as connection:
-                    with contextlib.suppress(ServerError):
-                        await connection.run(f"KILL QUERY {self.thread_id}")
-                await asyncio.wait({task}, timeout=_KILL_AGAIN_S)
-            if isinstance(task.exception(), ServerError) or task.exception() is None:
-                with contextlib.suppress(ServerError):  # a KILL that came too late meets this one
-                    await self._ask(QUERY + b"DO 0", ReplyKind.QUERY)
-        finally:
-            self._ending_watch = False
+        if not await watch.locks.let_go(watch.name) and not watch.task.done():
+            self.abort()  # the server may not know for long that the lock's holder is gone
+        await asyncio.wait({watch.task})
+        watch.task.exception()  # seen: a KILL that came meanwhile
 
     async def wait_closed(self) -> None:
         """Return when the home server has closed the connection."""

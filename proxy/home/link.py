@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from backend.connection import execute_payload
 from backend.tasks import to_the_end
-from proxy.home.conversation import QUERY, STMT_CLOSE, WATCH, Block, Conversation, Table
+from proxy.home.conversation import QUERY, STMT_CLOSE, Block, Conversation, Table
 from proxy.session.client import ClientGone, ClientStream
 from shard.catalog.traps import is_trap_error
 from shard.errors import LOCAL_DISABLED, SkyError, not_supported
@@ -31,7 +31,7 @@ _SMALL_BYTES = 1 << 16
 _HEAD_BYTES = 1 << 21
 """Bytes of column definitions that are held until the first row comes, or a trap's error."""
 
-__all__ = ["WATCH", "Block", "HomeLink", "Table", "Trapped", "trap_error"]
+__all__ = ["Block", "HomeLink", "Table", "Trapped", "trap_error"]
 
 
 class HomeLink(Conversation):

@@ -8,6 +8,7 @@ import time
 from backend.pool import Pool
 from backend.tasks import ended
 from proxy.home.link import HomeLink
+from proxy.home.watch_locks import WatchLocks
 from proxy.registry import Registry, RunningQuery
 from proxy.session.client import ClientStream
 from shard.errors import TIMEOUT, SkyError
@@ -28,12 +29,22 @@ class Attention:
     ----------
     pool : Pool
         Service connections at home, to see whether the session's own has been killed.
+    locks : WatchLocks
+        What it waits for at home, to be seen there.
     registry : Registry
         Tells other processes what runs here.
     """
 
-    def __init__(self, client: ClientStream, home: HomeLink, pool: Pool, registry: Registry) -> None:
-        self._client, self._home, self._pool, self._registry = client, home, pool, registry
+    def __init__(
+        self, client: ClientStream, home: HomeLink, pool: Pool, locks: WatchLocks, registry: Registry
+    ) -> None:
+        self._client, self._home, self._pool, self._locks, self._registry = (
+            client,
+            home,
+            pool,
+            locks,
+            registry,
+        )
 
     async def attend(self, query: RunningQuery, sql: bytes, seconds: float) -> None:
         """End a query whose client or home connection is gone, or whose time is over."""
@@ -75,6 +86,6 @@ class Attention:
             long = time.monotonic() - began >= _WATCH_AFTER_S
             if (long or self._home.asking) and await self._home.killed(self._pool):
                 break
-            if long and not self._home.asking and await self._home.watch(sql, self._pool):
+            if long and not self._home.asking and await self._home.watch(sql, self._locks):
                 break
         query.cancel()

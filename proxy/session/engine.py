@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.home.metadata import CatalogueSnapshot
 from proxy.home.settings import SessionSettings
+from proxy.home.watch_locks import WatchLocks
 from proxy.session.limits import RowLimits
 from shard.planner.change import Change
 from shard.planner.envelope import Envelope
@@ -122,6 +123,10 @@ Version = tuple[int, int]
 
 class Engine(Protocol):
     """Decides about statements and runs distributed ones."""
+
+    @property
+    def locks(self) -> WatchLocks:
+        """What sessions wait for at home while their queries run."""
 
     @property
     def init_connect(self) -> bool:

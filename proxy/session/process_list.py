@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from proxy.home.link import WATCH, HomeLink, Table
+from proxy.home.link import HomeLink, Table
+from proxy.home.watch_locks import WATCH, watched
 from proxy.registry import Registry
 from proxy.running_board import TEXT_BYTES, Shown
 
 _SHORT = 100
 """Bytes of a statement that SHOW PROCESSLIST has without FULL."""
 _FULL = b"SHOW FULL PROCESSLIST"
-_WATCHES = WATCH.encode() + b" /* "
 _ID, _COMMAND, _TIME, _STATE, _INFO, _PROGRESS = 0, 4, 5, 6, 7, 8
 
 
@@ -32,15 +32,13 @@ async def read(home: HomeLink, sql: bytes, full: bool, registry: Registry) -> Ta
         Knows what runs in this proxy. Of another proxy's queries the home server has the text alone.
     """
     found = await home.table(sql)
-    if not full and any((row[_INFO] or b"").startswith(_WATCHES[:_SHORT]) for row in found.rows):
+    if not full and any((row[_INFO] or b"").startswith(WATCH) for row in found.rows):
         found = replace(found, rows=(await home.table(_FULL)).rows)
     running = registry.shown()
     most = None if full else _SHORT
     for row in found.rows:
-        info = row[_INFO]
-        if info is not None and info.startswith(_WATCHES):
-            row[_INFO] = info[len(_WATCHES) : -len(b" */")]
-            row[_STATE] = b"distributed"
+        if (about := watched(row[_INFO] or b"")) is not None:
+            row[_INFO], row[_STATE] = about, b"distributed"
         query = running.get(int(row[_ID] or b"0"))
         if query is not None:
             _fill(row, query)

@@ -411,7 +411,7 @@ class Session:
         query.task = asyncio.current_task()
         if query.reason is not None:  # it was killed before this task had it
             query.cancel(query.reason)
-        attention = Attention(self.client, self.home, self._door.pool, self._registry)
+        attention = Attention(self.client, self.home, self._door.pool, self._engine.locks, self._registry)
         attending: list[asyncio.Task[None]] = []
         seconds = max(0.001, limits.statement_s - _ATTEND_AFTER_S) if limits.statement_s else 0.0
         timer = asyncio.get_running_loop().call_later(

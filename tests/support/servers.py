@@ -163,7 +163,12 @@ class ExtraProxy:
     def stop(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):  # at once, whatever it does
             self.process.send_signal(number)
-        self.process.wait(30)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:  # nothing of it is left to the tests behind this one
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"it does not end:\n{self.log.read_text()[-4000:]}") from None
 
 
 class Inside:

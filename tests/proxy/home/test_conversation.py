@@ -1,17 +1,14 @@
 """A session's own connection to the home server: what is asked of it ends, however it is asked."""
 
 import asyncio
-import struct
 
 import pytest
 
 from backend.connection import RawConnection
-from proxy.home.conversation import Conversation
 from shard.errors import ServerError
-from shard.wire.packets import packet
 from tests.support.agents import until
+from tests.support.home_link import logged_in
 
-LOCAL_FILES, PROTOCOL_41, SECURE, EOF_IS_OK = 1 << 7, 1 << 9, 1 << 15, 1 << 24
 FILES = "LOAD DATA LOCAL INFILE 'rows' INTO TABLE said.t"
 
 
@@ -28,13 +25,7 @@ async def root(plain):
 
 @pytest.fixture
 async def home(plain):
-    link = await Conversation.open(plain.address)
-    _, greeting = await link.packet()
-    link.deprecate_eof = True
-    link.thread_id = int.from_bytes(greeting[greeting.index(b"\0") + 1 :][:4], "little")
-    flags = LOCAL_FILES | PROTOCOL_41 | SECURE | EOF_IS_OK
-    await link.send(packet(struct.pack("<IIB23x", flags, 1 << 24, 45) + b"root\0\0", 1))
-    assert (await link.packet())[1][:1] == b"\0"
+    link = await logged_in(plain.address)
     yield link
     link.abort()
 
