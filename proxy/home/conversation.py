@@ -463,7 +463,8 @@ class Conversation:
                 await asyncio.wait({watch.task})
                 if self._watch is not watch:  # who needs the connection has ended it, and has its turn
                     return False
-                if watch.task.exception() is not None or await locks.holds(name):  # DO forgets that it was killed
+                # DO forgets that it was killed: then the lock is still held.
+                if watch.task.exception() is not None or await locks.holds(name):
                     return True
             finally:  # after the loss of the lock, too, which is no KILL: the next one is taken
                 if watch is None:
