@@ -7,6 +7,7 @@ from sqlglot import exp
 from shard.planner.branches import find
 from shard.planner.emit import CHUNK_MARK, Writer
 from shard.planner.nested import STORED_AS
+from shard.planner.notes import noted
 from shard.planner.plan import Sql
 from shard.planner.scope import Scope, TableRef, from_items
 from shard.planner.volatile import varies
@@ -40,7 +41,7 @@ def chunk_names(select: exp.Select, scope: Scope, suffixes: dict[str, str]) -> N
     """Put chunk tables into FROM at every depth, in place, and drop database names from columns."""
     own = {id(node) for node, _ in from_items(select)}
     for node in find(select, exp.Table):
-        stored = node.meta.get(STORED_AS)
+        stored = noted(node, STORED_AS)
         if stored is None:
             continue
         database, name, sharded = stored

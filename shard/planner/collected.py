@@ -12,6 +12,7 @@ from sqlglot import exp
 from shard.errors import not_supported
 from shard.planner.branches import is_star, own_queries
 from shard.planner.context import Bound
+from shard.planner.notes import noted
 from shard.planner.scope import Scope, columns_of, star_columns
 from shard.planner.stand_ins import aliased, as_truth, in_json, is_boolean
 
@@ -110,6 +111,6 @@ def unused(prefix: str, select: exp.Select) -> str:
 
 def keep_name(item: exp.Expression) -> exp.Expression:
     """Give a renamed column its name back, as a select item: ORDER BY and outer queries may use it."""
-    if isinstance(item, exp.Column) and "was" in item.meta:
+    if isinstance(item, exp.Column) and noted(item, "was") is not None:
         return aliased(item.copy(), item.meta["was"])
     return item

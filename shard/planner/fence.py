@@ -18,6 +18,7 @@ from sqlglot.errors import SqlglotError
 from shard.errors import TOO_DEEP, SkyError, not_supported, too_long
 from shard.planner.constants import LISTED
 from shard.planner.lexer import Token, TokenKind, texts_of
+from shard.planner.notes import CALL
 from shard.planner.silent import without_silent
 
 MAX_NESTING = 200
@@ -317,7 +318,7 @@ class Fence:
                     call = self.calls[int(name[len(self.mark) + 2 :])]
                     node.set("this", call.name)
                     if call.prefix or call.suffix or any(item != "," for item in call.separators):
-                        node.meta["call"] = (call.prefix, call.separators, call.suffix)
+                        node.args[CALL] = (call.prefix, call.separators, call.suffix)
         return tree
 
     def _restore_alias(self, node: exp.Expr) -> None:

@@ -19,6 +19,7 @@ from shard.planner.emit import CHUNK_MARK, KEYS_MARK
 from shard.planner.keyed import put_keys, put_places
 from shard.planner.locality import Layout
 from shard.planner.near import with_cells
+from shard.planner.notes import CALL
 from shard.planner.plan import Fragment, PartialType, Sql
 from shard.planner.scope import Scope, TableRef
 from shard.planner.split import Draft
@@ -94,7 +95,7 @@ def with_decimals(value: exp.Expression, scale: int) -> exp.Expression:
 def with_type(value: exp.Expression, sql_type: str) -> exp.Expression:
     """Return an expression cast to a type."""
     cast = exp.Anonymous(this="CAST", expressions=[value])
-    cast.meta["call"] = ("", (), f"AS {sql_type}")
+    cast.args[CALL] = ("", (), f"AS {sql_type}")
     return cast
 
 

@@ -22,6 +22,7 @@ from shard.planner.director_keys import INTEGER, MAX_KEYS, integer_director, is_
 from shard.planner.emit import CHUNK_MARK, KEYS_MARK
 from shard.planner.locality import Layout
 from shard.planner.nested import SPLIT_COLUMN, STORED_AS, shipped_name
+from shard.planner.notes import noted
 from shard.planner.plan import ByKey, KeySplit
 from shard.planner.scope import Scope, TableRef, from_items, lookup
 
@@ -159,7 +160,7 @@ def _lists(
 def put_keys(select: exp.Select) -> None:
     """Write a chunk's keys in place of the marked list, in place."""
     for node in find(select, exp.In):
-        if KEYS in node.meta:
+        if noted(node, KEYS):
             node.set("expressions", [exp.Literal(this=KEYS_MARK, is_string=False)])
 
 
@@ -175,7 +176,7 @@ def put_places(select: exp.Select, layout: Layout) -> None:
         else:
             add_condition(select, condition)
     for query in find(select, exp.Select):
-        if PLACED in query.meta:
+        if noted(query, PLACED) is not None:
             add_condition(query, _of_chunk(query.meta[PLACED]))
 
 

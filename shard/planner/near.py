@@ -22,6 +22,7 @@ from shard.planner.constants import conjuncts
 from shard.planner.emit import CHUNK_MARK
 from shard.planner.locality import NEAR, Layout, Neighbours
 from shard.planner.nested import SPLIT_COLUMN, STORED_AS, shipped_name
+from shard.planner.notes import noted
 from shard.planner.plan import Fragment, Sql
 from shard.planner.scope import Scope, TableRef, from_items
 from shard.planner.templates import use
@@ -100,7 +101,7 @@ def _test_quickly(select: exp.Select, grid: cells.Grid, one: str, other: str) ->
     a part of are inner ones.
     """
     own = own_nodes(select, exp.Expression)  # an inner query may have a near-neighbour join of its own
-    for node in [node for node in own if NEAR in node.meta]:
+    for node in [node for node in own if noted(node, NEAR)]:
         exact = node.copy()
         exact.meta.pop(NEAR)
         node.replace(exp.Literal(this="1", is_string=False))

@@ -24,6 +24,7 @@ from shard.planner.branches import bare, find, is_query, is_star, own_queries
 from shard.planner.constants import conjuncts, has_no_groups
 from shard.planner.context import Bound, Context
 from shard.planner.locality import Layout, chunk_links, layout_of
+from shard.planner.notes import noted
 from shard.planner.outer_aggregates import refuse_outer_aggregates
 from shard.planner.outputs import (
     check_windows,
@@ -106,7 +107,7 @@ def _one_database(select: exp.Select, scope: Scope) -> None:
     have, or has as they were (`skyshard/ingest/change.py: members`), and the chunks of that one lie elsewhere.
     """
     for node in find(select, exp.Table):
-        stored = node.meta.get(STORED_AS)
+        stored = noted(node, STORED_AS)
         if stored is not None and stored[0] not in (scope.database.name, SCRATCH_DATABASE):
             raise not_supported(
                 f"chunk-local work on table '{stored[0]}.{node.name}' beside chunks of database '{scope.database.name}'",

@@ -18,6 +18,7 @@ from shard.planner.branches import is_query
 from shard.planner.constants import is_constant
 from shard.planner.doubles import read_as_double
 from shard.planner.nested import STORED_AS
+from shard.planner.notes import CALL, noted
 from shard.planner.scope import Scope
 from shard.planner.spelling import settled, spelling
 from shard.planner.templates import use
@@ -199,7 +200,7 @@ class Merger:
             total = self._partials.add(call_of("SUM", argument))
             count = self._partials.add(call_of("COUNT", argument))
             # The server divides as what reads the average wants it, unless groups keep it in a table.
-            real = " * 1e0" if call.meta.get(_READ_AS_DOUBLE) else ""
+            real = " * 1e0" if noted(call, _READ_AS_DOUBLE) else ""
             return use(f"SUM(total){real} / NULLIF(SUM(number), 0)", total=total, number=count)
         if name in SPREAD:
             return self._merged_spread(call, argument)
@@ -241,7 +242,7 @@ class Merger:
             if spelling(item, self._scope) not in {spelling(group, self._scope) for group in grouped}:
                 self.extra_groups.append(settled(item, self._scope))
         merged = exp.Anonymous(this=call.name, expressions=[exp.Distinct(expressions=columns)])
-        merged.meta.update(call.meta)  # SEPARATOR, LIMIT
+        merged.args[CALL] = call.args.get(CALL)  # SEPARATOR, LIMIT
         return merged
 
     def add_shifts(self, merge: exp.Select, groups: list[exp.Expression]) -> None:
@@ -270,7 +271,7 @@ def call_of(name: str, argument: exp.Expression) -> exp.Expression:
 
 def _is_replicated(table: exp.Table) -> bool:
     """Whether an inner query's table is the same at home as on a worker: neither sharded nor a user's own."""
-    database, _, sharded = table.meta.get(STORED_AS, (SCRATCH_DATABASE, "", True))
+    database, _, sharded = noted(table, STORED_AS) or (SCRATCH_DATABASE, "", True)
     return not sharded and database != SCRATCH_DATABASE
 
 

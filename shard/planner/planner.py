@@ -24,6 +24,7 @@ from shard.planner.keyed import Keyed, keyed_tables, list_of_keys
 from shard.planner.locality import Layout
 from shard.planner.needs import expand_areas
 from shard.planner.nested import STORED_AS, arrays_of_joined_rows, bind, shipped_name
+from shard.planner.notes import noted
 from shard.planner.plan import (
     AllOf,
     AnyOf,
@@ -122,7 +123,7 @@ def _ships(tree: exp.Select, layout: Layout, tables: tuple[tuple[str, Table], ..
     names = [
         node.meta[STORED_AS][1]
         for node in find(tree, exp.Table)
-        if node.meta.get(STORED_AS, ("",))[0] == SCRATCH_DATABASE
+        if (noted(node, STORED_AS) or ("",))[0] == SCRATCH_DATABASE
     ]
     out: list[Ship] = []
     neighbours = layout.neighbours

@@ -15,6 +15,7 @@ from sqlglot import exp
 from shard.catalog.model import Database, Kind, Table
 from shard.errors import not_supported
 from shard.planner.branches import find
+from shard.planner.notes import noted
 from shard.planner.plan import Everywhere, Restriction
 
 DERIVED = "derived"
@@ -235,7 +236,7 @@ def _reference(
     catalogue: Mapping[str, Database],
     databases: dict[str, Database],
 ) -> TableRef:
-    if isinstance(node, exp.Subquery) and node.alias and DERIVED in node.meta:
+    if isinstance(node, exp.Subquery) and node.alias and noted(node, DERIVED) is not None:
         derived: Derived = node.meta[DERIVED]
         name = derived.database.name if derived.database is not None else ""
         if derived.database is not None:
@@ -307,7 +308,7 @@ def _steps(joins: list[exp.Join], refs: list[TableRef]) -> tuple[tuple[Step, ...
 
 def _is_comma(join: exp.Join) -> bool:
     words = ("method", "side", "kind", "on", "using")
-    return not any(join.args.get(word) for word in words) and not join.meta.get("plain")
+    return not any(join.args.get(word) for word in words) and not noted(join, "plain")
 
 
 def columns_of(ref: TableRef) -> list[exp.Column]:

@@ -23,6 +23,7 @@ from shard.planner.ctes import inline
 from shard.planner.definable import over_empty
 from shard.planner.emit import CHUNK_MARK, KEYS_MARK, construct_name, emit
 from shard.planner.fence import SyntaxProblem, parse
+from shard.planner.fetch_first import as_limit
 from shard.planner.headers import keep_headers, select_headers
 from shard.planner.implicit_names import with_names
 from shard.planner.lexer import MOST_TOKENS, LexerMode, Token, TokenKind, texts_of, tokenize
@@ -319,7 +320,7 @@ def read(
     try:
         if open_joins(tokens) > MOST_OPEN_JOINS:
             raise not_supported(f"more than {MOST_OPEN_JOINS} joins without ON", "write CROSS JOIN")
-        named = with_names(text, tokens)
+        named = as_limit(with_names(text, tokens))
         tree: exp.Expression | None = parse(named)
         if views and tree is not None:
             text, tokens, original = _unfold(text, tokens, named, tree, database, catalogue, mode, views)
@@ -379,7 +380,7 @@ def _unfold(
 def native(text: str, mode: LexerMode) -> str | None:
     """Return a statement without sharded tables with skyshard's functions made native; None: unchanged."""
     tokens = tokenize(text, mode)
-    named = with_names(text, tokens)
+    named = as_limit(with_names(text, tokens))
     try:
         tree = None if open_joins(tokens) > MOST_OPEN_JOINS else parse(named)
     except SyntaxProblem:

@@ -13,6 +13,7 @@ from sqlglot import exp
 from shard.catalog.model import Database
 from shard.errors import not_supported
 from shard.planner.fence import SyntaxProblem, parse
+from shard.planner.fetch_first import as_limit
 from shard.planner.lexer import LexerMode, LexError, tokenize
 from shard.planner.roundtrip import prove
 from shard.planner.scope import reads_sharded
@@ -87,7 +88,7 @@ def expand(
 
 def _definition(name: str, text: str) -> exp.Expression:
     try:
-        tokens = tokenize(text, LexerMode())
+        tokens = as_limit(tokenize(text, LexerMode()))
         query = parse(tokens)
         prove(tokens, query)
     except (SyntaxProblem, LexError) as error:

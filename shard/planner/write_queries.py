@@ -6,6 +6,7 @@ from sqlglot import exp
 
 from shard.catalog.naming import quote
 from shard.errors import not_supported
+from shard.planner.notes import noted
 from shard.planner.writer import BARE, Write, Writer, bracketed
 
 
@@ -42,12 +43,7 @@ def _ordered(w: Writer, node: exp.Expression) -> None:
 
 def _join(w: Writer, node: exp.Expression) -> None:
     words = [str(node.args[key]) for key in ("method", "side", "kind") if node.args.get(key)]
-    if (
-        not words
-        and node.args.get("on") is None
-        and not node.args.get("using")
-        and not node.meta.get("plain")
-    ):
+    if not words and node.args.get("on") is None and not node.args.get("using") and not noted(node, "plain"):
         w.parts.append(", ")
     elif words == ["STRAIGHT"] or words == ["STRAIGHT_JOIN"]:
         w.parts.append(" STRAIGHT_JOIN ")
@@ -65,7 +61,7 @@ def _subquery(w: Writer, node: exp.Expression) -> None:
     for key, value in node.args.items():
         if key not in ("this", "alias", "joins", "order", "limit", "offset") and value:
             raise not_supported(key.strip("_").upper())
-    bare = BARE in node.meta and isinstance(node.this, exp.Intersect)
+    bare = noted(node, BARE) is not None and isinstance(node.this, exp.Intersect)
     w.parts.append("" if bare else "(")
     w.write(node.this)
     w.parts.append("" if bare else ")")

@@ -6,6 +6,7 @@ from sqlglot import exp
 
 from shard.catalog.naming import quote
 from shard.errors import not_supported
+from shard.planner.notes import CALL
 from shard.planner.writer import Write, Writer, bracketed
 
 
@@ -30,7 +31,7 @@ def _alias(w: Writer, node: exp.Expression) -> None:
 
 
 def _anonymous(w: Writer, node: exp.Expression) -> None:
-    prefix, separators, suffix = node.meta.get("call", ("", (), ""))
+    prefix, separators, suffix = node.args.get(CALL) or ("", (), "")
     w.parts.append(node.name + "(")
     if prefix:
         w.parts.append(prefix + " ")

@@ -157,12 +157,13 @@ class Aggregates(Tails):
         group = text(" GROUP BY ", listed(", ", by)) if by else text()
         # in totals MariaDB does not know again as what is grouped, and shows another row's: REPLACE, NULLIF,
         # COLLATE (by some plans), and a latin1 column together with another text;
-        # over an outer join that its WHERE makes an inner one, GROUP_CONCAT is NULL there
+        # over an outer join that its WHERE makes an inner one, GROUP_CONCAT is NULL there, and so is what JSON_ARRAYAGG lists
         unlasting = ("REPLACE(", "NULLIF(", " COLLATE ", "'")
         lasting = not any(name in key.render() for key, _ in keys for name in unlasting)
         lasting = lasting and not any(kind == "S" and "(" in key.render() for key, kind in keys)
         if any(side in source.node.render() for side in ("LEFT JOIN", "RIGHT JOIN")):
-            lasting = lasting and not any("GROUP_CONCAT(" in item.render() for item in items)
+            lists = ("GROUP_CONCAT(", "JSON_ARRAYAGG(")
+            lasting = lasting and not any(name in item.render() for item in items for name in lists)
         rollup = bool(by) and rng.random() < 0.08 and lasting
         having = self._having(source) if rng.random() < 0.3 else text()
         tail = Node("tail") if rollup else self._group_tail(named, keys, inner, bool(by))
