@@ -53,7 +53,7 @@ class MatchSide(msgspec.Struct, frozen=True, kw_only=True):
     latitude: str | None = None
 
 
-class Table(msgspec.Struct, frozen=True, kw_only=True):
+class Table(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     """One table of a database.
 
     `longitude`/`latitude` name this table's own position columns in degrees (for a dependent: the

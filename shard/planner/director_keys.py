@@ -20,7 +20,7 @@ from shard.catalog.model import Kind
 from shard.planner.constants import Value, bound, key_literal, length_of, values_of
 from shard.planner.locality import Layout
 from shard.planner.plan import ByKey, ByRange, Everywhere, InChunks, Range, Restriction
-from shard.planner.scope import Scope
+from shard.planner.scope import Scope, sql_type_of
 
 MAX_KEYS = 100_000
 """More keys than this are not looked up: all chunks are asked."""
@@ -77,8 +77,7 @@ def is_integer(node: exp.Expression, scope: Scope) -> bool:
     ref = scope.owner(node)
     if ref is None:
         return False
-    kinds = {column.name.lower(): column.sql_type for column in ref.table.columns}
-    return INTEGER.match(kinds.get(node.name.lower(), "")) is not None
+    return INTEGER.match(sql_type_of(ref.table, node.name)) is not None
 
 
 def keys(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction | None:

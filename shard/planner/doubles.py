@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from shard.planner.aggregates import SPREAD
-from shard.planner.scope import Scope
+from shard.planner.scope import Scope, sql_type_of
 
 _FUNCTIONS = frozenset(
     {
@@ -29,8 +29,7 @@ def is_double(node: exp.Expression, scope: Scope) -> bool:
         ref = scope.owner(node)
         if ref is None or ref.derived is not None:
             return False
-        names = {column.name.lower(): column.sql_type.upper() for column in ref.table.columns}
-        return names.get(node.name.lower(), "").startswith(("DOUBLE", "FLOAT", "REAL"))
+        return sql_type_of(ref.table, node.name).upper().startswith(("DOUBLE", "FLOAT", "REAL"))
     if isinstance(node, exp.Anonymous):
         name = node.name.lower()
         return name in _FUNCTIONS or (

@@ -63,7 +63,7 @@ _TYPED_LITERAL = frozenset({"DATE", "TIME", "TIMESTAMP"})
 
 _MYSQL = sqlglot.Dialect.get_or_raise("mysql")
 _OPERATOR, _WORD = TokenKind.OPERATOR, TokenKind.WORD
-_PLAIN_NEXT = frozenset({TokenKind.OPERATOR, TokenKind.WORD, TokenKind.QUOTED, TokenKind.NUMBER})
+_PLAIN_NEXT = (TokenKind.OPERATOR, TokenKind.WORD, TokenKind.QUOTED, TokenKind.NUMBER)
 """Before these a word is only a word, unless it is a call."""
 _NUMBER = frozenset({TokenKind.NUMBER})
 _PLAIN = frozenset({TokenKind.NUMBER, TokenKind.STRING})
@@ -301,7 +301,8 @@ class Fence:
     def restore(self, tree: exp.Expression) -> exp.Expression:
         """Put the remembered texts back into the parsed tree."""
         for node in list(tree.walk()):
-            node._meta = None  # positions in a text that is not the user's: they make copies slow
+            # Positions in a text that is not the user's, and lists of no comments: they make copies slow.
+            node._meta = node.comments = None
             kind = type(node)
             if kind is exp.Identifier:
                 if node.args["this"].startswith(self.mark):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from sqlglot import exp
 
@@ -46,7 +47,7 @@ from shard.planner.nested import bind, scope_of
 from shard.planner.part_columns import different_names, grouped_by, plain_name, spread_of, types_of
 from shard.planner.partials import roomy
 from shard.planner.plan import Gather, Part, Plan, Sql
-from shard.planner.scope import catalogue_tables, column_names, from_items, lookup
+from shard.planner.scope import catalogue_tables, column_names, column_places, from_items, lookup
 from shard.planner.stand_ins import (
     ALL_ROWS,
     aliased,
@@ -317,8 +318,9 @@ class _Gatherer:
         known = column_names(table)
         names = columns_named(select, alias)
         if names is None:
-            names = {column.name.lower() for column in table.columns} | named(select, alias)
-        columns = [column.name for column in table.columns if column.name.lower() in names]
+            names = named(select, alias) | column_places(table).keys()
+        places = column_places(table)
+        columns = [table.columns[at].name for at in sorted(places[name] for name in names & places.keys())]
         hidden = [name for name in _HIDDEN if name.lower() in names & known and name not in columns]
         if not columns:  # a table needs a visible one
             columns = [table.key or table.columns[0].name]
@@ -384,11 +386,11 @@ class _Gatherer:
 # trees ---------------------------------------------------------------------------------------------
 
 
-def _numbered(table: Table) -> set[str]:
+@lru_cache(256)
+def _numbered(table: Table) -> frozenset[str]:
     """Return a table's columns of ENUM and SET: of an indexed one, MIN and MAX are those of the numbers, not of the texts."""
-    return {
-        column.name.lower() for column in table.columns if column.sql_type.upper().startswith(("ENUM", "SET"))
-    }
+    numbered = (item for item in table.columns if item.sql_type.upper().startswith(("ENUM", "SET")))
+    return frozenset(item.name.lower() for item in numbered)
 
 
 def _table_of(part: Part, alias: str | None) -> exp.Table:

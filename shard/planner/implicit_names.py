@@ -18,6 +18,7 @@ from shard.planner.lexer import Token, TokenKind, texts_of
 
 _LONGEST = 255
 """Characters of a name that MariaDB makes."""
+_MARKS = frozenset("`\"'")
 _NAMES = (TokenKind.WORD, TokenKind.QUOTED)
 
 
@@ -32,6 +33,8 @@ def with_names(text: str, tokens: list[Token]) -> list[Token]:
     ['SELECT', 'ra', '+', '1', 'AS', '`ra+1`', ',']
     """
     texts = texts_of(tokens)
+    if not any(text[-1] in _MARKS for text in texts):  # such a name is quoted, or an item's string
+        return tokens
     selects = [
         index for index, (_, word, _) in enumerate(tokens) if len(word) == 6 and word.upper() == "SELECT"
     ]

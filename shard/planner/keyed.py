@@ -24,7 +24,7 @@ from shard.planner.locality import Layout
 from shard.planner.nested import SPLIT_COLUMN, STORED_AS, shipped_name
 from shard.planner.notes import noted
 from shard.planner.plan import ByKey, KeySplit
-from shard.planner.scope import Scope, TableRef, from_items, lookup
+from shard.planner.scope import Scope, TableRef, from_items, lookup, sql_type_of
 
 KEYS = "keys"
 """Key of the meta of a list of keys that is cut to each chunk's."""
@@ -113,9 +113,8 @@ def _listed(bound: Bound, certain: Sequence[exp.Expression], context: Context) -
         column = body.expressions[0].unalias()
         if found is None or found[1].kind is not Kind.OWN or not isinstance(column, exp.Column):
             continue
-        kinds = {one.name.lower(): one.sql_type for one in found[1].columns}
         qualified = column.table in ("", node.alias_or_name) and column.args.get("db") is None
-        if qualified and INTEGER.match(kinds.get(column.name.lower(), "")):
+        if qualified and INTEGER.match(sql_type_of(found[1], column.name)):
             keyed = Keyed(found[0].name, found[1], KeySplit(column.name, director, False), None)
             node.meta[STORED_AS] = (SCRATCH_DATABASE, keyed.target, False)
             body.meta[PLACED] = node.alias_or_name

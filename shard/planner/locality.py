@@ -18,7 +18,7 @@ from shard.geometry.chunker import ChunkGrid
 from shard.planner.conditions import separation
 from shard.planner.constants import Value, conjuncts
 from shard.planner.links import Links
-from shard.planner.scope import Scope, TableRef
+from shard.planner.scope import Scope, TableRef, sql_type_of
 
 NEAR = "near"
 """Key of the meta of the condition that makes a near-neighbour join."""
@@ -254,8 +254,7 @@ _NUMBERS = ("double", "float", "decimal", "int", "bigint", "smallint", "mediumin
 
 
 def _is_number(ref: TableRef, column: exp.Expression) -> bool:
-    kinds = {item.name.lower(): item.sql_type.lower() for item in ref.table.columns}
-    return kinds.get(column.name.lower(), "").startswith(_NUMBERS)
+    return sql_type_of(ref.table, column.name).lower().startswith(_NUMBERS)
 
 
 def neighbour_condition(

@@ -15,7 +15,7 @@ from sqlglot import exp
 from shard.planner.constants import is_constant
 from shard.planner.emit import emit
 from shard.planner.plan import SortKey
-from shard.planner.scope import Scope
+from shard.planner.scope import Scope, sql_type_of
 from shard.planner.templates import fill, use
 
 FEW = 1000
@@ -54,10 +54,8 @@ def _column_kind(key: exp.Expression, scope: Scope) -> str | None:
     ref = scope.owner(key)
     if ref is None or ref.derived is not None:
         return None
-    name = key.name.lower()
-    return next(
-        (kind_of(column.sql_type) for column in ref.table.columns if column.name.lower() == name), None
-    )
+    sql_type = sql_type_of(ref.table, key.name)
+    return kind_of(sql_type) if sql_type else None
 
 
 def ordered(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from sqlglot import exp
@@ -18,6 +19,8 @@ from shard.planner.branches import find
 from shard.planner.notes import noted
 from shard.planner.plan import Everywhere, Restriction
 
+_TABLES = 256
+"""Tables whose columns are kept by name: of a thousand columns, looking them up anew took longer than all of the rest."""
 DERIVED = "derived"
 """Key of a subquery node's meta under which its analysis is kept."""
 Links = tuple[tuple[str, str], ...]
@@ -119,9 +122,22 @@ class Scope:
         return owners[0] if len(owners) == 1 else self.united.get(name)
 
 
+@lru_cache(_TABLES)
+def column_places(table: Table) -> Mapping[str, int]:
+    """Return where a table's visible columns are, from 0, by their lower-case names, in order."""
+    return {column.name.lower(): index for index, column in enumerate(table.columns)}
+
+
+def sql_type_of(table: Table, name: str) -> str:
+    """Return the SQL type of a table's visible column; an empty text if it has none of that name."""
+    place = column_places(table).get(name.lower())
+    return "" if place is None else table.columns[place].sql_type
+
+
+@lru_cache(_TABLES)
 def column_names(table: Table) -> frozenset[str]:
     """Return the lower-case names of a table's columns, invisible ones included."""
-    names = {column.name.lower() for column in table.columns}
+    names = set(column_places(table))
     if table.is_sharded:
         names |= {"chunkid", "subchunkid"}
     if table.kind is Kind.MATCH:
@@ -277,19 +293,22 @@ def _nullable(joins: list[exp.Join]) -> list[bool]:
 
 def _steps(joins: list[exp.Join], refs: list[TableRef]) -> tuple[tuple[Step, ...], dict[str, TableRef]]:
     """Return the joins of FROM, USING and NATURAL as equalities, and whose the columns are that these unite."""
+    if not any(join.args.get("using") or _is_natural(join) for join in joins):
+        pairs = zip(joins, refs[1:], strict=True)
+        return tuple(Step(ref, _side(join), tuple(_condition(join))) for join, ref in pairs), {}
     steps: list[Step] = []
     meant = dict.fromkeys(refs[0].names, refs[0])
     united: set[str] = set()
     commas = False
     for join, ref in zip(joins, refs[1:], strict=True):
-        side = str(join.args.get("side") or "").upper()
+        side = _side(join)
         common = [item.name for item in join.args.get("using") or ()]
-        if str(join.args.get("method") or "").upper() == "NATURAL":
+        if _is_natural(join):
             common += _common(len(steps) + 1, refs)
         if common and commas:  # which binds less than JOIN: the columns are united with those behind it alone
             raise not_supported("USING or NATURAL behind a comma in FROM", "write CROSS JOIN for the comma")
         commas = commas or _is_comma(join)
-        found = [join.args["on"]] if join.args.get("on") is not None else []
+        found = _condition(join)
         for name in common:
             found.append(
                 exp.EQ(
@@ -304,6 +323,18 @@ def _steps(joins: list[exp.Join], refs: list[TableRef]) -> tuple[tuple[Step, ...
             meant.setdefault(name, ref)
         steps.append(Step(ref, side, tuple(found)))
     return tuple(steps), {name: meant[name] for name in united}
+
+
+def _side(join: exp.Join) -> str:
+    return str(join.args.get("side") or "").upper()
+
+
+def _is_natural(join: exp.Join) -> bool:
+    return str(join.args.get("method") or "").upper() == "NATURAL"
+
+
+def _condition(join: exp.Join) -> list[exp.Expression]:
+    return [join.args["on"]] if join.args.get("on") is not None else []
 
 
 def _is_comma(join: exp.Join) -> bool:

@@ -2,8 +2,10 @@
 
 import cProfile
 
+import msgspec
 import pytest
 
+from shard.catalog.model import Column
 from shard.errors import SkyError
 from shard.planner import explain
 from shard.planner.fence import SyntaxProblem
@@ -172,3 +174,45 @@ def test_joins_without_on():
     assert planned(f"SELECT COUNT(*) FROM {joined}")[0].strategy is Strategy.GATHER
     crossed = " CROSS JOIN ".join(f"Ref AS r{n}" for n in range(40))
     assert planned(f"SELECT COUNT(*) FROM {crossed}")[0].strategy is Strategy.GATHER
+
+
+WIDE = {
+    "sky": msgspec.structs.replace(
+        CATALOGUE["sky"],
+        tables=tuple(
+            msgspec.structs.replace(
+                table,
+                columns=(
+                    *table.columns,
+                    *(Column(name=f"one{number}OfMany", sql_type="DOUBLE") for number in range(1500)),
+                ),
+            )
+            for table in CATALOGUE["sky"].tables
+        ),
+    )
+}
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM Object WHERE objectId = 5",
+        "SELECT objectId FROM Object WHERE scisql_s2PtInCircle(ra, decl, 10, 10, 1) = 1 AND f > 2",
+        "SELECT o.objectId FROM Object o, Source s WHERE o.objectId = s.objectId ORDER BY o.f LIMIT 3",
+        "SELECT a.objectId, MAX(b.name) FROM Object a JOIN Object b ON a.f = b.f GROUP BY a.objectId",
+    ],
+)
+def test_columns_that_a_statement_does_not_name_cost_no_planning(sql):
+    """Surveys have tables of more than a thousand columns."""
+
+    def calls(catalogue):
+        def plan():
+            statement = read(sql, "sky", catalogue, LexerMode())
+            statement.plan()
+
+        plan()  # what is known of a table is found once
+        with cProfile.Profile() as profile:
+            plan()
+        return sum(entry.callcount for entry in profile.getstats())
+
+    assert calls(WIDE) < 1.2 * calls(CATALOGUE)
