@@ -68,8 +68,8 @@ class Aggregates(Tails):
         words = {value.render(), *source.unique}
         if len({word.split(".")[-1] for word in words}) < len(words):
             return text("COUNT(*)"), "I"  # MariaDB sorts by another column of the same name
-        # MariaDB's own JSON_ARRAYAGG of texts from joined rows, also of a subquery that it makes a join, may come as latin1.
-        if name == "JSON" and kind != "S":
+        # MariaDB's own JSON_ARRAYAGG of texts from joined rows may come as latin1.
+        if name == "JSON" and (kind != "S" or len(source.unique) == 1):
             if kind == "I":  # a truth value of an outer join is 1 or true there, as the server's plan has it
                 value = text("(", value, " + 0)")
             return text("JSON_ARRAYAGG(", value, order, ")"), "J"
