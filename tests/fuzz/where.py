@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.fuzz.areas import region
 from tests.fuzz.expressions import Col
 from tests.fuzz.inner_queries import InnerQueries
@@ -33,4 +35,17 @@ class Where(InnerQueries):
 
     def _select(self, head: str, items: Node, source: Source, depth: int, *rest: Node) -> Node:
         where = self._where(source, [], depth)
+        if "SELECT " in where.render():
+            items = _joined(items)
         return Node("query", (f"SELECT {head}", items, " FROM ", source.node, opt(where), *rest))
+
+
+def _joined(node: Node) -> Node:
+    """Return what is selected from rows that MariaDB may join with those of a subquery.
+
+    Its JSON_ARRAYAGG of texts from joined rows may come as latin1.
+    """
+    parts = [_joined(part) if isinstance(part, Node) else part for part in node.parts]
+    if parts[:1] == ["JSON_ARRAYAGG("] and isinstance(parts[1], Node) and parts[1].type == "S":
+        parts[0] = "GROUP_CONCAT("
+    return replace(node, parts=tuple(parts))
