@@ -13,19 +13,35 @@ LEAVES: frozenset[type] = frozenset(
 _Kind = TypeVar("_Kind", bound=exp.Expression)
 
 
+class _Sorts(dict[type, int]):
+    """What the values of a node's arguments are, by their type: most questions are about None, and names."""
+
+    def __missing__(self, kind: type) -> int:
+        if kind is list or kind is exp.Alias:
+            found = _LIST if kind is list else _ALIAS
+        else:
+            found = _NODE if issubclass(kind, exp.Expression) and kind not in LEAVES else _OTHER
+        self[kind] = found
+        return found
+
+
+_OTHER, _NODE, _LIST, _ALIAS = range(4)
+_sorts = _Sorts()
+
+
 def branches(tree: exp.Expression) -> list[exp.Expression]:
     """Return the nodes of a tree, breadth first, without its leaves and without aliases of select items."""
     found = [tree]
     for node in found:  # which grows meanwhile
         for value in node.args.values():
-            if type(value) is list:
-                for item in value:
-                    inner = item.args["this"] if type(item) is exp.Alias else item
-                    if type(inner) not in LEAVES and isinstance(inner, exp.Expression):
-                        found.append(inner)
-            elif isinstance(value, exp.Expression):
-                inner = value.args["this"] if type(value) is exp.Alias else value
-                if type(inner) not in LEAVES and isinstance(inner, exp.Expression):
+            if value is None:
+                continue
+            sort = _sorts[type(value)]
+            if sort == _OTHER:
+                continue
+            for item in value if sort == _LIST else (value,):
+                inner = item.args["this"] if _sorts[type(item)] == _ALIAS else item
+                if _sorts[type(inner)] == _NODE:
                     found.append(inner)
     return found
 

@@ -128,14 +128,19 @@ def _limits(tokens: list[Token]) -> list[Token]:
     """Return the tokens with every ``LIMIT a, b`` turned into ``LIMIT b OFFSET a``."""
     if "LIMIT" not in texts_of(tokens):
         return tokens
+    last = len(tokens) - 3
+    swapped = [
+        index for index, (_, text, _) in enumerate(tokens)
+        if len(text) == 5 and index < last and text.upper() == "LIMIT" and tokens[index + 2].text == ","
+    ]  # fmt: skip
+    if not swapped:
+        return tokens
     out: list[Token] = []
-    index = 0
-    while index < len(tokens):
-        if index + 3 < len(tokens) and tokens[index].upper == "LIMIT" and tokens[index + 2].text == ",":
-            offset, count = tokens[index + 1], tokens[index + 3]
-            out += [tokens[index], count, Token(TokenKind.WORD, "OFFSET", offset.start), offset]
-            index += 4
-        else:
-            out.append(tokens[index])
-            index += 1
+    behind = 0
+    for index in swapped:
+        offset, count = tokens[index + 1], tokens[index + 3]
+        word = Token(TokenKind.WORD, "OFFSET", offset.start)
+        out += [*tokens[behind : index + 1], count, word, offset]
+        behind = index + 4
+    out += tokens[behind:]
     return out
