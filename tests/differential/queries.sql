@@ -448,9 +448,13 @@ SELECT * FROM lab.Star WHERE starId = 5 LOCK IN SHARE MODE
 SELECT starId FROM lab.Star ORDER BY starId FETCH FIRST 3 ROWS ONLY
 -- name: various 6 [ordered]
 SELECT starId FROM lab.Star ORDER BY starId OFFSET 2 ROWS FETCH NEXT 3 ROWS ONLY
+-- name: fetch first 1 [ordered]
 SELECT kind, COUNT(*) FROM lab.Star GROUP BY kind ORDER BY kind FETCH FIRST 2 ROWS ONLY
+-- name: fetch first 2 [ordered]
 SELECT starId FROM lab.Star WHERE starId IN (SELECT m FROM (SELECT MIN(starId) AS m FROM lab.Visit GROUP BY starId ORDER BY m FETCH NEXT ROW ONLY) q) ORDER BY 1 OFFSET 0 ROWS FETCH FIRST 5 ROWS ONLY
+-- name: fetch first 3 [ordered]
 (SELECT starId FROM lab.Star ORDER BY 1 FETCH FIRST 3 ROWS ONLY) UNION ALL SELECT MAX(starId) FROM lab.Visit ORDER BY 1 OFFSET 1 ROW FETCH NEXT 2 ROWS ONLY
+-- name: fetch first 4 [ordered]
 SELECT kind FROM lab.Star ORDER BY kind DESC FETCH FIRST 2 ROWS WITH TIES
 -- name: various 7
 SELECT starId FROM lab.Star WHERE name COLLATE utf8mb4_bin = 'angstrom'
