@@ -519,6 +519,16 @@ class Conversation:
         """Close at once; whoever waits for a reply gets HOME_DOWN."""
         self._transport.abort()
 
+    def leave(self) -> None:
+        """Say goodbye and close; nothing may be under way.
+
+        Without the goodbye (COM_QUIT) MariaDB counts and logs an aborted client; and where TLS is spoken, the thread
+        keeps the error, and refuses the next connection's COM_CHANGE_USER for it.
+        """
+        if not self.closed:
+            self._transport.write(packet(bytes((Command.QUIT,)), 0))
+            self._transport.close()
+
     async def close(self) -> None:
         """Close the connection."""
         self._transport.close()

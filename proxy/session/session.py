@@ -97,7 +97,7 @@ class Session:
 
     def leave(self) -> None:
         """End a session that rests."""
-        self.client.wire.on_gone = None  # the home server is told as by a client that quits
+        self.client.wire.on_gone = None
         self.client.wire.close()
 
     def dismiss(self, task: asyncio.Task[None], error: SkyError) -> None:
@@ -127,7 +127,7 @@ class Session:
         self.client.wire.patience_s = self.limits.packet_timeout_s
         self._registry.sessions.add(self.id)
         self.home.on_lost = self._home_lost
-        self.client.wire.on_gone = self.home.abort
+        self.client.wire.on_gone = self._client_gone
         self.client.wire.swift = self._taskless.answer
         try:
             while True:
@@ -135,6 +135,7 @@ class Session:
                 payload = await self.client.command()
                 self._idle = False
                 if not payload or payload[0] == Command.QUIT:
+                    self._idle = True
                     return
                 await self._command(payload)
         finally:
@@ -142,6 +143,14 @@ class Session:
             self._taskless.end()
             self._forget_statements()
             self._registry.sessions.discard(self.id)
+            if self._idle:
+                self.home.leave()
+
+    def _client_gone(self) -> None:
+        if self._idle:
+            self.home.leave()
+        else:
+            self.home.abort()
 
     def _enter(self, user: str) -> None:
         self.standing.enter(user, self._engine.job_of(user) if self.client.wire.private else None)

@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from tests.proxy.test_traps import home_of
 from tests.support.authority import Authority
 from tests.support.rawclient import (
     DEPRECATE_EOF,
@@ -252,6 +253,38 @@ def test_a_silent_client_is_cut_off(proxy):
         with pytest.raises(ConnectionError):
             trickle(slow, started)
         assert time.monotonic() - started < 5
+
+
+def left(cluster, raw, thread):
+    """Wait until the home server has let a session go."""
+    watcher = raw()
+    while watcher.query(f"SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = {thread}").rows:
+        pass
+    with home_of(cluster) as home, home.cursor() as cursor:
+        while cursor.execute("SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = %s", (thread,)):
+            pass
+
+
+@pytest.mark.parametrize("tls", [None, True])
+@pytest.mark.parametrize("quits", [True, False])
+def test_the_home_server_is_told_goodbye(cluster, raw, account, tls, quits):
+    account("leaver", "IDENTIFIED BY 'geheim' REQUIRE SSL" if tls else "IDENTIFIED BY 'geheim'")
+
+    def aborted():
+        with home_of(cluster) as home, home.cursor() as cursor:
+            cursor.execute("SHOW GLOBAL STATUS LIKE 'Aborted_clients'")
+            return int(cursor.fetchall()[0][1])
+
+    before = aborted()
+    for sql in ("SELECT COUNT(*) FROM hip.Object", "SELECT SLEEP(0)", None):
+        client = raw(user="leaver", password="geheim", tls=tls)
+        if sql is not None:
+            client.query(sql)
+        if quits:
+            client.command(b"\x01")
+        client.socket.close()
+        left(cluster, raw, client.thread_id)
+    assert aborted() == before
 
 
 # changes of user ---------------------------------------------------------------------------------
