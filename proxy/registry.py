@@ -103,6 +103,18 @@ class Registry:
         if self._share is not None and self.queries.get(query.session_id) is query:
             self._share.show(query.shown())
 
+    def kill(self, session_id: int, sent: float) -> None:
+        """End the query of a session, here or in another process, that ran when KILL was sent (monotonic clock)."""
+        query = self.queries.get(session_id)
+        if query is not None:
+            query.cancel()
+        elif self._share is not None:
+            self._share.kill(session_id, sent)
+
+    def killed(self, query: RunningQuery) -> bool:
+        """Whether another process has killed a query."""
+        return self._share is not None and self._share.killed(query.session_id, query.started)
+
     def shown(self) -> dict[int, Shown]:
         """Return the queries that run, here and in the other processes of this proxy, by session."""
         found = {} if self._share is None else {one.session_id: one for one in self._share.others()}

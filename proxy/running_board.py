@@ -1,7 +1,10 @@
-"""What runs in the other processes of one proxy: a table in memory that they share.
+"""What runs in the other processes of one proxy, and whom they kill: tables in memory that they share.
 
 A process writes its own queries only, and reads all. An entry is written between two steps of a counter,
 which is odd meanwhile: who finds it odd, or changed, reads again, so that nothing is locked.
+
+KILL goes by the home server, which forgets it if the session runs nothing there at that moment, as the session of a
+distributed query does between two statements. So a process notes whom its clients kill, too.
 """
 
 from __future__ import annotations
@@ -11,6 +14,11 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+KILLS = 256
+"""The last KILLs of a process that others see; they look five times a second."""
+_KILL = np.dtype([("session", "<u8"), ("sent", "<f8")])
 SLOTS = 256
 """Queries of one process that others see; more are seen by their own process alone."""
 TEXT_BYTES = 16 << 10
@@ -55,9 +63,12 @@ class RunningBoard:
     def __init__(self, processes: int) -> None:
         self.processes = processes
         self.memory = mmap.mmap(-1, processes * SLOTS * _ENTRY)
+        kills = mmap.mmap(-1, processes * KILLS * _KILL.itemsize)
+        self.kills = np.frombuffer(kills, dtype=_KILL).reshape(processes, KILLS)
 
     def clear(self, number: int) -> None:
-        """Forget the queries of a process that has ended."""
+        """Forget the queries and KILLs of a process that has ended."""
+        self.kills[number] = np.zeros((), _KILL)
         for start in _starts(number):
             _HEAD.pack_into(self.memory, start, 0, 0, 0, 0, 0, 0, 0)
 
@@ -74,6 +85,25 @@ class RunningShare:
         self._others = [other for other in range(board.processes) if other != number]
         self._free = list(_starts(number))
         self._slots: dict[int, tuple[int, int]] = {}
+        self._kills, self._own_kills, self._killed = board.kills, board.kills[number], 0
+
+    def kill(self, session_id: int, sent: float) -> None:
+        """Note a KILL that the home server has allowed.
+
+        Parameters
+        ----------
+        sent : float
+            When it was sent there, by the monotonic clock: what begins later is not meant.
+        """
+        entry = self._own_kills[self._killed % KILLS]
+        self._killed += 1
+        entry["sent"] = 0.0  # nobody finds the new session with the old time
+        entry["session"] = session_id
+        entry["sent"] = sent
+
+    def killed(self, session_id: int, since: float) -> bool:
+        """Whether a process has killed a session since then (monotonic clock)."""
+        return bool(((self._kills["session"] == session_id) & (self._kills["sent"] >= since)).any())
 
     def show(self, query: Shown) -> None:
         """Let the others see a query, or how far it is now."""

@@ -19,7 +19,7 @@ _LOOK_S = 0.2
 """Seconds between two looks whether a session was killed that the home server is busy with."""
 _REPORT_S = 1.0
 _SHOW_S = 0.2
-"""Seconds after which other processes see anew how far a query is."""
+"""Seconds after which other processes see anew how far a query is, and it sees whether they kill it."""
 
 
 class Attention:
@@ -52,7 +52,7 @@ class Attention:
             asyncio.ensure_future(item)
             for item in (
                 self._client.gone.wait(), self._home.wait_closed(), self._watch(query, sql),
-                self._report(query), self._show(query),
+                self._report(query), self._meet_others(query),
             )
         ]  # fmt: skip
         try:
@@ -68,16 +68,17 @@ class Attention:
             now = query.shown()
             await self._client.progress(now.stage, now.stages, now.percent, now.state)
 
-    async def _show(self, query: RunningQuery) -> None:
-        """Let the other processes of this proxy see how far it is."""
-        while True:
+    async def _meet_others(self, query: RunningQuery) -> None:
+        """Let the other processes of this proxy see how far it is, and kill it."""
+        while not self._registry.killed(query):
             self._registry.show(query)
             await asyncio.sleep(_SHOW_S)
+        query.cancel()
 
     async def _watch(self, query: RunningQuery, sql: bytes) -> None:
         """Be seen, and be killed, at the home server while a distributed query runs for long.
 
-        KILL may reach another proxy process; it ends what this session runs at home, and that ends the query. Where
+        KILL may reach another proxy; it ends what this session runs at home, and that ends the query. Where
         rows are filled into tables of the session, the home server waits for them and heeds no KILL, but shows it.
         """
         began = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 
@@ -219,12 +220,13 @@ class Session:
             self.settings_dirty = True
         if code == Command.RESET_CONNECTION:
             self._begin_anew()
+        began = time.monotonic()
         seen = await self.home.relay(payload, RELAYED[code], self.client)
         refused = any(isinstance(event, ErrEvent) for event in seen)
         if code == Command.SET_OPTION and not refused:
             self._multi = payload[1:3] == b"\0\0"
         if code == Command.PROCESS_KILL and not refused:
-            self._cancel(int.from_bytes(payload[1:5], "little"))
+            self._registry.kill(int.from_bytes(payload[1:5], "little"), began)
         if code == Command.RESET_CONNECTION and not refused:
             self.temporaries = self.locks = False
 
@@ -460,20 +462,16 @@ class Session:
 
     # what the proxy owns -------------------------------------------------------------------------
 
-    def _cancel(self, number: int) -> None:
-        query = self._registry.queries.get(number)
-        if query is not None:
-            query.cancel()
-
     async def _kill(self, sql: bytes, thread: str) -> None:
         """KILL goes home, which checks that the victim may be killed; then its distributed query ends too."""
         if not thread.isdigit():
             with contextlib.suppress(ServerError):  # KILL itself says what is wrong with it
                 ((value,),) = (await self.home.table(f"SELECT {thread}".encode("latin-1"))).rows
                 thread = (value or b"").decode("latin-1")
+        began = time.monotonic()
         await self.home.table(sql)
         if thread.isdigit():
-            self._cancel(int(thread))
+            self._registry.kill(int(thread), began)
         await self.client.ok(self.home.status)
 
     async def _list_processes(self, sql: bytes, full: bool, binary: bool) -> None:

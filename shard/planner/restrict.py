@@ -116,7 +116,7 @@ def _all(
         elif end is not None:
             ends.append(end)
         else:
-            parts.append(_simplify(_of(item, scope, layout, values)))
+            parts.append(_simplify(_neither(item, scope, layout, values)))
     boxes = [_box_of(found, layout) for found in bands.values()]
     return [*parts, *(box for box in boxes if box is not None), *director_keys.ranges(ends)]
 
@@ -159,6 +159,17 @@ def _simplify(part: Restriction) -> Restriction:
 
 
 def _of(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction:
+    band = _band(item, scope, values)
+    if band is not None:
+        return _box_of([band], layout) or Everywhere()
+    end = director_keys.bounds(item, scope, layout, values)
+    if end is not None:
+        return next(director_keys.ranges([end]))
+    return _neither(item, scope, layout, values)
+
+
+def _neither(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Value]) -> Restriction:
+    """Return the restriction of a condition that bounds neither one coordinate nor one key."""
     if isinstance(item, exp.Paren):
         return _of(item.this, scope, layout, values)
     if isinstance(item, exp.And):
@@ -167,12 +178,6 @@ def _of(item: exp.Expression, scope: Scope, layout: Layout, values: Sequence[Val
     if isinstance(item, exp.Or):
         sides = [_of(side, scope, layout, values) for side in operands(item, exp.Or)]
         return any_of(sides)
-    band = _band(item, scope, values)
-    if band is not None:
-        return _box_of([band], layout) or Everywhere()
-    end = director_keys.bounds(item, scope, layout, values)
-    if end is not None:
-        return next(director_keys.ranges([end]))
     for reader in (_spatial, _separation, director_keys.keys, _chunk):
         found = reader(item, scope, layout, values)
         if found is not None:

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from proxy.running_board import SLOTS, TEXT_BYTES, RunningBoard, Shown
+from proxy.registry import Registry
+from proxy.running_board import KILLS, SLOTS, TEXT_BYTES, RunningBoard, Shown
 from proxy.session import handshake, owned, passwords
 from proxy.session.diagnostics import Diagnostics
 from proxy.session.limits import Limits, Usage
@@ -97,6 +98,27 @@ def test_processes_see_each_others_queries():
     assert len(list(there.others())) == SLOTS
     board.clear(0)
     assert list(there.others()) == []
+
+
+def test_processes_kill_each_others_queries():
+    board = RunningBoard(2)
+    here, there = board.share(0), board.share(1)
+    assert not there.killed(7, 0.0)
+    here.kill(7, 12.5)
+    assert [there.killed(7, since) for since in (12.0, 12.5, 13.0)] == [True, True, False]
+    assert not there.killed(8, 12.0)
+    ours, other = Registry(here), Registry(there)
+    query = other.begin(9, "u", "SELECT 1")
+    ours.kill(9, query.started - 1)  # it is about the one before
+    assert not other.killed(query)
+    ours.kill(9, query.started + 1)
+    assert other.killed(query)
+    for number in range(KILLS):  # the oldest are forgotten
+        here.kill(100 + number, 20.0)
+    assert not there.killed(9, 0.0)
+    assert there.killed(100, 20.0)
+    board.clear(0)
+    assert not there.killed(100, 20.0)
 
 
 def test_usage_counts_users_apart():
