@@ -38,3 +38,9 @@ def has_aggregate(node: exp.Expression) -> bool:
             continue
         stack += [child for child in item.iter_expressions() if isinstance(child, exp.Expression)]
     return False
+
+
+def aggregates_rows(select: exp.Expression) -> bool:
+    """Whether a SELECT makes one row of all, or of each group, for an aggregate that it selects or sorts by."""
+    order = select.args.get("order")
+    return any(map(has_aggregate, [*select.expressions, *(() if order is None else order.expressions)]))

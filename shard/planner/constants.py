@@ -217,6 +217,8 @@ def _truths(node: exp.Expression, values: Sequence[Value]) -> Truths:
     compare = _COMPARED.get(type(node))
     if compare is not None:
         sides = (node.this, node.expression)
+        if any(isinstance(side, (exp.All, exp.Any)) for side in sides):
+            return _ANY  # of no rows, ALL is true and ANY is false, whatever is compared
         if any(isinstance(side, exp.Null) for side in sides):
             return frozenset((None,))
         first, second = (_plain_number(side, values) for side in sides)

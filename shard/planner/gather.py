@@ -19,7 +19,7 @@ from shard.catalog.naming import OWNER_COLUMN, SCRATCH_DATABASE, quote
 from shard.errors import NOT_SUPPORTED, SkyError, not_supported
 from shard.planner import fragment as writing
 from shard.planner import functions
-from shard.planner.aggregates import has_aggregate
+from shard.planner.aggregates import aggregates_rows, has_aggregate
 from shard.planner.branches import bare, find, is_query, is_star, own_queries
 from shard.planner.collected import (
     expanded,
@@ -223,12 +223,12 @@ class _Gatherer:
         names = different_names(select, self._wanted_names(select))
         own = select.copy()
         if own.args.get("limit") is None:
-            own.set("order", None)
-            if (
-                isinstance(select.parent, exp.Exists)
-                and not has_aggregate(own)
-                and own.args.get("group") is None
-            ):
+            one = aggregates_rows(own)
+            if not one or any(
+                map(has_aggregate, own.expressions)
+            ):  # else only its order says that it is one row
+                own.set("order", None)
+            if isinstance(select.parent, exp.Exists) and not one and own.args.get("group") is None:
                 own.set("limit", exp.Limit(expression=fill(1)))
         plan = self.plan_tree(own.copy())
         schema = own.copy()

@@ -19,6 +19,7 @@ from shard.planner.needs import item_names
 from shard.planner.part_columns import group_items
 from shard.planner.scope import from_items
 from shard.planner.templates import use
+from shard.planner.volatile import varies
 
 NAMES = frozenset({"scisql_median", "scisql_percentile"})
 _UPPER = ("expressions", "group", "having", "order")
@@ -59,6 +60,10 @@ def _unfold(select: exp.Select, context: Context | None) -> None:
     if any(id(query) not in inside for query in own_queries(select)):
         raise not_supported(f"{excerpt(calls[0])} beside subqueries", "put it into a derived table")
     keys = group_items(select, context)
+    if any(map(varies, keys)):
+        raise not_supported(
+            f"{excerpt(calls[0])} by a value that varies with each evaluation", "store it first"
+        )
     tables = _tables(select, context)
     select.set("group", exp.Group(expressions=keys) if keys else None)
     inner = exp.Select()

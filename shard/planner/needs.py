@@ -29,7 +29,9 @@ def closed(select: exp.Select, outer: tuple[object, ...], context: Context) -> b
     levels = (*outer, level)
     aliases = {item.alias.lower() for item in select.expressions if isinstance(item, exp.Alias)}
     for column in own_nodes(select, exp.Column):
-        if isinstance(column, exp.Column) and not _known_name(column, levels, aliases):
+        if isinstance(column, exp.Column) and not (
+            _known_name(column, levels) or _is_alias(column, aliases, select)
+        ):
             return False
     for inner in own_queries(select):
         body = bare(inner)
@@ -39,11 +41,19 @@ def closed(select: exp.Select, outer: tuple[object, ...], context: Context) -> b
     return True
 
 
-def _known_name(column: exp.Column, levels: Sequence[object], aliases: set[str]) -> bool:
+def _is_alias(column: exp.Column, aliases: set[str], select: exp.Select) -> bool:
+    """Whether a column is a select item by its alias, which only the clauses behind the rows know."""
+    if column.table or column.name.lower() not in aliases:
+        return False
+    node: exp.Expr = column
+    while node.parent is not None and node.parent is not select:
+        node = node.parent
+    return node.arg_key in ("group", "having", "order")
+
+
+def _known_name(column: exp.Column, levels: Sequence[object]) -> bool:
     name, qualifier = column.name.lower(), column.table
     if isinstance(column.this, exp.Star):
-        return True
-    if not qualifier and name in aliases:
         return True
     for level in levels:
         if not isinstance(level, list):

@@ -14,9 +14,9 @@ from shard.planner.context import Context
 from shard.planner.names import item_named
 from shard.planner.needs import expand_areas, item_names
 from shard.planner.outputs import output_name
+from shard.planner.partials import grouping
 from shard.planner.plan import Sql
 from shard.planner.scope import from_items
-from shard.planner.split import grouping
 from shard.planner.stand_ins import without_alias
 from shard.planner.templates import fill
 

@@ -21,7 +21,8 @@ from shard.planner.nested import STORED_AS
 from shard.planner.notes import CALL, noted
 from shard.planner.scope import Scope
 from shard.planner.spelling import settled, spelling
-from shard.planner.templates import use
+from shard.planner.templates import fill, use
+from shard.planner.volatile import varies
 
 MERGE_TABLE = "merge_rows"
 _READ_AS_DOUBLE = "read as double"
@@ -57,6 +58,23 @@ class Partials:
             exp.Alias(this=roomy(node), alias=exp.to_identifier(f"p{index}", quoted=True))
             for index, node in enumerate(self.expressions)
         ]
+
+
+def grouping(items: Sequence[exp.Expression], partials: Partials | None = None) -> exp.Group:
+    """Return a fragment's GROUP BY.
+
+    What varies (RAND()) is grouped by where it is selected, for the server would evaluate it twice; a constant number
+    would be read as a position.
+    """
+    found: list[exp.Expression] = []
+    for item in items:
+        if partials is not None and varies(item) and partials.has(item):
+            found.append(fill(partials.place(item)))
+        elif is_constant(item):
+            found.append(exp.Anonymous(this="COALESCE", expressions=[item.copy()]))
+        else:
+            found.append(item.copy())
+    return exp.Group(expressions=found)
 
 
 def roomy(node: exp.Expression) -> exp.Expression:

@@ -21,7 +21,7 @@ from shard.planner.locality import Layout, group_links
 from shard.planner.names import Names, bare_item
 from shard.planner.ordered import EVERY, FEW, ordered
 from shard.planner.outputs import check_windows
-from shard.planner.partials import MERGE_TABLE, Merger, Partials, own_calls
+from shard.planner.partials import MERGE_TABLE, Merger, Partials, grouping, own_calls
 from shard.planner.plan import Everywhere, Ordered
 from shard.planner.scope import Scope
 from shard.planner.spelling import own_names
@@ -135,12 +135,12 @@ class _Splitter(Names):
             raise not_supported("SQL_CALC_FOUND_ROWS in pieces")
         if self.having is not None and not aggregated:
             raise not_supported("HAVING without GROUP BY or aggregates", "use WHERE")
-        if aggregated and not self._local_groups():
-            if windows:
+        across = aggregated and not self._local_groups()
+        if across or self.order or (self.distinct and not self._local_distinct()):
+            self._check_varying()
+            if across and windows:
                 raise not_supported("window functions over groups that span chunks")
-            draft = self._aggregate()
-        elif self.order or (self.distinct and not self._local_distinct()):
-            draft = self._sorted()
+            draft = self._aggregate() if across else self._sorted()
         else:
             draft = self._plain()
         draft.fragment.set("locks", None)
@@ -151,6 +151,21 @@ class _Splitter(Names):
             draft.whole = self.select  # the fragment of a merge is a copy
             draft.whole.set("locks", None)
         return draft
+
+    def _check_varying(self) -> None:
+        """Refuse values that vary (RAND()) in two places: partials know expressions by their spelling, and would have them equal."""
+        varying = [self.key(bare_item(item)) for item in self.items if varies(item)]
+        if not varying:
+            return
+        again = [self.inside(item.this, "ORDER BY") for item in self.order if not self._is_item(item.this)]
+        if self.having is not None:
+            again.append(self._having(self.having))
+        if len(set(varying)) < len(varying) or any(map(varies, again)):
+            raise not_supported("values that vary with each evaluation in two places")
+
+    def _is_item(self, node: exp.Expression) -> bool:
+        """Whether what is ordered by is the value of a select item, by position or name."""
+        return isinstance(node, (exp.Literal, exp.Column))
 
     def _asks_one_chunk(self) -> bool:
         """Whether one chunk can answer the whole statement, if no other has rows of it.
@@ -202,7 +217,7 @@ class _Splitter(Names):
         fragment = self.select.copy()
         fragment.set("expressions", self.partials.select())
         if self.groups:  # positions and aliases of the user's select list mean nothing in this one
-            fragment.set("group", grouping(self.groups))
+            fragment.set("group", grouping(self.groups, self.partials))
         if self.having is not None:
             fragment.set("having", exp.Having(this=self._having(self.having)))
         fragment.set("limit", None)
@@ -276,7 +291,7 @@ class _Splitter(Names):
             fragment.set(key, None)
         fragment.set("expressions", self.partials.select())
         grouped = [*self.groups, *merger.extra_groups]
-        fragment.set("group", grouping(grouped) if grouped else None)
+        fragment.set("group", grouping(grouped, self.partials) if grouped else None)
         if not grouped and merger.any_value:
             fragment.set("having", exp.Having(this=use("COUNT(*) > 0")))
         merge = self._merge_select(columns, order)
@@ -347,16 +362,6 @@ class _Splitter(Names):
             merge.set("order", exp.Order(expressions=[_ordered(key, down) for key, down in order]))
         _set_limit(merge, self.limit, self.skip)
         return merge
-
-
-def grouping(items: Sequence[exp.Expression]) -> exp.Group:
-    """Return a GROUP BY of expressions; a constant number would be read as a position."""
-    return exp.Group(
-        expressions=[
-            exp.Anonymous(this="COALESCE", expressions=[item.copy()]) if is_constant(item) else item.copy()
-            for item in items
-        ]
-    )
 
 
 def _ordered(node: exp.Expression, descending: bool) -> exp.Expression:

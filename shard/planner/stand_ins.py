@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from shard.planner.aggregates import has_aggregate, is_aggregate
+from shard.planner.aggregates import aggregates_rows, has_aggregate, is_aggregate
 from shard.planner.branches import bare, is_star, own_nodes
 from shard.planner.outputs import output_name
 from shard.planner.scope import from_items
@@ -43,10 +43,13 @@ def stand_in(item: exp.Expression, column: str, select: exp.Expression) -> exp.E
     if _is_null_text(item):  # a table has no such column: CHAR(0) would make others fixed, too
         nothing = exp.Is(this=column_named(column), expression=exp.Null())
         return exp.Anonymous(this="IF", expressions=[nothing, exp.Null(), exp.Null()])
-    if _is_constant(item) and not _rolls_up(select):  # which makes a constant that it groups by NULL
+    truth = isinstance(select.parent, exp.Subquery) and is_boolean(item, select)
+    stored = truth and not merges(select)
+    if (
+        _is_constant(item) and not stored and not _rolls_up(select)
+    ):  # which makes a constant that it groups by NULL
         return without_alias(item)
-    truth = merges(select) and isinstance(select.parent, exp.Subquery) and is_boolean(item, select)
-    return as_truth(column_named(column)) if truth else column_named(column)
+    return as_truth(column_named(column)) if truth and not stored else column_named(column)
 
 
 def _is_constant(item: exp.Expression) -> bool:
@@ -185,7 +188,7 @@ def merges(query: exp.Expression) -> bool:
     if not isinstance(query, exp.Select):
         return False
     stored = any(query.args.get(key) for key in ("group", "having", "distinct", "limit", "offset"))
-    return not stored and not has_aggregate(query) and query.find(exp.Window) is None
+    return not stored and not aggregates_rows(query) and query.find(exp.Window) is None
 
 
 def _rolls_up(select: exp.Expression) -> bool:

@@ -1071,3 +1071,27 @@ SELECT kind, FLOOR(AVG(g)), CEIL(AVG(d)) + 1, FLOOR(AVG(starId)), FLOOR(AVG(f)),
 SELECT band, FLOOR(AVG(n)) AS q, CEILING(AVG(big)) FROM lab.Visit JOIN lab.Star USING (starId) GROUP BY band HAVING q > 5 ORDER BY q
 -- name: least ENUM and greatest SET by their texts, compared and gathered
 SELECT MIN(t1.kind) AS c1, MAX(t1.flags), SUM(t1.kind = t1.name) AS c2, SUM(t1.flags = t1.name) FROM lab.Star t1 LEFT JOIN lab.Ref t2 ON t1.f = t2.mag
+-- name: two values that vary, sorted by another
+SELECT COUNT(*), SUM(q.x = q.y) FROM (SELECT starId, RAND() AS x, RAND() AS y FROM lab.Star ORDER BY starId LIMIT 50) q
+-- name: two values that vary, distinct
+SELECT COUNT(*) > 20 FROM (SELECT DISTINCT FLOOR(RAND() * 1000) AS x, FLOOR(RAND() * 1000) AS y FROM lab.Visit) q WHERE q.x <> q.y
+-- name: a value that varies, selected and sorted by anew
+SELECT COUNT(*), MIN(q.x) BETWEEN 0 AND 1 FROM (SELECT starId, RAND() AS x FROM lab.Star ORDER BY RAND() LIMIT 20) q
+-- name: a value that varies, selected and asked for in HAVING
+SELECT SUM(q.n) >= 0 OR COUNT(*) = 0 FROM (SELECT starId, COUNT(*) AS n, RAND() AS r FROM lab.Visit GROUP BY starId HAVING r < 2 ORDER BY starId) q
+-- name: truth values of one aggregated row in JSON
+SELECT JSON_OBJECT('n', q.n, 'big', q.big) FROM (SELECT COUNT(*) AS n, MAX(g) > 5 AS big FROM lab.Star WHERE starId > 2) q
+-- name: truth values of one aggregated row in JSON, sorted by an aggregate
+SELECT JSON_ARRAY(q.big) FROM (SELECT 1 > 0 AS big FROM lab.Star ORDER BY COUNT(*)) q
+-- name: NULL compared with ALL of no rows
+SELECT COUNT(*) FROM lab.Star WHERE NULL <> ALL (SELECT visitId FROM lab.Visit WHERE 1 = 0)
+-- name: NULL compared with ANY of no rows
+SELECT COUNT(*) FROM lab.Star WHERE NOT (NULL = ANY (SELECT visitId FROM lab.Visit WHERE n > 1000000))
+-- name: an alias of an inner query is a column of the outer one in its WHERE
+SELECT starId, (SELECT MAX(v.n) AS g FROM lab.Visit v WHERE v.n > g) AS m FROM lab.Star WHERE starId < 30
+-- name: constant truth values of aggregated rows in JSON
+SELECT JSON_ARRAY(q.a, q.b, q.n > 0) FROM (SELECT 1 > 0 AS a, 2 IN (1, 2) AS b, COUNT(*) AS n FROM lab.Star) q
+-- name: constant truth values of groups in JSON
+SELECT q.kind, JSON_ARRAY(q.a, q.n > 0) FROM (SELECT kind, NOT 0 AS a, COUNT(*) AS n FROM lab.Star GROUP BY kind) q
+-- name: EXISTS of rows that are aggregated for their order
+SELECT COUNT(*) FROM lab.Star WHERE EXISTS (SELECT 1 FROM lab.Visit WHERE n > 1000000 ORDER BY COUNT(*))
