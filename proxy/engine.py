@@ -269,6 +269,7 @@ class Engine:
         outcome, size, said = "error", 0, ""
         try:
             if max_seconds:
+                query.deadline = started + max_seconds
                 async with asyncio.timeout(max_seconds):
                     size = await work
             else:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import secrets
 import time
 from dataclasses import dataclass, field
 
 from proxy.running_board import RunningShare, Shown
-from shard.errors import INTERRUPTED, SkyError
+from shard.errors import INTERRUPTED, TIMEOUT, SkyError
 from shard.planner.plan import Strategy
 from shard.wire.frames import Note
 
@@ -18,7 +19,10 @@ _TWO_STAGES = frozenset({Strategy.SCATTER_MERGE.value, Strategy.GATHER.value})
 
 @dataclass(slots=True)
 class RunningQuery:
-    """A distributed query that runs; `task` is what is cancelled: its session's."""
+    """A distributed query that runs; `task` is what is cancelled: its session's.
+
+    At its `deadline` (monotonic clock) its time is over.
+    """
 
     query_id: int
     session_id: int
@@ -37,6 +41,7 @@ class RunningQuery:
     passed_over: int = 0
     reason: SkyError | None = None
     cancels: int = 0
+    deadline: float = math.inf
 
     @property
     def found_rows(self) -> int:
@@ -44,8 +49,12 @@ class RunningQuery:
         return self.rows + self.passed_over
 
     def cancel(self, reason: SkyError | None = None) -> None:
-        """Cancel the query; the client gets `reason` (default: interrupted)."""
-        self.reason = reason or SkyError(INTERRUPTED)
+        """Cancel the query; the client gets the first `reason` (default: its time is over, else interrupted).
+
+        What is ended at home for its time looks there as if it had been killed.
+        """
+        late = time.monotonic() >= self.deadline
+        self.reason = self.reason or reason or SkyError(TIMEOUT if late else INTERRUPTED)
         if self.task is not None:
             self.cancels += 1
             self.task.cancel()
@@ -107,7 +116,8 @@ class Registry:
         """End the query of a session, here or in another process, that ran when KILL was sent (monotonic clock)."""
         query = self.queries.get(session_id)
         if query is not None:
-            query.cancel()
+            if query.started <= sent:
+                query.cancel()
         elif self._share is not None:
             self._share.kill(session_id, sent)
 

@@ -103,7 +103,8 @@ class RunningShare:
 
     def killed(self, session_id: int, since: float) -> bool:
         """Whether a process has killed a session since then (monotonic clock)."""
-        return bool(((self._kills["session"] == session_id) & (self._kills["sent"] >= since)).any())
+        late = self._kills["sent"] >= since  # read first: it is written last
+        return bool((late & (self._kills["session"] == session_id)).any())
 
     def show(self, query: Shown) -> None:
         """Let the others see a query, or how far it is now."""

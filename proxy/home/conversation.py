@@ -54,6 +54,8 @@ STATUS_KEPT = (
 """Status flags of the session itself."""
 
 _CONNECT_S = 5.0
+_LOST_S = 1.0
+"""Seconds in which the server sees that a lock's holder is gone, or the connection that waits for it is closed."""
 _FILE_PIECE = 1 << 20
 
 
@@ -370,9 +372,9 @@ class Conversation:
         try:
             async with self._turn:
                 await to_the_end(self._end_watch())
-                await self.send(packet(payload, 0))
                 scanner = ReplyScanner(ReplyKind.QUERY, self.deprecate_eof)
                 try:
+                    await self.send(packet(payload, 0))  # all of it is on its way, even if this is cancelled
                     yield scanner
                 finally:
                     if not scanner.done:
@@ -457,6 +459,8 @@ class Conversation:
             name, watch = locks.name(), None
             try:
                 await locks.take(name)
+                if self.asking:  # since then the session uses the connection, perhaps for long
+                    return False
                 async with self._turn:
                     ask = self._ask(QUERY + locks.statement(name, sql), ReplyKind.QUERY)
                     watch = self._watch = Watch(name, locks, asyncio.ensure_future(ask))
@@ -481,8 +485,10 @@ class Conversation:
         watch, self._watch = self._watch, None
         if watch is None:
             return
-        if not await watch.locks.let_go(watch.name) and not watch.task.done():
-            self.abort()  # the server may not know for long that the lock's holder is gone
+        if not await watch.locks.let_go(watch.name):
+            await asyncio.wait({watch.task}, timeout=_LOST_S)
+            if not watch.task.done():
+                self.abort()  # the server may not know for long that the lock's holder is gone
         await asyncio.wait({watch.task})
         watch.task.exception()  # seen: a KILL that came meanwhile
 

@@ -115,7 +115,13 @@ class HomeLink(Conversation):
     async def _relay_reply(self, payload: bytes, client: ClientStream, more: bool) -> bool:
         await self.send(packet(payload, 0))
         scanner = ReplyScanner(ReplyKind.QUERY, self.deprecate_eof)
-        flag = StatusFlag.MORE_RESULTS if more else 0
+        try:
+            return await self._resend_all(scanner, client, StatusFlag.MORE_RESULTS if more else 0)
+        except SkyError:  # too many rows for the client's user
+            await self.read_on(scanner)
+            raise
+
+    async def _resend_all(self, scanner: ReplyScanner, client: ClientStream, flag: int) -> bool:
         while not scanner.done:
             for event in scanner.feed(await self.receive()):
                 if isinstance(event, ErrEvent):

@@ -9,8 +9,6 @@ that waits for a user lock has a mutex of its own, and it goes on as soon as the
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import re
 import secrets
 
@@ -22,6 +20,8 @@ from shard.errors import HOME_DOWN, ServerError, SkyError
 
 _SECONDS = 31_536_000
 """How long a session waits for its lock: a year."""
+_ANSWER_S = 15.0
+"""Seconds after which the connection that holds the locks is given up: all wait for its answers."""
 _NAMES = "skyshard "
 WATCH = f"SET STATEMENT max_statement_time=0 FOR DO GET_LOCK('{_NAMES}".encode()
 """What the statement that a session waits in begins with."""
@@ -47,13 +47,11 @@ class WatchLocks:
         self._pool = pool
         self._one = asyncio.Lock()
         self._holder: RawConnection | None = None
-        # Nobody else can take a lock whose name he does not know, nor do two proxies choose the same.
-        self._prefix = f"{_NAMES}{secrets.token_hex(16)} "
-        self._numbers = itertools.count(1)
 
-    def name(self) -> str:
-        """Return the name of a new lock."""
-        return f"{self._prefix}{next(self._numbers)}"
+    @staticmethod
+    def name() -> str:
+        """Return the name of a new lock: who does not know it cannot take it, nor guess it from another's."""
+        return f"{_NAMES}{secrets.token_hex(16)}"
 
     @staticmethod
     def statement(name: str, about: bytes) -> bytes:
@@ -80,7 +78,7 @@ class WatchLocks:
             async with self._one:
                 if self._holder is None or self._holder.closed:
                     self._holder = await self._pool.borrow()
-                found = await self._holder.fetch(f"SELECT GET_LOCK({literal(name)}, 0)")
+                found = await self._ask(f"SELECT GET_LOCK({literal(name)}, 0)")
         except (ServerError, ConnectionLost, OSError) as error:
             raise SkyError(HOME_DOWN) from error
         if found != [[b"1"]]:
@@ -93,26 +91,37 @@ class WatchLocks:
     async def _holds(self, name: str) -> bool:
         try:
             async with self._one:
-                if self._holder is None or self._holder.closed:
-                    return False
-                found = await self._holder.fetch(f"SELECT IS_USED_LOCK({literal(name)}) = CONNECTION_ID()")
+                found = await self._ask(f"SELECT IS_USED_LOCK({literal(name)}) = CONNECTION_ID()")
         except (ServerError, ConnectionLost, OSError):
             return False
         return found == [[b"1"]]
 
     async def let_go(self, name: str) -> bool:
-        """Let a lock go, whoever waits for it goes on; return whether that is certain."""
+        """Let a lock go, whoever waits for it goes on; return whether it was held here, so that this is certain."""
         return await to_the_end(self._let_go(name))
 
     async def _let_go(self, name: str) -> bool:
-        async with self._one:
-            if self._holder is None or self._holder.closed:
-                return False
-            with contextlib.suppress(ServerError, ConnectionLost):
-                await self._holder.run(f"DO RELEASE_LOCK({literal(name)})")
-                return True
-            self._holder.abort()
+        try:
+            async with self._one:
+                found = await self._ask(f"SELECT RELEASE_LOCK({literal(name)})")
+        except ServerError:
+            if self._holder is not None:
+                self._holder.abort()  # no lock is held for ever
             return False
+        except (ConnectionLost, OSError):
+            return False
+        return found == [[b"1"]]
+
+    async def _ask(self, sql: str) -> list[list[bytes | None]]:
+        """Ask the connection that holds the locks, which is given up if it does not answer."""
+        if self._holder is None or self._holder.closed:
+            raise ConnectionLost("nothing is held")
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                return await self._holder.fetch(sql)
+        except (ConnectionLost, OSError):
+            self._holder.abort()
+            raise
 
     async def close(self) -> None:
         """Let all locks go."""

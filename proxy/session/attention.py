@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
+from backend.connection import ConnectionLost
 from backend.pool import Pool
 from backend.tasks import ended
 from proxy.home.link import HomeLink
 from proxy.home.watch_locks import WatchLocks
 from proxy.registry import Registry, RunningQuery
 from proxy.session.client import ClientStream
-from shard.errors import TIMEOUT, SkyError
+from shard.errors import TIMEOUT, ServerError, SkyError
 
 _WATCH_AFTER_S = 0.5
 """Seconds after which a query is seen at home: three statements there, which many short queries at once cannot afford."""
@@ -85,8 +87,9 @@ class Attention:
         while True:
             await asyncio.sleep(_LOOK_S)
             long = time.monotonic() - began >= _WATCH_AFTER_S
-            if (long or self._home.asking) and await self._home.killed(self._pool):
-                break
-            if long and not self._home.asking and await self._home.watch(sql, self._locks):
-                break
+            with contextlib.suppress(SkyError, ServerError, ConnectionLost, OSError):  # it is asked again
+                if (long or self._home.asking) and await self._home.killed(self._pool):
+                    break
+                if long and not self._home.asking and await self._home.watch(sql, self._locks):
+                    break
         query.cancel()

@@ -255,9 +255,14 @@ class Login:
                 using="YES" if self._answered else "NO",
             )
             await self._client.error(denied)
+            self._home.leave()
             return False
         await self._settle_name()
-        self._admit(self.user)
+        try:
+            self._admit(self.user)
+        except SkyError:
+            self._home.leave()
+            raise
         ok = Ok.decode(payload)
         self._home.status = ok.status
         proof = await self._certificate_proof() if not self._client.capabilities & Capability.MYSQL else b""

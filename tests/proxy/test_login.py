@@ -380,6 +380,23 @@ def test_limits_of_a_user(proxy, raw, account):
     assert len(two.query("SELECT objectId FROM Object LIMIT 1").rows) == 1
 
 
+def test_a_result_past_its_limit_of_rows_from_home_leaves_the_session_usable(proxy, raw, account):
+    account("small", grants=("ALL ON poor.*", "SELECT ON hip.*"))
+    port = proxy(user_limits={"small": {"result_bytes": 10_000}}).port
+    root = raw(port)
+    root.query("CREATE OR REPLACE DATABASE poor")
+    try:
+        small = raw(port, user="small", password="geheim", database="hip")
+        small.query("CREATE TABLE poor.t (id BIGINT, name TEXT)")
+        root.query("INSERT INTO poor.t SELECT objectId, REPEAT('x', 9999) FROM hip.Object LIMIT 1000")
+        delete = "DELETE FROM poor.t WHERE id IN (SELECT objectId FROM Object) RETURNING id, name"
+        assert refused(small.query, delete) == 1104
+        assert small.query("SELECT 5").rows == [(b"5",)]
+        assert len(small.query("SELECT objectId FROM Object LIMIT 50").rows) == 50
+    finally:
+        root.query("DROP DATABASE poor")
+
+
 def test_limits_are_those_of_the_name_that_the_server_knows(proxy, raw, account):
     """It takes quotes off a name, and reads it in the client's character set."""
     account("small")

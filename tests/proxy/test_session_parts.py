@@ -17,7 +17,7 @@ from proxy.session.limits import Limits, Usage
 from proxy.session.owned import ShowConditions
 from proxy.session.throttle import ACCOUNT_FAILURES, ADDRESS_FAILURES, Failures, LoginThrottle
 from proxy.session.wire import HIGH_WATER, ClientGone, ClientWire
-from shard.errors import SkyError
+from shard.errors import HOME_DOWN, INTERRUPTED, TIMEOUT, SkyError
 from shard.planner.lexer import LexerMode
 from shard.wire.frames import Note
 from shard.wire.packets import PacketError
@@ -119,6 +119,26 @@ def test_processes_kill_each_others_queries():
     assert there.killed(100, 20.0)
     board.clear(0)
     assert not there.killed(100, 20.0)
+
+
+def test_kill_is_about_the_query_that_ran_when_it_was_sent():
+    registry = Registry()
+    query = registry.begin(9, "u", "SELECT 1")
+    registry.kill(9, query.started - 1)
+    assert query.reason is None
+    registry.kill(9, query.started + 1)
+    assert query.reason is not None
+    assert query.reason.code is INTERRUPTED
+
+
+def test_a_query_that_is_ended_past_its_time_ends_for_its_time():
+    """The home server ends what fills tables there by a clock of its own, which looks like a KILL."""
+    late, early = (Registry().begin(9, "u", "SELECT 1") for _ in range(2))
+    late.deadline, early.deadline = late.started, early.started + 1000
+    for query in (late, early):
+        query.cancel()
+        query.cancel(SkyError(HOME_DOWN))  # the first reason stays
+    assert [query.reason and query.reason.code for query in (late, early)] == [TIMEOUT, INTERRUPTED]
 
 
 def test_usage_counts_users_apart():
