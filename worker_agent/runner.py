@@ -35,6 +35,10 @@ BATCH_S = 0.02
 """Seconds that a batch of chunks should take whose rows may be wanted soon."""
 JOINT_S = 0.5
 """Seconds that one statement over the tables of several chunks should take: its rows are merged when all are there."""
+JOINT_LONG_S = 2.0
+"""The same where chunks have many groups each: the more of them meet in one statement, the fewer rows are merged."""
+MANY_BYTES = 1 << 15
+"""Bytes of a chunk's rows, by now, that are many groups."""
 JOINT_WORTH_S = 0.01
 """Seconds that chunks should take for a joint statement to be worth its union's: some 0.8 ms, and 24 µs a chunk."""
 END_S = 0.05
@@ -343,7 +347,10 @@ class JobRun:
         Up to `commit_bytes` of a batch can be had from another replica, should this worker fail.
         """
         self._took = took
-        best = int((JOINT_S if self._joint else BATCH_S) / max(took, 1e-6))
+        seconds = BATCH_S
+        if self._joint:
+            seconds = JOINT_LONG_S if size >= MANY_BYTES else JOINT_S
+        best = int(seconds / max(took, 1e-6))
         best = min(best, self._job.commit_bytes // 2 // max(1, size))
         share = self._left // self._floor.scheduler.slots
         share = share if self._joint else share // 2

@@ -15,12 +15,15 @@ from sqlglot import exp
 from shard.catalog.naming import OWNER_COLUMN
 from shard.planner import unions
 from shard.planner.chunk_tables import add_condition, chunk_names, sql_of
+from shard.planner.context import Bound
 from shard.planner.emit import CHUNK_MARK, KEYS_MARK
 from shard.planner.keyed import put_keys, put_places
 from shard.planner.locality import Layout
+from shard.planner.names import bare_item
 from shard.planner.near import with_cells
 from shard.planner.notes import CALL
-from shard.planner.plan import Fragment, PartialType, Sql
+from shard.planner.outputs import is_chunk_key
+from shard.planner.plan import Everywhere, Fragment, PartialType, Sql
 from shard.planner.scope import Scope, TableRef
 from shard.planner.split import Draft
 from shard.planner.templates import use
@@ -64,9 +67,30 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
         return _two_arms(select, scope, layout.partner)
     if layout.neighbours is not None:
         return with_cells(select, scope, layout)
+    joint = draft.merge is not None and not _apart(select, Bound(scope, layout, Everywhere()))
     chunk_names(select, scope, {})
     main = sql_of(unions.direct(select))
-    return Fragment(main, table=None if draft.merge is None else _only_table(select, main))
+    return Fragment(main, table=_only_table(select, main) if joint else None)
+
+
+def _apart(select: exp.Select, bound: Bound) -> bool:
+    """Whether chunks are better read one by one: by the director key rows are grouped, sorted or told apart in each.
+
+    No two chunks' rows would meet in a union, and what the server keeps of them no longer fits its memory.
+    """
+    if select.find(exp.Window) is not None or any(
+        not isinstance(node.parent, exp.Select) for node in select.find_all(exp.Distinct)
+    ):
+        return True
+    if any(inner is not select and _keeps_apart(inner) for inner in select.find_all(exp.Select)):
+        return True  # it could not be pushed down were its groups not within chunks
+    group = select.args.get("group")
+    kept = group.expressions if group is not None else select.expressions if _keeps_apart(select) else ()
+    return any(is_chunk_key(bare_item(item), bound) for item in kept)
+
+
+def _keeps_apart(select: exp.Select) -> bool:
+    return bool(select.args.get("group") or select.args.get("distinct"))
 
 
 def _only_table(select: exp.Select, main: Sql) -> Sql | None:

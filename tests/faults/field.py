@@ -8,6 +8,7 @@ import contextlib
 import os
 import random
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -196,6 +197,7 @@ def main_of(
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--replicas", type=int, default=2, help="copies of every chunk")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped then, too
 
     async def run(there: Field, directory: Path) -> T:
         return await play(there, directory, asked.count, asked.seed)

@@ -19,7 +19,10 @@ def table_of(sql):
     [
         "SELECT COUNT(*) FROM Object WHERE f > 1",
         "SELECT name, COUNT(*) FROM sky.Object AS o GROUP BY 1 ORDER BY 2 DESC LIMIT 3",
-        "SELECT COUNT(*) FROM (SELECT DISTINCT objectId FROM Source) AS d",
+        "SELECT band, MAX(objectId) FROM Source GROUP BY band",
+        "SELECT DISTINCT name, f FROM Object ORDER BY f LIMIT 7",
+        "SELECT COUNT(DISTINCT band) FROM Source",
+        "SELECT COUNT(*) FROM (SELECT band, flux FROM Source WHERE flux > 1) AS d",
         "SELECT COUNT(*) FROM Source WHERE scisql_s2PtInCircle(1, 2, 3, 4, 5) = 1",
     ],
 )
@@ -45,4 +48,23 @@ def test_one_table_alone(sql):
     ],
 )
 def test_anything_beside_it(sql):
+    assert table_of(sql) is None
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT COUNT(DISTINCT objectId) FROM Source",
+        "SELECT band, COUNT(DISTINCT objectId) FROM Source GROUP BY band",
+        "SELECT COUNT(DISTINCT objectId), COUNT(DISTINCT band) FROM Source",
+        "SELECT objectId, COUNT(*) AS n FROM Source AS s GROUP BY s.objectId ORDER BY n DESC LIMIT 3",
+        "SELECT objectId AS o, COUNT(*) AS n FROM Source GROUP BY 1 ORDER BY n DESC LIMIT 3",
+        "SELECT DISTINCT objectId AS o, band FROM Source ORDER BY o LIMIT 3",
+        "SELECT COUNT(*) FROM (SELECT DISTINCT objectId FROM Source) AS d",
+        "SELECT AVG(n) FROM (SELECT objectId, COUNT(*) AS n FROM Source GROUP BY objectId) AS d",
+        "SELECT objectId, ROW_NUMBER() OVER (PARTITION BY objectId) AS n FROM Source ORDER BY n LIMIT 3",
+    ],
+)
+def test_what_the_director_key_keeps_apart(sql):
+    """Groups of a union would be as many as all its chunks have, and none would be of two chunks."""
     assert table_of(sql) is None
