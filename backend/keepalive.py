@@ -15,7 +15,13 @@ IDLE_S, EVERY_S, TRIES = 30, 10, 3
 def keep_alive(transport: asyncio.BaseTransport) -> None:
     """Let the kernel end a TCP connection whose peer is gone; others stay as they are."""
     found = transport.get_extra_info("socket")
-    if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+    if found is not None:
+        keep_socket_alive(found)
+
+
+def keep_socket_alive(found: socket.socket) -> None:
+    """Do so for a socket; Linux gives what is set on one that listens to those that it accepts."""
+    if found.family not in (socket.AF_INET, socket.AF_INET6):
         return
     found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", IDLE_S), ("TCP_KEEPINTVL", EVERY_S), ("TCP_KEEPCNT", TRIES)):

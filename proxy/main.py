@@ -16,6 +16,7 @@ from backend import repair_watch, secret_file
 from backend.agent_link import AgentPool
 from backend.agent_tls import BadTlsFiles
 from backend.http import Answer, HttpServer
+from backend.keepalive import keep_socket_alive
 from backend.pool import Pool
 from backend.stopping import Stopping
 from backend.wire import ConnectionLost
@@ -220,6 +221,8 @@ async def serve(config: ProxyConfig, stop: Stopping, share: Share | None = None)
     server = await asyncio.get_running_loop().create_server(
         lambda: ClientWire(proxy.accept), host, port, reuse_port=config.reuse_port or None, backlog=1024
     )
+    for listening in server.sockets:
+        keep_socket_alive(listening)
     await proxy.jobs.start(proxy.accept)
     http = HttpServer({"/metrics": proxy.show_metrics, "/healthz": proxy.health, "/": proxy.status_page})
     if config.http is not None:

@@ -355,7 +355,8 @@ class JobRun:
         share = self._left // self._floor.scheduler.slots
         share = share if self._joint else share // 2
         length = BATCH_BYTES // _chunk_bytes(self._job)
-        self._width = max(1, min(best, 4 * self._width, MOST_CHUNKS, share, length))
+        grown = self._width * (16 if self._joint else 4)
+        self._width = max(1, min(best, grown, MOST_CHUNKS, share, length))
         self._floor.scheduler.widen(self._number, self._width)
 
     async def _connection(self) -> RawConnection:

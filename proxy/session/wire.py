@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Callable
 from typing import cast
 
-from backend.keepalive import keep_alive
 from shard.errors import SkyError
 from shard.wire.packets import MAX_PAYLOAD
 
@@ -91,7 +90,6 @@ class ClientWire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the transport and tell whoever waits for clients."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are of no common class
-        keep_alive(transport)
         self._accepted(self)
 
     def data_received(self, data: bytes) -> None:

@@ -7,6 +7,7 @@ import os
 import resource
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -70,3 +71,17 @@ def test_idle_and_busy_connections(cluster, proxy):
         deadline = time.monotonic() + 20
         while gone & {row[0] for row in client.query("SHOW PROCESSLIST").rows}:
             assert time.monotonic() < deadline, "sessions of clients that left are still there"
+
+
+def test_the_kernel_asks_after_clients_that_say_nothing(cluster):
+    with RawClient(cluster.port).connect() as client:
+        ours, theirs = (
+            f":{name[1]:04X}" for name in (client.socket.getsockname(), client.socket.getpeername())
+        )
+        timer, deadline = "", time.monotonic() + 10
+        while not timer.startswith("02:"):  # keepalive; till the last answer is acknowledged it is another
+            assert time.monotonic() < deadline, timer
+            lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+            ((*_, timer),) = (
+                line[:6] for line in lines if line[1].endswith(theirs) and line[2].endswith(ours)
+            )
