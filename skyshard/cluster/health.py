@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from skyshard.cluster.state import ClusterState, Process
 PROBE_S = 4.0
 """Seconds a process has for an answer."""
 
-_SAME_START_S = 2.0
+_SAME_START_S = 0.02
+_START_FIELD = 22
+"""Of /proc/PID/stat, see proc(5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +40,38 @@ def server_address(directory: Path, state: ClusterState, name: str = "home") -> 
     return Address("skyshard", password, socket=state.sockets[name])
 
 
+def started(pid: int) -> float:
+    """Return when a process started, in seconds after the machine did: a clock that is set does not move it.
+
+    Raises
+    ------
+    psutil.NoSuchProcess
+        If there is none with that id.
+    """
+    if not sys.platform.startswith("linux"):
+        return psutil.Process(pid).create_time()
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError as error:
+        raise psutil.NoSuchProcess(pid) from error
+    after_name = text.rpartition(b")")[2].split()
+    return int(after_name[_START_FIELD - 3]) / os.sysconf("SC_CLK_TCK")
+
+
 def process_of(pid: int, start: float) -> psutil.Process | None:
-    """Return the running process with that id if it is the one that started then (seconds since 1970)."""
+    """Return the running process with that id if it is the one that `started` then."""
     if not pid:
         return None
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        if abs(process.create_time() - start) < _SAME_START_S and process.status() != psutil.STATUS_ZOMBIE:
+        if abs(started(pid) - start) < _SAME_START_S and process.status() != psutil.STATUS_ZOMBIE:
             return process
     return None
+
+
+def note_supervisor(directory: Path, pid: int) -> None:
+    """Record who the cluster's supervisor is."""
+    (directory / "run" / "supervisor.pid").write_text(f"{pid} {started(pid)}")
 
 
 def supervisor_of(directory: Path) -> psutil.Process | None:

@@ -174,7 +174,8 @@ def _launch(directory: Path) -> None:
             check=False,
         )
     if done.returncode:
-        raise UserError(f"the cluster did not start. {_last_words(directory, 'supervisor')}")
+        code = done.returncode
+        raise UserError(f"the supervisor did not start, code {code}. {_last_words(directory, 'supervisor')}")
 
 
 def _stop_supervisor(directory: Path) -> None:
@@ -217,7 +218,7 @@ def _wait(directory: Path, state: states.ClusterState, say: Callable[[str], None
             say(text)
             said = text
         if health.supervisor_of(directory) is None:
-            raise UserError(f"the cluster did not start. {_last_words(directory, 'supervisor')}")
+            raise UserError(f"the cluster's supervisor has ended. {_last_words(directory, 'supervisor')}")
         if time.monotonic() > deadline:
             name = ill[0]
             raise UserError(

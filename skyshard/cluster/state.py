@@ -11,7 +11,7 @@ from skyshard.errors import UserError
 
 
 class Process(msgspec.Struct, kw_only=True):
-    """One process: its command, its pid and start (seconds since 1970) while it runs, and its restarts."""
+    """One process: its command, its pid and start (`health.started`) while it runs, and its restarts."""
 
     name: str
     kind: str

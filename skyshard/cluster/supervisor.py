@@ -161,7 +161,7 @@ class Supervisor:
     def _note(self, process: states.Process, pid: int) -> None:
         process.pid, process.start = pid, 0.0
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.start = psutil.Process(pid).create_time() if pid else 0.0
+            process.start = health.started(pid) if pid else 0.0
         states.write(self._directory, self._state)
 
 
@@ -200,8 +200,7 @@ def main(directory: Path) -> int:
     """
     pid = os.fork()
     if pid:
-        start = psutil.Process(pid).create_time()
-        (directory / "run" / "supervisor.pid").write_text(f"{pid} {start}")
+        health.note_supervisor(directory, pid)
         os._exit(0)
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s %(message)s")
     return asyncio.run(Supervisor(directory).run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -111,19 +112,31 @@ def test_down_leaves_no_process_and_keeps_data(running: Path) -> None:
     ask(state.port, "CREATE DATABASE mine")
     boss = health.supervisor_of(running)
     assert boss is not None
-    everyone = [boss, *map(psutil.Process, pids(running).values())]
+    everyone = {pid: health.started(pid) for pid in (boss.pid, *pids(running).values())}
     with pymysql.connect(host="127.0.0.1", port=state.port, user="root") as client:
         client.begin()  # nobody waits for it
         assert skyshard("cluster", "down", "--dir", running).returncode == 0
         with pytest.raises(pymysql.OperationalError):
             client.ping(reconnect=False)
     assert "is killed" not in (running / "logs" / "supervisor.log").read_text()
-    assert [who for who in everyone if health.process_of(who.pid, who.create_time())] == []
+    assert [pid for pid, start in everyone.items() if health.process_of(pid, start)] == []
     assert skyshard("cluster", "status", "--dir", running).returncode == 1
     assert "not running" in skyshard("cluster", "down", "--dir", running).stdout
     local.up(running, local.Wish())
     assert states.require(running).port == state.port
     assert ("mine",) in ask(state.port, "SHOW DATABASES")
+
+
+def test_a_process_is_known_by_its_start_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = os.getpid()
+    start = health.started(own)
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: 4102444800.0)  # the clock is set
+    assert health.process_of(own, start) == psutil.Process(own)
+    assert health.process_of(own, start + 0.03) is None
+    assert health.process_of(own, start - 1) is None
+    assert health.process_of(0, 0.0) is None
+    with pytest.raises(psutil.NoSuchProcess):
+        health.started(2**22 + 1)  # no process has it
 
 
 def test_a_killed_supervisor_takes_its_children_with_it(running: Path) -> None:
