@@ -11,6 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
+MARK = ".skyshard-scratch"
+"""A file in each of them: a directory of that name without it is somebody's own, and stays."""
+
+
 class Scratch:
     """A new directory of `TMPDIR`; those of the same prefix that killed processes left are removed first.
 
@@ -48,6 +52,7 @@ def _made(prefix: str) -> tuple[Path, int]:
         if held is None:  # another's sweep was between the two calls
             continue
         if path.exists():
+            (path / MARK).touch()
             return path, held
         os.close(held)
 
@@ -66,13 +71,13 @@ def _held(path: Path) -> int | None:
 
 
 def _sweep(prefix: str) -> None:
-    """Remove this user's directories that nobody has any more."""
+    """Remove the directories that this user's killed processes left."""
     for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         held = _held(path)
         if held is None:
             continue
         try:
-            if os.fstat(held).st_uid == os.geteuid():
+            if os.fstat(held).st_uid == os.geteuid() and (path / MARK).is_file():
                 shutil.rmtree(path, ignore_errors=True)
         finally:
             os.close(held)

@@ -256,7 +256,10 @@ class _Gatherer:
         items = [
             stand_in(item, column, select) for item, column in zip(own.expressions, columns, strict=True)
         ]
-        stored = not merges(select) and must_be_stored(select)
+        in_union = isinstance(
+            select.parent, exp.SetOperation
+        )  # which is stored anyway, and ends its arms itself
+        stored = not in_union and not merges(select) and must_be_stored(select)
         _become(select, [aliased(item, name) for item, name in zip(items, names, strict=True)], part)
         if stored:
             select.set("limit", exp.Limit(expression=fill(ALL_ROWS)))

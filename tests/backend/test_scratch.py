@@ -55,6 +55,15 @@ def test_one_that_is_in_use_stays_and_a_killed_ones_goes(directory):
             assert list(directory.iterdir()) == [own]
 
 
+def test_a_directory_that_only_has_such_a_name_stays(directory):
+    own = directory / f"{PREFIX}catalogue"
+    own.mkdir()
+    (own / "stars.csv").write_text("1,2\n")
+    with scratch(PREFIX):
+        pass
+    assert (own / "stars.csv").exists()
+
+
 def test_only_directories_of_that_name_are_looked_at(directory):
     (directory / "elsewhere").mkdir()
     (directory / f"{PREFIX}link").symlink_to(directory / "elsewhere")

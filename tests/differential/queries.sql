@@ -1095,3 +1095,9 @@ SELECT JSON_ARRAY(q.a, q.b, q.n > 0) FROM (SELECT 1 > 0 AS a, 2 IN (1, 2) AS b, 
 SELECT q.kind, JSON_ARRAY(q.a, q.n > 0) FROM (SELECT kind, NOT 0 AS a, COUNT(*) AS n FROM lab.Star GROUP BY kind) q
 -- name: EXISTS of rows that are aggregated for their order
 SELECT COUNT(*) FROM lab.Star WHERE EXISTS (SELECT 1 FROM lab.Visit WHERE n > 1000000 ORDER BY COUNT(*))
+-- name: totals over an expression that begins with an aggregate
+WITH RECURSIVE q AS (SELECT MIN(starId) AS starId FROM lab.Star UNION ALL SELECT starId + 6 FROM q WHERE starId < 90) SELECT t2.starId, COUNT(*) FROM q LEFT JOIN lab.Star AS t2 ON q.starId = t2.chunkId GROUP BY 1 WITH ROLLUP
+-- name: totals over united aggregates
+SELECT q.n, COUNT(*) FROM (SELECT MIN(starId) AS n FROM lab.Star UNION ALL SELECT MAX(visitId) FROM lab.Visit UNION ALL SELECT 1) AS q GROUP BY 1 WITH ROLLUP
+-- name: windows over united aggregates
+SELECT q.n, ROW_NUMBER() OVER (ORDER BY q.n) FROM (SELECT MIN(starId) AS n FROM lab.Star UNION ALL SELECT MAX(visitId) FROM lab.Visit WHERE n > 1) AS q WHERE q.n > (SELECT MIN(g) FROM lab.Star)
