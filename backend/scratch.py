@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-
 MARK = ".skyshard-scratch"
 """A file in each of them: a directory of that name without it is somebody's own, and stays."""
 
