@@ -124,6 +124,7 @@ def plan(
                 name == "home",
                 tls=certificate.provide(directory / "tls") if name == "home" and tls != "off" else None,
             ),
+            nice=0 if name == "home" else mariadb.WORKER_NICE,
         )
         for name in names
     ]

@@ -22,6 +22,9 @@ from skyshard.errors import UserError
 LOG_FILE_SIZE = "--innodb-log-file-size=32M"
 MOST_FILES = 262_144
 """Open files a server is given at most, if the machine allows so many."""
+WORKER_NICE = 5
+"""By how much a worker's server gives way to other processes: what the agent and the proxy beside it have to pass on waits for
+its scans otherwise (docs/decisions/0012-workers-give-way.md)."""
 
 
 def find(program: str) -> str:
@@ -189,7 +192,8 @@ def command(
     )
     # A table that is marked as crashed is opened no more: mended on opening, it may lack a row and answer all the same.
     worker = [
-        "--max-connections=1000", "--innodb-flush-log-at-trx-commit=2", "--myisam-recover-options=OFF",
+        # Rows go out in pieces of this size: with the default of 16 KiB an agent spends half as much again on reading them.
+        "--max-connections=1000", "--net-buffer-length=256K", "--innodb-flush-log-at-trx-commit=2", "--myisam-recover-options=OFF",
     ]  # fmt: skip
     offered = [] if tls is None else [f"--ssl-cert={tls.certificate}", f"--ssl-key={tls.key}"]
     return [*shared, *network, *offered, *(_home_options(proxies) if home else worker)]

@@ -73,6 +73,8 @@ def server_command(
     command = mariadb.command(
         directory / "data", socket, directory / "run", "mariadb", role == "home", where, proxies, offered
     )
+    if role != "home":
+        os.nice(mariadb.WORKER_NICE)
     os.execv(command[0], command)  # signals and the exit code are the server's own
 
 

@@ -11,7 +11,10 @@ from skyshard.errors import UserError
 
 
 class Process(msgspec.Struct, kw_only=True):
-    """One process: its command, its pid and start (`health.started`) while it runs, and its restarts."""
+    """One process: its command, its pid and start (`health.started`) while it runs, and its restarts.
+
+    `nice` is by how much it gives way to others.
+    """
 
     name: str
     kind: str
@@ -19,6 +22,7 @@ class Process(msgspec.Struct, kw_only=True):
     pid: int = 0
     start: float = 0.0
     restarts: int = 0
+    nice: int = 0
 
     @property
     def ending(self) -> tuple[signal.Signals, ...]:

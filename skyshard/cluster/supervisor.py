@@ -38,12 +38,16 @@ def backoff(failures: int) -> float:
     return min(FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 10), LONGEST_BACKOFF_S)
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    """Return what a child runs before its program starts, so that it ends with its parent (Linux)."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+def _before(nice: int) -> Callable[[], None]:
+    """Return what a child runs before its program starts: it gives way, and ends with its parent (Linux)."""
+    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+
+    def prepare() -> None:
+        os.nice(nice)
+        if libc is not None:
+            libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+
+    return prepare
 
 
 class Supervisor:
@@ -152,7 +156,7 @@ class Supervisor:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
-                preexec_fn=_die_with_parent(),
+                preexec_fn=_before(process.nice),
             )
         self._note(process, child.pid)
         log.info("%s started, pid %d", process.name, child.pid)

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from skyshard.cli import cli
 from skyshard.cluster.layout import is_free
+from skyshard.cluster.mariadb import WORKER_NICE
 from tests.support import handmade
 from tests.support.servers import skyshard
 
@@ -121,6 +122,13 @@ def deployment(tmp_path_factory):
     finally:
         for name in list(made.processes):
             made.stop(name)
+
+
+def test_a_workers_server_gives_way_to_its_agent(deployment):
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    started = psutil.Process(deployment.processes["worker1"].pid)
+    found = {process.name(): process.nice() - own for process in started.children(recursive=True)}
+    assert {name: nice for name, nice in found.items() if nice} == {"mariadbd": WORKER_NICE}
 
 
 def connect(made, password="root's secret", **options):

@@ -7,7 +7,19 @@ from dataclasses import replace
 from tests.fuzz.areas import separation
 from tests.fuzz.base import EXACT, Base
 from tests.fuzz.expressions import Col
-from tests.fuzz.sources import DATABASE, FEW, JOINS, KEYED, KEYS, MANY, POSITIONS, UNIQUE, Source, columns
+from tests.fuzz.sources import (
+    DATABASE,
+    FEW,
+    JOINS,
+    KEYED,
+    KEYS,
+    MANY,
+    POSITIONS,
+    UNIQUE,
+    Source,
+    columns,
+    whole_key,
+)
 from tests.fuzz.tree import Node, text
 
 
@@ -157,7 +169,7 @@ class FromClause(Base):
         if not cols:
             return self._single()
         self.loose = self.loose or any(kind[0] in "SJ" for _, kind in types)  # they decide on the order
-        unique = tuple(f"{alias}.{name}" for name, _ in types)
+        unique = whole_key(alias, types)
         if rng.random() < 0.4:
             table = rng.choice(("Star", "Visit", "StarRef", "Band", "Lut"))
             other = self._alias()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from tests.fuzz import ctes
 from tests.fuzz.base import EXACT, Made
 from tests.fuzz.expressions import Col
-from tests.fuzz.sources import KEYS, Source
+from tests.fuzz.sources import KEYS, Source, whole_key
 from tests.fuzz.spellings import Spellings
 from tests.fuzz.tree import Node, Query, listed, text
 from tests.fuzz.windows import Windows
@@ -129,12 +129,12 @@ class Generator(Windows):
             types = usable
         cols = tuple(Col(f"q.{name}", kind, name if name in KEYS else "") for name, kind in usable)
         self.loose = self.loose or any(kind[0] in "SJ" for _, kind in types)
-        unique = tuple(f"q.{name}" for name, _ in types)
+        unique = whole_key("q", types)
         node = text("q")
         if rng.random() < 0.3:
             name = usable[0][0]
             node = text(f"q JOIN q AS r ON q.{name} = r.{name}")
-            unique = (*unique, *(f"r.{name}" for name, _ in types))
+            unique = (*unique, *whole_key("r", types))
         source = Source(node, cols, unique)
         make = rng.choice((self._rows, self._grouped, self._distinct))
         outer, _ = make(source, 1, False)

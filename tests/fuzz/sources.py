@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tests.fuzz.expressions import Col
@@ -43,6 +44,12 @@ class Source:
     unique: tuple[str, ...]
     where: tuple[str, ...] = ()
     positioned: tuple[tuple[str, str], ...] = ()
+
+
+def whole_key(alias: str, types: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return what orders the rows of a derived table: all of its columns, and the bytes of texts, of which equal ones differ."""
+    names = [(f"{alias}.{name}", kind) for name, kind in types]
+    return (*(name for name, _ in names), *(f"HEX({name})" for name, kind in names if kind[0] == "S"))
 
 
 # (tables, FROM with {0} {1} … for "table alias", WHERE, which sides may be NULL)

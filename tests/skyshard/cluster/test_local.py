@@ -22,6 +22,7 @@ from backend.connection import RawConnection
 from skyshard.cluster import health, layout, local
 from skyshard.cluster import state as states
 from skyshard.cluster.connect import from_dir
+from skyshard.cluster.mariadb import WORKER_NICE
 from skyshard.errors import UserError
 
 
@@ -53,6 +54,12 @@ def test_all_are_healthy_and_the_proxy_answers(running: Path) -> None:
     ]
     state = states.require(running)
     assert ask(state.port, "SELECT 1 + 1, CURRENT_USER()") == ((2, "root@localhost"),)
+
+
+def test_workers_servers_give_way_to_what_answers(running: Path) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    nice = {name: psutil.Process(pid).nice() - own for name, pid in pids(running).items()}
+    assert nice == {"home": 0, "worker1": WORKER_NICE, "agent-worker1": 0, "proxy1": 0, "proxy2": 0}
 
 
 def test_up_again_changes_nothing(running: Path) -> None:
