@@ -99,9 +99,13 @@ CHUNKS = (
 async def test_past_the_commit_limit_the_worker_is_named(field, tmp_path):
     """Rows that have gone to the client cannot be taken back: no row is sent twice, the query fails."""
     proxy = ExtraProxy(field.cluster, tmp_path, chunk_commit_bytes=64)
-    sql = "SELECT visitId, REPEAT('x', 60000) FROM Visit"
+    # Each row is more than servers and agents collect before they send (256 KiB), each chunk has many, and each
+    # takes its time: when the client has the first row, its chunk is on its way.
+    sql = (
+        "SELECT visitId, Lut.n, REPEAT('x', 300000) FROM Visit, Lut "
+        "WHERE SHA2(REPEAT(visitId + Lut.n, 400000), 512) > ''"
+    )
     try:
-        sql += " WHERE SHA2(REPEAT(visitId, 400000), 512) > ''"
         for _ in range(5):
             await field.until_well()
             async with field.client(proxy.port) as client:
