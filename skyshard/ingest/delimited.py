@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -212,7 +213,27 @@ def columns(block: Block, form: Format, names: list[str], wanted: list[str]) -> 
     return pa.table({name: _reveal(table.column(name), hidden, form) for name in wanted})
 
 
+def _check_quotes(data: bytes, form: Format) -> None:
+    """Raise BadLine if more of a value follows its closing quote: the splitter would glue both together."""
+    if form.quote is None or form.quote.encode() not in data:
+        return
+    hidden = _unescaped(data, form) + b"\n\n"
+    raw = np.frombuffer(hidden, dtype=np.uint8)
+    behind = _quotes(hidden, form)[1::2] + 1
+    ends = np.zeros(256, dtype=bool)
+    ends[[ord(char) for char in ("\n", "\r", form.delimiter, form.quote)]] = True
+    sound = ends[raw[behind]]
+    sound &= (raw[behind] != ord("\r")) | (raw[behind + 1] == ord("\n"))
+    if not sound.all():
+        at = int(behind[~sound][0])
+        starts = [0, *(line_ends(data[:at], form) + 1).tolist()]
+        row = sum(1 for a, b in itertools.pairwise(starts) if data[a:b].strip(b"\r\n"))
+        begun = data[starts[-1] : at + 1].decode(errors="replace")
+        raise BadLine(row, f"a quoted value goes on behind its closing quote: {begun[-80:]}")
+
+
 def _parse(data: bytes, form: Format, names: list[str] | None, wanted: list[str] | None = None) -> pa.Table:
+    _check_quotes(data, form)
     bad: list[Any] = []
 
     def remember(row: Any) -> str:

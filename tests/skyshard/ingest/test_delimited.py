@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,24 @@ def test_a_line_with_other_columns_is_named(data: bytes, row: int, found: str) -
     [block] = delimited.blocks(io.BytesIO(data), Format())
     with pytest.raises(delimited.BadLine, match=found) as caught:
         delimited.columns(block, Format(), ["a", "b"], ["a"])
+    assert caught.value.row == row
+
+
+@pytest.mark.parametrize(
+    ("data", "row", "found"),
+    [
+        (b'1,"abc"d,3\n', 0, '1,"abc"d'),
+        (b'1,2,3\n\n1,"a,\n""b",3\n1,2,"abc" \n', 2, '1,2,"abc" '),
+        (b'1,2,3\n1,2,"abc"d', 0, '1,2,"abc"d'),
+        (b'1,"abc"\rd,3\r\n', 0, '1,"abc"'),
+        (b'1,2,"a"\r\n1,2,"a""b"c\r\n', 1, '"a""b"c'),
+    ],
+)
+@pytest.mark.parametrize("escape", ["\\", None])
+def test_nothing_follows_a_closing_quote(data: bytes, row: int, found: str, escape: str | None) -> None:
+    form = Format(delimiter=",", quote='"', escape=escape)
+    with pytest.raises(delimited.BadLine, match=re.escape(found)) as caught:
+        read(data, form, ["a", "b", "c"])
     assert caught.value.row == row
 
 
