@@ -91,7 +91,9 @@ class Jobs:
     async def _restart(self, proxy: ExtraProxy, how: signal.Signals) -> None:
         """End a proxy while jobs run on it, and start it again on its port."""
         async with self.field.client() as client:
-            while not (await client.fetch(RUNNING))[0][0]:  # some job runs somewhere
+            while not (found := [row[0] for row in await client.fetch(UNDONE)]).count(b"EXECUTING"):
+                if not found:  # all have ended
+                    await self._submit(0)
                 await asyncio.sleep(0.02)
         parent = psutil.Process(proxy.process.pid)
         family = [parent, *parent.children(recursive=True)]
@@ -125,7 +127,9 @@ class Jobs:
             return found == await ask(twin, plain)
 
 
-RUNNING = "SELECT COUNT(*) > 0 FROM information_schema.queries WHERE TYPE = 'ASYNC' AND STATUS = 'EXECUTING'"
+UNDONE = (
+    "SELECT STATUS FROM information_schema.queries WHERE TYPE = 'ASYNC' AND STATUS IN ('QUEUED', 'EXECUTING')"
+)
 
 
 async def leftovers(there: Field) -> list[str]:

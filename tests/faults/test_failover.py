@@ -63,10 +63,15 @@ async def test_tables_that_are_missing_or_damaged_are_read_elsewhere(field):
         for sql in QUERIES:
             await field.compare(sql.format(star=7, other=32, lon=100))
         assert field.inside.figures("proxy1")["skyshard_bad_copies"] >= MANY
-        before = field.inside.figures("worker1")[REFUSED]
-        for sql in QUERIES:  # what is known to be bad is not asked again
-            await field.compare(sql.format(star=7, other=32, lon=100))
-        assert field.inside.figures("worker1")[REFUSED] == before
+        for last in (False, False, True):
+            before = field.inside.figures("worker1")[REFUSED]
+            for (
+                sql
+            ) in QUERIES:  # what is known to be bad is not asked again, unless the good copy is in doubt too
+                await field.compare(sql.format(star=7, other=32, lon=100))
+            if field.inside.figures("worker1")[REFUSED] == before:
+                break
+            assert not last
     finally:
         await field.worker(1, *(f"RENAME TABLE lab.`{name}_away` TO lab.`{name}`" for name in names[::2]))
 

@@ -46,9 +46,9 @@ async def configured(field, changes):
 
 
 def limited(field, number, process, size):
-    """Let an agent write no file that is more than `size` bytes longer than its log; None: any."""
-    log = field.cluster.directory / "logs" / f"agent-worker{number}.log"
-    most = resource.RLIM_INFINITY if size is None else log.stat().st_size + size
+    """Let an agent write no file that is longer than `size` bytes, its log included; None: any."""
+    os.truncate(field.cluster.directory / "logs" / f"agent-worker{number}.log", 0)  # it is appended to
+    most = resource.RLIM_INFINITY if size is None else size
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
 
 

@@ -49,9 +49,12 @@ async def test_many_scans_do_not_starve_one(cluster, tmp_path, processes, admiss
     proxy = ExtraProxy(cluster, tmp_path, processes, admission=admission, **shown)
     done = 0
 
-    async def ask(user):
+    def opened(user):
+        return RawConnection.open(Address(user, "", host="127.0.0.1", port=proxy.port), "lab")
+
+    async def ask(user, made=None):
         nonlocal done
-        connection = await RawConnection.open(Address(user, "", host="127.0.0.1", port=proxy.port), "lab")
+        connection = made or await opened(user)
         try:
             found = sorted(await connection.fetch(SCAN))
         finally:
@@ -60,6 +63,7 @@ async def test_many_scans_do_not_starve_one(cluster, tmp_path, processes, admiss
         return found
 
     try:
+        modest = await opened("modest")
         many = [asyncio.create_task(ask("greedy")) for _ in range(MANY)]
         figures = Inside(cluster.directory).figures
 
@@ -69,7 +73,7 @@ async def test_many_scans_do_not_starve_one(cluster, tmp_path, processes, admiss
 
         await until(busy)
         before, began = done, time.monotonic()
-        one = await ask("modest")
+        one = await ask("modest", modest)
         overtaken, took = done - before, time.monotonic() - began
         if admission["scans"] and not processes:
             text = await asyncio.to_thread(page, http)

@@ -242,7 +242,7 @@ def trickle(client, started):
 
 
 def test_a_silent_client_is_cut_off(proxy):
-    port = proxy(handshake_timeout_s=0.5).port
+    port = proxy(handshake_timeout_s=2).port
     with RawClient(port) as silent:
         silent.greet()
         with pytest.raises(Closed):
@@ -252,7 +252,7 @@ def test_a_silent_client_is_cut_off(proxy):
         started = time.monotonic()
         with pytest.raises(ConnectionError):
             trickle(slow, started)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 8
 
 
 def left(cluster, raw, thread):
@@ -360,23 +360,27 @@ def test_too_many_connections(proxy, raw):
 
 def test_limits_of_a_user(proxy, raw, account):
     account("small")
-    limits = {"connections": 2, "queries": 1, "result_bytes": 10_000, "statement_s": 1.5}
-    port = proxy(user_limits={"small": limits}).port
+    account("hasty")
+    limits = {"connections": 2, "queries": 1, "result_bytes": 10_000}
+    port = proxy(user_limits={"small": limits, "hasty": {"statement_s": 0.5}}).port
     one, two = (raw(port, user="small", password="geheim", database="hip") for _ in range(2))
     assert refused(raw, port, user="small", password="geheim") == 1226
     assert raw(port).query("SELECT 1").rows == [(b"1",)]
     assert refused(one.query, "SELECT * FROM Object") == 1104
     assert len(one.query("SELECT objectId FROM Object LIMIT 50").rows) == 50
-    assert refused(one.query, SLOW) == 1969
+    assert refused(raw(port, user="hasty", password="geheim", database="hip").query, SLOW) == 1969
     seen = []
     thread = threading.Thread(target=lambda: seen.append(refused(one.query, SLOW)))
     thread.start()
     root, mine = raw(port), str(one.thread_id).encode()
-    while not any(row[0] == mine and b"chunks" in row[6] for row in root.query("SHOW PROCESSLIST").rows):
+    while not any(
+        row[0] == mine and b"chunks" in (row[6] or b"") for row in root.query("SHOW PROCESSLIST").rows
+    ):
         assert thread.is_alive()
     assert refused(two.query, "SELECT objectId FROM Object LIMIT 1") == 1226
+    root.query(f"KILL QUERY {one.thread_id}")
     thread.join()
-    assert seen == [1969]
+    assert seen == [1317]
     assert len(two.query("SELECT objectId FROM Object LIMIT 1").rows) == 1
 
 
@@ -479,7 +483,7 @@ def test_other_users_queries_are_their_own(raw, account):
             row for row in by.query("SHOW FULL PROCESSLIST").rows if row[0] == str(alice.thread_id).encode()
         ]
 
-    while not any(b"chunks" in row[6] for row in listed(root)):
+    while not any(b"chunks" in (row[6] or b"") for row in listed(root)):
         assert thread.is_alive()
     assert listed(bob) == []
     assert refused(bob.query, f"KILL QUERY {alice.thread_id}") == 1095

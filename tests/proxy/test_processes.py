@@ -63,12 +63,17 @@ class Shared:
                 return made
             await made.close()  # the kernel has given it to the other
 
+    async def _are(self, number: int) -> bool:
+        """Whether so many sessions are counted."""
+        return sum(self.spread("skyshard_sessions")) == number
+
     async def connections(self, number: int) -> list[RawConnection]:
         """Return so many connections, of which each process has some."""
         await self.everywhere()
         found = [await RawConnection.open(self.address, "hip") for _ in range(number)]
         while min(self.spread("skyshard_sessions")) < 1:  # the kernel has dealt all to one
             await found.pop().close()
+            await until(lambda: self._are(number - 1))  # there is room for another
             found.append(await RawConnection.open(self.address, "hip"))
         return found
 

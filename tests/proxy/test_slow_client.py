@@ -46,10 +46,10 @@ async def test_a_slow_reader_costs_little_memory_and_holds_no_statement(cluster,
 
     async def stalled():
         running = any(inside.figures(name)["skyshard_agent_running"] for name in ("worker1", "worker2"))
+        running = running or await inside.statements("Detection")
         return not running and inside.figures("proxy1")["skyshard_budget_bytes"] >= SHARE
 
     await until(stalled, 60, pause=0.1)
-    assert await inside.statements("Detection") == 0
     assert proxy.memory_info().rss < MOST
     for name in ("worker1", "worker2"):
         spooled = inside.figures(name)

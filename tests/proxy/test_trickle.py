@@ -24,6 +24,14 @@ def port(cluster, tmp_path_factory):
     made.stop()
 
 
+@pytest.fixture(scope="module")
+def patient(cluster, tmp_path_factory):
+    """A port on which nobody is given up for being slow while a test is held up."""
+    made = ExtraProxy(cluster, tmp_path_factory.mktemp("patient"), packet_timeout_s=30.0, inbox_bytes=INBOX)
+    yield made.port
+    made.stop()
+
+
 def test_commands_that_trickle_are_given_up(raw, port):
     begun = [
         (0, b"\x20"),
@@ -54,24 +62,24 @@ def test_a_command_that_stops_is_given_up(raw, port):
         client.read()
 
 
-def test_who_is_slow_or_idle_is_served(raw, port):
-    client = raw(port)
+def test_who_is_slow_or_idle_is_served(raw, proxy):
+    patience = 2.5
+    client = raw(proxy(packet_timeout_s=patience).port)
     text = b"\x03SELECT LENGTH('" + b"x" * 40_000 + b"')"
     data = len(text).to_bytes(3, "little") + b"\0" + text
     client.seq = 1
     for start in range(0, len(data), 5000):
         client.socket.sendall(data[start : start + 5000])
-        time.sleep(
-            PATIENCE_S / 4
-        )  # an upload over a slow line; the whole of it takes longer than the patience
+        # An upload over a slow line; the whole of it takes longer than the patience.
+        time.sleep(patience / 7)
     assert client.result().rows == [(b"40000",)]
-    time.sleep(1.2 * PATIENCE_S)  # between two commands a client may wait for long
+    time.sleep(1.2 * patience)  # between two commands a client may wait for long
     assert client.query("SELECT 1").rows == [(b"1",)]
 
 
-def test_what_is_being_received_is_bounded(raw, port):
+def test_what_is_being_received_is_bounded(raw, patient):
     """Of two commands that do not fit together one is refused; then the other goes on."""
-    clients = [raw(port), raw(port)]
+    clients = [raw(patient), raw(patient)]
     ((end, rows), _) = [begin(client, 3 << 20) for client in clients]
     (less, *_), _, _ = select.select([client.socket for client in clients], [], [], 20)
     (other,) = (client for client in clients if client.socket is not less)
@@ -92,8 +100,8 @@ def begin(client, size):
     return text[-10:], [(str(size).encode(),)]
 
 
-def test_a_slow_sender_of_much_is_not_in_the_way_of_less(raw, port):
-    slow, quick, small = raw(port), raw(port), raw(port)
+def test_a_slow_sender_of_much_is_not_in_the_way_of_less(raw, patient):
+    slow, quick, small = raw(patient), raw(patient), raw(patient)
     begin(slow, 7 << 19)
     end, rows = begin(quick, 1 << 20)
     with pytest.raises(ServerError) as caught:
@@ -104,11 +112,11 @@ def test_a_slow_sender_of_much_is_not_in_the_way_of_less(raw, port):
     assert quick.result().rows == rows
 
 
-def test_who_sends_much_in_many_commands_is_not_in_the_way_of_others(raw, port, account):
+def test_who_sends_much_in_many_commands_is_not_in_the_way_of_others(raw, patient, account):
     account("many", "")
-    many = [raw(port, user="many") for _ in range(6)]
+    many = [raw(patient, user="many") for _ in range(6)]
     begun = [begin(client, 600_000) for client in many]
-    other = raw(port)
+    other = raw(patient)
     end, rows = begin(other, 1 << 20)
     (refused,), _, _ = select.select([client.socket for client in [*many, other]], [], [], 20)
     other.socket.sendall(end)

@@ -171,10 +171,10 @@ async def test_an_agent_that_works_says_that_it_is_there(chunks, monkeypatch):
     monkeypatch.setattr("worker_agent.peer.ALIVE_S", 0.05)
     async with LocalAgent(chunks) as agent:
         link = await agent.link()
-        await link.send(job("SELECT a, SLEEP(0.005) FROM t_#", [1]))
+        await link.send(job("SELECT a, SLEEP(0.03) FROM t_#", [1]))
         async with asyncio.timeout(10):
             while True:
-                header, _ = await link.receive(silence_s=0.4)  # half a second would be silence
+                header, _ = await link.receive(silence_s=2)  # the whole takes longer
                 if isinstance(header, (frames.Whole, frames.JobEnd, frames.Failed)):
                     break
         assert isinstance(header, frames.Whole)

@@ -56,7 +56,7 @@ async def test_the_next_client_gets_what_was_prepared(plain, spares):
 
 
 async def test_few_wait_and_not_for_long(plain, spares, monkeypatch):
-    monkeypatch.setattr(module, "KEPT_S", 0.2)
+    monkeypatch.setattr(module, "KEPT_S", 2.0)
     before = await waiting(plain)
     for _ in range(3 * module.MOST):
         spares.prepare()

@@ -21,6 +21,7 @@ import pytest
 from backend.address import Address
 from backend.connection import RawConnection
 from shard.errors import ServerError
+from skyshard.ingest import steps
 from tests.skyshard.conftest import Lab, ask
 from tests.support.servers import ExtraProxy
 from tests.support.sky import Sky, signature, written
@@ -203,7 +204,13 @@ class Life:
         return self.states[-1].answers
 
 
-def test_every_query_sees_one_state(lab: Lab, tmp_path: Path, proxies: tuple[Address, Address]) -> None:
+@pytest.mark.timeout(300)
+def test_every_query_sees_one_state(
+    lab: Lab, tmp_path: Path, proxies: tuple[Address, Address], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        steps, "NOTICE_S", 3.0
+    )  # a machine that is held up must not hold up a proxy for longer
     name = "one_state"
     lab.publish(written(tmp_path / "first", name, PARTS[0], ALL), "--replicas", "2")
     life = Life(lab, name, tmp_path)
