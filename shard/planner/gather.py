@@ -59,6 +59,7 @@ from shard.planner.stand_ins import (
 )
 from shard.planner.templates import fill
 from shard.planner.volatile import varies
+from shard.planner.window_names import settle_windows
 
 _HIDDEN = ("chunkId", "subChunkId", OWNER_COLUMN)
 PlanTree = Callable[[exp.Select], Plan]
@@ -281,6 +282,7 @@ class _Gatherer:
         bound = bind(probe, self.context)
         if any(self.context.sharded(query) for query in upper_queries(select)):
             raise not_supported("a subquery in the upper clauses")
+        settle_windows(select, bound.scope)
         items = expanded(select, bound.scope)
         upper: list[exp.Expression] = [*items]
         for key in ("group", "having", "order"):

@@ -158,6 +158,8 @@ class Links:
             if not isinstance(item, _COMPARES):
                 continue
             sides = [item.this, item.expression] if isinstance(item, exp.Binary) else [item.this]
+            if any(isinstance(side, exp.All) for side in sides):
+                continue  # of an empty set: true, of NULL too
             owners = [self._scope.owner(side) for side in sides]
             tables = tuple(self._at[ref.alias] for ref in owners if ref is not None)
             equal = None

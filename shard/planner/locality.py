@@ -22,6 +22,8 @@ from shard.planner.scope import Scope, TableRef, sql_type_of
 
 NEAR = "near"
 """Key of the meta of the condition that makes a near-neighbour join."""
+_HALF_TURN_DEG = 180.0
+"""No two positions are farther apart."""
 _ADVICE = "join them on the director key, through a match table, or by scisql_angSep(...) < radius"
 
 
@@ -230,7 +232,7 @@ def _own_neighbours(
     """Return the near-neighbour join of a sharded table with a user's own table, if there is one."""
     for item in inner:
         found = separation(item, values)
-        if found is None:
+        if found is None or found.radius >= _HALF_TURN_DEG:  # all pairs are as near as that
             continue
         for own, sharded in (found.positions, found.positions[::-1]):
             near = position_owner(scope, *sharded)

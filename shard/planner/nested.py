@@ -16,14 +16,15 @@ import msgspec
 from sqlglot import exp
 
 from shard.catalog.model import Column, Kind, Table
-from shard.catalog.naming import OWNER_COLUMN, SCRATCH_DATABASE
+from shard.catalog.naming import CHUNK_COLUMN, OWNER_COLUMN, SCRATCH_DATABASE, SUB_CHUNK_COLUMN
 from shard.errors import SYSTEM_TABLE, SkyError, not_supported
 from shard.planner import restrict
 from shard.planner.aggregates import has_aggregate
-from shard.planner.branches import bare, find, is_query, is_star, own_queries
+from shard.planner.branches import bare, find, is_query, is_star, own_nodes, own_queries
 from shard.planner.constants import conjuncts, has_no_groups
 from shard.planner.context import Bound, Context
 from shard.planner.locality import Layout, chunk_links, layout_of
+from shard.planner.names import Names
 from shard.planner.notes import noted
 from shard.planner.outer_aggregates import refuse_outer_aggregates
 from shard.planner.outputs import (
@@ -47,6 +48,7 @@ from shard.planner.scope import (
 )
 from shard.planner.templates import use
 from shard.planner.volatile import refuse_unsettled
+from shard.planner.window_names import settle_windows
 
 STORED_AS = "stored as"
 """Key of a table node's meta: (database, table, whether it is a chunk table)."""
@@ -54,6 +56,7 @@ SPLIT_COLUMN = "skyChunk"
 """Column that a user's own table has on the workers if it is split: a chunk where its row can have partners."""
 SYSTEM_DATABASES = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
 Query = exp.Select | exp.SetOperation | exp.Subquery
+_OWN_COLUMNS = frozenset(name.lower() for name in (CHUNK_COLUMN, SUB_CHUNK_COLUMN, OWNER_COLUMN))
 
 
 # FROM and WHERE ------------------------------------------------------------------------------------
@@ -89,6 +92,8 @@ def bind(select: exp.Select, context: Context, outer: Scope | None = None) -> Bo
         scope = read_scope(select, context.default, context.catalogue)
     where = conjuncts(select.args["where"].this if select.args.get("where") is not None else None)
     layout = layout_of(scope, where, context.values)
+    _own_columns_of_pairs(select, layout, scope)
+    settle_windows(select, scope)
     inner = [*where, *(part for item in scope.conditions for part in conjuncts(item))]
     certain = [*where, *(part for item in scope.certain for part in conjuncts(item))]
     restriction = restrict.restriction(scope, layout, certain, context.values)
@@ -98,6 +103,23 @@ def bind(select: exp.Select, context: Context, outer: Scope | None = None) -> Bo
         _subquery(query, scope, layout, inner, context)
     _one_database(select, scope)
     return Bound(scope, layout, restriction)
+
+
+def _own_columns_of_pairs(select: exp.Select, layout: Layout, scope: Scope) -> None:
+    """Refuse a match table's chunkId, subChunkId and skyOwner where its rows are read by the second director.
+
+    Those are copies, which have the second partner's chunk; the pair belongs to the first one's.
+    """
+    if layout.side == 0:
+        return
+    for column in own_nodes(select, exp.Column):
+        if column.name.lower() not in _OWN_COLUMNS:
+            continue
+        owner = scope.owner(column)
+        if owner is None or owner.table.kind is Kind.MATCH:
+            raise not_supported(
+                f"the column '{column.name}' of pairs that are joined with their second director"
+            )
 
 
 def _one_database(select: exp.Select, scope: Scope) -> None:
@@ -311,15 +333,8 @@ def _concatenates(select: exp.Select, bound: Bound, links: Sequence[tuple[str, s
     aggregated = group is not None or any(has_aggregate(item) for item in clauses)
     if aggregated:
         keys = group.expressions if group is not None and not group.args.get("rollup") else []
-        aliases = {
-            item.alias.lower(): item.this for item in select.expressions if isinstance(item, exp.Alias)
-        }
-        meant = [
-            aliases.get(item.name.lower(), item)
-            if isinstance(item, exp.Column) and not item.table and bound.scope.owner(item) is None
-            else item
-            for item in keys
-        ]
+        names = Names(select, bound.scope)
+        meant = [names.group_item(item) for item in keys]
         if not any(is_chunk_key(item, bound) for item in meant):
             raise not_supported("groups that span chunks in a subquery")
     if select.args.get("distinct") is not None and (not links or null_keys(bound)):

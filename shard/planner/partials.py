@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from sqlglot import exp
 
@@ -53,11 +54,23 @@ class Partials:
         return spelling(node, self.scope) in self.texts
 
     def select(self) -> list[exp.Expression]:
-        """Return the fragment's select list."""
+        """Return the fragment's select list, under aliases that no column of FROM is called by.
+
+        The merge table's columns are p0…pn whatever they are called here.
+        """
+        prefix = "p"
+        while any(_has_numbered(ref.names, prefix) for ref in self.scope.refs):
+            prefix = f"{prefix}_"
         return [
-            exp.Alias(this=roomy(node), alias=exp.to_identifier(f"p{index}", quoted=True))
+            exp.Alias(this=roomy(node), alias=exp.to_identifier(f"{prefix}{index}", quoted=True))
             for index, node in enumerate(self.expressions)
         ]
+
+
+@lru_cache(maxsize=1024)
+def _has_numbered(names: frozenset[str], prefix: str) -> bool:
+    """Whether some name is the prefix and a number."""
+    return any(name.startswith(prefix) and name[len(prefix) :].isdigit() for name in names)
 
 
 def grouping(items: Sequence[exp.Expression], partials: Partials | None = None) -> exp.Group:

@@ -195,6 +195,11 @@ def _plan(
 
 def _partial(fragment: exp.Select) -> Sql:
     """Return the fragment without its order and limit, which are put back: a copy of the tree costs more."""
+    if fragment.expressions and fragment.expressions[0].alias != "p0":  # the tables have columns p0…pn
+        fragment = fragment.copy()
+        fragment.set("having", None)  # in which those names would mean other columns
+        for index, item in enumerate(fragment.expressions):
+            item.set("alias", exp.to_identifier(f"p{index}", quoted=True))
     held = {key: fragment.args.pop(key, None) for key in ("limit", "offset", "order")}
     try:
         return writing.logical(fragment)

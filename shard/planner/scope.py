@@ -199,6 +199,7 @@ def flatten_joins(tree: exp.Expression) -> None:
     """Take the parentheses off a join that begins a FROM, in place: ``FROM (a JOIN b) JOIN c``."""
     for select in find(tree, exp.Select):
         source = select.args.get("from_") or select.args.get("from")
+        _name_full(select)
         while source is not None:
             item = source.this
             if (
@@ -210,11 +211,42 @@ def flatten_joins(tree: exp.Expression) -> None:
             inner = item.this
             if isinstance(inner, exp.Subquery) and inner.alias:
                 break
+            if not _spell_commas(inner):
+                break
             joins = [*(inner.args.get("joins") or []), *(item.args.get("joins") or [])]
             for node in (inner, item):
                 node.set("joins", None)
             source.set("this", inner)
             select.set("joins", [*joins, *(select.args.get("joins") or [])])
+
+
+def _name_full(select: exp.Select) -> None:
+    """Take the FULL of ``a FULL JOIN b`` for what it is to MariaDB, in place: an alias of the table before it."""
+    before: exp.Expression | None = None
+    for item, join in from_items(select):
+        full = join is not None and join.args.get("side") == "FULL" and not join.args.get("kind")
+        if join is not None and full and isinstance(before, exp.Table) and not before.alias:
+            before.set("alias", exp.TableAlias(this=exp.to_identifier("FULL")))
+            join.set("side", None)
+        before = item
+
+
+def _spell_commas(first: exp.Expression) -> bool:
+    """Make the commas of a join in parentheses CROSS JOINs, in place: a comma binds less than what would follow it.
+
+    Returns False if a join in there takes its meaning from that: ``(a, b RIGHT JOIN c)``, ``(a, b NATURAL JOIN c)``.
+    """
+    commas: list[exp.Expression] = []
+    for join in first.args.get("joins") or ():
+        if _is_comma(join):
+            commas.append(join)
+        elif commas and (
+            join.args.get("side") == "RIGHT" or join.args.get("method") or join.args.get("using")
+        ):
+            return False
+    for join in commas:
+        join.set("kind", "CROSS")
+    return True
 
 
 def read_scope(select: exp.Select, default: str | None, catalogue: Mapping[str, Database]) -> Scope:

@@ -1101,3 +1101,47 @@ WITH RECURSIVE q AS (SELECT MIN(starId) AS starId FROM lab.Star UNION ALL SELECT
 SELECT q.n, COUNT(*) FROM (SELECT MIN(starId) AS n FROM lab.Star UNION ALL SELECT MAX(visitId) FROM lab.Visit UNION ALL SELECT 1) AS q GROUP BY 1 WITH ROLLUP
 -- name: windows over united aggregates
 SELECT q.n, ROW_NUMBER() OVER (ORDER BY q.n) FROM (SELECT MIN(starId) AS n FROM lab.Star UNION ALL SELECT MAX(visitId) FROM lab.Visit WHERE n > 1) AS q WHERE q.n > (SELECT MIN(g) FROM lab.Star)
+-- name: windows ordered by an alias that is a column [ordered]
+SELECT visitId, -visitId AS flux, ROW_NUMBER() OVER (PARTITION BY starId ORDER BY flux) AS rn FROM lab.Visit ORDER BY visitId LIMIT 50
+-- name: windows ordered by an alias [ordered]
+SELECT visitId, -visitId AS nf, ROW_NUMBER() OVER (PARTITION BY starId ORDER BY nf) AS rn, ROW_NUMBER() OVER (PARTITION BY starId ORDER BY nf * 2) AS rm FROM lab.Visit ORDER BY visitId LIMIT 50
+-- name: windows by expressions of an alias that is a column [ordered]
+SELECT visitId, -visitId AS flux, ROW_NUMBER() OVER (PARTITION BY starId ORDER BY flux + 1, visitId) AS rn FROM lab.Visit ORDER BY visitId LIMIT 50
+-- name: window partitions by an alias [ordered]
+SELECT visitId, visitId % 2 AS par, ROW_NUMBER() OVER (PARTITION BY starId, par ORDER BY visitId) AS rn FROM lab.Visit ORDER BY visitId LIMIT 50
+-- name: window partitions by a column that is an alias too [ordered]
+SELECT visitId, 1 AS starId, COUNT(*) OVER (PARTITION BY starId) AS c FROM lab.Visit ORDER BY visitId LIMIT 50
+-- name: named windows by an alias [ordered]
+SELECT visitId, -visitId AS nf, ROW_NUMBER() OVER w AS rn FROM lab.Visit WINDOW w AS (PARTITION BY starId ORDER BY nf) ORDER BY visitId LIMIT 50
+-- name: windows of joined rows by an alias [ordered]
+SELECT v.visitId, -v.visitId AS f, ROW_NUMBER() OVER (ORDER BY f, v.visitId) AS rn FROM lab.Visit v JOIN lab.Star s ON s.starId = v.starId ORDER BY 1 LIMIT 50
+-- name: windows of joined rows by an alias that is a column [ordered]
+SELECT v.visitId, -v.visitId AS g, ROW_NUMBER() OVER (ORDER BY g) AS rn FROM lab.Visit v JOIN lab.Star s ON s.starId = v.starId ORDER BY 1 LIMIT 50
+-- name: windows over groups by an alias of an aggregate [ordered]
+SELECT starId, COUNT(*) AS n, RANK() OVER (PARTITION BY starId ORDER BY n) AS r FROM lab.Visit GROUP BY starId ORDER BY starId LIMIT 50
+-- name: windows by an alias that varies
+SELECT COUNT(*) FROM (SELECT visitId, RAND() AS r, ROW_NUMBER() OVER (PARTITION BY starId ORDER BY r) AS n FROM lab.Visit) q WHERE n = 1
+-- name: HAVING on a column that is called like a partial
+SELECT p1, id, COUNT(*) FROM (SELECT starId AS id, g AS p1, kind AS p0 FROM lab.Star) q GROUP BY id HAVING p1 > 3 ORDER BY id
+-- name: groups of a united column in a derived table
+SELECT COUNT(*) FROM (SELECT Visit.starId, COUNT(*) AS c FROM lab.Star LEFT JOIN lab.Visit USING (starId) GROUP BY starId) q
+-- name: groups of an alias that is a united column in a derived table
+SELECT q.* FROM (SELECT g AS starId, COUNT(*) AS c FROM lab.Star LEFT JOIN lab.Visit USING (starId) GROUP BY starId) q
+-- name: groups by position in a derived table
+SELECT MAX(q.c), COUNT(*) FROM (SELECT starId, COUNT(*) AS c FROM lab.Visit GROUP BY 1) q
+-- name: window partitions of a united column
+SELECT Visit.starId, Star.starId AS s, COUNT(*) OVER (PARTITION BY starId) AS c FROM lab.Star LEFT JOIN lab.Visit USING (starId)
+-- name: a comma join in parentheses, then RIGHT JOIN
+SELECT COUNT(*) FROM (lab.Lut l, lab.Visit v) RIGHT JOIN lab.Star s ON v.starId = s.starId
+-- name: a comma join in parentheses, then JOIN
+SELECT COUNT(*) FROM (lab.Star s, lab.Lut l) JOIN lab.Visit v ON v.starId = s.starId
+-- name: RIGHT JOIN behind a comma in parentheses
+SELECT COUNT(*) FROM (lab.Lut l, lab.Visit v RIGHT JOIN lab.Star s ON v.starId = s.starId) LEFT JOIN lab.Band b ON b.band = v.band
+-- name: NATURAL JOIN behind a comma in parentheses
+SELECT COUNT(*) FROM (lab.Lut l, lab.Band b NATURAL JOIN lab.Visit v) LEFT JOIN lab.Star s ON v.starId = s.starId
+-- name: NULL is unlike all of none
+SELECT a.starId, b.visitId FROM lab.Star a JOIN lab.Visit b ON b.flux > 1000000 LEFT JOIN lab.Visit v ON v.starId = a.starId AND v.starId = b.starId WHERE v.flux <> ALL (SELECT n FROM lab.Lut WHERE n < 0)
+-- name: the owner of pairs that are joined with their second director
+SELECT r.refId, m.skyOwner, m.chunkId >= 0 FROM lab.Ref r JOIN lab.StarRef m ON r.refId = m.refId WHERE m.skyOwner = 1
+-- name: a table that is called FULL
+SELECT COUNT(*), MIN(FULL.ra), MIN(Visit.flux) FROM lab.Star FULL JOIN lab.Visit USING (starId)

@@ -83,6 +83,8 @@ JOINS: tuple[tuple[tuple[str, ...], str, str, tuple[int, ...]], ...] = (
     (("Star", "Lut"), "{T0}, {T1}", "{0}.g < {1}.n", ()),
     (("Lut", "Star"), "{T0} LEFT JOIN {T1} ON {0}.n = {1}.small", "", (1,)),
     (("Star", "Visit", "Band"), "{T0} JOIN {T1} USING (starId) LEFT JOIN {T2} ON {1}.band = {2}.band", "", (2,)),
+    (("Star", "Lut", "Visit"), "({T0}, {T1}) JOIN {T2} ON {0}.starId = {2}.starId", "{0}.g = {1}.n", ()),
+    (("Lut", "Visit", "Star"), "({T0}, {T1}) RIGHT JOIN {T2} ON {1}.starId = {2}.starId AND {2}.small = {0}.n", "", (0, 1)),
     (("Star", "Star"), "{T0} JOIN {T1} ON {0}.g = {1}.small AND {0}.starId < {1}.starId", "{0}.starId < 60", ()),
     (("Star", "Ref"), "{T0} JOIN {T1} ON FLOOR({0}.ra) = FLOOR({1}.lon)", "", ()),
     (("Star", "Ref"), "{T0} LEFT JOIN {T1} ON {0}.f = {1}.mag", "", (1,)),

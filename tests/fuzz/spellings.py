@@ -1,7 +1,7 @@
 """Queries in which one column goes by many names, and a name may mean several things.
 
 A column is written bare, with its table or its database, in any letters' case; it is united by USING, or of both tables
-of a join; an alias is another column's name; an inner query aggregates the outer one's column.
+of a join; an alias is another column's name, and a window may mean either; an inner query aggregates the outer one's column.
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ _FROM = (
     _From("(SELECT * FROM Star NATURAL JOIN Visit) q", _OF_Q, _ROWS_OF_Q, derived=True),
     _From("(SELECT * FROM Star RIGHT JOIN Visit USING (starId)) q", _OF_Q, _ROWS_OF_Q, derived=True),
     _From("Q AS q", _OF_Q, _ROWS_OF_Q, "WITH q AS (SELECT * FROM Visit JOIN Star USING (starId)) ", True),
+    _From(
+        "(SELECT Visit.starId, MIN(Star.g) AS g, COUNT(*) AS c FROM Star LEFT JOIN Visit USING (starId) GROUP BY starId) q",
+        (("q", "starId"), ("q", "g"), ("q", "c")),
+        (("q", "starId"),),
+        derived=True,
+    ),
     _From("VISIT AS v", _VISIT, _VISITS, "WITH visit AS (SELECT * FROM Visit WHERE flux > 0) "),
     _From("star s", _STAR, _STARS, "WITH Star AS (SELECT * FROM Star WHERE g > 1) "),
 )
@@ -60,9 +66,11 @@ class Spellings:
         roll = self.rng.random()
         if self.source.derived and roll < 0.25:
             return self._everything()
-        if roll < 0.65:
+        if roll < 0.6:
             return self._grouped()
-        return self._distinct() if roll < 0.85 else self._outer_aggregate()
+        if roll < 0.72:
+            return self._windowed()
+        return self._distinct() if roll < 0.88 else self._outer_aggregate()
 
     def _written(self, column: tuple[str, str]) -> str:
         """Return a column in some spelling."""
@@ -159,6 +167,28 @@ class Spellings:
             )
         others = [self._written(rng.choice(self.source.columns)) for _ in range(rng.randint(1, 2))]
         return self._root(items, self._tail(others, (), False))
+
+    def _windowed(self) -> Query:
+        """Return rows with a window that names columns and aliases; equal ones are peers, whatever their order."""
+        rng = self.rng
+        numbers = [column for column in self.source.columns if column[1] not in ("kind", "band")]
+        alias = rng.choice(("c0", "c0", *(name for _, name in numbers)))
+        value = rng.choice(
+            (f"-{self._written(rng.choice(numbers))}", f"{self._written(rng.choice(numbers))} % 3")
+        )
+        named = rng.choice((alias, f"`{alias}`", alias.upper()))
+        part = rng.choice(("", *[f"PARTITION BY {self._written(rng.choice(self.source.columns))}"] * 3,
+                           f"PARTITION BY {named}", f"PARTITION BY {self._written(numbers[0])}, {named}"))  # fmt: skip
+        order = rng.choice((named, named, self._written(rng.choice(numbers)), f"{named} + 1", f"-{named}"))
+        window = f"({part} ORDER BY {order}{rng.choice(('', ' DESC'))})"
+        call = rng.choice(
+            ("RANK()", "DENSE_RANK()", "COUNT(*)", f"MAX({self._written(rng.choice(numbers))})")
+        )
+        over, behind = (window, "") if rng.random() < 0.7 else ("w", f" WINDOW w AS {window}")
+        keys = [f"{table}.{name} AS k{at}" for at, (table, name) in enumerate(self.source.key)]
+        return self._root(
+            [*keys, f"{value} AS {alias}", f"{call} OVER {over} AS r"], text(behind), Node("tail")
+        )
 
     def _outer_aggregate(self) -> Query:
         """Return an aggregate of the query's own columns, in a query inside it."""
