@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sqlglot import exp
 
@@ -255,8 +255,7 @@ def area_calls(select: exp.Select) -> list[exp.Anonymous]:
 def area_positions(select: exp.Select, context: Context) -> list[tuple[exp.Expression, exp.Expression]]:
     """Return longitude and latitude of every sharded table that the areas of a SELECT restrict."""
     positions: list[tuple[exp.Expression, exp.Expression]] = []
-    items = list(from_items(select))
-    for (node, _), outer in zip(items, _nullable(items), strict=True):
+    for node, outer in _joined(list(from_items(select))):
         found = lookup(node, context.default, context.catalogue) if isinstance(node, exp.Table) else None
         if found is None or outer or not found[1].is_sharded:
             continue
@@ -267,6 +266,17 @@ def area_positions(select: exp.Select, context: Context) -> list[tuple[exp.Expre
                 (exp.column(lon, table=alias, quoted=True), exp.column(lat, table=alias, quoted=True))
             )
     return positions
+
+
+def _joined(items: list[tuple[exp.Expression, exp.Join | None]]) -> Iterator[tuple[exp.Expression, bool]]:
+    """Yield the items of a FROM, those in parentheses too, with whether an outer join may make them NULL."""
+    for (node, _), outer in zip(items, _nullable(items), strict=True):
+        inner = node.this if isinstance(node, exp.Subquery) and not node.alias else None
+        if isinstance(inner, (exp.Table, exp.Subquery)):
+            joins = [*(inner.args.get("joins") or ()), *(node.args.get("joins") or ())]
+            yield from ((n, outer or o) for n, o in _joined([(inner, None), *((j.this, j) for j in joins)]))
+        else:
+            yield node, outer
 
 
 def expand_areas(select: exp.Select, context: Context) -> None:

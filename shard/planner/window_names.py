@@ -19,8 +19,8 @@ def settle_windows(select: exp.Select, scope: Scope) -> None:
     """Replace the aliases that a SELECT's windows name by what they stand for, in place.
 
     As MariaDB does (`find_order_in_list` in sql/sql_select.cc): a bare name in ORDER BY is a select item of that name
-    before it is a column of FROM; in PARTITION BY, and inside expressions, it is a column of FROM, unless none or
-    several of its tables have it. Numbers are no positions.
+    before it is a column of FROM; in PARTITION BY it is a column of FROM, unless several of its tables have it; inside
+    expressions it is one if there is any. Numbers are no positions.
 
     Raises
     ------
@@ -29,7 +29,10 @@ def settle_windows(select: exp.Select, scope: Scope) -> None:
     """
     for window in own_nodes(select, exp.Window):
         for item in window.args.get("partition_by") or ():
-            _settle_inside(item, select, scope)
+            if isinstance(item, exp.Column) and item.name.lower() in scope.united:
+                _settle(item, select)
+            else:
+                _settle_inside(item, select, scope)
         order = window.args.get("order")
         for ordered in order.expressions if order is not None else ():
             if isinstance(ordered.this, exp.Column):
@@ -43,7 +46,7 @@ def _settle_inside(node: exp.Expression, select: exp.Select, scope: Scope) -> No
     if any(is_query(part) for part in node.walk()):
         return
     for column in list(node.find_all(exp.Column)):
-        if scope.owner(column) is None or column.name.lower() in scope.united:
+        if scope.owner(column) is None and column.name.lower() not in scope.united:
             _settle(column, select)
 
 

@@ -1145,3 +1145,9 @@ SELECT a.starId, b.visitId FROM lab.Star a JOIN lab.Visit b ON b.flux > 1000000 
 SELECT r.refId, m.skyOwner, m.chunkId >= 0 FROM lab.Ref r JOIN lab.StarRef m ON r.refId = m.refId WHERE m.skyOwner = 1
 -- name: a table that is called FULL
 SELECT COUNT(*), MIN(FULL.ra), MIN(Visit.flux) FROM lab.Star FULL JOIN lab.Visit USING (starId)
+-- name: windows by expressions of united columns
+SELECT v.visitId AS k0, -starId AS starId, RANK() OVER (PARTITION BY v.band ORDER BY starId + 1 DESC) AS r FROM lab.Star s JOIN lab.Visit v USING (starId)
+-- name: an area of tables in parentheses
+SELECT t1.starId, COUNT(*) FROM (lab.Star t1, lab.Lut t2) JOIN lab.Visit AS t3 ON t1.starId = t3.starId WHERE t1.g = t2.n AND qserv_areaspec_box(251.851, -30.619, 234.884, 82.888) GROUP BY t1.starId
+-- plain:
+SELECT t1.starId, COUNT(*) FROM (lab.Star t1, lab.Lut t2) JOIN lab.Visit AS t3 ON t1.starId = t3.starId WHERE t1.g = t2.n AND t1.decl BETWEEN -30.619 AND 82.888 AND (t1.ra >= 251.851 OR t1.ra <= 234.884) GROUP BY t1.starId
