@@ -115,6 +115,7 @@ def part_table(part: Part, schema: Sql, statement: Sql, rounded: Mapping[str, in
         f"{quote(name)} DOUBLE" + ("" if scale >= NOT_FIXED else f"(53,{scale})")
         for name, scale in rounded.items()
     ]
+    declared += [f"{quote(name)} {kind}" for name, kind in part.declared if name in part.columns]
     declared += [f"KEY ({quote(name)})" for name in part.keys[:16]]
     head = f" ({', '.join(declared)})" if declared else ""
     return Making(part.target, head, Sql(f"{schema.text} LIMIT 0", schema.parameters), _engine(statement))

@@ -8,6 +8,7 @@ that are named and the rows that pass its own filters. The rest of the statement
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -61,6 +62,7 @@ from shard.planner.templates import fill
 from shard.planner.volatile import varies
 from shard.planner.window_names import settle_windows
 
+_NOT_NULL_DATE = re.compile(r"DATE(TIME(\(\d\))?)? NOT NULL", re.IGNORECASE)
 _HIDDEN = ("chunkId", "subChunkId", OWNER_COLUMN)
 PlanTree = Callable[[exp.Select], Plan]
 
@@ -345,7 +347,9 @@ class _Gatherer:
         plan = self._rows_of_lists(source, listed(node, select, alias, self.context))
         worth = compared(select, alias) - _numbered(table)
         keys = tuple(name for name in everything if name.lower() in worth)
-        part = self._add(source, plan, schema, everything, tuple(hidden), keys, table.name)
+        part = self._add(
+            source, plan, schema, everything, tuple(hidden), keys, table.name, declared=_dated(table)
+        )
         replacement = _table_of(part, alias)
         replacement.set("joins", node.args.get("joins"))
         node.replace(replacement)
@@ -374,6 +378,7 @@ class _Gatherer:
         keys: tuple[str, ...],
         label: str,
         spread: tuple[str, ...] = (),
+        declared: tuple[tuple[str, str], ...] = (),
     ) -> Part:
         text = plan.native.text, self._useless
         known = None if varies(source) else self._known.get(text)
@@ -382,13 +387,20 @@ class _Gatherer:
         if self._useless:
             plan = replace(plan, never=True)
         target = f"{quote(SCRATCH_DATABASE)}.{quote(f'gather_{len(self.parts)}')}"
-        part = Part(target, plan, schema, columns, hidden, keys, label, spread)
+        part = Part(target, plan, schema, columns, hidden, keys, label, spread, declared)
         self.parts.append(part)
         self._known[text] = part
         return part
 
 
 # trees ---------------------------------------------------------------------------------------------
+
+
+@lru_cache(256)
+def _dated(table: Table) -> tuple[tuple[str, str], ...]:
+    """Return a table's DATE and DATETIME columns that are NOT NULL, with their types: of such ones IS NULL finds zero dates."""
+    found = ((column.name, _NOT_NULL_DATE.match(column.sql_type)) for column in table.columns)
+    return tuple((name, matched[0]) for name, matched in found if matched is not None)
 
 
 @lru_cache(256)

@@ -239,6 +239,8 @@ class Part:
         What it is, for EXPLAIN and errors: a table's name.
     spread : tuple of str
         Columns that are a standard deviation or a variance, and nothing else.
+    declared : tuple of (str, str)
+        Columns that get another type than `schema` gives them.
     """
 
     target: str
@@ -249,6 +251,7 @@ class Part:
     keys: tuple[str, ...]
     label: str
     spread: tuple[str, ...] = ()
+    declared: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ UNORDERED = (
     "SELECT {c}, COUNT(*) AS n FROM Odd GROUP BY {c} HAVING n > 1",
     "SELECT DISTINCT {c} FROM Odd",
     "SELECT COUNT(*) FROM Odd a JOIN Odd b ON a.{c} = b.{c}",
+    "SELECT COUNT(*), MAX(a.{c}) FROM Odd a JOIN Odd b ON a.g = b.g + 1 WHERE a.{c} IS NULL",
+    "SELECT COUNT(*), MAX(a.{c}) FROM Odd b LEFT JOIN Odd a ON a.g = b.g + 1 WHERE a.{c} IS NULL",
     "SELECT COUNT(*) FROM Odd WHERE {c} = (SELECT MAX({c}) FROM Odd)",
     "SELECT COUNT(*) FROM Odd WHERE {c} IN (SELECT {c} FROM Odd WHERE g = 1)",
     "SELECT GROUP_CONCAT({c} ORDER BY id SEPARATOR '|') FROM Odd",

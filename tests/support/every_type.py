@@ -9,6 +9,8 @@ TYPES = {
     "dt": ("DATETIME(6)", ("2024-10-27 00:30:00.000005", "0000-00-00 00:00:00", "9999-12-31 23:59:59.999999")),
     "tm": ("TIME(6)", ("-838:59:59.000000", "838:59:59.000000", "12:00:00.500000", "-00:00:00.500000")),
     "da": ("DATE", ("0000-00-00", "2024-00-15", "9999-12-31", "1000-01-01")),
+    "dz": ("DATE NOT NULL", ("0000-00-00", "2024-01-15", "9999-12-31")),
+    "tz": ("DATETIME(3) NOT NULL", ("0000-00-00 00:00:00", "2024-01-15 00:00:00.125")),
     "yr": ("YEAR", ("1901", "2155", "0000", "2024")),
     "js": ("JSON", ('{"a": 1}', "[1, 2]", '"x"', '{"a": 2, "b": null}')),
     "bb": ("BLOB", ("ab", "AB", "é", "x\x01y", "a ")),
@@ -51,10 +53,13 @@ def write(directory: Path, stars: int = 120, seed: int = 5) -> Path:
     columns = ", ".join(f"{name} {kind}" for name, (kind, _) in TYPES.items())
     head = "id BIGINT NOT NULL, ra DOUBLE NOT NULL, decl DOUBLE NOT NULL, g INT, wide FLOAT(7,3) DEFAULT 0"
     (directory / "odd.sql").write_text(f"CREATE TABLE Odd ({head}, {columns})\n")
-    rng = random.Random(seed)
+    rng, sure = random.Random(seed), random.Random(seed + 1)
     lines = []
     for number in range(1, stars + 1):
-        values = [rng.choice([*values, "\\N"]) for _, values in TYPES.values()]
+        values = [
+            sure.choice(values) if "NOT NULL" in kind else rng.choice([*values, "\\N"])
+            for kind, values in TYPES.values()
+        ]
         row = [number, rng.uniform(0, 360), rng.uniform(-80, 80), rng.randint(0, 3), "1234.25", *values]
         lines.append("|".join(map(str, row)) + "\n")
     (directory / "odd.csv").write_text("".join(lines))
