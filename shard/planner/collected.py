@@ -12,9 +12,10 @@ from sqlglot import exp
 from shard.errors import not_supported
 from shard.planner.branches import is_star, own_queries
 from shard.planner.context import Bound
+from shard.planner.natures import in_json, with_nature
 from shard.planner.notes import noted
 from shard.planner.scope import Scope, columns_of, star_columns
-from shard.planner.stand_ins import aliased, as_truth, in_json, is_boolean
+from shard.planner.stand_ins import aliased
 
 
 def upper_queries(select: exp.Select) -> list[exp.Expression]:
@@ -92,13 +93,13 @@ def rename(
             if ref is None:
                 continue
             column.meta["was"] = column.name
-            truth = in_json(column) and is_boolean(column, select)
+            given = column.copy() if in_json(column) else None
             name = names[(ref.alias, column.name.lower())]
             column.set("this", exp.to_identifier(name, quoted=True))
             column.set("table", None)
             column.set("db", None)
-            if truth:
-                column.replace(as_truth(column.copy()))
+            if given is not None:
+                column.replace(with_nature(column.copy(), given, select))
 
 
 def unused(prefix: str, select: exp.Select) -> str:

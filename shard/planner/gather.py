@@ -33,6 +33,7 @@ from shard.planner.collected import (
 )
 from shard.planner.context import Context
 from shard.planner.emit import excerpt
+from shard.planner.natures import merges
 from shard.planner.needs import (
     closed,
     columns_named,
@@ -52,7 +53,7 @@ from shard.planner.scope import catalogue_tables, column_names, column_places, f
 from shard.planner.stand_ins import (
     ALL_ROWS,
     aliased,
-    merges,
+    gives_json,
     must_be_stored,
     number_truths,
     stand_in,
@@ -262,7 +263,9 @@ class _Gatherer:
         in_union = isinstance(
             select.parent, exp.SetOperation
         )  # which is stored anyway, and ends its arms itself
-        stored = not in_union and not merges(select) and must_be_stored(select)
+        stored = not in_union and not merges(select)
+        if stored and not must_be_stored(select):  # MIN and MAX of JSON are JSON only if it is stored
+            stored = any(gives_json(item, select) for item in own.expressions)
         _become(select, [aliased(item, name) for item, name in zip(items, names, strict=True)], part)
         if stored:
             select.set("limit", exp.Limit(expression=fill(ALL_ROWS)))

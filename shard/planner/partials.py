@@ -18,6 +18,7 @@ from shard.planner.aggregates import MERGED, SPREAD, has_aggregate, is_aggregate
 from shard.planner.branches import is_query
 from shard.planner.constants import is_constant
 from shard.planner.doubles import read_as_double
+from shard.planner.natures import as_truth, in_json, is_boolean, with_nature
 from shard.planner.nested import STORED_AS
 from shard.planner.notes import CALL, noted
 from shard.planner.scope import Scope
@@ -114,6 +115,8 @@ class Merger:
     ----------
     partials : Partials
         Columns of the merge table; more are added as they are needed.
+    select : Select
+        The statement.
     groups, texts : sequence and mapping
         What is grouped by; its spelling → column.
     additive : bool
@@ -136,14 +139,15 @@ class Merger:
     def __init__(
         self,
         partials: Partials,
-        scope: Scope,
+        select: exp.Select,
         groups: Sequence[exp.Expression],
         texts: Mapping[str, exp.Expression],
         rollup: bool,
         additive: bool,
         stored: bool,
     ) -> None:
-        self._partials, self._scope, self._groups, self._texts = partials, scope, groups, texts
+        self._partials, self._scope, self._groups, self._texts = partials, partials.scope, groups, texts
+        self._select = select
         self._rollup, self._additive, self._stored = rollup, additive, stored
         self._operators = {type(item) for item in groups}
         self.extra_groups: list[exp.Expression] = []
@@ -172,7 +176,7 @@ class Merger:
                     raise not_supported(
                         "WITH ROLLUP of an expression inside another"
                     )  # in totals it isn't NULL
-                return column.copy()
+                return self._natural(column.copy(), item)
             if is_aggregate(item):
                 return self._merged(item)
             if isinstance(item, exp.Column):
@@ -182,7 +186,7 @@ class Merger:
                     )
                 self.rest.append(item)
                 self.any_value = True
-                return self._partials.add(item)
+                return self._natural(self._partials.add(item), item)
             return item
 
         copied = node.copy()
@@ -191,6 +195,10 @@ class Merger:
                 if call.name.lower() == "avg" and read_as_double(call, self._scope):
                     call.meta[_READ_AS_DOUBLE] = True
         return copied.transform(step, copy=False)
+
+    def _natural(self, column: exp.Expression, item: exp.Expression) -> exp.Expression:
+        """Return a merge table's column for an item as a JSON function around it is to see it."""
+        return with_nature(column, item, self._select) if in_json(item) else column
 
     def _may_be_grouped(self, item: exp.Expression) -> bool:
         if not self._texts or isinstance(item, exp.Identifier):
@@ -237,7 +245,9 @@ class Merger:
             return self._merged_spread(call, argument)
         if name not in MERGED:
             raise not_supported(f"the aggregate {name.upper()} across chunks")
-        return use(f"{name.upper()}(part)", part=self._partials.add(call))
+        merged = use(f"{name.upper()}(part)", part=self._partials.add(call))
+        truth = name in ("min", "max") and not self._stored and is_boolean(argument, self._select)
+        return as_truth(merged) if truth and in_json(call) else merged
 
     def _merged_spread(self, call: exp.Expression, argument: exp.Expression) -> exp.Expression:
         """Merge a standard deviation or variance from (count, mean, variance) of the parts.
@@ -268,7 +278,8 @@ class Merger:
             return self._merged(call_of(name.upper(), arguments[0]))
         columns = []
         for item in arguments:
-            columns.append(self._partials.add(item))
+            column = self._partials.add(item)
+            columns.append(with_nature(column, item, self._select) if name.startswith("json") else column)
             grouped = [*self._groups, *self.extra_groups]
             if spelling(item, self._scope) not in {spelling(group, self._scope) for group in grouped}:
                 self.extra_groups.append(settled(item, self._scope))

@@ -278,7 +278,7 @@ class _Splitter(Names):
         distinct = self._distinct_calls([*self.items, *(key for key, _ in keys)])
         sorted_so = all(self.key(key) in texts for key, _ in keys)
         stored = bool(self.groups) and not (distinct and sorted_so)
-        merger = Merger(self.partials, self.scope, self.groups, texts, bool(self.rollup), additive, stored)
+        merger = Merger(self.partials, self.select, self.groups, texts, bool(self.rollup), additive, stored)
         columns = [merger.over(bare_item(item)) for item in self.items]
         having = None if self.having is None else merger.over(self._having(self.having), having=True)
         order = [(merger.over(key), down) for key, down in keys]

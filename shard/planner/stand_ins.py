@@ -1,16 +1,16 @@
 """What stands for the items of a gathered query in the statement that reads it at home.
 
 Mostly the gathered table's columns. But a column has a type and a collation of its own, where a constant
-gives way, NULL has none and a truth value is more than a number: those stay what they are.
+gives way, NULL has none, a truth value is more than a number and JSON more than a text: those stay what they are.
 """
 
 from __future__ import annotations
 
 from sqlglot import exp
 
-from shard.planner.aggregates import aggregates_rows, has_aggregate, is_aggregate
-from shard.planner.branches import bare, is_star, own_nodes
-from shard.planner.outputs import output_name
+from shard.planner.aggregates import has_aggregate, is_aggregate
+from shard.planner.branches import bare, own_nodes
+from shard.planner.natures import as_json, as_truth, is_boolean, is_derived, is_json, merges
 from shard.planner.scope import from_items
 from shard.planner.templates import fill
 from shard.planner.volatile import VOLATILE
@@ -44,12 +44,23 @@ def stand_in(item: exp.Expression, column: str, select: exp.Expression) -> exp.E
         nothing = exp.Is(this=column_named(column), expression=exp.Null())
         return exp.Anonymous(this="IF", expressions=[nothing, exp.Null(), exp.Null()])
     truth = isinstance(select.parent, exp.Subquery) and is_boolean(item, select)
-    stored = truth and not merges(select)
+    stored = truth and is_derived(select) and not merges(select)
     if (
         _is_constant(item) and not stored and not _rolls_up(select)
     ):  # which makes a constant that it groups by NULL
         return without_alias(item)
-    return as_truth(column_named(column)) if truth and not stored else column_named(column)
+    if truth and not stored:
+        return as_truth(column_named(column))
+    return as_json(column_named(column)) if gives_json(item, select) else column_named(column)
+
+
+def gives_json(item: exp.Expression, select: exp.Expression) -> bool:
+    """Whether an item of an inner query is JSON, and a JSON function of a query around may be given it."""
+    if not is_json(item, select):
+        return False
+    inside = {id(node) for node in select.find_all(exp.Anonymous)}
+    calls = select.root().find_all(exp.Anonymous)
+    return any(call.name.lower().startswith("json") and id(call) not in inside for call in calls)
 
 
 def _is_constant(item: exp.Expression) -> bool:
@@ -111,23 +122,6 @@ def _is_null_text(item: exp.Expression) -> bool:
     return name in _NULL_OF_NULLS | {"if"} and all(map(_is_null_text, values))
 
 
-def is_boolean(item: exp.Expression, select: exp.Expression) -> bool:
-    """Whether an item is a truth value, which JSON functions write as true and false, not as 1 and 0."""
-    while isinstance(item, (exp.Paren, exp.Alias, exp.Escape)):
-        item = item.this
-    if isinstance(item, exp.Column):
-        for source, _ in from_items(select) if isinstance(select, exp.Select) else ():
-            if isinstance(source, exp.Subquery) and item.table in ("", source.alias):
-                inner = bare(source.this)
-                for own in inner.expressions if merges(inner) else ():
-                    if not is_star(own) and output_name(own).lower() == item.name.lower():
-                        return is_boolean(own, inner)
-        return False
-    if isinstance(item, exp.Anonymous):
-        return item.name.lower() == "isnull"
-    return isinstance(item, (exp.Predicate, exp.Connector, exp.Not, exp.RegexpLike))
-
-
 def number_truths(select: exp.Select) -> None:
     """Let JSON functions write 1 and 0 for truth values that joined rows are grouped by, in place.
 
@@ -170,25 +164,6 @@ def _same(one: exp.Expression, other: exp.Expression) -> bool:
         near = one.table.lower() == other.table.lower() or not one.table or not other.table
         return near and one.name.lower() == other.name.lower()
     return one == other
-
-
-def in_json(node: exp.Expression) -> bool:
-    """Whether a node is an argument of a JSON function."""
-    call = node.find_ancestor(exp.Anonymous)
-    return call is not None and call.name.lower().startswith("json")
-
-
-def as_truth(column: exp.Expression) -> exp.Expression:
-    """Return a gathered truth value as one: NULL stays NULL."""
-    return exp.Paren(this=exp.NEQ(this=column, expression=fill(0)))
-
-
-def merges(query: exp.Expression) -> bool:
-    """Whether the server merges a derived table into the query around it: else a truth value is stored as 1 or 0."""
-    if not isinstance(query, exp.Select):
-        return False
-    stored = any(query.args.get(key) for key in ("group", "having", "distinct", "limit", "offset"))
-    return not stored and not aggregates_rows(query) and query.find(exp.Window) is None
 
 
 def _rolls_up(select: exp.Expression) -> bool:

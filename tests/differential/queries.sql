@@ -1151,3 +1151,111 @@ SELECT v.visitId AS k0, -starId AS starId, RANK() OVER (PARTITION BY v.band ORDE
 SELECT t1.starId, COUNT(*) FROM (lab.Star t1, lab.Lut t2) JOIN lab.Visit AS t3 ON t1.starId = t3.starId WHERE t1.g = t2.n AND qserv_areaspec_box(251.851, -30.619, 234.884, 82.888) GROUP BY t1.starId
 -- plain:
 SELECT t1.starId, COUNT(*) FROM (lab.Star t1, lab.Lut t2) JOIN lab.Visit AS t3 ON t1.starId = t3.starId WHERE t1.g = t2.n AND t1.decl BETWEEN -30.619 AND 82.888 AND (t1.ra >= 251.851 OR t1.ra <= 234.884) GROUP BY t1.starId
+-- name: JSON and truth values 1
+SELECT JSON_ARRAY(g > 2), COUNT(*) FROM lab.Star GROUP BY g > 2
+-- name: JSON and truth values 2
+SELECT JSON_ARRAY(g > 2), COUNT(*) FROM lab.Star GROUP BY g > 2 ORDER BY COUNT(*)
+-- name: JSON and truth values 3
+SELECT JSON_ARRAY(s.g > 2), COUNT(*) FROM lab.Star s JOIN lab.Lut l GROUP BY s.g > 2
+-- name: JSON and truth values 4
+SELECT JSON_ARRAY(kind = 'a'), COUNT(*) FROM lab.Star GROUP BY starId
+-- name: JSON and truth values 5
+SELECT JSON_ARRAY(g > 2), COUNT(*) FROM lab.Star GROUP BY kind, g > 2
+-- name: JSON and truth values 6
+SELECT JSON_ARRAY(MAX(g > 2)), COUNT(*) FROM lab.Star GROUP BY kind
+-- name: JSON and truth values 7
+SELECT JSON_ARRAY(MAX(g > 2)) FROM lab.Star
+-- name: JSON and truth values 8
+SELECT JSON_ARRAY(MAX(JSON_OBJECT('k', kind))) FROM lab.Star
+-- name: JSON and truth values 9
+SELECT JSON_ARRAYAGG(DISTINCT g > 2) FROM lab.Star
+-- name: JSON and truth values 10
+SELECT JSON_ARRAYAGG(DISTINCT JSON_OBJECT('k', kind)) FROM lab.Star
+-- name: JSON and truth values 11
+SELECT JSON_ARRAY(JSON_OBJECT('k', kind)), COUNT(*) FROM lab.Star GROUP BY JSON_OBJECT('k', kind)
+-- name: JSON and truth values 12
+SELECT JSON_ARRAY(JSON_OBJECT('k', kind)), COUNT(*) FROM lab.Star GROUP BY 1
+-- name: JSON and truth values 13
+SELECT JSON_ARRAY(x.j) FROM (SELECT JSON_OBJECT('k', kind) j FROM lab.Star ORDER BY starId LIMIT 5) x
+-- name: JSON and truth values 14
+SELECT JSON_ARRAY(x.j) FROM (SELECT JSON_DETAILED(JSON_OBJECT('k', kind)) j FROM lab.Star ORDER BY starId LIMIT 5) x
+-- name: JSON and truth values 15
+SELECT JSON_OBJECT('o', (SELECT JSON_OBJECT('n', COUNT(*)) FROM lab.Star)) FROM lab.Lut
+-- name: JSON and truth values 16
+SELECT JSON_OBJECT('o', (SELECT COUNT(*) > 2 FROM lab.Star)) FROM lab.Lut
+-- name: JSON and truth values 17
+SELECT JSON_ARRAYAGG(JSON_OBJECT('k', kind)) FROM (SELECT kind FROM lab.Star GROUP BY kind) x
+-- name: JSON and truth values 18
+SELECT kind, JSON_ARRAYAGG(j) FROM (SELECT DISTINCT kind, JSON_ARRAY(kind) j FROM lab.Star) x GROUP BY kind
+-- name: JSON and truth values 19
+SELECT JSON_ARRAY(x.t) FROM (SELECT g > 2 t FROM lab.Star GROUP BY g > 2) x
+-- name: JSON and truth values 20
+SELECT JSON_ARRAY(x.t) FROM (SELECT DISTINCT g > 2 t FROM lab.Star) x
+-- name: JSON and truth values 21
+SELECT JSON_ARRAY(x.t) FROM (SELECT g > 2 t FROM lab.Star ORDER BY starId LIMIT 5) x
+-- name: JSON and truth values 22
+SELECT JSON_ARRAY(x.t) FROM (SELECT EXISTS(SELECT 1 FROM lab.Lut) t FROM lab.Star ORDER BY starId LIMIT 5) x
+-- name: JSON and truth values 23
+SELECT JSON_ARRAY(COUNT(*) > 3) FROM lab.Star
+-- name: JSON and truth values 24
+SELECT JSON_ARRAY(COUNT(*) > 3, kind) FROM lab.Star GROUP BY kind
+-- name: JSON and truth values 25
+SELECT JSON_ARRAY(x.c > 3, x.t) FROM (SELECT COUNT(*) c, COUNT(*) > 3 t FROM lab.Star GROUP BY kind) x
+-- name: JSON and truth values 26
+SELECT JSON_ARRAY(JSON_VALID(kind)), COUNT(*) FROM lab.Star GROUP BY JSON_VALID(kind)
+-- name: JSON and truth values 27
+SELECT JSON_ARRAY(x.b) FROM (SELECT JSON_CONTAINS('[1,2]', g) b FROM lab.Star ORDER BY starId LIMIT 3) x
+-- name: JSON and truth values 28
+SELECT DISTINCT JSON_ARRAY(g > 2) FROM lab.Star
+-- name: JSON and truth values 29
+SELECT DISTINCT g > 2, JSON_ARRAY(g > 2) FROM lab.Star
+-- name: JSON and truth values 30
+SELECT JSON_OBJECT('a', IF(kind = 'a', JSON_ARRAY(1), JSON_ARRAY(2))) j, COUNT(*) FROM lab.Star GROUP BY j
+-- name: JSON and truth values 31
+SELECT JSON_OBJECT('a', x.y) FROM (SELECT IF(kind = 'a', JSON_ARRAY(1), JSON_ARRAY(2)) y, COUNT(*) FROM lab.Star GROUP BY kind) x
+-- name: JSON and truth values 32
+SELECT JSON_MERGE_PATCH(j, '{"z": 1}'), JSON_EXTRACT(j, '$.k'), JSON_SET(j, '$.q', j) FROM (SELECT JSON_OBJECT('k', kind) j FROM lab.Star GROUP BY kind) x
+-- name: JSON and truth values 33
+SELECT JSON_SET(j, '$.q', t) FROM (SELECT JSON_OBJECT('k', kind) j, kind > 'b' t FROM lab.Star GROUP BY kind) x
+-- name: JSON and truth values 34
+SELECT JSON_ARRAY(MIN(x.j)), JSON_ARRAYAGG(x.j ORDER BY x.j) FROM (SELECT JSON_OBJECT('k', kind) j FROM lab.Star UNION SELECT JSON_OBJECT('k', 'q')) x
+-- name: JSON and truth values 35
+SELECT JSON_ARRAY(x.j) FROM (SELECT JSON_OBJECT('k', kind) j FROM lab.Star UNION SELECT 'a') x
+-- name: JSON and truth values 36
+SELECT JSON_ARRAY(FIRST_VALUE(JSON_ARRAY(starId)) OVER (ORDER BY starId)) FROM lab.Star
+-- name: JSON and truth values 37
+SELECT JSON_ARRAY(LAG(g > 2) OVER (ORDER BY starId)) FROM lab.Star
+-- name: JSON and truth values 38
+SELECT JSON_ARRAY(g > 2, ROW_NUMBER() OVER (ORDER BY starId)) FROM lab.Star
+-- name: JSON and truth values 39
+SELECT s.kind, JSON_ARRAYAGG(DISTINCT s.g > 2) FROM lab.Star s JOIN lab.Lut GROUP BY s.kind
+-- name: JSON and truth values 40
+SELECT kind, JSON_ARRAYAGG(DISTINCT g > 2) FROM lab.Star GROUP BY kind ORDER BY COUNT(*), kind
+-- name: JSON and truth values 41
+SELECT JSON_ARRAY(JSON_OBJECT('k', s.kind)), COUNT(*) FROM lab.Star s JOIN lab.Star l USING (starId) GROUP BY JSON_OBJECT('k', s.kind)
+-- name: JSON and truth values 42
+SELECT JSON_ARRAY(s.g > 2), COUNT(*) FROM lab.Star s JOIN lab.Star l USING (starId) GROUP BY s.g > 2
+-- name: JSON and truth values 43
+SELECT kind, JSON_ARRAY(MAX(g > 2)), COUNT(DISTINCT g) FROM lab.Star GROUP BY kind ORDER BY kind
+-- name: JSON and truth values 44
+SELECT JSON_ARRAY(g > 2), COUNT(*) FROM lab.Star GROUP BY g > 2 WITH ROLLUP
+-- name: JSON and truth values 45
+SELECT JSON_ARRAY((SELECT MAX(g > 2) FROM lab.Star))
+-- name: JSON and truth values 46
+SELECT JSON_ARRAY((SELECT MAX(g) > 2 FROM lab.Star), (SELECT g > 2 FROM lab.Star ORDER BY starId LIMIT 1), (SELECT DISTINCT g > 2 FROM lab.Star WHERE g IS NOT NULL ORDER BY 1 LIMIT 1))
+-- name: JSON and truth values 47
+SELECT JSON_ARRAY((SELECT g > 2 FROM lab.Star WHERE starId = 1 UNION SELECT 1 = 1 LIMIT 1))
+-- name: JSON and truth values 48
+SELECT JSON_ARRAY(x.j), COUNT(*) FROM (SELECT JSON_OBJECT('k', kind) j FROM lab.Star) x GROUP BY x.j
+-- name: JSON and truth values 49
+SELECT JSON_ARRAY(IF(COUNT(*) > 3, g > 2, NULL)), COUNT(*) FROM lab.Star GROUP BY g > 2
+-- name: JSON and truth values 50
+SELECT JSON_ARRAYAGG(x.j) FROM (SELECT JSON_EXTRACT('{"a": "x y"}', '$.a') j, COUNT(*) FROM lab.Star GROUP BY kind) x
+-- name: JSON and truth values 51
+SELECT JSON_ARRAY(MIN(x.j), MAX(x.j)), COUNT(*) FROM (SELECT JSON_OBJECT('k', kind) j FROM lab.Star GROUP BY kind) x
+-- name: JSON and truth values 52
+SELECT JSON_ARRAY(x.j, x.j) FROM (SELECT JSON_EXTRACT(CONCAT('{"a": "x ', kind, ' y"}'), '$.a') j FROM lab.Star GROUP BY kind) x
+-- name: JSON and truth values 53
+SELECT JSON_ARRAY(x.j, CONCAT(x.j, 'a'), x.j = 'x') FROM (SELECT JSON_EXTRACT(CONCAT('{"a": ', g, '}'), '$.a') j FROM lab.Star GROUP BY g) x
+-- name: JSON and truth values 54
+SELECT JSON_ARRAY(COUNT(*), JSON_OBJECT('k', kind)) FROM lab.Star GROUP BY kind

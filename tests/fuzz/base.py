@@ -8,7 +8,7 @@ from tests.fuzz.expressions import Col
 from tests.fuzz.sources import DATABASE
 from tests.fuzz.tree import Node
 
-EXACT = frozenset("IUNFSBDMWYET")
+EXACT = frozenset("IUNFSBDMWYETK")
 """Types whose values an outer query may read."""
 Made = tuple[Node, list[tuple[str, str]]]
 
@@ -37,7 +37,7 @@ class Base:
 
     def _free(self, kind: str) -> str:
         """Return the type of a value of a group of equal ones."""
-        if kind == "S":
+        if kind in "SK":
             self.loose = True
             return "S*"
         return kind

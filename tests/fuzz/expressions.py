@@ -1,7 +1,7 @@
 """Random expressions over the columns in sight, by type.
 
 Letters: P condition, I integer, U unsigned, N DECIMAL, F FLOAT or DOUBLE, S text, B binary, D date, M time,
-W datetime, Y year, E enumeration, T set. A `~` behind a letter: the last digits are free (sums of
+W datetime, Y year, E enumeration, T set, K JSON. A `~` behind a letter: the last digits are free (sums of
 floating-point numbers); a `*`: any text that is equal in its collation. Those two are only selected.
 """
 
@@ -49,6 +49,12 @@ LITERALS: dict[str, tuple[str, ...]] = {
     "Y": ("2015", "2000", "'2020'"),
     "E": ("'star'", "'qso'", "'STAR'"),
     "T": ("'a'", "'a,b'", "'c'"),
+    "K": (
+        "JSON_ARRAY(1, 'a')",
+        "JSON_OBJECT('k', NULL)",
+        "JSON_ARRAY(0)",
+        "JSON_OBJECT('k', JSON_ARRAY(2e0))",
+    ),
 }
 # It puts a constant in the place of a column that equals it: of one past BIGINT, sums are then errors (1690), by the plans that do not find in an index first that no row has it.
 # MariaDB gives FLOOR 17 digits: a greater number that is stored on the way becomes 1e17. It gives HOUR two digits and cuts what it stores of more: HOUR('100:00:00') / 1 is 99.9999 where it is sorted.
@@ -60,6 +66,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "({P})", "LEAST(HOUR({M}), 24)", "CAST({E} + 0 AS SIGNED)", "FIND_IN_SET('a', {T})", "GREATEST({I}, {I})", "LEAST({I}, 3)",
         "INSTR({S}, 'a')", "DATEDIFF({D}, '2020-01-01')", "TIMESTAMPDIFF(DAY, {D}, {W})", "TIME_TO_SEC({M})", "-({I})",
         "FIELD({S}, 'a', 'ab', 'u')", "CAST({U} % 7 AS SIGNED)", "CAST({N} AS SIGNED)", "STRCMP({S}, {S})",
+        "JSON_LENGTH({K})",
     ),
     "U": ("({U} % 7)", "({U} DIV 3)", "COALESCE({U}, {U})", "IF({P}, {U}, {U})", "({I} & 3)", "({I} | 4)", "CRC32({S})", "({U} ^ 1)"),
     "N": (
@@ -75,13 +82,18 @@ STEPS: dict[str, tuple[str, ...]] = {
         "COALESCE({S}, {S})", "IF({P}, {S}, {S})", "CASE WHEN {P} THEN {S} ELSE {S} END", "CAST({I} AS CHAR)", "HEX({S})",
         "CAST({N} AS CHAR)", "DATE_FORMAT({D}, '%Y-%m')", "REVERSE({S})", "LPAD({S}, 6, '-')", "CONCAT_WS('/', {S}, {I}, {S})",
         "CAST({E} AS CHAR)", "CONCAT({T}, '!')", "CONVERT({S} USING utf8mb4)", "HEX({B})", "({S} COLLATE utf8mb4_bin)",
-        "CAST({W} AS CHAR)", "NULLIF({S}, '')", "ELT({I}, 'one', 'two', 'three')", "RIGHT({S}, 3)",
+        "CAST({W} AS CHAR)", "NULLIF({S}, '')", "ELT({I}, 'one', 'two', 'three')", "RIGHT({S}, 3)", "JSON_VALUE({K}, '$[0]')",
     ),
     "B": ("COALESCE({B}, {B})", "CONCAT({B}, x'00')", "IF({P}, {B}, {B})", "CAST({S} AS BINARY)", "UNHEX(HEX({S}))"),
     "D": ("({D} + INTERVAL 1 DAY)", "DATE({W})", "LAST_DAY({D})", "COALESCE({D}, {D})", "IF({P}, {D}, {D})", "CAST({W} AS DATE)"),
     "M": ("TIME({W})", "COALESCE({M}, {M})", "IF({P}, {M}, {M})", "SEC_TO_TIME({I})", "ADDTIME({M}, '01:00:00')"),
     "W": ("({W} + INTERVAL 90 MINUTE)", "COALESCE({W}, {W})", "IF({P}, {W}, {W})", "CAST({D} AS DATETIME)", "TIMESTAMP({D}, '01:02:03')"),
     "Y": (), "E": (), "T": (),
+    "K": (
+        "JSON_OBJECT('k', {E})", "JSON_ARRAY(({I} + 0), {K})", "JSON_ARRAY({D}, {K})", "JSON_OBJECT('o', {K})", "JSON_EXTRACT({K}, '$[0]')",
+        "JSON_EXTRACT({K}, '$.k')", "IF({P}, {K}, {K})", "COALESCE({K}, {K})", "JSON_ARRAY(({P}) IS TRUE)", "JSON_QUERY({K}, '$')",
+        "JSON_COMPACT({K})", "JSON_SET({K}, '$.z', {K})",
+    ),
 }  # fmt: skip
 # MariaDB takes a comparison of rows for never NULL: it is asked whether it is TRUE.
 # What equals an indexed integer column it rounds before it looks it up: 17.5 finds 18.

@@ -49,7 +49,7 @@ class InnerQueries(FromClause):
         same = [col for col in own if col.type == kind]
         if kind == "I" and (not same or rng.random() < 0.5):
             return expr(kind, "(SELECT COUNT(*)", body, ")")
-        if not same or kind == "S":
+        if not same or kind in "SK":
             return expr(kind, rng.choice(LITERALS[kind]))
         return expr(kind, f"(SELECT {rng.choice(('MIN', 'MAX'))}({rng.choice(same).sql})", body, ")")
 
@@ -81,6 +81,6 @@ class InnerQueries(FromClause):
             return expr(
                 "P", f"({a.sql}, {c.sql}) {rng.choice(('IN', 'NOT IN'))} (SELECT {b.sql}, {d.sql}", body, ")"
             )
-        if b.type == "S":
+        if b.type in "SK":
             return expr("P", "(SELECT COUNT(*)", body, f") {compare} {rng.randint(0, 4)}")
         return expr("P", f"{a.sql} {compare} (SELECT {rng.choice(('MIN', 'MAX'))}({b.sql})", body, ")")
