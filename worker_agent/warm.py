@@ -163,7 +163,7 @@ async def _receive(connection: RawConnection, table: frames.Shipped) -> None:
         yield table.data
 
     await connection.run(
-        "SET SESSION sql_mode='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', check_constraint_checks=0"
+        "SET SESSION sql_mode='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', check_constraint_checks=0, time_zone='+00:00'"
     )
     await connection.run(table.create)
     ok = await connection.load(table.load, whole())

@@ -27,7 +27,7 @@ from shard.planner.nested import SPLIT_COLUMN
 from shard.planner.plan import PartialType, Plan, Ship
 from shard.wire import frames, rows
 from shard.wire.packets import ColumnDefinition
-from shard.wire.protocol import ColumnFlag
+from shard.wire.protocol import ColumnFlag, FieldType
 
 _BYTES_A_COLUMN = 2
 _CHARSET = re.compile(r"(?i)\bDEFAULT CHARSET=(\w+)(?: COLLATE=(\w+))?")
@@ -121,14 +121,15 @@ async def _table(home: HomeLink, database: str, name: str, ship_limit: int) -> O
     )
     kept = found.data if found.rows < most else None
     types = [ColumnDefinition.decode(item) for item in found.columns]
-    flags = [ColumnFlag.ENUM if kind.startswith(("enum", "set", "bit")) else 0 for _, kind in stored]
-    return OwnTable(
-        database,
-        table,
-        tuple(column for column, _ in stored),
-        tuple(PartialType(kind.type, flag) for kind, flag in zip(types, flags, strict=True)),
-        kept,
-    )
+    partial = [_partial_type(kind, item.type) for (_, kind), item in zip(stored, types, strict=True)]
+    return OwnTable(database, table, tuple(column for column, _ in stored), tuple(partial), kept)
+
+
+def _partial_type(kind: str, travels_as: int) -> PartialType:
+    """Return what a column of a type is to LOAD DATA."""
+    if kind.startswith("timestamp"):
+        return PartialType(FieldType.TIMESTAMP, 0)
+    return PartialType(travels_as, ColumnFlag.ENUM if kind.startswith(("enum", "set", "bit")) else 0)
 
 
 def _travelling(column: str, kind: str, table: str) -> str:
@@ -137,6 +138,8 @@ def _travelling(column: str, kind: str, table: str) -> str:
         return f"CAST({quote(column)} AS DOUBLE) AS {quote(column)}"
     if kind.startswith(("enum", "set", "bit")):
         return f"{quote(column)} + 0 AS {quote(column)}"
+    if kind.startswith("timestamp"):  # of a zero one that is no table's column, UNIX_TIMESTAMP is NULL
+        return f"COALESCE(UNIX_TIMESTAMP({quote(column)}), {quote(column)} + 0) AS {quote(column)}"
     if re.match(r"(?:multi)?(?:point|linestring|polygon)|geometry", kind):
         raise SkyError(SHIP_TYPE, column=column, type=kind)
     return quote(column)

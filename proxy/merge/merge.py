@@ -24,10 +24,12 @@ from shard.wire.loading import LoadText
 from shard.wire.packets import Ok
 from shard.wire.protocol import NOT_FIXED, ColumnFlag, FieldType
 
-PLAINLY = "SET SESSION sql_mode='', character_set_client=utf8mb4"
+PLAINLY = "SET SESSION sql_mode='', time_zone='+00:00', character_set_client=utf8mb4"
 """Makes a session read statements of ours, and take rows as they are."""
-PLAIN = ("sql_mode", "character_set_client")
+PLAIN = ("sql_mode", "time_zone", "character_set_client")
 """What it changes."""
+_MOMENT = "IF({0} = 0, TIMESTAMP'0000-00-00 00:00:00', FROM_UNIXTIME(CAST({0} AS DECIMAL(20, 6))))"
+"""A TIMESTAMP of its seconds since 1970, of which a zero one has none."""
 ARIA = "Aria TRANSACTIONAL=0"
 MERGE_NAME = f"{quote(SCRATCH_DATABASE)}.{quote(MERGE_TABLE)}"
 
@@ -172,16 +174,18 @@ class ServiceDesk:
 
 
 def load_statement(target: Target, types: Sequence[PartialType]) -> str:
-    """Return the LOAD DATA for rows of these types; BIT, ENUM and SET come as numbers."""
+    """Return the LOAD DATA for rows of these types; BIT, ENUM and SET come as numbers, TIMESTAMP as seconds since 1970."""
     columns, clauses = [], []
     for index, name in enumerate(target.columns):
-        if index < len(types) and (
-            types[index].type == FieldType.BIT or types[index].flags & ColumnFlag.NUMBERED
-        ):
-            columns.append(f"@p{index}")
-            clauses.append(f"{quote(name)} = CAST(@p{index} AS UNSIGNED)")
-        else:
-            columns.append(quote(name))
+        kind = types[index] if index < len(types) else None
+        value = None
+        if kind is not None and (kind.type == FieldType.BIT or kind.flags & ColumnFlag.NUMBERED):
+            value = f"CAST(@p{index} AS UNSIGNED)"
+        elif kind is not None and kind.type == FieldType.TIMESTAMP:
+            value = _MOMENT.format(f"@p{index}")
+        columns.append(quote(name) if value is None else f"@p{index}")
+        if value is not None:
+            clauses.append(f"{quote(name)} = {value}")
     text = (
         f"LOAD DATA LOCAL INFILE 'partials' INTO TABLE {target.name} CHARACTER SET utf8mb4 "
         "FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' (" + ", ".join(columns) + ")"

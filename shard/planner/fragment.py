@@ -27,6 +27,7 @@ from shard.planner.plan import Everywhere, Fragment, PartialType, Sql
 from shard.planner.scope import Scope, TableRef
 from shard.planner.split import Draft
 from shard.planner.templates import use
+from shard.planner.volatile import varies
 from shard.wire.protocol import ColumnFlag, FieldType
 
 _HOLE = re.compile(f"[{CHUNK_MARK}{KEYS_MARK}]")
@@ -43,7 +44,8 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
         From `split`.
     types : sequence of PartialType
         For a draft that is merged: types of the partial columns. FLOAT, and DOUBLE of fixed decimals, travel
-        as DOUBLE (their text has not all digits), BIT, ENUM and SET as numbers (an ENUM's empty error value cannot be loaded as text).
+        as DOUBLE (their text has not all digits), BIT, ENUM and SET as numbers (an ENUM's empty error value cannot be loaded as text),
+        TIMESTAMP as seconds since 1970 (two hours of a time zone with summer time have one text).
     """
     layout, scope = draft.layout, draft.scope
     if layout is None or scope is None:
@@ -60,6 +62,8 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
             item.set("this", use("CAST(value AS UNSIGNED)", value=item.this))
         elif kind.flags & ColumnFlag.NUMBERED:
             item.set("this", use("value + 0", value=item.this))
+        elif kind.type == FieldType.TIMESTAMP:
+            item.set("this", _seconds(item.this))
     _owner_conditions(select, layout)
     put_places(select, layout)
     put_keys(select)
@@ -71,6 +75,13 @@ def write(draft: Draft, types: Sequence[PartialType] = ()) -> Fragment:
     chunk_names(select, scope, {})
     main = sql_of(unions.direct(select))
     return Fragment(main, table=_only_table(select, main) if joint else None)
+
+
+def _seconds(value: exp.Expression) -> exp.Expression:
+    """Return a TIMESTAMP in seconds since 1970; a zero one, of which UNIX_TIMESTAMP knows a column's alone, is 0."""
+    if isinstance(value, exp.Column) or varies(value):
+        return use("UNIX_TIMESTAMP(value)", value=value)
+    return use("COALESCE(UNIX_TIMESTAMP(value), value + 0)", value=value)
 
 
 def _apart(select: exp.Select, bound: Bound) -> bool:

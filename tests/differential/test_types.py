@@ -11,7 +11,7 @@ from shard.wire import rows
 from shard.wire.packets import ColumnDefinition
 from tests.differential.test_differential import packets, shape
 from tests.support import every_type, twin
-from tests.support.servers import skyshard
+from tests.support.servers import Inside, skyshard
 
 ORDERED = (
     "SELECT id, {c} FROM Odd ORDER BY id",
@@ -39,6 +39,18 @@ UNORDERED = (
     "SELECT JSON_ARRAYAGG({c}) FROM Odd WHERE id = 5",
     "SELECT {c} FROM (SELECT {c}, COUNT(*) AS n FROM Odd GROUP BY {c}) AS d WHERE n > 3",
 )
+
+
+SUMMER_TIME = (
+    "INSERT INTO mysql.time_zone (Use_leap_seconds) VALUES ('N')",
+    "SET @zone = LAST_INSERT_ID()",
+    "INSERT INTO mysql.time_zone_name (Name, Time_zone_id) VALUES ('Odd/Summer', @zone)",
+    "INSERT INTO mysql.time_zone_transition_type (Time_zone_id, Transition_type_id, `Offset`, Is_DST, Abbreviation) "
+    "VALUES (@zone, 0, 3600, 0, 'CET'), (@zone, 1, 7200, 1, 'CEST')",
+    "INSERT INTO mysql.time_zone_transition (Time_zone_id, Transition_time, Transition_type_id) "
+    "VALUES (@zone, 1711846800, 1), (@zone, 1729990800, 0)",
+)
+"""A time zone whose summer ends on 2024-10-27 at 1:00 UTC: from then on the local times of the last hour come again."""
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +96,53 @@ async def test_a_column_of_every_type(pair, column, binary):
             assert got[1] == want[1], sql
         else:
             assert Counter(got[1]) == Counter(want[1]), sql
+
+
+@pytest.fixture(scope="module")
+def summer_time(odd, plain):
+    """Let all servers know a time zone with summer time."""
+
+    async def tell():
+        inside = Inside(odd.directory)
+        names = ["home", *(f"worker{number + 1}" for number in range(inside.state.workers))]
+        for address in (plain.address, *map(inside.server, names)):
+            connection = await RawConnection.open(address)
+            for statement in SUMMER_TIME:
+                await connection.run(statement)
+            await connection.close()
+
+    asyncio.run(tell())
+    return "Odd/Summer"
+
+
+@pytest.mark.parametrize("column", ["ts", "ts6"])
+async def test_two_moments_with_one_local_time(pair, summer_time, column):
+    for connection in pair:
+        await connection.run(f"SET SESSION time_zone='{summer_time}'")
+    told = await answer(pair[0], f"SELECT {column}, COUNT(*) FROM Odd GROUP BY {column}", False)
+    texts = Counter(row[0] for row in told[1])
+    assert max(texts.values()) == 2
+    for text in ORDERED + UNORDERED:
+        sql = text.format(c=column)
+        got, want = [await answer(connection, sql, False) for connection in pair]
+        assert got[0] == want[0], sql
+        assert Counter(got[1]) == Counter(want[1]), sql
+        assert text in UNORDERED or got[1] == want[1], sql
+    for connection in pair:
+        await connection.run("CREATE DATABASE IF NOT EXISTS summer")
+        await connection.run(
+            f"CREATE OR REPLACE TABLE summer.kept AS SELECT {column}, id FROM Odd ORDER BY id"
+        )
+    for sql in (
+        "SELECT @@time_zone",
+        f"SELECT {column}, COUNT(*) FROM summer.kept GROUP BY {column}",
+        f"SELECT COUNT(*) FROM Odd o JOIN summer.kept k ON o.{column} = k.{column}",
+        f"SELECT COUNT(*) FROM Odd o JOIN summer.kept k ON o.{column} = k.{column} WHERE o.id = k.id + 1",
+    ):
+        got, want = [await answer(connection, sql, False) for connection in pair]
+        assert Counter(got[1]) == Counter(want[1]), sql
+    for connection in pair:
+        await connection.run("DROP DATABASE summer")
 
 
 async def test_values_longer_than_their_type_are_refused(pair):
