@@ -7,6 +7,8 @@ cannot be proved right is never run.
 
 from __future__ import annotations
 
+from itertools import product
+
 from sqlglot import exp
 
 from shard.errors import not_supported
@@ -33,6 +35,8 @@ _BEFORE_CALL = frozenset({"", ",", "(", "+", "-", "*", "/"})
 _WORDS = frozenset({*_SAME, *_DROPPED, "NOT", "DISTINCT"})
 """Words that are more than their text."""
 _SET_WORDS = frozenset({"union", "except", "intersect"})
+_MOST_BOUND = 6
+"""INTERSECTs in parentheses of which each is tried with and without; of more, all without."""
 _ADVICE = "spell it otherwise, or write the values of variables, parameters and functions of the session"
 
 
@@ -52,18 +56,24 @@ def prove(tokens: list[Token], tree: exp.Expression, mode: LexerMode = LexerMode
     if before_nots == after_nots and _alike(before, after, tree):
         return
     # The parser puts parentheses around an INTERSECT that binds tighter than the UNION before it.
-    bound = [node for node in find(tree, exp.Subquery) if isinstance(node.this, exp.Intersect)]
-    for node in bound:
-        node.meta[BARE] = True
-    if bound:
+    bound = [node for node in find(tree, exp.Subquery) if _binds(node)]
+    some = len(bound) <= _MOST_BOUND
+    for marks in product((True, False), repeat=len(bound)) if some else [(True,) * len(bound)]:
+        for node, mark in zip(bound, marks, strict=True):
+            node.meta[BARE] = mark
         again, nots = _canonical(tokenize(emit(tree), mode))
         if nots == before_nots and _alike(before, again, tree):
             return
-    for node in bound:
-        del node.meta[BARE]
     place = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), len(after))
     near = " ".join(map(_shown, before[max(0, place - 3) : place + 6]))
     raise not_supported(f"this spelling near '{near[:80]}'", _ADVICE)
+
+
+def _binds(node: exp.Subquery) -> bool:
+    """Whether a query in parentheses is an INTERSECT beside UNION or EXCEPT, where they may be the parser's own."""
+    return (
+        isinstance(node.this, exp.Intersect) and isinstance(node.parent, exp.SetOperation) and not node.alias
+    )
 
 
 def _shown(text: str) -> str:

@@ -14,7 +14,7 @@ from sqlglot import exp
 from shard.catalog.naming import SCRATCH_DATABASE
 from shard.errors import not_supported
 from shard.planner.aggregates import has_aggregate, is_aggregate
-from shard.planner.branches import is_star, own_nodes
+from shard.planner.branches import is_star, own_nodes, sharing
 from shard.planner.constants import Value, integer, is_constant
 from shard.planner.context import Bound
 from shard.planner.locality import Layout, group_links
@@ -214,7 +214,7 @@ class _Splitter(Names):
         order = [(self.partials.add(key), descending) for key, descending in keys]
         if self.distinct and len(self.partials.expressions) > visible:  # it would be of the hidden ones, too
             raise not_supported("SELECT DISTINCT with ORDER BY of an expression that is not selected")
-        fragment = self.select.copy()
+        fragment = sharing(self.select)
         fragment.set("expressions", self.partials.select())
         if self.groups:  # positions and aliases of the user's select list mean nothing in this one
             fragment.set("group", grouping(self.groups, self.partials))
@@ -250,7 +250,7 @@ class _Splitter(Names):
         if found is None:
             return None
         items, order, sort_keys = found
-        fragment = self.select.copy()
+        fragment = sharing(self.select)
         fragment.set("expressions", items)
         fragment.set("order", exp.Order(expressions=order))
         fragment.set("locks", None)
@@ -286,7 +286,7 @@ class _Splitter(Names):
             self._rollup_check(merger.rest)
         if not self.partials.expressions:
             self.partials.add(fill(1))
-        fragment = self.select.copy()
+        fragment = sharing(self.select)
         for key in ("order", "limit", "offset", "having", "distinct"):
             fragment.set(key, None)
         fragment.set("expressions", self.partials.select())

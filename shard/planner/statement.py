@@ -73,7 +73,7 @@ class Statement:
         self.parameters = sum(kind is TokenKind.PARAMETER for kind, _, _ in tokens) if marked else 0
         self.needs = () if tree is None or not may_need(self.words) else session_values(tree)
         """Expressions whose values belong to the session: they are read there and put into fragments."""
-        self.own = () if tree is None else _own_tables(tree, database, catalogue)
+        self.own = () if tree is None else _own_tables(tree, self.words, database, catalogue)
         """(database or None, name) of tables that are not the catalogue's: the user's own."""
 
     def over(
@@ -267,10 +267,11 @@ def _is_limited_union(tree: exp.Expression) -> bool:
 
 
 def _own_tables(
-    tree: exp.Expression, database: str | None, catalogue: Mapping[str, Database]
+    tree: exp.Expression, words: frozenset[str], database: str | None, catalogue: Mapping[str, Database]
 ) -> tuple[tuple[str | None, str], ...]:
     """Return the names of tables that are neither the catalogue's nor common table expressions."""
-    common = {item.alias.lower() for clause in find(tree, exp.With) for item in clause.expressions}
+    clauses = find(tree, exp.With) if "WITH" in words else ()
+    common = {item.alias.lower() for clause in clauses for item in clause.expressions}
     found: dict[tuple[str | None, str], None] = {}
     for node in find(tree, exp.Table):
         home = node.args["db"].name if node.args.get("db") is not None else None
@@ -331,7 +332,8 @@ def read(
         refuse_meanings(said, mode)
         if original is None:
             prove(named, tree, mode)
-        _drop_dual(tree)
+        if "DUAL" in texts_of(tokens):
+            _drop_dual(tree)
     except RecursionError:
         refuse_whole(tokens, database, catalogue, SkyError(TOO_DEEP))
     except (SyntaxProblem, SkyError) as problem:

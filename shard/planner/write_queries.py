@@ -61,7 +61,7 @@ def _subquery(w: Writer, node: exp.Expression) -> None:
     for key, value in node.args.items():
         if key not in ("this", "alias", "joins", "order", "limit", "offset") and value:
             raise not_supported(key.strip("_").upper())
-    bare = noted(node, BARE) is not None and isinstance(node.this, exp.Intersect)
+    bare = bool(noted(node, BARE)) and isinstance(node.this, exp.Intersect)
     w.parts.append("" if bare else "(")
     w.write(node.this)
     w.parts.append("" if bare else ")")

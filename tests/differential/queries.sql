@@ -1259,3 +1259,7 @@ SELECT JSON_ARRAY(x.j, x.j) FROM (SELECT JSON_EXTRACT(CONCAT('{"a": "x ', kind, 
 SELECT JSON_ARRAY(x.j, CONCAT(x.j, 'a'), x.j = 'x') FROM (SELECT JSON_EXTRACT(CONCAT('{"a": ', g, '}'), '$.a') j FROM lab.Star GROUP BY g) x
 -- name: JSON and truth values 54
 SELECT JSON_ARRAY(COUNT(*), JSON_OBJECT('k', kind)) FROM lab.Star GROUP BY kind
+-- name: INTERSECT in a derived table beside one that binds tighter than EXCEPT
+SELECT x.a FROM (SELECT starId AS a FROM lab.Star INTERSECT SELECT starId FROM lab.Visit) x EXCEPT SELECT n FROM lab.Lut INTERSECT SELECT starId FROM lab.Star
+-- name: INTERSECT in parentheses beside one without
+(SELECT starId AS a FROM lab.Star INTERSECT SELECT starId FROM lab.Visit) EXCEPT SELECT n FROM lab.Lut INTERSECT SELECT starId FROM lab.Star
